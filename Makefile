@@ -1,0 +1,29 @@
+# Every target builds its own .venv from a bare Python 3.11 (or newer) and needs nothing else prepared.
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check constraints clean
+
+demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
+	$(BIN)/python jobs/pipeline.py smoke
+
+test: $(INSTALLED)  ## all tests
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into .venv (about two minutes)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+constraints: $(INSTALLED)  ## resolve constraints.txt anew
+	$(BIN)/uv pip compile -q --upgrade --all-extras --universal --python-version 3.11 pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf .venv runs

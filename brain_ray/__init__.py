@@ -1,0 +1,1 @@
+"""Train, compare and serve brain-tumour MR image classifiers on a Ray cluster."""

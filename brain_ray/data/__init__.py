@@ -1,0 +1,1 @@
+"""Images in: decoding, cropping, phantoms, the audit for copies, the prepared data set."""

@@ -1,0 +1,1 @@
+"""Networks, the exported bundle and the predictor that runs it."""
