@@ -1,0 +1,159 @@
+"""The command line of all jobs: a recipe's name, then any setting by its dotted name."""
+
+import argparse
+import contextlib
+import difflib
+import io
+import itertools
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+
+import tyro
+from pydantic import ValidationError
+
+from brain_ray.config import Config
+from brain_ray.recipes import RECIPES
+from brain_ray.runs import Run, RunError, flatten
+
+
+class UsageError(ValueError):
+    """A command line that says nothing usable; its text is one line."""
+
+
+def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
+    """Read `[RECIPE] [--setting value ...]` into a config; `--help` prints all settings and exits.
+
+    Without a recipe, a run that exists goes on with its stored settings, a new one starts from `smoke`.
+
+    Raises:
+        UsageError: an unknown recipe or setting, or a value that cannot be.
+    """
+    base, options = _base(list(argv))
+    if not {"-h", "--help"} & set(options):
+        _check_names(options)
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            return tyro.cli(
+                Config,
+                default=base,
+                args=options,
+                prog=f"{job} {base.recipe}",
+                description=_description(purpose),
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(_one_line(stop, heard.getvalue())) from stop
+
+
+def run_job(job: str, purpose: str, work: Callable[[Config], None]) -> int:
+    """Parse the process's command line, do the work, and turn what a person has to mend into one line.
+
+    Returns the process's exit code: 0, 1 after an error, 2 for a wrong command line.
+    """
+    argv = sys.argv[1:]
+    debug = "--debug" in argv
+    try:
+        work(parse(job, purpose, [word for word in argv if word != "--debug"]))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (RunError, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        print(f"error: {str(error) or 'interrupted; the same command goes on from here'}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def describe(config: Config) -> str:
+    """Lay a config out for a terminal: all settings by their dotted names, a paragraph for each section."""
+    sections: dict[str, list[str]] = {}
+    for name, value in flatten(config.model_dump(mode="json")).items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        sections.setdefault(name.partition(".")[0] if "." in name else "", []).append(f"{name}={shown}")
+    wrap = textwrap.TextWrapper(
+        width=110, break_long_words=False, break_on_hyphens=False, subsequent_indent="  "
+    )
+    return "\n".join(wrap.fill(" ".join(entries)) for entries in sections.values())
+
+
+def _base(argv: list[str]) -> tuple[Config, list[str]]:
+    if argv and not argv[0].startswith("-"):
+        if argv[0] not in RECIPES:
+            raise UsageError(f"unknown recipe {argv[0]!r}{_nearest(argv[0], RECIPES)}")
+        return RECIPES[argv[0]](), argv[1:]
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--storage", default=Config().storage)
+    finder.add_argument("--name")
+    known, _ = finder.parse_known_args(argv)
+    run = Run(known.storage, known.name or "smoke")
+    if known.name and run.exists("config.json"):
+        return Config.model_validate(run.read_json("config.json")["config"]), argv
+    return RECIPES["smoke"](), argv
+
+
+def _check_names(options: Sequence[str]) -> None:
+    names = [f"--{name}" for name in _settings(Config)]
+    for option in options:
+        name = option.partition("=")[0].replace("_", "-")
+        if option.startswith("--") and name not in names:
+            raise UsageError(f"unknown setting {option.partition('=')[0]}{_nearest(name, names)}")
+
+
+def _settings(model: type, prefix: str = "") -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+        inner = field.annotation
+        dotted = f"{prefix}{name}".replace("_", "-")
+        names += _settings(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [dotted]
+    return [name for name in names if name != "recipe"]
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(words)}"
+
+
+def _one_line(stop: SystemExit, heard: str) -> str:
+    """Say in one line what tyro found wrong: from pydantic's error where it is one, else from tyro's box."""
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__context__
+    lines = [line.strip("│╭╰─╮╯|+- ") for line in heard.splitlines()]  # ASCII on plain terminals
+    text = " ".join(_first_paragraph(lines[1:]))
+    if cause is None:
+        choice = re.search(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)", text)
+        if choice:
+            value, name, choices = choice.groups()
+            known = re.findall(r"'(.+?)'", choices)
+            return f"{name} cannot be {value!r}{_nearest(value, known)}"
+        return text.removeprefix("Error parsing ")
+    where = text.removeprefix("Error parsing ").partition(":")[0].strip("-")
+    found = cause.errors()[0]
+    name = ".".join([*([where] if where != "Config" else []), *map(str, found["loc"])])
+    message = found["msg"].removeprefix("Value error, ")
+    shown = "" if found["type"] == "value_error" else f", found {found['input']!r}"
+    prefix = f"--{name.replace('_', '-')}: " if name else ""
+    return f"{prefix}{message[0].lower()}{message[1:]}{shown}"
+
+
+def _first_paragraph(lines: Sequence[str]) -> list[str]:
+    started = itertools.dropwhile(lambda line: not line, lines)
+    return list(itertools.takewhile(bool, started))
+
+
+def _description(purpose: str) -> str:
+    lines = [purpose, "", "Recipes, the first word (default: smoke, or what an existing run was made with):"]
+    for name, recipe in RECIPES.items():
+        lines.append(f"  {name:<6} {(recipe.__doc__ or '').splitlines()[0]}")
+    lines += [
+        "",
+        "--debug shows the trace of an error. Any setting below can be given, such as --train.epochs 3.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,48 @@
+"""The way to a Ray cluster: the one that is named, or a local one; and no noise from either."""
+
+import logging
+import os
+
+import ray
+
+WORKER_ENV = {
+    # Workers print what they have to say through the driver; frameworks' INFO lines are not that.
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "PYTHONWARNINGS": "ignore",
+}
+"""Environment variables of every worker process."""
+
+
+def connect() -> None:
+    """Connect to the cluster of RAY_ADDRESS or of the submitted job, else start Ray on this machine.
+
+    Does nothing when the process is connected already, as tests are.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not ray.is_initialized():
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
+            runtime_env={"env_vars": WORKER_ENV},
+        )
+    quiet()
+
+
+def quiet() -> None:
+    """Turn off the progress bars and INFO lines of Ray Data and Ray Train in this process."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray.data", "ray.train", "ray.tune", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def cpus() -> int:
+    """Return the CPUs of the cluster."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -1,0 +1,171 @@
+"""A run's folder: its paths on a disk or in a bucket, atomic writes, and which stages are finished."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pyarrow import ArrowInvalid
+from pyarrow import fs as pafs
+
+MARKER = "stage.json"
+"""Written last into a stage's folder: without it, the stage never counts as done."""
+
+
+class RunError(RuntimeError):
+    """Something a person has to set right; its text says what was found, where, and what to do."""
+
+
+def resolve(location: str) -> str:
+    """Make a path absolute and leave a URI as it is, so that workers in other folders find the same place."""
+    return location if "://" in location else str(Path(location).expanduser().resolve())
+
+
+def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of a path or URI, and the path within it.
+
+    Raises:
+        RunError: the URI's scheme is not one that pyarrow reads.
+    """
+    location = resolve(location)
+    if "://" not in location:
+        return pafs.LocalFileSystem(), location
+    try:
+        found, path = pafs.FileSystem.from_uri(location)
+    except (ArrowInvalid, OSError) as error:
+        raise RunError(
+            f"cannot open {location}: {error}; expected a path, s3://, gs:// or file://"
+        ) from error
+    return found, path
+
+
+def digest(value: object) -> str:
+    """SHA-256 (hex) of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested settings into dotted names: {"train": {"epochs": 3}} -> {"train.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List what changed between two sets of inputs, as `name: before -> now`."""
+    old, new = flatten(before), flatten(now)
+    return [
+        f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return f"{text[1:9]}…" if isinstance(value, str) and len(value) == 64 else text
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder, `<storage>/<name>`; picklable, so that workers can write into it."""
+
+    storage: str
+    name: str
+
+    @cached_property
+    def _opened(self) -> tuple[pafs.FileSystem, str]:
+        return filesystem(self.uri())
+
+    @property
+    def fs(self) -> pafs.FileSystem:
+        """The filesystem that the run lives on."""
+        return self._opened[0]
+
+    def uri(self, *parts: str) -> str:
+        """Return the absolute path or URI of something in the run."""
+        base, mark, query = resolve(self.storage).partition("?")
+        return "/".join([base.rstrip("/"), self.name, *parts]) + mark + query
+
+    def path(self, *parts: str) -> str:
+        """Return the path of something in the run, within its filesystem."""
+        return "/".join([self._opened[1], *parts])
+
+    def exists(self, *parts: str) -> bool:
+        """Tell whether a file or folder is there."""
+        return bool(self.fs.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound)
+
+    def list_files(self, *parts: str, suffix: str = "") -> list[str]:
+        """Return the sorted paths, within the filesystem, of a folder's files that end in `suffix`."""
+        selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
+        return sorted(info.path for info in self.fs.get_file_info(selector) if info.path.endswith(suffix))
+
+    def read_bytes(self, *parts: str) -> bytes:
+        """Read a file."""
+        with self.fs.open_input_stream(self.path(*parts)) as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, data: bytes, *parts: str) -> None:
+        """Write a file so that a reader sees the old one or the new one, whole."""
+        target = self.path(*parts)
+        local = isinstance(self.fs, pafs.LocalFileSystem)
+        written = f"{target}.partial" if local else target  # a bucket shows an object only when it is closed
+        try:
+            self.fs.create_dir(target.rpartition("/")[0], recursive=True)
+            with self.fs.open_output_stream(written) as stream:
+                stream.write(data)
+            if local:
+                self.fs.move(written, target)
+        except OSError as error:
+            raise RunError(f"cannot write {self.uri(*parts)}: {error}") from error
+
+    def read_json(self, *parts: str) -> Any:
+        """Read a JSON file."""
+        return json.loads(self.read_bytes(*parts))
+
+    def write_json(self, value: object, *parts: str) -> None:
+        """Write a JSON file atomically; NaN and infinity are refused, as other readers refuse them."""
+        self.write_bytes((json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), *parts)
+
+    def clear(self, *parts: str) -> None:
+        """Delete a folder's content, its marker first, so that a half-deleted stage never counts as done."""
+        if self.exists(*parts, MARKER):
+            self.fs.delete_file(self.path(*parts, MARKER))
+        self.fs.create_dir(self.path(*parts), recursive=True)
+        self.fs.delete_dir_contents(self.path(*parts))
+
+    def upload(self, folder: Path, *parts: str) -> None:
+        """Copy a local folder's files into a folder of the run."""
+        for file in sorted(_files(folder)):
+            self.write_bytes(file.read_bytes(), *parts, *file.relative_to(folder).parts)
+
+    def finished(self, folder: str) -> dict[str, Any] | None:
+        """Return the inputs that a stage was finished with, or None if it is not finished."""
+        if not self.exists(folder, MARKER):
+            return None
+        inputs: dict[str, Any] = self.read_json(folder, MARKER)["inputs"]
+        return inputs
+
+    def finish(self, folder: str, inputs: Mapping[str, Any], seconds: float) -> None:
+        """Mark a stage as finished, after everything else is written."""
+        self.write_json({"inputs": inputs, "seconds": round(seconds, 1)}, folder, MARKER)
+
+    def require(self, folder: str, job: str) -> dict[str, Any]:
+        """Return a finished stage's inputs.
+
+        Raises:
+            RunError: it is not finished; the text names the job that makes it.
+        """
+        inputs = self.finished(folder)
+        if inputs is None:
+            raise RunError(f"{self.uri(folder)} is not complete: run jobs/{job}.py for this run first")
+        return inputs
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())

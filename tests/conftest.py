@@ -1,0 +1,29 @@
+"""What all tests share: one local Ray cluster for the session, in a home folder of its own."""
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Start Ray once, with room for two workers, their loading tasks and their controller."""
+    import ray
+
+    from brain_ray import cluster
+
+    home = os.environ["HOME"]
+    os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))  # Ray leaves tokens there
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": cluster.WORKER_ENV},
+    )
+    cluster.quiet()
+    yield
+    ray.shutdown()
+    os.environ["HOME"] = home

@@ -1,0 +1,107 @@
+"""The command line: recipes, dotted settings, and one clear line for what is wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from brain_ray import cli
+from brain_ray.config import Config, DataConfig
+from brain_ray.recipes import RECIPES
+from brain_ray.runs import Run
+
+
+def parse(*argv: str) -> Config:
+    return cli.parse("pipeline.py", "A test.", argv)
+
+
+def test_settings_override_the_recipe() -> None:
+    config = parse(
+        "b0", "--train.epochs", "3", "--model.backbone", "EfficientNetB3", "--data.export_images", "/x"
+    )
+    assert (config.recipe, config.train.epochs, config.model.backbone) == ("b0", 3, "EfficientNetB3")
+    assert config.data.export_images == "/x"
+    assert config.train.batch_size == RECIPES["b0"]().train.batch_size
+
+
+def test_smoke_is_the_default() -> None:
+    assert parse() == RECIPES["smoke"]()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["b1"], "unknown recipe 'b1'; did you mean b0?"),
+        (["b0", "--train.epoch", "3"], "unknown setting --train.epoch; did you mean --train.epochs?"),
+        (["--train.epochs", "0"], "--train.epochs: input should be greater than or equal to 1, found 0"),
+        (["--train.epochs", "x"], "--train.epochs: invalid literal"),
+        (["--model.backbone", "EfficientNetB9"], "--model.backbone cannot be 'EfficientNetB9'; did you mean"),
+        (["--data.crop.blur", "4"], "--data.crop: blur is 4: a Gaussian kernel needs an odd side"),
+        (["--name", "a/b"], "name is 'a/b': expected a plain folder name"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(
+    argv: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pipeline.py", *argv])
+    assert cli.run_job("pipeline.py", "A test.", lambda config: pytest.fail("must not run")) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {said}")
+    assert err.count("\n") == 1
+
+
+def test_help_names_every_setting_and_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse("b0", "--help")
+    assert not stop.value.code
+    text = capsys.readouterr().out
+    assert all(name in text for name in RECIPES)
+    assert "--data.source" in text
+    assert "--train.dwell-factor" in text
+
+
+def test_a_run_that_exists_goes_on_with_its_own_settings(tmp_path: Path) -> None:
+    config = parse("b0", "--storage", str(tmp_path), "--name", "first", "--train.epochs", "2")
+    Run(str(tmp_path), "first").write_json({"config": config.model_dump(mode="json")}, "config.json")
+    again = parse("--storage", str(tmp_path), "--name", "first")
+    assert again == config
+
+
+def test_the_printed_config_is_whole() -> None:
+    text = cli.describe(RECIPES["paper"]())
+    names = set(re.findall(r"(\S+?)=", text))
+    assert {"data.leaks", "train.monitor", "model.crop_size", "seed"} <= names
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_unknown_keys_are_refused_and_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="leeks"):
+        DataConfig(leeks="drop")  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_recipe_says_command_cost_and_score(recipe: object) -> None:
+    text = recipe.__doc__ or ""
+    assert all(word in text for word in ("Command:", "Cost:", "Score:"))
+
+
+def test_paper_is_the_seed_number_for_number() -> None:
+    paper = RECIPES["paper"]()
+    data, model, train = paper.data, paper.model, paper.train
+    assert (data.crop.blur, data.crop.threshold, data.crop.iterations) == (3, 45, 2)
+    assert (data.valid_fraction, data.split_by, data.leaks, paper.seed) == (0.2, "image", "keep", 123)
+    assert (data.balance_to, data.balance.rotation, data.balance.shift) == (1600, 10.0, 0.05)
+    assert (data.balance.flip, train.augment.flip) == (0.5, 0.5)
+    assert (model.height, model.width, model.crop_size, model.fit) == (270, 230, (256, 256), "stretch")
+    assert (model.backbone, model.weights, model.head, model.dropout) == (
+        "EfficientNetB3",
+        "imagenet",
+        "seed",
+        0.4,
+    )
+    assert (train.optimizer, train.learning_rate, train.loss) == ("Adamax", 0.001, "categorical_crossentropy")
+    assert (train.batch_size, train.epochs, train.schedule) == (30, 40, "constant")
+    assert (train.monitor, train.dwell, train.dwell_factor) == ("val_loss", True, 0.4)
