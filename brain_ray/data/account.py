@@ -1,0 +1,112 @@
+"""Counts what preparation found, used and left out: `audit.json`, and the table that is printed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from brain_ray.config import DataConfig
+from brain_ray.data.audit import TRANSFORMS
+from brain_ray.data.rows import SPLITS
+from brain_ray.runs import digest
+
+
+def account(
+    manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int, data: DataConfig
+) -> dict[str, Any]:
+    """Count everything that `audit.json` holds.
+
+    Args:
+        manifest: one row per file, as in `manifest.parquet`.
+        pairs: verified pairs of copies with transform, kind, split_a, split_b.
+        near_misses: pairs just below the threshold.
+        data: classes and leaks.
+    """
+
+    def per_class(rows: pd.DataFrame, weights: pd.Series | None = None) -> dict[str, int]:
+        ones = pd.Series(1, index=rows.index) if weights is None else weights
+        return {name: int(ones[rows["class_name"] == name].sum()) for name in data.classes}
+
+    usable = manifest[manifest["split"] != "rejected"]
+    reasons = manifest.loc[manifest["split"] == "dropped", "reason"].value_counts()
+    training = manifest[manifest["split"] == "train"]
+    used = {split: manifest[manifest["split"] == split] for split in SPLITS}
+    groups = {**used, "dropped": manifest[manifest["split"] == "dropped"]}
+    groups["rejected"] = manifest[manifest["split"] == "rejected"]
+    return {
+        "files": len(manifest),
+        "used": sum(len(rows) for rows in used.values()),
+        "rejected": len(manifest) - len(usable),
+        "dropped": int(reasons.sum()),
+        "no_contour": int((~usable["has_box"].astype(bool)).sum()),
+        "splits": {split: per_class(rows) for split, rows in groups.items()},
+        "balanced_train": per_class(training, training["copies"] + 1),
+        "copies": _count_copies(usable, pairs, near_misses),
+        "leaks": {
+            "policy": data.leaks,
+            "dropped_from_train": int(reasons.get("a copy is in the test split", 0)),
+            "conflict_dropped": int(reasons.get("a copy carries another label", 0)),
+        },
+        "sha256": {
+            split: digest(rows[["path", "label", "file_sha256", "copies"]].to_numpy().tolist())
+            for split, rows in used.items()
+        },
+    }
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """Lay out audit.json for a terminal: images per split and class, copies, leaks."""
+    classes = list(found["balanced_train"])
+    rows = dict(found["splits"])
+    if found["balanced_train"] != rows["train"]:
+        rows["train, balanced"] = found["balanced_train"]
+    width = max(12, *(len(name) + 2 for name in classes))
+    lines = [" " * 16 + "".join(f"{name:>{width}}" for name in [*classes, "total"])]
+    for name, counts in rows.items():
+        cells = [*counts.values(), sum(counts.values())]
+        lines.append(f"{name:<16}" + "".join(f"{cell:>{width}}" for cell in cells))
+    copies, leaks = found["copies"], found["leaks"]
+    across, turned = copies["across_splits"], copies["by_transform"]
+    lines += [
+        f"{found['files']} files: {found['used']} used, {found['dropped']} dropped, "
+        f"{found['rejected']} rejected; {found['no_contour']} kept whole, without a contour of the head",
+        f"copies: {copies['second_copies']} second copies in {copies['clusters']} clusters; pairs: "
+        + ", ".join(f"{count} {name}" for name, count in turned.items()),
+        f"across the source's splits: {across['test_images']} test images have a copy among "
+        f"{across['train_images']} training images; "
+        f"{len(copies['label_conflicts'])} clusters carry two labels",
+        f"leaks={leaks['policy']}: {leaks['dropped_from_train']} dropped from training as copies of "
+        f"test images, {leaks['conflict_dropped']} for another label",
+    ]
+    return "\n".join(lines)
+
+
+def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int) -> dict[str, object]:
+    copied = manifest[manifest["cluster_size"] > 1]
+    splits = copied.groupby("cluster")["source_split"].agg(set)
+    across = copied[copied["cluster"].isin(splits[splits.map(len) > 1].index)]
+    labels = copied.groupby("cluster")["class_name"].nunique()
+    conflicts = copied[copied["cluster"].isin(labels[labels > 1].index)]
+    return {
+        "pairs": len(pairs),
+        "clusters": int(copied["cluster"].nunique()),
+        "images_in_clusters": len(copied),
+        "second_copies": len(manifest) - int(manifest["cluster"].nunique()),
+        "largest_cluster": int(manifest["cluster_size"].max()) if len(manifest) else 0,
+        "by_transform": {name: int((pairs["transform"] == name).sum()) for name in TRANSFORMS},
+        "by_kind": {k: int((pairs["kind"] == k).sum()) for k in ("same bytes", "same pixels", "near")},
+        "across_splits": {
+            "pairs": int((pairs["split_a"] != pairs["split_b"]).sum()),
+            "test_images": int((across["source_split"] == "test").sum()),
+            "train_images": int((across["source_split"] == "train").sum()),
+        },
+        "label_conflicts": [
+            {
+                "cluster": int(str(number)),
+                "classes": sorted(set(group["class_name"])),
+                "paths": group["path"].tolist(),
+            }
+            for number, group in conflicts.groupby("cluster")
+        ],
+        "near_misses": near_misses,
+    }

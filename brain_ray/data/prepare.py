@@ -1,0 +1,186 @@
+"""From folders of images to a data set that can be trained on: scan, audit, split, balance, write."""
+
+import tempfile
+import time
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.data
+
+from brain_ray import cluster
+from brain_ray.config import PHANTOMS, Config, DataConfig
+from brain_ray.data import audit, phantom
+from brain_ray.data.account import account, as_text
+from brain_ray.data.index import find_files, listing_hash
+from brain_ray.data.rows import BOX, SPLITS
+from brain_ray.data.scan import FACTS, Scan, Write, compare_blocks
+from brain_ray.data.split import assign, balancing_copies
+from brain_ray.runs import Run, RunError
+
+BLOCK_IMAGES = 1024
+"""Most images in one block: what a task holds in memory, and what one Parquet file holds."""
+
+PHANTOM_FOLDER = "phantoms"
+
+
+def source_of(run: Run, config: Config) -> str:
+    """Return the folder or URI of the images; phantoms are drawn into the run if they are not there yet."""
+    data = config.data
+    if data.source != PHANTOMS:
+        return data.source
+    inputs = {"phantoms": data.phantoms.model_dump(), "classes": list(data.classes), "seed": config.seed}
+    if run.finished(PHANTOM_FOLDER) != inputs:
+        started = time.monotonic()
+        run.clear(PHANTOM_FOLDER)
+        with tempfile.TemporaryDirectory() as folder:
+            phantom.write_tree(
+                Path(folder),
+                data.phantoms,
+                data.classes,
+                config.seed,
+                train_folder=data.train_folder,
+                test_folder=data.test_folder,
+            )
+            run.upload(Path(folder), PHANTOM_FOLDER)
+        run.finish(PHANTOM_FOLDER, inputs, time.monotonic() - started)
+    return run.uri(PHANTOM_FOLDER)
+
+
+def inputs_of(run: Run, config: Config) -> dict[str, Any]:
+    """Return what the prepared data set depends on: the settings, the seed and the files that are there."""
+    source = source_of(run, config)
+    files = listing_hash(find_files(source, config.data))
+    return {"seed": config.seed, "data": config.data.model_dump(mode="json"), "files": files}
+
+
+def prepare(run: Run, config: Config) -> str:
+    """Fill the empty `dataset/` of a run; return a table of what is in it.
+
+    Raises:
+        RunError: the source is not as expected (see `find_files`), too many files are of no use, leaks with
+            `leaks=fail`, or a class is left empty.
+    """
+    data = config.data
+    source = source_of(run, config)
+    index = find_files(source, data)
+    for split in SPLITS:
+        run.fs.create_dir(run.path("dataset", split), recursive=True)
+    scanned = _scan(index, source, data)
+    facts = scanned.select_columns(list(FACTS)).to_pandas().set_index("image_id").sort_index()
+    manifest = index.join(facts, on="image_id").drop(columns=["size", "mtime_ns"])
+    _check_rejected(manifest, data)
+    usable = manifest["reason"] == ""
+    pairs, near_misses = _find_copies(scanned, manifest[usable], data.copy_similarity)
+    manifest = _join_clusters(manifest, usable, pairs)
+    manifest["split"] = "rejected"
+    drawn = assign(manifest[usable], data, config.seed)
+    manifest.loc[usable, ["split", "reason"]] = drawn[["split", "reason"]]
+    manifest["copies"] = 0
+    training = manifest["split"] == "train"
+    manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
+    _write(scanned, manifest, run, config)
+    found = account(manifest, pairs, near_misses, data)
+    for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
+        _write_parquet(run, table, f"{name}.parquet")
+    run.write_json(found, "dataset", "audit.json")
+    return as_text(found)
+
+
+def _scan(index: pd.DataFrame, source: str, data: DataConfig) -> ray.data.Dataset:
+    size = max(1, min(BLOCK_IMAGES, -(-len(index) // (4 * cluster.cpus()))))
+    files = pa.Table.from_pandas(index[["image_id", "path"]], preserve_index=False)
+    blocks = [files.slice(k, size).combine_chunks() for k in range(0, len(files), size)]
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    scan = Scan(source, data)
+    dataset = ray.data.from_arrow(blocks)
+    return dataset.map_batches(scan, batch_size=None, batch_format="pyarrow").materialize()
+
+
+def _check_rejected(manifest: pd.DataFrame, data: DataConfig) -> None:
+    bad = manifest[manifest["reason"] != ""]
+    if len(bad) > data.max_rejected * len(manifest):
+        first = "\n".join(f"  {row.path}: {row.reason}" for row in bad.head(10).itertuples())
+        raise RunError(
+            f"{len(bad)} of {len(manifest)} files cannot be used, more than --data.max-rejected "
+            f"{data.max_rejected:g} allows; the first are\n{first}"
+        )
+
+
+def _find_copies(
+    scanned: ray.data.Dataset, images: pd.DataFrame, threshold: float
+) -> tuple[pd.DataFrame, int]:
+    """Compare all pairs of images, block by block; return the verified ones and the number of near misses."""
+    columns = scanned.select_columns(["image_id", "thumbnail", "embedding"])
+    blocks = columns.materialize().to_arrow_refs()
+    compare = ray.remote(compare_blocks).options(num_cpus=1)
+    waiting = [compare.remote(a, b, a == b) for a, b in combinations_with_replacement(blocks, 2)]
+    found: list[pd.DataFrame] = []
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        found += ray.get(done)
+    pairs: pd.DataFrame = pd.concat(found, ignore_index=True)
+    pairs = pairs[pairs["a"].isin(images.index) & pairs["b"].isin(images.index)]
+    near = pairs["similarity"] < threshold
+    near_misses = int(near.sum())
+    pairs = pairs[~near]
+    same = pd.DataFrame(_same_pixels(images), columns=["a", "b"])
+    # An even picture correlates with nothing, its equals are found by their hash.
+    pairs = pd.concat([pairs, same.assign(similarity=1.0, transform="identity")])
+    pairs = pairs.drop_duplicates(["a", "b"]).sort_values(["a", "b"], ignore_index=True)
+    return _describe(pairs, images), near_misses
+
+
+def _same_pixels(images: pd.DataFrame) -> list[tuple[int, int]]:
+    a, b = audit.equal_pairs(images["pixel_sha256"])
+    ids = images["image_id"].to_numpy()
+    return list(zip(ids[a].tolist(), ids[b].tolist(), strict=True))
+
+
+def _describe(pairs: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    a, b = images.loc[pairs["a"]], images.loc[pairs["b"]]
+    for name, column in (("path", "path"), ("class", "class_name"), ("split", "source_split")):
+        pairs[f"{name}_a"], pairs[f"{name}_b"] = a[column].to_numpy(), b[column].to_numpy()
+    pairs["kind"] = "near"
+    pairs.loc[(a["pixel_sha256"].to_numpy() == b["pixel_sha256"].to_numpy()), "kind"] = "same pixels"
+    pairs.loc[(a["file_sha256"].to_numpy() == b["file_sha256"].to_numpy()), "kind"] = "same bytes"
+    return pairs
+
+
+def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFrame) -> pd.DataFrame:
+    ids = audit.cluster(len(manifest), pairs["a"].to_numpy(np.int64), pairs["b"].to_numpy(np.int64))
+    manifest["cluster"] = ids
+    manifest["cluster_size"] = np.bincount(ids)[ids]
+    manifest.loc[~usable, "cluster_size"] = 0
+    return manifest
+
+
+def _write(scanned: ray.data.Dataset, manifest: pd.DataFrame, run: Run, config: Config) -> None:
+    plan = manifest[["split", "label", "cluster", "copies"]].copy()
+    rows = plan["copies"] + 1
+    plan["first_row"] = rows.groupby(plan["split"]).cumsum() - rows
+    write = Write(run, config.data, config.seed, plan)
+    columns = ["image_id", "path", "bytes", *BOX, "file_sha256", "pixel_sha256"]
+    written = scanned.select_columns(columns).map_batches(write, batch_size=None, batch_format="pyarrow")
+    totals = written.to_pandas()[list(SPLITS)].sum()
+    expected = {split: int(rows[plan["split"] == split].sum()) for split in SPLITS}
+    if {split: int(totals[split]) for split in SPLITS} != expected:
+        raise RunError(
+            f"{run.uri('dataset')}: wrote {totals.to_dict()} rows, expected {expected}: run it again"
+        )
+
+
+def _rejected(manifest: pd.DataFrame) -> pd.DataFrame:
+    rows = manifest[manifest["split"] == "rejected"]
+    return rows[["path", "class_name", "source_split", "reason"]].reset_index(drop=True)
+
+
+def _write_parquet(run: Run, table: pd.DataFrame, name: str) -> None:
+    with run.fs.open_output_stream(run.path("dataset", name)) as stream:
+        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), stream)

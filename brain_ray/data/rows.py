@@ -1,0 +1,72 @@
+"""The rows of a prepared data set: their schema, and the one way from a row to a network's input."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from brain_ray.config import AugmentConfig, Config
+from brain_ray.data import images
+from brain_ray.data.images import Box, ImageError, InputSpec
+from brain_ray.runs import RunError
+
+SPLITS = ("train", "valid", "test")
+
+BOX = ("top", "bottom", "left", "right")
+
+ROW_SCHEMA = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("image_id", pa.int64()),
+        ("path", pa.string()),
+        ("label", pa.int64()),
+        ("bytes", pa.binary()),
+        *((side, pa.int64()) for side in BOX),
+        ("file_sha256", pa.string()),
+        ("pixel_sha256", pa.string()),
+        ("cluster", pa.int64()),
+        ("augment_seed", pa.int64()),
+    ]
+)
+"""A prepared row: an image as it was found, and what to do to it (`augment_seed` -1: nothing)."""
+
+
+def read_input(
+    row: Mapping[str, Any],
+    spec: InputSpec,
+    max_pixels: int,
+    changes: Iterable[tuple[AugmentConfig, np.random.Generator]] = (),
+) -> NDArray[np.uint8]:
+    """Return a row's network input, (height, width, 1): decoded, cropped, fitted and changed.
+
+    Args:
+        row: `path`, `bytes` and the sides of its crop box.
+        spec: the network's input.
+        max_pixels: more are refused.
+        changes: as in `images.to_input`.
+
+    Raises:
+        RunError: the row cannot be decoded any more.
+    """
+    try:
+        grey = images.decode(row["bytes"], max_pixels)
+    except ImageError as error:
+        raise RunError(f"the data set's row of {row['path']} is damaged: {error}; prepare again") from error
+    return images.to_input(grey, Box(*(row[side] for side in BOX)), spec, changes)
+
+
+def changes_of(
+    row: Mapping[str, Any], config: Config, epoch: int | None
+) -> list[tuple[AugmentConfig, np.random.Generator]]:
+    """List the changes of a training row: a balancing copy's own, always the same, then those of the epoch.
+
+    They depend on the run's seed, the epoch (None: none) and the row alone, not on who loads it or when.
+    """
+    changes = []
+    if row["augment_seed"] >= 0:
+        changes.append((config.data.balance, np.random.default_rng(row["augment_seed"])))
+    if epoch is not None:
+        changes.append((config.train.augment, np.random.default_rng([config.seed, epoch, row["row_id"]])))
+    return changes

@@ -1,0 +1,191 @@
+"""What preparation does to one block of files, in a worker: scan them into rows, write rows as Parquet."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from brain_ray.config import DataConfig
+from brain_ray.data import audit, images
+from brain_ray.data.images import THUMBNAIL_SIDE, Box, ImageError
+from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
+from brain_ray.data.split import augment_seed
+from brain_ray.runs import Run, filesystem
+
+FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256", "pixel_sha256")
+"""Columns of a scan that are small enough for the driver."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Opens files and takes their facts: from an Arrow table of image_id and path, one row a file."""
+
+    source: str
+    data: DataConfig
+
+    def __call__(self, files: pa.Table) -> pa.Table:
+        """Add the files' bytes, sizes, crop boxes, hashes and thumbnails; a file of no use has a reason."""
+        cv2.setNumThreads(1)  # the cluster's other CPUs have blocks of their own
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        opened, root = filesystem(self.source)
+        rows = []
+        thumbnails = np.zeros((len(files), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+        for position, path in enumerate(files["path"].to_pylist()):
+            data = b""
+            try:
+                with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
+                    data = bytes(stream.read())
+                facts, thumbnails[position] = self._facts(data)
+                rows.append({"bytes": data, "reason": "", **facts})
+            except (OSError, ImageError) as error:
+                reason = str(error) if isinstance(error, ImageError) else f"cannot be read: {error}"
+                rows.append({"bytes": b"", "reason": reason, **_NO_FACTS, "file_sha256": _sha256(data)})
+        table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
+        for name, array in (("thumbnail", thumbnails), ("embedding", audit.embed(thumbnails))):
+            table = table.append_column(name, _fixed_size(array))
+        return table.append_column("image_id", files["image_id"]).append_column("path", files["path"])
+
+    def _facts(self, data: bytes) -> tuple[dict[str, Any], images.Grey]:
+        grey = images.decode(data, self.data.max_pixels)
+        found = images.find_box(grey, self.data.crop)
+        box = found or Box.whole(grey)
+        facts = {
+            "width": grey.shape[1],
+            "height": grey.shape[0],
+            "top": box.top,
+            "bottom": box.bottom,
+            "left": box.left,
+            "right": box.right,
+            "has_box": found is not None,
+            "file_sha256": _sha256(data),
+            "pixel_sha256": images.pixel_hash(grey),
+        }
+        return facts, images.thumbnail(grey)
+
+
+_SCAN_SCHEMA = pa.schema(
+    [
+        ("bytes", pa.binary()),
+        ("reason", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        *((side, pa.int64()) for side in BOX),
+        ("has_box", pa.bool_()),
+        ("file_sha256", pa.string()),
+        ("pixel_sha256", pa.string()),
+    ]
+)
+_NO_FACTS = {"width": 0, "height": 0, **dict.fromkeys(BOX, 0), "has_box": False, "pixel_sha256": ""}
+
+
+def _sha256(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+def _fixed_size(array: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
+    flat = array.reshape(len(array), -1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+
+
+def compare_blocks(first: pa.Table, second: pa.Table, same: bool) -> pd.DataFrame:
+    """Return copies and near misses between two scanned blocks: a < b (image_ids), similarity, transform."""
+    a, b = audit.candidates(_embeddings(first), _embeddings(second), audit.NEAR_MISS)
+    if same:
+        a, b = a[a < b], b[a < b]
+    pairs = audit.verify(_thumbnails(first), _thumbnails(second), a, b, audit.NEAR_MISS)
+    ids_a, ids_b = first["image_id"].to_numpy()[pairs.a], second["image_id"].to_numpy()[pairs.b]
+    names = np.array(audit.TRANSFORMS)[pairs.transform]
+    return pd.DataFrame(
+        {
+            "a": np.minimum(ids_a, ids_b),
+            "b": np.maximum(ids_a, ids_b),
+            "similarity": pairs.similarity,
+            "transform": names,
+        }
+    )
+
+
+def _thumbnails(table: pa.Table) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return _from_fixed_size(table["thumbnail"]).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+
+
+def _embeddings(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return _from_fixed_size(table["embedding"]).reshape(-1, audit.EMBEDDING_SIZE)
+
+
+def _from_fixed_size(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks])
+
+
+@dataclass(frozen=True)
+class Write:
+    """Writes a block's rows into the splits of a run's data set, one file for each: `part-<first image>`.
+
+    The name and the content depend on the block alone, so that a task that Ray runs a second time writes the
+    same file again and no row twice.
+    """
+
+    run: Run
+    data: DataConfig
+    seed: int
+    plan: pd.DataFrame
+    """Indexed by image_id: split, label, cluster, copies, first_row (row_id of the image itself)."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Write a scanned block; return how many rows went into each split."""
+        plan = self.plan.loc[block["image_id"].to_numpy()]
+        counts = {}
+        for split in SPLITS:
+            chosen = np.flatnonzero((plan["split"] == split).to_numpy())
+            counts[split] = [int((plan["copies"].to_numpy()[chosen] + 1).sum())]
+            if len(chosen):
+                rows = self._rows(block.take(chosen), plan.iloc[chosen])
+                name = f"part-{int(block['image_id'][0].as_py()):09d}.parquet"
+                pq.write_table(
+                    rows,
+                    self.run.path("dataset", split, name),
+                    filesystem=self.run.fs,
+                    compression="none",  # the images are compressed already
+                )
+                if self.data.export_images:
+                    export_images(rows, self.data, split)
+        return pa.table(counts)
+
+    def _rows(self, block: pa.Table, plan: pd.DataFrame) -> pa.Table:
+        repeats = plan["copies"].to_numpy() + 1
+        source = np.repeat(np.arange(len(plan)), repeats)
+        number = np.concatenate([np.arange(count) for count in repeats])
+        ids = plan.index.to_numpy()[source]
+        columns = {name: block[name].take(source) for name in ("image_id", "path", "bytes", *BOX)}
+        columns |= {name: block[name].take(source) for name in ("file_sha256", "pixel_sha256")}
+        columns["row_id"] = pa.array(plan["first_row"].to_numpy()[source] + number)
+        columns["label"] = pa.array(plan["label"].to_numpy()[source])
+        columns["cluster"] = pa.array(plan["cluster"].to_numpy()[source])
+        seeds = [
+            augment_seed(self.seed, int(i), int(k)) if k else -1 for i, k in zip(ids, number, strict=True)
+        ]
+        columns["augment_seed"] = pa.array(seeds, pa.int64())
+        return pa.table({name: columns[name] for name in ROW_SCHEMA.names}).cast(ROW_SCHEMA)
+
+
+def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
+    """Write rows as cropped (and augmented) JPEG files, `<export_images>/<split>/<class>/`."""
+    opened, root = filesystem(str(data.export_images))
+    for row in rows.drop(["file_sha256", "pixel_sha256"]).to_pylist():
+        grey = images.decode(row["bytes"], data.max_pixels)
+        image = Box(*(row[side] for side in BOX)).crop(grey)
+        mark = ""
+        if row["augment_seed"] >= 0:
+            image = images.augment(image, data.balance, np.random.default_rng(row["augment_seed"]))
+            mark = f"_aug{row['row_id']}"
+        folder = f"{root.rstrip('/')}/{split}/{data.classes[row['label']]}"
+        opened.create_dir(folder, recursive=True)
+        encoded = cv2.imencode(".jpg", image)[1].tobytes()
+        with opened.open_output_stream(f"{folder}/{PurePosixPath(row['path']).stem}{mark}.jpg") as stream:
+            stream.write(encoded)

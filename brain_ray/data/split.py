@@ -1,0 +1,155 @@
+"""Decides which image goes into which split, what is left out and why, and which copies balance classes.
+
+Pure functions of labels, clusters and a seed: whoever has the manifest can draw the same splits again.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from brain_ray.config import DataConfig
+from brain_ray.runs import RunError
+
+Ints = NDArray[np.int64]
+
+
+def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
+    """Return `split` ("train", "valid", "test", "dropped") and `reason` for each image, same index.
+
+    Args:
+        images: usable images with path, label, source_split and cluster.
+        data: leaks, conflicts, split_by, valid_fraction, test_fraction.
+        seed: of the draws.
+
+    Raises:
+        RunError: `leaks=fail` and there are some, or a class is left without a training or validation image.
+    """
+    result = pd.DataFrame({"split": images["source_split"], "reason": ""}, index=images.index)
+    has_test = bool((images["source_split"] == "test").any())
+    if data.conflicts == "drop":
+        _drop(result, _conflicting(images, only_train=has_test), "a copy carries another label")
+    if data.leaks == "regroup" or not has_test:
+        fraction = float((images["source_split"] == "test").mean()) if has_test else data.test_fraction
+        pool = result["split"] != "dropped"
+        result.loc[pool, "split"] = "train"
+        chosen = _hold_out(images[pool], fraction, data.split_by, seed)
+        result.loc[chosen, "split"] = "test"
+    else:
+        leaking = _leaking(images) & (result["split"] == "train")
+        if data.leaks == "fail" and leaking.any():
+            first = ", ".join(images.loc[leaking, "path"].head(10))
+            raise RunError(
+                f"{int(leaking.sum())} training images have a copy in the test split: {first}; "
+                "set --data.leaks to drop, regroup or keep"
+            )
+        if data.leaks == "drop":
+            _drop(result, leaking, "a copy is in the test split")
+    training = result["split"] == "train"
+    chosen = _hold_out(images[training], data.valid_fraction, data.split_by, seed)
+    result.loc[chosen, "split"] = "valid"
+    _check_classes(images, result, data)
+    return result
+
+
+def _drop(result: pd.DataFrame, rows: pd.Series, reason: str) -> None:
+    result.loc[rows, "split"] = "dropped"
+    result.loc[rows, "reason"] = reason
+
+
+def _conflicting(images: pd.DataFrame, only_train: bool) -> pd.Series:
+    rows = images.groupby("cluster")["label"].transform("nunique") > 1
+    return rows & (images["source_split"] == "train") if only_train else rows
+
+
+def _leaking(images: pd.DataFrame) -> pd.Series:
+    tested = images.loc[images["source_split"] == "test", "cluster"]
+    return images["cluster"].isin(tested)
+
+
+def _hold_out(images: pd.DataFrame, fraction: float, split_by: str, seed: int) -> pd.Index:
+    """Draw a share of every class; return its index."""
+    if fraction == 0.0 or images.empty:
+        return images.index[:0]
+    if split_by == "image":
+        return images.index[hold_out_images(images["label"].to_numpy(np.int64), fraction, seed)]
+    return images.index[
+        hold_out_clusters(
+            images["label"].to_numpy(np.int64), images["cluster"].to_numpy(np.int64), fraction, seed
+        )
+    ]
+
+
+def hold_out_images(labels: Ints, fraction: float, seed: int) -> Ints:
+    """Draw `fraction` of (n,) labels, stratified and shuffled, as scikit-learn does; return positions."""
+    try:
+        _, held = train_test_split(
+            np.arange(len(labels)),
+            train_size=1.0 - fraction,
+            stratify=labels,
+            random_state=seed,
+            shuffle=True,
+        )
+    except ValueError as error:
+        counts = np.bincount(labels).tolist()
+        raise RunError(f"cannot hold out {fraction:.0%} of classes with {counts} images: {error}") from error
+    return np.sort(np.asarray(held, np.int64))
+
+
+def hold_out_clusters(labels: Ints, clusters: Ints, fraction: float, seed: int) -> Ints:
+    """Draw about `fraction` of each class from (n,) labels without cutting a cluster; return positions.
+
+    Clusters are taken in random order, class by class, as long as they fit into the class's share: the share
+    is met to within the size of its smallest clusters, and one small cluster at least is always taken.
+    """
+    rng = np.random.default_rng(seed)
+    names, first, inverse, sizes = np.unique(
+        clusters, return_index=True, return_inverse=True, return_counts=True
+    )
+    held = np.zeros(len(names), bool)
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels[first] == label))
+        room = round(fraction * int((labels == label).sum()))
+        for number in own:
+            if sizes[number] <= room:
+                held[number] = True
+                room -= sizes[number]
+        if not held[own].any() and len(own) > 1:
+            held[own[np.argmin(sizes[own])]] = True
+    return np.flatnonzero(held[inverse]).astype(np.int64)
+
+
+def _check_classes(images: pd.DataFrame, result: pd.DataFrame, data: DataConfig) -> None:
+    needed = ["train", "valid"] if data.valid_fraction else ["train"]
+    for split in needed:
+        counts = images.loc[result["split"] == split, "label"].value_counts()
+        empty = [name for label, name in enumerate(data.classes) if not counts.get(label, 0)]
+        if empty:
+            dropped = result.loc[result["split"] == "dropped", "reason"].value_counts().to_dict()
+            raise RunError(
+                f"no image is left in the {split} split of {empty}; left out: {dropped or 'none'}; "
+                "add images, or set --data.leaks or --data.split-by"
+            )
+
+
+def balancing_copies(images: pd.DataFrame, balance_to: int | None) -> Ints:
+    """Return how many augmented copies to make of each training image, (n,), to fill its class up.
+
+    Each image of a class gives as many copies as the others, up to one: the first in order give one more.
+    """
+    copies = np.zeros(len(images), np.int64)
+    if balance_to is None:
+        return copies
+    labels = images["label"].to_numpy(np.int64)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        missing = max(0, balance_to - len(own))
+        copies[own] = missing // len(own)
+        copies[own[: missing % len(own)]] += 1
+    return copies
+
+
+def augment_seed(seed: int, image_id: int, number: int) -> int:
+    """Return the seed of an image's balancing copy: it depends on nothing but these three."""
+    state = np.random.SeedSequence([seed, image_id, number]).generate_state(1, np.uint64)[0]
+    return int(state >> np.uint64(1))

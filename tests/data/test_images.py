@@ -1,0 +1,222 @@
+"""Pixels of one image: decoding, the crop rule, resizing, augmentation."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from brain_ray.config import AugmentConfig, CropConfig
+from brain_ray.data import images
+from brain_ray.data.images import Box, ImageError, InputSpec
+
+CROP = CropConfig()
+ANY_SIZE = CropConfig(min_share=0.0)
+STRONG = AugmentConfig(rotation=20, shift=0.1, zoom=0.2, brightness=0.2, contrast=0.2, flip=0.5)
+
+
+def disc(height: int = 120, width: int = 100, level: int = 200) -> NDArray[np.uint8]:
+    """A bright ellipse on black, from row 20 to 99 and column 25 to 74."""
+    rows, columns = np.mgrid[:height, :width]
+    inside = ((rows - 59.5) / 40) ** 2 + ((columns - 49.5) / 25) ** 2 <= 1
+    return (inside * level).astype(np.uint8)
+
+
+def encoded(image: NDArray[np.generic], suffix: str = ".png") -> bytes:
+    return bytes(cv2.imencode(suffix, image)[1])
+
+
+def test_grey_and_colour_files_of_one_picture_decode_to_the_same_pixels() -> None:
+    grey = disc()
+    colour = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    alpha = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGRA)
+    assert np.array_equal(images.decode(encoded(grey)), grey)
+    assert np.array_equal(images.decode(encoded(colour)), grey)
+    assert np.array_equal(images.decode(encoded(alpha)), grey)
+
+
+def test_more_than_8_bits_are_scaled_from_their_own_range() -> None:
+    deep = disc().astype(np.uint16) * 10 + 100
+    assert np.array_equal(images.decode(encoded(deep)), disc(level=255))
+    floats = disc().astype(np.float32) / 7 - 3
+    assert np.array_equal(images.decode(encoded(floats, ".tiff")), disc(level=255))
+    flat = np.full((32, 32), 7, np.uint16)
+    assert not images.decode(encoded(flat)).any()
+
+
+def test_exif_rotation_is_applied() -> None:
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    Image.fromarray(disc(80, 100)).save(buffer, "JPEG", exif=exif)
+    assert images.decode(buffer.getvalue()).shape == (100, 80)
+
+
+def test_cmyk_becomes_grey() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(disc()).convert("CMYK").save(buffer, "JPEG", quality=95)
+    assert np.abs(images.decode(buffer.getvalue()).astype(int) - disc()).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff"])
+@pytest.mark.parametrize("share", [0.3, 0.99])
+def test_a_truncated_file_is_refused(suffix: str, share: float) -> None:
+    rng = np.random.default_rng(1)
+    data = encoded(rng.integers(0, 256, (64, 64), dtype=np.uint8), suffix)
+    with pytest.raises(ImageError, match=r"damaged|not an image"):
+        images.decode(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"just some text, named .jpg", "not an image"),
+        (b"\xff\xd8\xff\xe0" + bytes(range(256)), "not an image|damaged"),
+        (encoded(np.zeros((1, 1), np.uint8)), "too small: 1x1 px"),
+        (encoded(np.full((32, 32), np.nan, np.float32), ".tiff"), "not finite"),
+    ],
+)
+def test_what_is_no_use_says_why(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        images.decode(data)
+
+
+def test_a_pixel_bomb_is_refused_from_its_header() -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9))
+    with pytest.raises(ImageError, match="too large"):
+        images.decode(bomb)
+
+
+def test_the_box_holds_all_of_the_head() -> None:
+    box = images.find_box(disc(), CROP)
+    assert box is not None
+    rows, columns = np.nonzero(images.head_mask(disc(), CROP))
+    assert (box.top, box.left) == (rows.min(), columns.min())
+    assert (box.bottom, box.right) == (rows.max() + 1, columns.max() + 1), "the last row and column are kept"
+
+
+def test_specks_do_not_widen_the_box() -> None:
+    image = disc()
+    image[2:4, 2:4] = 255
+    assert images.find_box(image, CROP) == images.find_box(disc(), CROP)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((64, 64), np.uint8), np.full((64, 64), 45, np.uint8), disc(level=40)],
+    ids=["blank", "at the threshold", "very dark"],
+)
+def test_without_a_contour_there_is_no_box(image: NDArray[np.uint8]) -> None:
+    assert images.find_box(image, CROP) is None
+    assert Box.whole(image).crop(image).shape == image.shape
+
+
+def test_a_bright_border_gives_the_whole_image() -> None:
+    image = disc()
+    image[:8], image[-8:], image[:, :8], image[:, -8:] = 255, 255, 255, 255
+    assert images.find_box(image, CROP) == Box.whole(image)
+
+
+@pytest.mark.parametrize("side", [16, 17, 31])
+def test_tiny_images_are_cropped_without_failure(side: int) -> None:
+    image = np.zeros((side, side), np.uint8)
+    image[side // 2 - 4 : side // 2 + 4, side // 2 - 4 : side // 2 + 4] = 255
+    box = images.find_box(image, ANY_SIZE)
+    assert box is not None
+    assert box.crop(image).size > 0
+
+
+def test_a_fragment_of_a_dark_head_is_no_box() -> None:
+    image = disc(level=40)
+    image[30:50, 40:60] = 255
+    assert images.find_box(image, CROP) is None
+    assert images.find_box(image, ANY_SIZE) is not None
+
+
+def test_a_box_in_a_corner_keeps_the_corner() -> None:
+    image = np.zeros((40, 40), np.uint8)
+    image[30:, 30:] = 255
+    box = images.find_box(image, ANY_SIZE)
+    assert box is not None
+    assert (box.bottom, box.right) == (40, 40)
+
+
+def test_equal_pixels_have_equal_hashes_in_other_bytes_and_shapes_count() -> None:
+    image = disc()
+    again = images.decode(encoded(image, ".bmp"))
+    assert images.pixel_hash(image) == images.pixel_hash(again)
+    assert images.pixel_hash(image) != images.pixel_hash(image.reshape(100, 120))
+
+
+def test_stretch_fills_and_pad_keeps_the_aspect_ratio() -> None:
+    image = np.full((100, 50), 200, np.uint8)
+    assert (images.resize(image, 64, 64, "stretch") == 200).all()
+    padded = images.resize(image, 64, 64, "pad")
+    columns = np.flatnonzero(padded.any(axis=0))
+    assert (columns.min(), columns.max()) == (16, 47)
+
+
+def test_the_input_is_cropped_and_fitted() -> None:
+    image = disc()
+    box = images.find_box(image, CROP)
+    assert box is not None
+    result = images.to_input(image, box, InputSpec(64, 48))
+    assert result.shape == (64, 48, 1)
+    assert result.dtype == np.uint8
+    assert result[1:-1, 24].min() > 150, "the crop reaches from edge to edge"
+
+
+def test_an_intermediate_size_changes_the_pixels_a_little() -> None:
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8), (9, 9), 0)
+    box = Box.whole(image)
+    direct = images.to_input(image, box, InputSpec(64, 48)).astype(int)
+    through = images.to_input(image, box, InputSpec(64, 48, crop_size=(256, 256))).astype(int)
+    assert 0 < np.abs(direct - through).mean() < 10
+
+
+def test_augmentation_is_reproducible_and_varied() -> None:
+    image = disc()
+    first, again, other = (images.augment(image, STRONG, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.shape == image.shape
+    assert first.dtype == np.uint8
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    image = disc()
+    assert np.array_equal(images.augment(image, AugmentConfig(), np.random.default_rng(1)), image)
+
+
+def test_a_flip_mirrors_left_and_right() -> None:
+    image = disc()
+    image[:, :50] //= 2
+    flipped = images.augment(image, AugmentConfig(flip=1.0), np.random.default_rng(1))
+    assert np.array_equal(flipped, image[:, ::-1])
+
+
+def test_one_range_does_not_shift_the_draws_of_another() -> None:
+    image = disc()
+    both = AugmentConfig(rotation=10, brightness=0.3)
+    darker = images.augment(image, AugmentConfig(brightness=0.3), np.random.default_rng(5))
+    turned = images.augment(image, both, np.random.default_rng(5))
+    assert darker[60, 50] == turned[60, 50]
+
+
+def test_brightness_and_contrast_stay_within_their_ranges() -> None:
+    image = np.full((32, 32), 100, np.uint8)
+    values = [
+        int(images.augment(image, AugmentConfig(brightness=0.1), np.random.default_rng(s))[0, 0])
+        for s in range(200)
+    ]
+    assert 74 <= min(values) < 80
+    assert 120 < max(values) <= 126

@@ -1,0 +1,190 @@
+"""Preparation as a whole, on phantoms with everything planted that a folder of images can hold."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from brain_ray.config import Config, DataConfig, PhantomConfig
+from brain_ray.data import images, phantom, prepare
+from brain_ray.data.images import Box
+from brain_ray.data.phantom import Planted
+from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
+from brain_ray.runs import Run, RunError
+
+PHANTOMS = PhantomConfig(train_per_class=16, test_per_class=6, copies=6, conflicts=1, faults=6)
+DATA = DataConfig(phantoms=PHANTOMS, max_rejected=0.1, balance_to=20)
+TRANSFORMS = {"mirrored": "mirrored", "flipped": "flipped", "turned": "turned"}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared run, the folder it was prepared from, and what was planted there."""
+
+    run: Run
+    source: Path
+    planted: list[Planted]
+    text: str
+
+    @property
+    def manifest(self) -> pd.DataFrame:
+        return pq.read_table(self.run.path("dataset", "manifest.parquet")).to_pandas()
+
+    def rows(self, split: str) -> pd.DataFrame:
+        table = pq.read_table(self.run.path("dataset", split)).to_pandas()
+        return table.sort_values("row_id", ignore_index=True)
+
+
+def prepare_folder(root: Path, source: Path, data: DataConfig, seed: int = 7) -> tuple[Run, str]:
+    run = Run(str(root), "run")
+    config = Config(seed=seed, data=data.model_copy(update={"source": str(source)}))
+    return run, prepare.prepare(run, config)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Planted]]:
+    folder = tmp_path_factory.mktemp("phantoms")
+    return folder, phantom.write_tree(folder, PHANTOMS, DATA.classes, seed=7)
+
+
+@pytest.fixture(scope="module")
+def prepared(
+    source: tuple[Path, list[Planted]], tmp_path_factory: pytest.TempPathFactory, ray_cluster: None
+) -> Prepared:
+    run, text = prepare_folder(tmp_path_factory.mktemp("runs"), source[0], DATA)
+    return Prepared(run, *source, text)
+
+
+def test_every_file_is_accounted_for(prepared: Prepared) -> None:
+    manifest = prepared.manifest
+    files = {str(p.relative_to(prepared.source)) for p in prepared.source.rglob("*") if p.is_file()}
+    assert set(manifest["path"]) == files
+    assert len(manifest) == len(files)
+    found = prepared.run.read_json("dataset", "audit.json")
+    assert found["files"] == found["used"] + found["rejected"] + found["dropped"] == len(files)
+
+
+def test_what_is_of_no_use_is_rejected_with_a_reason(prepared: Prepared) -> None:
+    rejected = pq.read_table(prepared.run.path("dataset", "rejected.parquet")).to_pandas()
+    assert set(rejected["path"]) == {item.path for item in prepared.planted if not item.usable}
+    assert (rejected["reason"].str.len() > 0).all()
+
+
+def test_a_blank_image_is_kept_whole_and_counted(prepared: Prepared) -> None:
+    manifest = prepared.manifest.set_index("path")
+    blank = manifest.loc[next(item.path for item in prepared.planted if item.kind == "blank")]
+    assert not blank["has_box"]
+    assert (blank["bottom"], blank["right"]) == (blank["height"], blank["width"])
+    assert prepared.run.read_json("dataset", "audit.json")["no_contour"] == 1
+
+
+def test_every_planted_copy_is_found_as_what_it_is(prepared: Prepared) -> None:
+    pairs = pq.read_table(prepared.run.path("dataset", "pairs.parquet")).to_pandas()
+    found = {frozenset((row.path_a, row.path_b)): row for row in pairs.itertuples()}
+    copies = [item for item in prepared.planted if item.of]
+    assert len(found) == len(copies) == 7
+    for item in copies:
+        pair = found[frozenset((item.path, str(item.of)))]
+        assert pair.transform == TRANSFORMS.get(item.kind, "identity")
+        assert (pair.kind == "same bytes") == (item.kind in ("same bytes", "conflict"))
+
+
+def test_training_copies_of_test_images_leave_training(prepared: Prepared) -> None:
+    manifest = prepared.manifest.set_index("path")
+    for item in prepared.planted:
+        if item.of and item.kind != "conflict":
+            assert manifest.loc[item.path, "split"] == "test"
+            assert manifest.loc[item.of, "split"] == "dropped"
+            assert manifest.loc[item.of, "reason"] == "a copy is in the test split"
+    learned = manifest[manifest["split"].isin(["train", "valid"])]
+    assert not set(learned["cluster"]) & set(manifest[manifest["split"] == "test"]["cluster"])
+
+
+def test_a_slice_with_two_labels_is_reported_and_left_out(prepared: Prepared) -> None:
+    conflict = next(item for item in prepared.planted if item.kind == "conflict")
+    (reported,) = prepared.run.read_json("dataset", "audit.json")["copies"]["label_conflicts"]
+    assert set(reported["paths"]) == {conflict.path, conflict.of}
+    splits = prepared.manifest.set_index("path").loc[[conflict.path, str(conflict.of)], "split"]
+    assert set(splits) == {"dropped"}
+
+
+def test_rows_hold_the_original_bytes_and_what_to_do_with_them(prepared: Prepared) -> None:
+    manifest = prepared.manifest.set_index("path")
+    for split in SPLITS:
+        rows = prepared.rows(split)
+        assert list(rows.columns) == ROW_SCHEMA.names
+        assert rows["row_id"].tolist() == list(range(len(rows)))
+        assert set(rows["path"]) == set(manifest.index[manifest["split"] == split])
+        for row in rows.to_dict("records"):
+            assert row["bytes"] == (prepared.source / row["path"]).read_bytes()
+            grey = images.decode(row["bytes"])
+            box = images.find_box(grey, DATA.crop) or Box.whole(grey)
+            assert tuple(row[side] for side in BOX) == (box.top, box.bottom, box.left, box.right)
+            assert row["pixel_sha256"] == images.pixel_hash(grey)
+
+
+def test_training_classes_are_filled_up_with_augmented_copies(prepared: Prepared) -> None:
+    rows = prepared.rows("train")
+    assert rows["label"].value_counts().to_dict() == dict.fromkeys(range(4), 20)
+    copies = rows[rows["augment_seed"] >= 0]
+    assert copies["augment_seed"].is_unique
+    assert len(rows[rows["augment_seed"] < 0]) == rows["image_id"].nunique()
+    for split in ("valid", "test"):
+        assert (prepared.rows(split)["augment_seed"] == -1).all()
+
+
+def test_validation_is_stratified_and_shares_no_cluster_with_training(prepared: Prepared) -> None:
+    train, valid = prepared.rows("train"), prepared.rows("valid")
+    assert not set(train["cluster"]) & set(valid["cluster"])
+    assert set(valid["label"]) == {0, 1, 2, 3}
+
+
+def test_the_table_tells_counts_copies_and_leaks(prepared: Prepared) -> None:
+    assert "train, balanced" in prepared.text
+    assert "6 test images have a copy among 6 training images" in prepared.text
+    assert "leaks=drop: 6 dropped from training" in prepared.text
+
+
+def test_other_blocks_give_the_same_rows(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "BLOCK_IMAGES", 3)
+    run, _ = prepare_folder(tmp_path, prepared.source, DATA)
+    again = Prepared(run, prepared.source, prepared.planted, "")
+    pd.testing.assert_frame_equal(again.manifest, prepared.manifest)
+    for split in SPLITS:
+        pd.testing.assert_frame_equal(again.rows(split), prepared.rows(split))
+
+
+def test_too_many_bad_files_stop_with_counts_and_the_first_ten(
+    source: tuple[Path, list[Planted]], tmp_path: Path, ray_cluster: None
+) -> None:
+    folder = tmp_path / "bad"
+    phantom.write_tree(folder, PHANTOMS.model_copy(update={"faults": 36}), DATA.classes, seed=1)
+    with pytest.raises(RunError, match=r"24 of \d+ files cannot be used") as stop:
+        prepare_folder(tmp_path, folder, DATA)
+    assert str(stop.value).count("Training/") == 10
+    assert not Run(str(tmp_path), "run").exists("dataset", "manifest.parquet")
+
+
+def test_leaks_can_be_an_error(source: tuple[Path, list[Planted]], tmp_path: Path, ray_cluster: None) -> None:
+    with pytest.raises(RunError, match="6 training images have a copy in the test split"):
+        prepare_folder(tmp_path, source[0], DATA.model_copy(update={"leaks": "fail"}))
+
+
+def test_exported_images_are_cropped_and_balanced(
+    source: tuple[Path, list[Planted]], tmp_path: Path, ray_cluster: None
+) -> None:
+    data = DATA.model_copy(update={"export_images": str(tmp_path / "tree")})
+    run, _ = prepare_folder(tmp_path, source[0], data)
+    for name in data.classes:
+        files = sorted((tmp_path / "tree/train" / name).iterdir())
+        assert len(files) == 20
+    row = pq.read_table(run.path("dataset", "test")).to_pylist()[0]
+    written = tmp_path / "tree/test" / data.classes[row["label"]] / f"{Path(row['path']).stem}.jpg"
+    shape = images.decode(written.read_bytes()).shape
+    assert shape == (row["bottom"] - row["top"], row["right"] - row["left"])
+    assert not np.array_equal(shape, images.decode(row["bytes"]).shape)

@@ -1,0 +1,136 @@
+"""Who goes where: stratified splits, whole clusters, leaks, conflicts, balance."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brain_ray.config import DataConfig
+from brain_ray.data.split import assign, augment_seed, balancing_copies, hold_out_clusters, hold_out_images
+from brain_ray.recipes import paper
+from brain_ray.runs import RunError
+
+SEED_TRAINING = {"glioma": 1321, "meningioma": 1339, "notumor": 1595, "pituitary": 1457}
+"""Images per class of the notebooks' training folder."""
+
+
+def table(train: int = 400, test: int = 80, copies: int = 0) -> pd.DataFrame:
+    """Images of four classes in turn, each a cluster of its own, but for `copies` test images of train's."""
+    labels = np.arange(train + test) % 4
+    clusters = np.arange(train + test)
+    clusters[train : train + copies] = clusters[:copies]
+    return pd.DataFrame(
+        {
+            "path": [f"image{k}" for k in range(train + test)],
+            "label": labels,
+            "source_split": ["train"] * train + ["test"] * test,
+            "cluster": clusters,
+        }
+    )
+
+
+def test_paper_draws_the_seeds_split_and_balance() -> None:
+    config = paper()
+    labels = np.repeat(np.arange(4), list(SEED_TRAINING.values()))
+    held = hold_out_images(labels, config.data.valid_fraction, config.seed)
+    assert len(labels) - len(held) == 4569
+    assert len(held) == 1143
+    share = np.bincount(labels[held]) / np.bincount(labels)
+    assert np.allclose(share, 0.2, atol=0.001)
+    training = pd.DataFrame({"label": np.delete(labels, held)})
+    copies = balancing_copies(training, config.data.balance_to)
+    rows = np.bincount(training["label"], weights=copies + 1)
+    assert rows.tolist() == [1600, 1600, 1600, 1600]
+    assert int(rows.sum()) == 6400
+
+
+def test_the_same_seed_draws_the_same_split_and_another_seed_another() -> None:
+    data = DataConfig()
+    first, again, other = (assign(table(), data, seed)["split"] for seed in (1, 1, 2))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_cluster_is_cut_and_every_class_gets_its_share(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 30, 200)
+    clusters = np.repeat(np.arange(200), sizes)
+    labels = np.repeat(rng.integers(0, 4, 200), sizes)
+    held = hold_out_clusters(labels, clusters, 0.2, seed)
+    inside = np.zeros(len(labels), bool)
+    inside[held] = True
+    for number in range(200):
+        assert len(set(inside[clusters == number])) == 1
+    share = np.bincount(labels[held], minlength=4) / np.bincount(labels, minlength=4)
+    assert np.all(np.abs(share - 0.2) < 0.03)
+
+
+def test_drop_takes_training_copies_of_test_images_out() -> None:
+    images = table(copies=40)
+    result = assign(images, DataConfig(leaks="drop"), 1)
+    assert (result["split"][:40] == "dropped").all()
+    assert set(result["reason"][:40]) == {"a copy is in the test split"}
+    assert (result["split"][400:] == "test").all()
+    kept = set(images["cluster"][result["split"].isin(["train", "valid"])])
+    assert not kept & set(images["cluster"][result["split"] == "test"])
+
+
+def test_keep_leaves_them() -> None:
+    result = assign(table(copies=40), DataConfig(leaks="keep"), 1)
+    assert not (result["split"] == "dropped").any()
+
+
+def test_fail_names_them() -> None:
+    with pytest.raises(RunError, match=r"40 training images have a copy in the test split: image0, image1"):
+        assign(table(copies=40), DataConfig(leaks="fail"), 1)
+
+
+def test_fail_passes_where_there_is_no_leak() -> None:
+    assert set(assign(table(), DataConfig(leaks="fail"), 1)["split"]) == {"train", "valid", "test"}
+
+
+def test_regroup_draws_all_splits_anew_over_whole_clusters() -> None:
+    images = table(copies=40)
+    result = assign(images, DataConfig(leaks="regroup"), 1)
+    assert not (result["split"] == "dropped").any()
+    assert abs((result["split"] == "test").sum() - 80) <= 8
+    splits = result["split"].groupby(images["cluster"]).nunique()
+    assert (splits == 1).all()
+
+
+def test_without_a_test_folder_a_share_is_split_off() -> None:
+    result = assign(table(test=0), DataConfig(test_fraction=0.25), 1)
+    counts = result["split"].value_counts()
+    assert counts.to_dict() == {"train": 240, "test": 100, "valid": 60}
+
+
+@pytest.mark.parametrize(("policy", "dropped"), [("drop", 2), ("keep", 0)])
+def test_training_copies_with_two_labels(policy: str, dropped: int) -> None:
+    images = table()
+    images.loc[1, "cluster"] = images.loc[0, "cluster"]
+    result = assign(images, DataConfig(conflicts=policy), 1)
+    assert (result["split"] == "dropped").sum() == dropped
+    assert set(result.loc[result["split"] == "dropped", "reason"]) <= {"a copy carries another label"}
+
+
+def test_an_emptied_class_is_an_error_that_says_why() -> None:
+    images = table(train=40, test=10)
+    glioma = images["label"] == 0
+    images.loc[glioma, "cluster"] = 0
+    with pytest.raises(RunError, match=r"no image is left in the train split of \['glioma'\]"):
+        assign(images, DataConfig(), 1)
+
+
+def test_copies_are_spread_evenly_over_a_class() -> None:
+    images = pd.DataFrame({"label": [0] * 10 + [1] * 3})
+    copies = balancing_copies(images, 10)
+    assert copies[:10].tolist() == [0] * 10
+    assert sorted(copies[10:].tolist()) == [2, 2, 3]
+    assert not balancing_copies(images, None).any()
+
+
+def test_a_copys_seed_depends_on_run_image_and_number_only() -> None:
+    assert augment_seed(1, 2, 3) == augment_seed(1, 2, 3)
+    seeds = {augment_seed(s, i, k) for s in range(5) for i in range(20) for k in range(1, 5)}
+    assert len(seeds) == 400
+    assert all(0 <= seed < 2**63 for seed in seeds)
