@@ -1,0 +1,245 @@
+"""The bundle: a folder with a trained model in two formats and everything needed to use and judge it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import jinja2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from brain_ray.config import CropConfig, Fit
+from brain_ray.runs import Run, RunError, resolve
+
+KERAS_FILE = "model.keras"
+ONNX_FILE = "model.onnx"
+INFO_FILE = "bundle.json"
+CARD_FILE = "MODEL_CARD.md"
+
+FORMAT = 1
+"""Version of bundle.json that this code writes and reads."""
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class BundleError(RunError):
+    """A bundle that cannot be made, or must not be used; its text says what was found and what to do."""
+
+
+class _Part(BaseModel):
+    # NaN is refused, so that bundle.json stays JSON that every reader takes.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Input(_Part):
+    """What the models are fed: (n, height, width, 1) raw grey, 0..255, made by `brain_ray.data.images`."""
+
+    height: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
+    channels: Literal[1] = 1
+    fit: Fit
+    crop_size: tuple[int, int] | None
+    max_pixels: Annotated[int, Field(ge=1)]
+
+
+class ValidationScores(_Part):
+    """Scores of the exported ONNX model on the validation split. Log losses in nats, the rest 0..1."""
+
+    images: Count
+    accuracy: float
+    log_loss: float
+    log_loss_calibrated: float
+    ece: float
+
+
+class ModelScores(_Part):
+    """Validation scores from the export, test scores once `add_scores` has been called."""
+
+    validation: ValidationScores
+    test: dict[str, Any] | None = None
+
+
+class SplitFacts(_Part):
+    """A split: its images, its rows (augmented copies included) and the hash of what is in it."""
+
+    images: Count
+    rows: Count
+    sha256: str
+
+
+class DataFacts(_Part):
+    """What the model learned from and was judged on, and what the audit for copies found."""
+
+    train: SplitFacts
+    valid: SplitFacts
+    test: SplitFacts
+    audit: dict[str, Any]
+
+
+class TrainingFacts(_Part):
+    """How long it was trained, and which epoch it is from."""
+
+    epochs: Count
+    best_epoch: Count
+    backbone: str
+
+
+class Facts(_Part):
+    """What an exporter has to be told: `data` and `training` of bundle.json; `versions` join its own."""
+
+    data: DataFacts
+    training: TrainingFacts
+    versions: dict[str, str] = {}
+
+
+class Check(_Part):
+    """How far the two models were apart, as a probability, and on how many validation images."""
+
+    images: Count
+    largest_difference: float
+
+
+class BundleInfo(_Part):
+    """The content of bundle.json."""
+
+    format: Literal[1] = 1
+    name: str
+    created: str
+    """Time of the export, ISO 8601, UTC."""
+    classes: tuple[str, ...]
+    """In the order of the outputs."""
+    input: Input
+    crop: CropConfig
+    temperature: Annotated[float, Field(gt=0)]
+    scores: ModelScores
+    data: DataFacts
+    training: TrainingFacts
+    versions: dict[str, str]
+    config: dict[str, Any]
+    """The run's whole configuration, as it was; not checked, so that settings may change later."""
+    files: dict[str, str]
+    """SHA-256 (hex) of each model file."""
+    check: Check
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Its files are read and checked when they are asked for."""
+
+    folder: Run
+    info: BundleInfo
+
+    def read(self, name: str) -> bytes:
+        """Return a model file's content.
+
+        Raises:
+            BundleError: it is missing, or it is not the file that was exported.
+        """
+        expected = self.info.files.get(name)
+        where = self.folder.uri(name)
+        if expected is None:
+            raise BundleError(f"{where} is not listed in {INFO_FILE}, which has {sorted(self.info.files)}")
+        try:
+            data = self.folder.read_bytes(name)
+        except OSError as error:
+            raise BundleError(f"cannot read {where}: {error}; copy or export the bundle again") from error
+        found = sha256(data)
+        if found != expected:
+            raise BundleError(
+                f"{where} was changed or is incomplete: its SHA-256 is {found}, {INFO_FILE} says {expected}; "
+                "copy or export the bundle again"
+            )
+        return data
+
+    def verify(self) -> None:
+        """Read all model files against their hashes.
+
+        Raises:
+            BundleError: as `read`.
+        """
+        for name in self.info.files:
+            self.read(name)
+
+
+def load_bundle(location: str) -> Bundle:
+    """Open the bundle in a folder, given by path or URI; the model files are not read yet.
+
+    Raises:
+        BundleError: no bundle there, or not of a format that this version reads.
+    """
+    folder = _folder(location)
+    where = folder.uri(INFO_FILE)
+    try:
+        content = json.loads(folder.read_bytes(INFO_FILE))
+    except OSError as error:
+        raise BundleError(
+            f"no bundle at {folder.uri()}: {error}; expected a folder with {INFO_FILE}"
+        ) from error
+    except ValueError as error:
+        raise BundleError(f"{where} is not JSON: {error}; copy or export the bundle again") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise BundleError(
+            f"{where} has the format {found!r}, this version of brain_ray reads {FORMAT}: use the version "
+            "that made it, or export the model again"
+        )
+    try:
+        return Bundle(folder, BundleInfo.model_validate(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise BundleError(f"{where}: {field}: {first['msg']}; export the bundle again") from error
+
+
+def write_info(location: str, info: BundleInfo) -> None:
+    """Write bundle.json and, made of it, MODEL_CARD.md; each of the two whole or not at all."""
+    folder = _folder(location)
+    folder.write_json(info.model_dump(mode="json"), INFO_FILE)
+    folder.write_bytes(render_card(info).encode(), CARD_FILE)
+
+
+def add_scores(location: str, test_scores: Mapping[str, Any]) -> None:
+    """Put the evaluation's scores into bundle.json and MODEL_CARD.md; the models stay untouched.
+
+    Args:
+        location: path or URI of the bundle's folder.
+        test_scores: strict JSON: `official` and, if any, `leak_free`, as in the report's metrics.json.
+
+    Raises:
+        BundleError: no readable bundle there.
+        ValueError: the scores hold NaN or infinity.
+    """
+    info = load_bundle(location).info
+    json.dumps(dict(test_scores), allow_nan=False)
+    scores = info.scores.model_copy(update={"test": dict(test_scores)})
+    write_info(location, info.model_copy(update={"scores": scores}))
+
+
+def render_card(info: BundleInfo) -> str:
+    """Return the model card, Markdown (Mitchell et al. 2019, arxiv.org/abs/1810.03993)."""
+    return _environment().get_template("model_card.md.jinja").render(info.model_dump(mode="json"))
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256, hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _folder(location: str) -> Run:
+    base, mark, query = resolve(location).partition("?")
+    storage, _, name = base.rstrip("/").rpartition("/")
+    return Run(storage + mark + query, name)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("brain_ray.model", ""),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown; all values come from our own bundle.json
+    )

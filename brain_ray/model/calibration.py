@@ -1,0 +1,54 @@
+"""Probabilities that mean what they say: temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOOR = 1e-12
+"""Probabilities are raised to this before a logarithm is taken."""
+
+Floats = NDArray[np.float64]
+
+
+def calibrate(probabilities: NDArray[np.floating], temperature: float) -> Floats:
+    """Return softmax(log(probabilities) / temperature), (n, classes) float64; the order of classes stays.
+
+    The logarithm of a softmax is its logits up to a constant, which the second softmax drops: the result is
+    that of scaling the logits themselves.
+    """
+    logits = np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def fit_temperature(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Find the temperature (0.05..20) with the lowest log loss on (n, classes) probabilities.
+
+    Where no image is mistaken there is no such temperature: the loss falls for ever towards 0, and every
+    probability would end at 0 or 1. The answer then is 1, which changes nothing.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if (probabilities.argmax(axis=1) == labels).all():
+        return 1.0
+    found = minimize_scalar(
+        lambda log_t: log_loss(calibrate(probabilities, float(np.exp(log_t))), labels),
+        bounds=(np.log(0.05), np.log(20.0)),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
+
+
+def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Mean of -ln(probability of the true class), in nats."""
+    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(chosen, FLOOR)).mean())
+
+
+def expected_calibration_error(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int
+) -> float:
+    """Mean over images of |accuracy - confidence| of their bin, 0..1; a bin holds its upper edge."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    gap = (probabilities.argmax(axis=1) == labels) - confidence
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(place, weights=gap, minlength=bins)).sum() / len(labels))
