@@ -1,0 +1,144 @@
+"""A training state as files, and how to tell a whole one from one cut short."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyarrow import fs as pafs
+
+from brain_ray.runs import Run
+from brain_ray.training.dwell import DwellState
+from brain_ray.training.history import EpochRecord
+from brain_ray.training.learner import Arrays
+from brain_ray.training.loop import TrainState
+
+ARRAYS, VALUES, MANIFEST = "state.npz", "state.json", "manifest.json"
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+"""Ray Train's own list of a run's checkpoints."""
+
+
+class UnsoundError(ValueError):
+    """A checkpoint that is not whole; its text says what is wrong with it."""
+
+
+def write(folder: Path, state: TrainState) -> None:
+    """Write a state into a local folder; the manifest with the other files' SHA-256 comes last."""
+    groups = {**state.learner, "best": state.best}
+    arrays = {f"{group}/{i}": array for group, members in groups.items() for i, array in enumerate(members)}
+    values = {
+        "dwell": state.dwell.to_json(),
+        "history": [record.to_json() for record in state.history],
+        "groups": list(groups),
+    }
+    files = {ARRAYS: pack(arrays), VALUES: json.dumps(values, allow_nan=False).encode()}
+    manifest = {"epoch": state.epoch, "files": {name: _sha256(data) for name, data in files.items()}}
+    for name, data in {**files, MANIFEST: json.dumps(manifest).encode()}.items():
+        (folder / name).write_bytes(data)
+
+
+def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
+    """Read a state from a folder of a filesystem.
+
+    Raises:
+        UnsoundError: a file is missing, or is not the one that the manifest lists.
+    """
+    files = {name: _read(filesystem, f"{folder}/{name}") for name in (MANIFEST, ARRAYS, VALUES)}
+    try:
+        expected = json.loads(files[MANIFEST])["files"]
+    except (ValueError, KeyError) as error:
+        raise UnsoundError(f"{folder}/{MANIFEST} is cut short: {error}") from error
+    for name in (ARRAYS, VALUES):
+        if _sha256(files[name]) != expected[name]:
+            raise UnsoundError(f"{folder}/{name} is not the file that its manifest lists")
+    values = json.loads(files[VALUES])
+    arrays: dict[str, Arrays] = {group: [] for group in values["groups"]}
+    with np.load(io.BytesIO(files[ARRAYS])) as stored:
+        for name in stored.files:  # in the order in which they were written
+            arrays[name.partition("/")[0]].append(stored[name])
+    best = arrays.pop("best")
+    history = tuple(EpochRecord.from_json(record) for record in values["history"])
+    return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history)
+
+
+def newest(run: Run) -> tuple[TrainState | None, list[str]]:
+    """Return the newest sound checkpoint of a run, if any, and what is wrong with those passed over.
+
+    It looks into the folders instead of asking Ray, whose list knows nothing of files cut short and can be
+    cut short itself.
+    """
+    faults: list[str] = []
+    for folder in reversed(checkpoint_folders(run)):  # their names are times
+        try:
+            return read(run.fs, folder), faults
+        except UnsoundError as error:
+            faults.append(str(error))
+    return None, faults
+
+
+def checkpoint_folders(run: Run) -> list[str]:
+    """Return the paths of a run's checkpoints within its filesystem, oldest first."""
+    selector = pafs.FileSelector(run.path("train"), allow_not_found=True)
+    infos = run.fs.get_file_info(selector)
+    return sorted(
+        info.path
+        for info in infos
+        if info.type == pafs.FileType.Directory and info.base_name.startswith("checkpoint_")
+    )
+
+
+def mend(run: Run) -> list[str]:
+    """Make a run's folder fit to go on from; returns what was wrong.
+
+    Checkpoints cut short are deleted; so is Ray's list of them where it is cut short or names one that is
+    gone, since Ray would refuse it or hand out what it names. Sound checkpoints stay.
+    """
+    faults = []
+    for folder in checkpoint_folders(run):
+        try:
+            read(run.fs, folder)
+        except UnsoundError as error:
+            faults.append(str(error))
+            run.fs.delete_dir(folder)
+    if run.exists("train", SNAPSHOT):
+        try:
+            listed = run.read_json("train", SNAPSHOT)["checkpoint_results"]
+            names = [entry["checkpoint_dir_name"] for entry in listed]
+            missing = [name for name in names if not run.exists("train", name)]
+            fault = f"names {', '.join(missing)}, which is gone" if missing else ""
+        except (ValueError, KeyError, TypeError) as error:
+            fault = f"is cut short: {error}"
+        if fault:
+            faults.append(f"{run.uri('train', SNAPSHOT)} {fault}")
+            run.fs.delete_file(run.path("train", SNAPSHOT))
+    return faults
+
+
+def prune(run: Run, keep: int) -> None:
+    """Delete all but the newest checkpoints: those that Ray has lost sight of since its list was mended."""
+    for folder in checkpoint_folders(run)[:-keep]:
+        run.fs.delete_dir(folder)
+
+
+def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return arrays as the bytes of an uncompressed .npz; weights do not compress."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _read(filesystem: pafs.FileSystem, path: str) -> bytes:
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            return bytes(stream.read())
+    except FileNotFoundError as error:
+        raise UnsoundError(f"{path} is missing") from error
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,87 @@
+"""Which rows each worker sees in each step: a plan that depends on nothing but seed, epoch and counts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One worker's part of one global batch."""
+
+    rows: Indices
+    """Global row indices; never empty."""
+    weight: float
+    """1 where the rows count; 0 for the one row of a worker that has none of its own."""
+    total: int
+    """Rows of the global batch, over all workers."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's part of one global batch, loaded."""
+
+    images: NDArray[np.uint8]
+    """(n, height, width, 1), 0..255."""
+    labels: NDArray[np.int64]
+    """(n,), indices into the classes."""
+    weights: NDArray[np.float32]
+    """(n,), 1 for a row that counts, 0 for one that fills an empty part."""
+    total: int
+    """Rows of the global batch, over all workers."""
+
+
+def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int) -> Indices:
+    """Return the order in which an epoch visits all rows: (sum of rows_per_part,) global row indices.
+
+    Rows are numbered through the parts (files) in turn. Up to `window` rows are shuffled as one. More are
+    shuffled in two steps, so that only a few parts are needed at a time: the parts among each other, then
+    the rows within each window, which is a run of whole parts of at most `window` rows, or a single part.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    counts = np.asarray(rows_per_part, np.int64)
+    if counts.sum() <= window:
+        return rng.permutation(counts.sum())
+    starts = np.cumsum(counts) - counts
+    windows: list[list[Indices]] = []
+    rows_in_window = 0
+    for part in rng.permutation(len(counts)):
+        rows = np.arange(starts[part], starts[part] + counts[part])
+        if not windows or rows_in_window + len(rows) > window:
+            windows.append([])
+            rows_in_window = 0
+        windows[-1].append(rows)
+        rows_in_window += len(rows)
+    return np.concatenate([rng.permutation(np.concatenate(parts)) for parts in windows])
+
+
+def num_steps(num_rows: int, batch_size: int) -> int:
+    """Return the steps of an epoch; the last may have fewer rows."""
+    return -(-num_rows // batch_size)
+
+
+def worker_steps(order: Indices, batch_size: int, rank: int, num_workers: int) -> Iterator[Step]:
+    """Yield a worker's part of each global batch; batch k is order[k * batch_size : (k + 1) * batch_size].
+
+    Every worker gets as many steps, together they get each row once, and their batches are those of a
+    single worker. A worker for which the last batch has no row gets its first one with weight 0, since a
+    network cannot be called on nothing.
+    """
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        part = np.array_split(batch, num_workers)[rank]
+        if len(part):
+            yield Step(part, 1.0, len(batch))
+        else:
+            yield Step(batch[:1], 0.0, len(batch))
+
+
+def locate(rows: Indices, rows_per_part: Sequence[int]) -> tuple[Indices, Indices]:
+    """Turn global row indices (n,) into part numbers (n,) and rows within the part (n,)."""
+    ends = np.cumsum(np.asarray(rows_per_part, np.int64))
+    parts = np.searchsorted(ends, rows, side="right")
+    return parts, rows - (ends[parts] - np.asarray(rows_per_part, np.int64)[parts])

@@ -1,0 +1,73 @@
+"""What is written down of each epoch: a line for people, a row of history.csv, metrics for Ray."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch. Losses and accuracies are means over all rows, computed from sums over all workers."""
+
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    """What training minimised: smoothed labels and the head's penalties included."""
+    accuracy: float
+    """Share of training rows, as augmented and with dropout on, that were right."""
+    val_loss: float
+    """Keras' val_loss: the configured loss with the head's penalties."""
+    val_cross_entropy: float
+    """Cross-entropy alone, in nats."""
+    val_accuracy: float
+    learning_rate: float
+    """Of the epoch's last step."""
+    best: bool
+    rolled_back: bool
+    seconds: float
+    """Training and validation together."""
+    images_per_second: float
+    """Of training alone."""
+    cross_entropy: float
+    """Of the training rows, without smoothing and penalties, in nats."""
+
+    def line(self, epochs: int, message: str) -> str:
+        """Return the epoch as a line for people; lines of one run are aligned."""
+        width = len(str(epochs))
+        columns = [
+            f"epoch {self.epoch:{width}}/{epochs}  loss {self.loss:.4f} acc {self.accuracy:.4f}",
+            f"val ce {self.val_cross_entropy:.4f} acc {self.val_accuracy:.4f}",
+            f"rate {self.learning_rate:.1e}",
+            f"{self.seconds:4.0f} s {self.images_per_second:5.0f} img/s",
+        ]
+        return " | ".join([*columns, message] if message else columns)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the finite numbers as plain floats: Ray's snapshot of a run takes no others."""
+        return {name: float(value) for name, value in asdict(self).items() if math.isfinite(value)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object; what is not finite becomes None."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "EpochRecord":
+        """Return the record that `to_json` made an object of."""
+        numbers: dict[str, Any] = {name: math.nan if x is None else x for name, x in value.items()}
+        return cls(**numbers)
+
+
+def to_csv(records: Sequence[EpochRecord]) -> bytes:
+    """Return history.csv: a row an epoch; flags are 0 or 1, what is not finite is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        row = record.to_json()
+        writer.writerow(
+            {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}
+        )
+    return text.getvalue().encode()

@@ -1,0 +1,199 @@
+"""From encoded rows in Parquet to batches of pixels: Ray Data decodes ahead of the training step."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from numpy.typing import NDArray
+
+from brain_ray.config import AugmentConfig, Config
+from brain_ray.data import images
+from brain_ray.runs import Run, RunError
+from brain_ray.training.feed import Batch, Step, locate
+
+LOADING_CPUS = 0.25
+"""CPUs that a loading task reserves: little, so that one always finds room beside the workers."""
+
+TASK_ROWS = 128
+"""Rows that a task decodes, at most: about a tenth of a second's work."""
+
+TASK_PIXELS = 16_000_000
+"""Pixels that a task returns, about: large inputs come in smaller pieces."""
+
+COLUMNS = ["row_id", "path", "label", "bytes", "top", "bottom", "left", "right", "augment_seed"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Parquet file of a split."""
+
+    path: str
+    """Within the run's filesystem."""
+    num_rows: int
+
+
+def find_parts(run: Run, split: str) -> list[Part]:
+    """List a split's files and count their rows, from their footers.
+
+    Raises:
+        RunError: the split has no rows.
+    """
+    files = run.list_files("dataset", split, suffix=".parquet")
+    parts = [Part(file, pq.read_metadata(file, filesystem=run.fs).num_rows) for file in files]
+    parts = [part for part in parts if part.num_rows]
+    if not parts:
+        raise RunError(f"{run.uri('dataset', split)} has no rows: run jobs/prepare.py for this run first")
+    return parts
+
+
+class PartStore:
+    """Files' rows, still encoded, in Ray's object store: each is read once for all workers and epochs.
+
+    To be run as an actor. The last used ones stay, as many as have `capacity` rows together; a split that has
+    fewer is read only once.
+    """
+
+    def __init__(self, run: Run, capacity: int) -> None:
+        self._run = run
+        self._capacity = capacity
+        self._read = ray.remote(_read_part).options(num_cpus=LOADING_CPUS)
+        self._held: OrderedDict[str, tuple[int, Any]] = OrderedDict()
+
+    def get(self, parts: Sequence[Part]) -> list[Any]:
+        """Return references to the parts' tables; they may still be on their way."""
+        for part in parts:
+            if part.path not in self._held:
+                self._held[part.path] = part.num_rows, self._read.remote(self._run, part.path)
+            self._held.move_to_end(part.path)
+        references = [self._held[part.path][1] for part in parts]
+        while len(self._held) > len(parts) and sum(rows for rows, _ in self._held.values()) > self._capacity:
+            self._held.popitem(last=False)
+        return references
+
+
+def _read_part(run: Run, path: str) -> pa.Table:
+    return pq.read_table(path, columns=COLUMNS, filesystem=run.fs, partitioning=None)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads one worker's batches of one split."""
+
+    config: Config
+    parts: Sequence[Part]
+    store: Any
+    """Handle of the `PartStore`."""
+
+    def batches(self, steps: Iterable[Step], epoch: int | None) -> Iterator[Batch]:
+        """Yield the batches of a plan, in order. With an epoch, rows are augmented as its draws say.
+
+        Raises:
+            RunError: a row cannot be decoded.
+        """
+        windows = self._windows(steps)
+        ahead = next(windows, None)
+        while ahead is not None:
+            now, ahead = ahead, next(windows, None)  # whose files are read meanwhile
+            yield from self._load(*now, epoch)
+
+    def _windows(self, steps: Iterable[Step]) -> Iterator[tuple[list[Step], dict[int, Any]]]:
+        """Cut a plan into runs of steps of about `shuffle_window` rows, each with its parts' references."""
+        window: list[Step] = []
+        rows = 0
+        for step in steps:
+            if window and rows + step.total > self.config.train.shuffle_window:
+                yield window, self._references(window)
+                window, rows = [], 0
+            window.append(step)
+            rows += step.total
+        if window:
+            yield window, self._references(window)
+
+    def _references(self, steps: Sequence[Step]) -> dict[int, Any]:
+        counts = [part.num_rows for part in self.parts]
+        needed = np.unique(locate(np.concatenate([step.rows for step in steps]), counts)[0]).tolist()
+        references = ray.get(self.store.get.remote([self.parts[part] for part in needed]))
+        return dict(zip(needed, references, strict=True))
+
+    def _load(
+        self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None
+    ) -> Iterator[Batch]:
+        dataset = self._pipeline(steps, references, epoch)
+        blocks = iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2))
+        rest = next(blocks)
+        for step in steps:
+            size = len(step.rows)
+            while len(rest["label"]) < size:
+                block = next(blocks)
+                rest = {name: np.concatenate([rest[name], block[name]]) for name in block}
+            weights = np.full(size, step.weight, np.float32)
+            yield Batch(rest["image"][:size], rest["label"][:size], weights, step.total)
+            rest = {name: column[size:] for name, column in rest.items()}
+
+    def _pipeline(self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None) -> Any:
+        """Build the Ray Dataset that decodes the rows of some steps, in order."""
+        from ray.data import DataContext
+
+        context = DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        part, row = locate(np.concatenate([step.rows for step in steps]), [p.num_rows for p in self.parts])
+        plan = pa.table({"part": part, "row": row})
+        model = self.config.model
+        size = max(1, min(TASK_ROWS, TASK_PIXELS // (model.height * model.width)))
+        slices = [plan.slice(start, size) for start in range(0, len(plan), size)]
+        return ray.data.from_arrow(slices).map_batches(
+            decode_rows,
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            num_cpus=LOADING_CPUS,
+            fn_kwargs={"references": dict(references), "config": self.config, "epoch": epoch},
+        )
+
+
+def decode_rows(
+    plan: pa.Table, references: Mapping[int, Any], config: Config, epoch: int | None
+) -> dict[str, NDArray[Any]]:
+    """Turn rows of parts into `image` (n, height, width, 1) uint8 and `label` (n,) int64.
+
+    Raises:
+        RunError: a row cannot be decoded.
+    """
+    model = config.model
+    spec = images.InputSpec(model.height, model.width, model.fit, model.crop_size)
+    pixels = np.empty((len(plan), model.height, model.width, 1), np.uint8)
+    labels = np.empty(len(plan), np.int64)
+    tables: dict[int, pa.Table] = {}
+    for i, (part, index) in enumerate(zip(plan["part"].to_pylist(), plan["row"].to_pylist(), strict=True)):
+        if part not in tables:
+            tables[part] = ray.get(references[part])
+        row = {name: tables[part][name][index].as_py() for name in COLUMNS}
+        try:
+            grey = images.decode(row["bytes"], config.data.max_pixels)
+        except images.ImageError as error:
+            raise RunError(
+                f"the data set's row of {row['path']} is damaged: {error}; prepare again"
+            ) from error
+        box = images.Box(row["top"], row["bottom"], row["left"], row["right"])
+        pixels[i] = images.to_input(grey, box, spec, _changes(row, config, epoch))
+        labels[i] = row["label"]
+    return {"image": pixels, "label": labels}
+
+
+def _changes(
+    row: Mapping[str, Any], config: Config, epoch: int | None
+) -> list[tuple[AugmentConfig, np.random.Generator]]:
+    """List the changes of a row: a balancing copy's own, always the same, then those of the epoch."""
+    changes = []
+    if row["augment_seed"] >= 0:
+        changes.append((config.data.balance, np.random.default_rng(row["augment_seed"])))
+    if epoch is not None:
+        rng = np.random.default_rng([config.seed, epoch, row["row_id"]])
+        changes.append((config.train.augment, rng))
+    return changes
