@@ -1,0 +1,142 @@
+"""Scores a run's bundle on its test split, by Ray Data, with the code that serves it; writes `report/`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+from ray.data import ActorPoolStrategy
+
+from brain_ray.config import Config
+from brain_ray.data.images import ImageError
+from brain_ray.evaluation.gather import gather
+from brain_ray.evaluation.metrics import Scores, format_scores, score
+from brain_ray.evaluation.report import write_report
+from brain_ray.model.bundle import add_scores
+from brain_ray.model.predictor import Predictor
+from brain_ray.runs import Run, RunError
+
+COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
+
+
+class Classifier:
+    """One copy of a bundle's model in an actor: from encoded test images to probabilities."""
+
+    def __init__(self, bundle: str, threads: int) -> None:
+        """Open the bundle at a path or URI."""
+        self._predictor = Predictor(bundle, threads)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Replace a batch's bytes by its raw and calibrated probabilities and the crop boxes."""
+        inputs, boxes = [], []
+        for path, data in zip(batch["path"].to_pylist(), batch["bytes"].to_pylist(), strict=True):
+            try:
+                image, box, _ = self._predictor.prepare(data)
+            except ImageError as error:
+                raise RunError(f"the data set's row of {path} is damaged: {error}; prepare again") from error
+            inputs.append(image)
+            boxes.append(box)
+        found = self._predictor.predict(np.stack(inputs))
+        batch = batch.drop(["bytes"])
+        for k, name in enumerate(self._predictor.classes):
+            batch = batch.append_column(f"probability_{name}", pa.array(found.probabilities[:, k]))
+        for k, name in enumerate(self._predictor.classes):
+            batch = batch.append_column(f"calibrated_{name}", pa.array(found.calibrated[:, k]))
+        for side in ("top", "bottom", "left", "right"):
+            batch = batch.append_column(side, pa.array([getattr(box, side) for box in boxes], pa.int64()))
+        return batch
+
+
+def evaluate(run: Run, config: Config) -> str:
+    """Fill the empty `report/` of a run, and put the scores into its bundle; return a table of them.
+
+    Raises:
+        RunError: the dataset or the bundle is not complete, or a test image was lost or counted twice.
+    """
+    run.require("dataset", "prepare")
+    run.require("bundle", "export")
+    predictions = _predict(run, config)
+    official = _score(predictions, config)
+    clean = predictions[predictions["leak_free"]]
+    leak_free = _score(clean, config) if len(clean) else None
+    metrics = {
+        "official": official.model_dump(mode="json"),
+        "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
+        "bundle": run.read_json("bundle", "bundle.json")["files"]["model.onnx"],
+    }
+    table = pa.Table.from_pandas(predictions, preserve_index=False)
+    with run.fs.open_output_stream(run.path("report", "predictions.parquet")) as stream:
+        pq.write_table(table, stream)
+    run.write_json(metrics, "report", "metrics.json")
+    add_scores(run.uri("bundle"), {name: metrics[name] for name in ("official", "leak_free")})
+    created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page, figures = write_report(gather(run, config, predictions, official, leak_free, created))
+    for name, content in figures.items():
+        run.write_bytes(content, "report", name)
+    run.write_bytes(page.encode(), "report", "report.html")
+    return f"{_text(official, leak_free)}\nreport: {run.uri('report', 'report.html')}"
+
+
+def _predict(run: Run, config: Config) -> pd.DataFrame:
+    settings = config.evaluate
+    rows = ray.data.read_parquet(run.path("dataset", "test"), filesystem=run.fs, columns=COLUMNS)
+    found: pd.DataFrame = rows.map_batches(
+        Classifier,
+        fn_constructor_args=[run.uri("bundle"), settings.cpus_per_actor],
+        batch_size=settings.batch_size,
+        batch_format="pyarrow",
+        num_cpus=settings.cpus_per_actor,
+        compute=ActorPoolStrategy(size=settings.num_actors),
+    ).to_pandas()
+    manifest = _manifest(run)
+    expected = manifest.loc[manifest["split"] == "test", "image_id"]
+    if sorted(found["image_id"]) != sorted(expected):
+        raise RunError(
+            f"{len(found)} test images were scored, {len(expected)} expected, each exactly once: "
+            f"prepare {run.uri('dataset')} again"
+        )
+    found = found.sort_values("row_id", ignore_index=True)
+    classes = list(config.data.classes)
+    probabilities = found[[f"probability_{name}" for name in classes]].to_numpy()
+    predicted = probabilities.argmax(axis=1)
+    names = np.array(classes)
+    learned = manifest.loc[manifest["split"].isin(["train", "valid"]), "cluster"]
+    facts: dict[str, Any] = {
+        "class_name": names[found["label"]],
+        "predicted": predicted,
+        "predicted_name": names[predicted],
+        "leak_free": ~found["cluster"].isin(learned),
+    }
+    return found.assign(**facts)
+
+
+def _manifest(run: Run) -> pd.DataFrame:
+    columns = ["image_id", "split", "cluster"]
+    table = pq.read_table(run.path("dataset", "manifest.parquet"), columns=columns, filesystem=run.fs)
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _score(predictions: pd.DataFrame, config: Config) -> Scores:
+    classes = config.data.classes
+    return score(
+        predictions["label"].to_numpy(),
+        predictions[[f"probability_{name}" for name in classes]].to_numpy(np.float64),
+        classes,
+        predictions[[f"calibrated_{name}" for name in classes]].to_numpy(np.float64),
+        config.evaluate.calibration_bins,
+    )
+
+
+def _text(official: Scores, leak_free: Scores | None) -> str:
+    if leak_free is not None and leak_free.images == official.images:
+        return f"test images, none of them with a copy in what was learned from\n{format_scores(official)}"
+    parts = [f"all test images\n{format_scores(official)}"]
+    if leak_free is None:
+        parts.append("every test image has a copy in what was learned from: there is no honest score")
+    else:
+        parts.append(f"test images without a copy in what was learned from\n{format_scores(leak_free)}")
+    return "\n\n".join(parts)

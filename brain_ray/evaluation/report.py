@@ -1,0 +1,196 @@
+"""One self-contained HTML page about a run: its scores, its data with the audit for copies, its errors."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from brain_ray.config import PHANTOMS, Config
+from brain_ray.evaluation import pictures, plots
+from brain_ray.evaluation.curves import reliability, roc
+from brain_ray.evaluation.metrics import Scores
+from brain_ray.evaluation.pictures import CopyPair, LabelledImage, Misclassified
+
+MAX_MISCLASSIFIED = 300
+"""Misclassified images that the page shows, the most confident first; more would make it slow to open."""
+
+MAX_REJECTED = 100
+"""Rows of the table of rejected files."""
+
+MAX_CONFLICTS = 25
+"""Clusters in the table of label conflicts."""
+
+_PLATES = ("samples.png", "crop_steps.png", "misclassified.png", "pairs.png")
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that the page tells.
+
+    Attributes:
+        config: the run's settings.
+        created: when the report was made, as the page shows it.
+        bundle: bundle.json of the model that was scored.
+        audit: the data set's audit.json.
+        official: scores on all test images.
+        leak_free: scores on those of which no copy was learned from; None where there are none.
+        labels: (n,) integers, true classes of all test images.
+        probabilities: (n, k), raw.
+        calibrated: (n, k), after temperature scaling.
+        is_leak_free: (n,) bool, which test images `leak_free` is about.
+        history: history.csv of the training.
+        rejected: rejected.parquet of the data set.
+        samples: training images as the network gets them; 25 are shown.
+        crop_examples: whole images, before the crop; one per class is enough.
+        misclassified: wrongly classified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
+        pairs: copies, chosen by `choose_pairs`.
+    """
+
+    config: Config
+    created: str
+    bundle: Mapping[str, Any]
+    audit: Mapping[str, Any]
+    official: Scores
+    leak_free: Scores | None
+    labels: NDArray[np.integer]
+    probabilities: NDArray[np.floating]
+    calibrated: NDArray[np.floating]
+    is_leak_free: NDArray[np.bool_]
+    history: pd.DataFrame
+    rejected: pd.DataFrame
+    samples: Sequence[LabelledImage]
+    crop_examples: Sequence[LabelledImage]
+    misclassified: Sequence[Misclassified]
+    pairs: Sequence[CopyPair]
+
+
+def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
+    """Return the page as HTML and its figures as {file name: PNG}; nothing is written.
+
+    The page needs no other file and no network: its figures are in it. Two figures are only returned, as
+    sheets to show elsewhere: misclassified.png and pairs.png.
+    """
+    figures = {
+        # Plates of images need no more pixels than the images have, and would make the page heavy.
+        name: plots.to_png(figure, dpi=110 if name in _PLATES else 160)
+        for name, figure in _figures(data).items()
+    }
+    errors = sorted(data.misclassified, key=lambda error: -float(np.max(error.probabilities)))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("brain_ray", "evaluation"),
+        autoescape=True,  # paths and class names come from users
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=lambda value: f"{value:,}",
+        percent=lambda value: f"{value:.2%}".replace("%", " %"),
+        digits=lambda value: "–" if value is None else f"{value:.4f}",
+        png=lambda data: _data_uri("png", data),
+        jpeg=lambda image: _data_uri("jpeg", pictures.to_jpeg(image)),
+        undo=pictures.undo_transform,
+    )
+    page = environment.get_template("report.html.jinja").render(
+        data=data,
+        classes=data.config.data.classes,
+        colours=[plots.class_colour(i) for i in range(len(data.config.data.classes))],
+        phantoms=data.config.data.source == PHANTOMS,
+        same=data.leak_free is not None and data.leak_free.images == data.official.images,
+        sets=_score_sets(data),
+        figures=figures,
+        errors=errors[:MAX_MISCLASSIFIED],
+        num_errors=data.official.images - data.official.correct,
+        rejected=data.rejected.head(MAX_REJECTED).to_dict("records"),
+        conflicts=data.audit["copies"]["label_conflicts"],
+        max_conflicts=MAX_CONFLICTS,
+        history=data.history.to_dict("records"),
+        settings=_settings(data.config),
+    )
+    return page, figures
+
+
+def choose_pairs(pairs: pd.DataFrame, limit: int = 40) -> pd.DataFrame:
+    """Choose the rows of pairs.parquet that a person should look at first.
+
+    Pairs across the source's splits come before those within one. Among equals the transforms take turns, the
+    least similar pair of each first: if that one shows the same slice, the others do.
+    """
+    across = pairs["split_a"] != pairs["split_b"]
+    chosen: list[Any] = []
+    for part in (pairs[across], pairs[~across]):
+        ordered = part.sort_values("similarity", kind="stable")
+        queues = [list(group.index) for _, group in ordered.groupby("transform", sort=True)]
+        chosen += [row for row in chain.from_iterable(zip_longest(*queues)) if row is not None]
+    return pairs.loc[chosen[:limit]]
+
+
+def _figures(data: ReportData) -> dict[str, Figure]:
+    classes = data.config.data.classes
+    shown = data.is_leak_free if data.leak_free is not None else np.ones(len(data.labels), bool)
+    labels, bins = data.labels[shown], data.config.evaluate.calibration_bins
+    figures = {
+        "balance.png": plots.balance(_splits(data.audit), classes),
+        "confusion.png": plots.confusion(
+            {title: scores.confusion for title, scores in _score_sets(data).items()}, classes
+        ),
+        "roc.png": plots.roc_curves(roc(labels, data.probabilities[shown], classes)),
+        "reliability.png": plots.reliability_diagram(
+            {
+                "raw": reliability(labels, data.probabilities[shown], bins),
+                "calibrated": reliability(labels, data.calibrated[shown], bins),
+            }
+        ),
+    }
+    if len(data.history):
+        figures["curves.png"] = plots.learning_curves(data.history)
+    if data.samples:
+        figures["samples.png"] = pictures.sample_grid(data.samples, classes)
+    if data.crop_examples:
+        figures["crop_steps.png"] = pictures.crop_steps(data.crop_examples, classes, data.config.data.crop)
+    if data.misclassified:
+        figures["misclassified.png"] = pictures.error_plate(data.misclassified, classes)
+    if data.pairs:
+        figures["pairs.png"] = pictures.pair_plate(data.pairs)
+    return figures
+
+
+def _score_sets(data: ReportData) -> dict[str, Scores]:
+    if data.leak_free is None or data.leak_free.images == data.official.images:
+        return {"All test images": data.official}
+    return {"Leak-free test images": data.leak_free, "All test images": data.official}
+
+
+def _splits(audit: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    splits = {"Training": audit["splits"]["train"]}
+    if audit["balanced_train"] != audit["splits"]["train"]:
+        splits["Training, balanced"] = audit["balanced_train"]
+    return {**splits, "Validation": audit["splits"]["valid"], "Test": audit["splits"]["test"]}
+
+
+def _settings(config: Config) -> dict[str, list[tuple[str, str, bool]]]:
+    """Group all settings by section, as (dotted name, value, differs from the default)."""
+    groups: dict[str, list[tuple[str, str, bool]]] = {"run": []}
+
+    def walk(prefix: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                walk(f"{prefix}{name}.", value, defaults[name])
+            else:
+                text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+                section = prefix.split(".", maxsplit=1)[0] or "run"
+                groups.setdefault(section, []).append((prefix + name, text, value != defaults[name]))
+
+    walk("", config.model_dump(), Config().model_dump())
+    return groups
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
