@@ -1,0 +1,139 @@
+"""The stages of a run in their order; one that is complete, with nothing changed before it, is not redone."""
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from brain_ray import cluster
+from brain_ray.cli import describe
+from brain_ray.config import Config
+from brain_ray.data import prepare
+from brain_ray.evaluation import evaluate
+from brain_ray.model import publish
+from brain_ray.runs import Run, differences, digest
+from brain_ray.training import trainer
+
+STARTED = "started.json"
+"""Written first into a stage's folder: what a half-finished stage was started with."""
+
+PACKAGES = ("brain-ray", "ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the road: what it depends on, what it does, and the folder it fills."""
+
+    name: str
+    folder: str
+    inputs: Callable[[Run, Config], Mapping[str, Any]]
+    work: Callable[[Run, Config], str]
+    resumes: bool = False
+    """A half-finished stage with the same inputs goes on instead of starting over."""
+
+
+def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
+    # How many workers there are, and what they run on, changes the time, not the result.
+    machines = {"num_workers", "use_gpu", "cpus_per_worker", "keep_checkpoints"}
+    return {
+        "dataset": digest(run.require("dataset", "prepare")),
+        "seed": config.seed,
+        "model": config.model.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json", exclude=machines),
+    }
+
+
+def _export_inputs(run: Run, config: Config) -> dict[str, Any]:
+    return {"train": digest(run.require("train", "train")), "export": config.export.model_dump(mode="json")}
+
+
+def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
+    run.require("bundle", "export")
+    return {
+        "model": run.read_json("bundle", "bundle.json")["files"]["model.onnx"],
+        "dataset": digest(run.require("dataset", "prepare")),
+        "evaluate": config.evaluate.model_dump(mode="json"),
+    }
+
+
+STAGES = (
+    Stage("prepare", "dataset", prepare.inputs_of, prepare.prepare),
+    Stage("train", "train", _train_inputs, trainer.fit, resumes=True),
+    Stage("export", "bundle", _export_inputs, publish.publish),
+    Stage("evaluate", "report", _evaluate_inputs, evaluate.evaluate),
+)
+
+
+def run_stages(config: Config, names: Sequence[str] = ()) -> None:
+    """Run the named stages, or all, one after the other; say which are done already, and why others are not.
+
+    Raises:
+        RunError: what a stage found wrong, or a stage before the named one is not complete.
+    """
+    run = Run(config.storage, config.name)
+    print(f"brain_ray {version('brain-ray')}  run {config.name}  {run.uri()}", flush=True)
+    print(describe(config), flush=True)
+    _store(run, config)
+    cluster.connect()
+    for stage in STAGES:
+        if not names or stage.name in names:
+            _run_stage(stage, run, config)
+
+
+def _run_stage(stage: Stage, run: Run, config: Config) -> None:
+    inputs = json.loads(json.dumps(stage.inputs(run, config)))
+    before = run.finished(stage.folder)
+    if before == inputs:
+        print(f"\n{stage.name}: complete and unchanged, not done again", flush=True)
+        return
+    started = run.read_json(stage.folder, STARTED) if run.exists(stage.folder, STARTED) else None
+    resumed = stage.resumes and before is None and started == inputs
+    print(f"\n{stage.name}{_reason(before, started, inputs, resumed)}", flush=True)
+    clock = time.monotonic()
+    if not resumed:
+        run.clear(stage.folder)
+        run.write_json(inputs, stage.folder, STARTED)
+    text = stage.work(run, config)
+    seconds = time.monotonic() - clock
+    run.finish(stage.folder, inputs, seconds)
+    print(f"{text}\n{stage.name}: {seconds:.0f} s, {run.uri(stage.folder)}", flush=True)
+
+
+def _reason(
+    before: Mapping[str, Any] | None,
+    started: Mapping[str, Any] | None,
+    inputs: Mapping[str, Any],
+    resumed: bool,
+) -> str:
+    if before is not None:
+        return ": again, changed: " + "; ".join(differences(before, inputs))
+    if resumed:
+        return ": goes on where it was interrupted"
+    if started is not None:
+        changed = differences(started, inputs)
+        return ": again, it was interrupted" + (f" and changed: {'; '.join(changed)}" if changed else "")
+    return ""
+
+
+def _store(run: Run, config: Config) -> None:
+    value = {
+        "config": config.model_dump(mode="json"),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git": _git_revision(),
+    }
+    run.write_json(value, "config.json")
+
+
+def _git_revision() -> str | None:
+    """Return the revision of the checkout that the package runs from, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
