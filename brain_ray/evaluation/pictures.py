@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,10 +91,8 @@ def sample_grid(samples: Sequence[LabelledImage], classes: Sequence[str]) -> Fig
     shown = samples[:25]
     rows = max(1, -(-len(shown) // 5))
     figure = new_figure(8.0, 1.78 * rows)
-    panels = figure.subplots(rows, 5, squeeze=False).ravel()
-    for axes in panels:
-        axes.axis("off")
-    for axes, sample in zip(panels, shown, strict=False):
+    panels = _panels(figure, rows, 5)
+    for axes, sample in zip(panels.ravel(), shown, strict=False):
         _show(axes, sample.image)
         place = {"xy": (0, 1.04), "xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9}
         axes.annotate("■", xytext=(0, 0), color=_colour(sample.class_name, classes), **place)
@@ -104,11 +103,9 @@ def sample_grid(samples: Sequence[LabelledImage], classes: Sequence[str]) -> Fig
 def crop_steps(examples: Sequence[LabelledImage], classes: Sequence[str], crop: CropConfig) -> Figure:
     """The four steps of the crop, one row an image: original, mask, contour with box, crop."""
     figure = new_figure(WIDTH, 0.3 + 2.35 * max(1, len(examples)))
-    panels = figure.subplots(max(1, len(examples)), 4, squeeze=False)
+    panels = _panels(figure, max(1, len(examples)), 4)
     for axes, step in zip(panels[0], _STEPS, strict=True):
         axes.set_title(step, fontsize=10, color=INK, loc="left")
-    for axes in panels.ravel():
-        axes.axis("off")
     for row, example in zip(panels, examples, strict=False):
         image = example.image
         contour, box = find_contour(image, crop), find_box(image, crop) or Box.whole(image)
@@ -131,15 +128,13 @@ def crop_steps(examples: Sequence[LabelledImage], classes: Sequence[str], crop: 
     return figure
 
 
-def error_plate(errors: Sequence[Misclassified], classes: Sequence[str], limit: int = 20) -> Figure:
+def error_plate(errors: Sequence[Misclassified], classes: Sequence[str], limit: int = 12) -> Figure:
     """The first errors, each with true and predicted class and a bar per class's probability."""
     shown = errors[:limit]
     columns = 2
     rows = max(1, -(-len(shown) // columns))
     figure = new_figure(WIDTH, 0.2 + 1.75 * rows)
-    panels = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=(1, 1.5) * columns)
-    for axes in panels.ravel():
-        axes.axis("off")
+    panels = _panels(figure, rows, 2 * columns, widths=(1, 1.5) * columns)
     if not shown:
         _note(figure, "no image was misclassified")
     for picture, bars, error in zip(panels[:, ::2].ravel(), panels[:, 1::2].ravel(), shown, strict=False):
@@ -156,13 +151,11 @@ def error_plate(errors: Sequence[Misclassified], classes: Sequence[str], limit: 
     return figure
 
 
-def pair_plate(pairs: Sequence[CopyPair], limit: int = 8) -> Figure:
+def pair_plate(pairs: Sequence[CopyPair], limit: int = 6) -> Figure:
     """The first pairs of copies: both images, and the second one turned back to look like the first."""
     shown = pairs[:limit]
     figure = new_figure(WIDTH, 0.2 + 2.35 * max(1, len(shown)))
-    panels = figure.subplots(max(1, len(shown)), 4, squeeze=False, width_ratios=(1, 1, 1, 1.25))
-    for axes in panels.ravel():
-        axes.axis("off")
+    panels = _panels(figure, max(1, len(shown)), 4, widths=(1, 1, 1, 1.25))
     if not shown:
         _note(figure, "no copies were found")
     for row, pair in zip(panels, shown, strict=False):
@@ -178,6 +171,14 @@ def pair_plate(pairs: Sequence[CopyPair], limit: int = 8) -> Figure:
         )
         row[3].text(0, 1, plain(facts), va="top", fontsize=8.5, color=INK, transform=row[3].transAxes)
     return figure
+
+
+def _panels(figure: Figure, rows: int, columns: int, widths: Sequence[float] | None = None) -> Any:
+    panels = figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
+    for axes in panels.ravel():
+        axes.set(xticks=[], yticks=[])  # ticks cost time to lay out, even where none is drawn
+        axes.axis("off")
+    return panels
 
 
 def _show(axes: Axes, image: Grey) -> None:

@@ -1,0 +1,261 @@
+"""The page is complete, self-contained, and safe whatever its files are called."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brain_ray.config import Config, DataConfig
+from brain_ray.evaluation import report
+from brain_ray.evaluation.metrics import score
+from brain_ray.evaluation.pictures import CopyPair, LabelledImage, Misclassified
+from brain_ray.evaluation.report import ReportData, choose_pairs, write_report
+
+CLASSES = DataConfig().classes
+NASTY = 'Testing/<script>alert("x")</script>/a&b.jpg'
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (40, 36), dtype=np.uint8)
+
+
+def make_audit() -> dict:
+    per_class = dict.fromkeys(CLASSES, 6)
+    return {
+        "files": 80, "used": 72, "rejected": 2, "dropped": 6, "no_contour": 1,
+        "splits": {"train": per_class, "valid": per_class, "test": per_class},
+        "balanced_train": dict.fromkeys(CLASSES, 9),
+        "copies": {
+            "pairs": 1234, "clusters": 5, "images_in_clusters": 11, "second_copies": 6, "largest_cluster": 3,
+            "by_transform": {"identity": 2, "mirrored": 5}, "by_kind": {"same bytes": 1, "near": 6},
+            "across_splits": {"pairs": 3, "test_images": 3, "train_images": 3},
+            "label_conflicts": [{"cluster": 4, "classes": ["glioma", "notumor"], "paths": [NASTY, "b.jpg"]}],
+            "near_misses": 2,
+        },
+        "leaks": {"policy": "drop", "dropped_from_train": 3, "conflict_dropped": 0},
+    }  # fmt: skip
+
+
+def make_history() -> pd.DataFrame:
+    rows = {"epoch": [1, 2], "loss": [1.0, 0.5], "accuracy": [0.5, 0.7], "val_loss": [0.9, 0.8]}
+    rows |= {"val_cross_entropy": [0.8, 0.7], "val_accuracy": [0.6, 0.7], "learning_rate": [1e-3, 4e-4]}
+    rows |= {"best": [1, 1], "rolled_back": [0, 0], "seconds": [10.0, 9.0], "images_per_second": [70.0, 71.0]}
+    return pd.DataFrame(rows)
+
+
+def make_pair(split_b: str = "test", transform: str = "mirrored") -> CopyPair:
+    facts = ("Training/one.jpg", NASTY, "glioma", "glioma", "train", split_b, 0.9951, transform, "near")
+    return CopyPair(*facts, picture(1), picture(2))
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    rng = np.random.default_rng(5)
+    labels = np.arange(24) % 4
+    chances = rng.dirichlet(np.ones(4), 24)
+    clean = np.arange(24) % 3 > 0
+    wrong = np.flatnonzero(chances.argmax(axis=1) != labels)
+    paths = {i: f"Testing/{CLASSES[labels[i]]}/{i}.jpg" for i in wrong} | {wrong[0]: NASTY}
+    return ReportData(
+        config=Config(name="first-run", data=DataConfig(source="s3://bucket/<images>")),
+        created="2026-01-02 03:04 UTC",
+        bundle={
+            "created": "2026-01-01", "temperature": 1.25,
+            "versions": {"ray": "2.60.0"}, "files": {"model.onnx": "ab" * 32},
+        },
+        audit=make_audit(),
+        official=score(labels, chances, CLASSES, chances),
+        leak_free=score(labels[clean], chances[clean], CLASSES, chances[clean]),
+        labels=labels,
+        probabilities=chances,
+        calibrated=chances,
+        is_leak_free=clean,
+        history=make_history(),
+        rejected=pd.DataFrame(
+            {"path": [NASTY], "class_name": ["glioma"], "source_split": ["train"], "reason": ["empty file"]}
+        ),
+        samples=[LabelledImage(picture(i), CLASSES[i % 4]) for i in range(5)],
+        crop_examples=[LabelledImage(picture(9), "glioma")],
+        misclassified=[
+            Misclassified(
+                paths[i], int(labels[i]), int(chances[i].argmax()), chances[i], bool(clean[i]), picture(i)
+            )
+            for i in wrong
+        ],
+        pairs=[make_pair(), make_pair("train", "identity")],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def written(data: ReportData) -> tuple[str, dict[str, bytes]]:
+    return write_report(data)
+
+
+class Page(HTMLParser):
+    """What a browser would find: text, links to elsewhere, tags, and whether they are closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: set[str] = set()
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        found = dict(attributes)
+        self.addresses += [found[name] for name in ("src", "href", "action", "srcset") if name in found]
+        self.ids.add(found.get("id"))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data.strip())
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_page_is_sound_html_and_needs_nothing_else(written):
+    page = Page(written[0])
+    assert page.open == []
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert not re.search(r"url\(|@import", written[0])
+
+
+def test_every_entry_of_the_table_of_contents_leads_somewhere(written):
+    page = Page(written[0])
+    targets = {address[1:] for address in page.addresses if address.startswith("#")}
+    assert len(targets) >= 10
+    assert targets <= page.ids
+
+
+def test_headline_gives_both_scores_with_interval_and_number(data, written):
+    text = Page(written[0]).text
+    for scores in (data.official, data.leak_free):
+        assert f"{scores.accuracy:.2%}".replace("%", " %") in text
+        assert f"{scores.accuracy_low:.2%}".replace("%", " %") in text
+        assert f"{scores.correct} of {scores.images} images right" in text
+    assert f"{data.official.images - data.leak_free.images} of them have a copy that was learned from" in text
+    assert "first-run" in text
+    assert "EfficientNetB0" in text
+    assert "s3://bucket/<images>" in text
+    assert "Not for clinical use" in text
+
+
+def test_every_misclassified_image_is_there_with_its_probabilities(data, written):
+    text = Page(written[0]).text
+    assert len(data.misclassified) > 10
+    for error in data.misclassified:
+        assert error.path in text
+        assert f"{error.probabilities[error.predicted] * 100:.1f} %" in text
+
+
+def test_names_of_files_are_text_and_no_markup(written):
+    assert "<script" not in written[0]
+    assert "&lt;script&gt;" in written[0]
+    assert Page(written[0]).text.count(NASTY) == 5  # error, rejected file, conflict, two pairs
+
+
+def test_tables_of_the_audit(written):
+    text = Page(written[0]).text
+    assert "pairs 1,234" in text
+    assert "mirrored 5" in text
+    assert "same bytes 1" in text
+    assert "test images with a copy in training 3" in text
+    assert "empty file" in text
+    assert "glioma, notumor" in text
+    assert "similarity 0.9951" in text
+
+
+def test_mirrored_pair_is_also_shown_turned_back(written):
+    assert Page(written[0]).text.count("turned back") == 1
+
+
+def test_settings_that_are_not_the_default_stand_out(written):
+    changed = re.findall(r'class="changed"><th scope="row">([\w.]+)', written[0])
+    assert changed == ["name", "data.source"]
+
+
+def test_pairs_whose_files_are_gone_are_said_to_be(data):
+    html, _ = write_report(dataclasses.replace(data, samples=[], pairs=[], misclassified=[]))
+    assert "no longer where the run found them" in Page(html).text
+
+
+def test_figures_are_returned_as_png(written):
+    names = {
+        "balance",
+        "confusion",
+        "roc",
+        "reliability",
+        "curves",
+        "samples",
+        "crop_steps",
+        "misclassified",
+        "pairs",
+    }
+    assert set(written[1]) == {f"{name}.png" for name in names}
+    assert all(content.startswith(b"\x89PNG") for content in written[1].values())
+
+
+def test_page_of_a_run_with_nothing_to_show(data):
+    audit = make_audit()
+    audit["copies"] |= {"pairs": 0, "label_conflicts": [], "by_transform": {}, "by_kind": {}}
+    sure = np.eye(4)[data.labels]
+    perfect = score(data.labels, sure, CLASSES, sure)
+    html, figures = write_report(
+        dataclasses.replace(
+            data, audit=audit, official=perfect, leak_free=perfect, is_leak_free=np.ones(24, bool),
+            probabilities=sure, calibrated=sure, misclassified=[], pairs=[],
+            rejected=data.rejected.head(0), history=data.history.head(0), samples=[], crop_examples=[],
+        )
+    )  # fmt: skip
+    text = Page(html).text
+    assert "No two images show the same slice" in text
+    assert "Here this holds for every test image" in text
+    assert "3 training images with a copy in the test split were left out" in text
+    assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png"}
+
+
+def test_page_warns_where_no_test_image_is_leak_free(data):
+    leaking = dataclasses.replace(data, leak_free=None, is_leak_free=np.zeros(24, bool))
+    html, _ = write_report(dataclasses.replace(leaking, samples=[], pairs=[], misclassified=[]))
+    assert "this score says nothing about new images" in Page(html).text
+
+
+def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data, monkeypatch):
+    monkeypatch.setattr(report, "MAX_MISCLASSIFIED", 3)
+    text = Page(write_report(dataclasses.replace(data, samples=[], pairs=[]))[0]).text
+    by_confidence = sorted(data.misclassified, key=lambda error: -error.probabilities.max())
+    assert f"The 3 most confident of {len(data.misclassified)}" in text
+    shown = [error.path in text for error in by_confidence if error.path != NASTY]
+    assert shown == sorted(shown, reverse=True)
+    assert sum(shown) in (2, 3)
+
+
+def test_chosen_pairs_cross_the_splits_first_and_take_turns_between_transforms():
+    pairs = pd.DataFrame(
+        [("train", "train", "turned", 0.991)]
+        + [("train", "test", "identity", 0.99 + i / 1000) for i in range(5)]
+        + [("train", "test", "mirrored", 0.999), ("test", "train", "mirrored", 0.992)],
+        columns=["split_a", "split_b", "transform", "similarity"],
+    )
+    chosen = choose_pairs(pairs, limit=4)
+    assert chosen["transform"].tolist() == ["identity", "mirrored", "identity", "mirrored"]
+    assert chosen["similarity"].tolist() == [0.99, 0.992, 0.991, 0.999]
+    assert len(choose_pairs(pairs)) == len(pairs)
+    assert choose_pairs(pairs)["transform"].tolist()[-1] == "turned"
+    assert choose_pairs(pairs.head(0)).empty
