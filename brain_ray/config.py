@@ -82,9 +82,9 @@ class PhantomConfig(Settings):
     train_per_class: Positive = 60
     """Images per class under the training folder."""
     test_per_class: Positive = 25
-    """Images per class under the test folder."""
+    """Images per class under the test folder, planted copies apart."""
     copies: Annotated[int, Field(ge=0)] = 0
-    """Copies planted across the splits (exact, recompressed, brighter, mirrored, turned, in turn)."""
+    """Copies of training images planted on top (exact, recompressed, brighter, mirrored, turned, flipped)."""
     conflicts: Annotated[int, Field(ge=0)] = 0
     """Copies planted under the name of another class."""
     faults: Annotated[int, Field(ge=0)] = 0
@@ -139,7 +139,7 @@ class ModelConfig(Settings):
     """The network and what it is fed."""
 
     backbone: Backbone = "EfficientNetB0"
-    """A network of keras.applications, or `tiny`: three convolutions, for trials of the plumbing."""
+    """A network of keras.applications, or `tiny`: five convolutions, for trials of the plumbing."""
     weights: str = "imagenet"
     """`imagenet` (downloaded by Keras), `none`, or the path or URI of a `.weights.h5` file of the backbone
     without its top, made for `weights=None`."""
