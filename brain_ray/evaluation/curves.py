@@ -93,13 +93,6 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> 
     )
 
 
-def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
-    """Mean over images of |accuracy - confidence| of their bin, 0..1 (Guo et al. 2017, equation 3)."""
-    table = reliability(labels, probabilities, bins)
-    gaps = np.abs(table.accuracy - table.confidence)
-    return float(np.nansum(gaps * table.counts) / table.counts.sum())
-
-
 def roc(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> RocCurves:
     """Compute the ROC curve of each class against the rest, and two averages over the classes.
 

@@ -19,9 +19,9 @@ from brain_ray.evaluation.curves import (
     Floats,
     Ints,
     check_predictions,
-    expected_calibration_error,
     roc,
 )
+from brain_ray.model.calibration import expected_calibration_error
 
 
 class _Strict(BaseModel):
@@ -174,7 +174,7 @@ def _probability_scores(truth: Ints, chances: Floats, bins: int) -> ProbabilityS
     return ProbabilityScores(
         log_loss=float(log_loss(truth, chances, labels=numbers)),
         brier=float(brier_score_loss(truth, chances, labels=numbers, scale_by_half=False)),
-        ece=expected_calibration_error(truth, chances, bins),
+        ece=expected_calibration_error(chances, truth, bins),
     )
 
 

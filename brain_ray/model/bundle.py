@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jinja2
@@ -163,13 +164,13 @@ class Bundle:
             self.read(name)
 
 
-def load_bundle(location: str) -> Bundle:
+def load_bundle(location: str | Path) -> Bundle:
     """Open the bundle in a folder, given by path or URI; the model files are not read yet.
 
     Raises:
         BundleError: no bundle there, or not of a format that this version reads.
     """
-    folder = _folder(location)
+    folder = _folder(str(location))
     where = folder.uri(INFO_FILE)
     try:
         content = json.loads(folder.read_bytes(INFO_FILE))

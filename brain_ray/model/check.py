@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_ray.model.backbones import first_line
 from brain_ray.model.bundle import KERAS_FILE, ONNX_FILE, BundleError
 from brain_ray.model.predictor import open_session, run
 
@@ -24,7 +25,7 @@ def largest_difference(folder: Path, images: NDArray[np.uint8]) -> float:
     """Run both models of a folder on (n, height, width, 1) images; return the largest difference, 0..1.
 
     Raises:
-        BundleError: a file is missing or damaged, or a model's output is not finite.
+        BundleError: a file is missing, damaged or unsafe to load, or a model's output is not finite.
     """
     import keras
 
@@ -32,7 +33,10 @@ def largest_difference(folder: Path, images: NDArray[np.uint8]) -> float:
         raise BundleError(
             f"{folder / KERAS_FILE} is missing or damaged: expected a zip archive made by Keras"
         )
-    model = keras.models.load_model(folder / KERAS_FILE, compile=False, safe_mode=True)
+    try:
+        model = keras.models.load_model(folder / KERAS_FILE, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError) as error:  # a Lambda layer, a class of somebody's own
+        raise BundleError(f"{folder / KERAS_FILE} cannot be loaded safely: {first_line(error)}") from error
     session = open_session((folder / ONNX_FILE).read_bytes(), gpu=False)
     largest = 0.0
     for start in range(0, len(images), BATCH):

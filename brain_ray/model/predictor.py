@@ -1,6 +1,7 @@
 """From the bytes of an image to probabilities, with a bundle and ONNX Runtime: what evaluates and serves."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Prediction:
 class Predictor:
     """A bundle's ONNX model, ready to run. Neither TensorFlow nor Keras is imported."""
 
-    def __init__(self, bundle: str, threads: int = 0) -> None:
+    def __init__(self, bundle: str | Path, threads: int = 0) -> None:
         """Open a bundle.
 
         Args:

@@ -35,11 +35,11 @@ def publish(run: Run, config: Config) -> str:
         made = Path(folder) / "bundle"
         info = export_bundle(made, config, weights, inputs, labels, _facts(run))
         run.upload(made, "bundle")
-    scores = info.scores.validation
+    scores, check = info.scores.validation, info.check
     return (
-        f"validation ({scores.images} images): accuracy {scores.accuracy:.4f}, "
-        f"log loss {scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
-        f"Keras and ONNX differ by {info.check.largest_difference:.1e} at most on {info.check.images} images"
+        f"validation ({scores.images} images): accuracy {scores.accuracy:.4f}, log loss "
+        f"{scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
+        f"Keras and ONNX differ by {check.largest_difference:.1e} at most on {check.images} images"
     )
 
 

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from brain_ray.evaluation.curves import expected_calibration_error, reliability, roc
+from brain_ray.evaluation.curves import reliability, roc
 from brain_ray.evaluation.metrics import Scores, format_scores, score
+from brain_ray.model.calibration import expected_calibration_error
 
 CLASSES = ("glioma", "meningioma", "notumor")
 LABELS = np.array([0, 0, 1, 2])
@@ -49,13 +50,13 @@ def test_calibration_error_weighs_the_gap_of_each_bin_by_its_images():
     chances = np.array([[0.55, 0.45], [0.6, 0.4], [0.9, 0.1], [0.9, 0.1]])
     labels = np.array([1, 0, 0, 0])
     expected = 0.5 * abs(0.5 - 0.575) + 0.5 * abs(1 - 0.9)
-    assert expected_calibration_error(labels, chances, bins=5) == pytest.approx(expected)
+    assert expected_calibration_error(chances, labels, bins=5) == pytest.approx(expected)
     assert reliability(labels, chances, bins=5).counts.tolist() == [0, 0, 2, 0, 2]
 
 
 def test_calibration_error_is_nought_where_confidence_is_the_share_of_right_answers():
     chances = np.tile([0.75, 0.25], (4, 1))
-    assert expected_calibration_error(np.array([0, 0, 0, 1]), chances) == pytest.approx(0.0)
+    assert expected_calibration_error(chances, np.array([0, 0, 0, 1]), bins=15) == pytest.approx(0.0)
 
 
 def test_interval_is_wilsons():

@@ -1,0 +1,142 @@
+"""The bundle: it reads back, is refused once it was touched, and explains itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+from making import FACTS
+
+from brain_ray.config import Config
+from brain_ray.model.bundle import BundleError, BundleInfo, add_scores, load_bundle, render_card
+
+SCORES = {
+    "images": 41,
+    "correct": 33,
+    "accuracy": 0.8049,
+    "accuracy_low": 0.6599,
+    "accuracy_high": 0.8977,
+    "per_class": {
+        "a": {"precision": 0.7123, "recall": 0.8, "f1": 0.7536, "support": 17},
+        "b": {"precision": None, "recall": None, "f1": None, "support": 0},
+    },
+    "log_loss": 0.4321,
+    "ece": 0.0987,
+    "calibrated": {"log_loss": 0.4211, "brier": 0.2, "ece": 0.0456},
+}
+TEST = {"official": SCORES, "leak_free": SCORES | {"images": 23, "accuracy": 0.6087}}
+
+
+def test_what_was_exported_reads_back(exported: tuple[Path, BundleInfo], config: Config) -> None:
+    folder, info = exported
+    opened = load_bundle(str(folder))
+    opened.verify()
+    assert opened.info == info
+    assert load_bundle(folder.as_uri()).info == info  # by URI as well
+    assert opened.info.classes == ("a", "b", "c")
+    assert opened.info.data.model_dump() == FACTS["data"]
+    assert opened.info.training.model_dump() == FACTS["training"]
+    assert Config.model_validate(opened.info.config) == config
+    assert opened.info.check.images == 24
+    assert 0 <= opened.info.check.largest_difference < 1e-4
+    assert opened.info.scores.test is None
+    assert set(opened.info.versions) >= {"brain_ray", "python", "ray", "tensorflow", "keras", "onnxruntime"}
+    assert {file.name for file in folder.iterdir()} == {
+        "model.keras",
+        "model.onnx",
+        "bundle.json",
+        "MODEL_CARD.md",
+    }
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.keras"])
+def test_a_changed_model_is_refused(bundle: Path, name: str) -> None:
+    file = bundle / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(
+        BundleError, match=f"{name} was changed or is incomplete: its SHA-256 is [0-9a-f]{{64}}"
+    ):
+        load_bundle(str(bundle)).verify()
+
+
+def test_a_missing_model_is_named(bundle: Path) -> None:
+    (bundle / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"cannot read .*model\.onnx"):
+        load_bundle(str(bundle)).read("model.onnx")
+    with pytest.raises(BundleError, match=r"MODEL_CARD\.md is not listed"):
+        load_bundle(str(bundle)).read("MODEL_CARD.md")
+
+
+def test_other_folders_and_formats_are_refused(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no bundle at .*nowhere.*expected a folder with bundle\.json"):
+        load_bundle(str(tmp_path / "nowhere"))
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"format": 2}))
+    with pytest.raises(BundleError, match=r"has the format 2, this version of brain_ray reads 1"):
+        load_bundle(str(bundle))
+    file.write_text(json.dumps(content | {"temperature": -1}))
+    with pytest.raises(BundleError, match=r"bundle\.json: temperature: "):
+        load_bundle(str(bundle))
+    file.write_text("[]")
+    with pytest.raises(BundleError, match="has the format None"):
+        load_bundle(str(bundle))
+    file.write_text(json.dumps(content)[:100])
+    with pytest.raises(BundleError, match="is not JSON"):
+        load_bundle(str(bundle))
+
+
+def test_scores_of_the_evaluation_join_the_bundle(bundle: Path) -> None:
+    before = load_bundle(str(bundle)).info
+    assert "has not been evaluated" in (bundle / "MODEL_CARD.md").read_text()
+    add_scores(str(bundle), TEST)
+    after = load_bundle(str(bundle))
+    after.verify()
+    assert after.info.scores.test == TEST
+    assert after.info.model_copy(update={"scores": before.scores}) == before
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert "has not been evaluated" not in card
+    for number in ("80.49 %", "65.99 %", "89.77 %", "60.87 %", "0.4321", "0.0456", "0.7123", "(23 images)"):
+        assert number in card
+    assert "| b | - | - | - | 0 |" in card
+    assert not list(bundle.glob("*.partial"))
+
+
+def test_scores_that_are_not_json_leave_the_bundle_as_it_was(bundle: Path) -> None:
+    before = {file.name: file.read_bytes() for file in bundle.iterdir()}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        add_scores(str(bundle), {"official": SCORES | {"ece": float("nan")}})
+    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
+
+
+def test_the_card_tells_the_bundles_numbers_and_limits(exported: tuple[Path, BundleInfo]) -> None:
+    folder, info = exported
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert card == render_card(info)
+    assert card.startswith("# trial\n")
+    validation = info.scores.validation
+    for text in (
+        "Not for clinical use",
+        "a, b or c",
+        "48 x 40 pixels",
+        "best of 7 epochs: 6",
+        f"{validation.log_loss:.4f}",
+        f"{info.temperature:.4f}",
+        f"{info.check.largest_difference:.1e}",
+        "second copies: 31",
+        "test images: 13",
+        "| training | 12 | 16 | `abababababababab` |",
+        "drawn phantoms",
+        "No external validation",
+        "No patient identifiers",
+        "Source bias",
+        'Predictor("bundle")',
+        f"keras: {info.versions['keras']}",
+    ):
+        assert text in card, text
+    assert "\n\n\n" not in card
+    real = info.model_copy(
+        update={"config": info.config | {"data": info.config["data"] | {"source": "scans"}}}
+    )
+    assert "phantoms" not in render_card(real)

@@ -1,0 +1,57 @@
+"""Temperature scaling: it finds the temperature that logits were made with."""
+
+import numpy as np
+import pytest
+
+from brain_ray.model.calibration import calibrate, expected_calibration_error, fit_temperature, log_loss
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def drawn(count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and labels drawn with the probabilities that they stand for."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 1.5, (count, 4))
+    chances = softmax(logits).cumsum(axis=1)
+    return logits, (rng.random((count, 1)) > chances).sum(axis=1).clip(max=3)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_is_recovered(temperature: float) -> None:
+    logits, labels = drawn()
+    told = softmax(logits * temperature).astype(np.float32)
+    found = fit_temperature(told, labels)
+    assert found == pytest.approx(temperature, rel=0.05)
+    np.testing.assert_allclose(calibrate(told, found), softmax(logits * temperature / found), atol=1e-4)
+    assert log_loss(calibrate(told, found), labels) <= log_loss(told, labels) + 1e-9
+
+
+def test_nothing_is_learned_from_a_split_without_mistakes() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.3, 0.7]], np.float32)
+    assert fit_temperature(probabilities, np.array([0, 1])) == 1.0
+
+
+def test_calibration_keeps_certain_answers_finite() -> None:
+    changed = calibrate(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), 2.0)
+    assert np.isfinite(changed).all()
+    np.testing.assert_array_equal(changed.argmax(axis=1), [0, 1])
+    np.testing.assert_allclose(changed.sum(axis=1), 1)
+
+
+def test_log_loss_is_scikit_learns() -> None:
+    from sklearn.metrics import log_loss as reference
+
+    logits, labels = drawn(200)
+    chances = softmax(logits)
+    assert log_loss(chances, labels) == pytest.approx(reference(labels, chances, labels=range(4)))
+
+
+def test_calibration_error_of_a_bin_is_its_gap() -> None:
+    # Bin (0.5, 0.75]: confidence 0.6 and 0.7, both right. Bin (0.75, 1]: 1.0, wrong.
+    probabilities = np.array([[0.6, 0.4], [0.3, 0.7], [1.0, 0.0]])
+    found = expected_calibration_error(probabilities, np.array([0, 1, 1]), bins=4)
+    assert found == pytest.approx((2 * 0.35 + 1 * 1.0) / 3)
+    assert expected_calibration_error(np.eye(3), np.arange(3), bins=15) == 0.0

@@ -1,0 +1,95 @@
+"""The predictor: from an image's bytes to probabilities, without TensorFlow."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from making import noise
+
+from brain_ray.data.images import Box, ImageError, InputSpec
+from brain_ray.model.bundle import BundleError, BundleInfo
+from brain_ray.model.calibration import calibrate
+from brain_ray.model.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(exported: tuple[Path, BundleInfo]) -> Predictor:
+    return Predictor(str(exported[0]), threads=1)
+
+
+def encoded(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def test_it_brings_what_the_bundle_says(predictor: Predictor, exported: tuple[Path, BundleInfo]) -> None:
+    info = exported[1]
+    assert predictor.classes == ("a", "b", "c")
+    assert predictor.spec == InputSpec(height=48, width=40, fit="stretch", crop_size=None)
+    assert predictor.crop == info.crop
+    assert predictor.temperature == info.temperature != 1
+    assert predictor.info == info.model_dump(mode="json")
+
+
+def test_it_answers_as_the_keras_file_does(predictor: Predictor, exported: tuple[Path, BundleInfo]) -> None:
+    keras = pytest.importorskip("keras")
+    model = keras.models.load_model(exported[0] / "model.keras", compile=False)
+    inputs = noise(6, seed=4)
+    found = predictor.predict(inputs)
+    expected = np.asarray(model(inputs.astype(np.float32), training=False))
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 1e-4  # images do differ
+    np.testing.assert_allclose(found.calibrated, calibrate(expected, predictor.temperature), atol=1e-4)
+    assert (found.probabilities.dtype, found.calibrated.dtype) == (np.float32, np.float32)
+    assert (found.probabilities.argmax(axis=1) == found.calibrated.argmax(axis=1)).all()
+
+
+def test_bytes_and_floats_one_by_one_and_together_give_the_same(predictor: Predictor) -> None:
+    inputs = noise(5)
+    together = predictor.predict(inputs).probabilities
+    np.testing.assert_array_equal(predictor.predict(inputs.astype(np.float32)).probabilities, together)
+    alone = [predictor.predict(inputs[i : i + 1]).probabilities[0] for i in range(5)]
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+
+
+def test_no_images_give_no_answers_and_wrong_shapes_an_error(predictor: Predictor) -> None:
+    assert predictor.predict(noise(0)).calibrated.shape == (0, 3)
+    with pytest.raises(ValueError, match=r"\(2, 40, 48, 1\): expected \(n, 48, 40, 1\)"):
+        predictor.predict(noise(2, 40, 48))
+
+
+def test_an_image_is_cropped_to_its_head(predictor: Predictor) -> None:
+    image = np.zeros((100, 120), np.uint8)
+    image[20:70, 30:90] = 200
+    inputs, box, has_box = predictor.prepare(encoded(image))
+    assert (inputs.shape, inputs.dtype) == ((48, 40, 1), np.uint8)
+    assert has_box
+    assert box == Box(19, 71, 29, 91)  # the blur adds one pixel
+    inputs, box, has_box = predictor.prepare(encoded(np.zeros((100, 120), np.uint8)))
+    assert not has_box
+    assert box == Box(0, 100, 0, 120)
+    with pytest.raises(ImageError, match="not an image"):
+        predictor.prepare(b"no image at all")
+
+
+def test_a_changed_model_is_not_run(bundle: Path) -> None:
+    file = bundle / "model.onnx"
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(BundleError, match=r"model\.onnx was changed"):
+        Predictor(str(bundle))
+
+
+def test_neither_tensorflow_nor_keras_is_loaded(exported: tuple[Path, BundleInfo]) -> None:
+    code = """
+import sys
+import cv2, numpy as np
+from brain_ray.model.predictor import Predictor
+predictor = Predictor(sys.argv[1])
+inputs, _, _ = predictor.prepare(cv2.imencode(".png", np.full((64, 64), 99, np.uint8))[1].tobytes())
+assert predictor.predict(inputs[None]).calibrated.shape == (1, 3)
+loaded = [name for name in ("tensorflow", "keras", "ray") if name in sys.modules]
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code, str(exported[0])], check=True)
