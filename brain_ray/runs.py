@@ -76,7 +76,11 @@ class Run:
     """One run's folder, `<storage>/<name>`; picklable, so that workers can write into it."""
 
     storage: str
+    """Absolute path or URI: a worker in another folder finds the same place."""
     name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "storage", resolve(self.storage))
 
     @cached_property
     def _opened(self) -> tuple[pafs.FileSystem, str]:
@@ -89,7 +93,7 @@ class Run:
 
     def uri(self, *parts: str) -> str:
         """Return the absolute path or URI of something in the run."""
-        base, mark, query = resolve(self.storage).partition("?")
+        base, mark, query = self.storage.partition("?")
         return "/".join([base.rstrip("/"), self.name, *parts]) + mark + query
 
     def path(self, *parts: str) -> str:

@@ -28,6 +28,8 @@ SERVING = {"serving", "data.images", "model.predictor"}
 RAY = {
     "cluster",
     "data.prepare",
+    "training.backend",
+    "training.loading",
     "training.trainer",
     "training.sweep",
     "evaluation.evaluate",
@@ -36,10 +38,11 @@ RAY = {
 TENSORFLOW = {
     "model.backbones",
     "model.network",
-    "model.export",
+    "model.convert",
     "model.check",
+    "training.backend",
     "training.learner",
-    "training.rates",
+    "training.named",
 }
 
 

@@ -21,7 +21,7 @@ from brain_ray.data.index import find_files, listing_hash
 from brain_ray.data.rows import BOX, SPLITS
 from brain_ray.data.scan import FACTS, Scan, Write, compare_blocks
 from brain_ray.data.split import assign, balancing_copies
-from brain_ray.runs import Run, RunError
+from brain_ray.runs import Run, RunError, resolve
 
 BLOCK_IMAGES = 1024
 """Most images in one block: what a task holds in memory, and what one Parquet file holds."""
@@ -33,7 +33,7 @@ def source_of(run: Run, config: Config) -> str:
     """Return the folder or URI of the images; phantoms are drawn into the run if they are not there yet."""
     data = config.data
     if data.source != PHANTOMS:
-        return data.source
+        return resolve(data.source)
     inputs = {"phantoms": data.phantoms.model_dump(), "classes": list(data.classes), "seed": config.seed}
     if run.finished(PHANTOM_FOLDER) != inputs:
         started = time.monotonic()
@@ -67,6 +67,8 @@ def prepare(run: Run, config: Config) -> str:
             `leaks=fail`, or a class is left empty.
     """
     data = config.data
+    if data.export_images:
+        data = data.model_copy(update={"export_images": resolve(data.export_images)})
     source = source_of(run, config)
     index = find_files(source, data)
     for split in SPLITS:
@@ -84,7 +86,7 @@ def prepare(run: Run, config: Config) -> str:
     manifest["copies"] = 0
     training = manifest["split"] == "train"
     manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
-    _write(scanned, manifest, run, config)
+    _write(scanned, manifest, run, data, config.seed)
     found = account(manifest, pairs, near_misses, data)
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
@@ -161,11 +163,11 @@ def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFram
     return manifest
 
 
-def _write(scanned: ray.data.Dataset, manifest: pd.DataFrame, run: Run, config: Config) -> None:
+def _write(scanned: ray.data.Dataset, manifest: pd.DataFrame, run: Run, data: DataConfig, seed: int) -> None:
     plan = manifest[["split", "label", "cluster", "copies"]].copy()
     rows = plan["copies"] + 1
     plan["first_row"] = rows.groupby(plan["split"]).cumsum() - rows
-    write = Write(run, config.data, config.seed, plan)
+    write = Write(run, data, seed, plan)
     columns = ["image_id", "path", "bytes", *BOX, "file_sha256", "pixel_sha256"]
     written = scanned.select_columns(columns).map_batches(write, batch_size=None, batch_format="pyarrow")
     totals = written.to_pandas()[list(SPLITS)].sum()
