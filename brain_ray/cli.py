@@ -63,12 +63,26 @@ def run_job(job: str, purpose: str, work: Callable[[Config], None]) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (RunError, KeyboardInterrupt) as error:
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command goes on from here", file=sys.stderr)
+        return 1
+    except Exception as error:
         if debug:
             raise
-        print(f"error: {str(error) or 'interrupted; the same command goes on from here'}", file=sys.stderr)
+        print(f"error: {_explain(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _explain(error: BaseException) -> str:
+    """Return what a person has to mend, also where Ray brought it from a worker; else what happened."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, RunError):
+            return str(inner)
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    first = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {first} (unexpected: --debug shows the trace)"
 
 
 def describe(config: Config) -> str:

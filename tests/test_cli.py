@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from brain_ray import cli
 from brain_ray.config import Config, DataConfig
 from brain_ray.recipes import RECIPES
-from brain_ray.runs import Run
+from brain_ray.runs import Run, RunError
 
 
 def parse(*argv: str) -> Config:
@@ -105,3 +105,38 @@ def test_paper_is_the_seed_number_for_number() -> None:
     assert (train.optimizer, train.learning_rate, train.loss) == ("Adamax", 0.001, "categorical_crossentropy")
     assert (train.batch_size, train.epochs, train.schedule) == (30, 40, "constant")
     assert (train.monitor, train.dwell, train.dwell_factor) == ("val_loss", True, 0.4)
+
+
+class FromAWorker(RuntimeError):
+    """As Ray wraps what a task raised."""
+
+    cause = RunError("x.jpg is damaged: prepare again")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RunError("no such folder"), "no such folder"),
+        (FromAWorker("a long trace"), "x.jpg is damaged: prepare again"),
+        (ValueError("two\nlines"), "ValueError: two (unexpected: --debug shows the trace)"),
+        (KeyboardInterrupt(), "interrupted; the same command goes on from here"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(
+    error: BaseException, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(config: Config) -> None:
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["pipeline.py"])
+    assert cli.run_job("pipeline.py", "A test.", work) == 1
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(config: Config) -> None:
+        raise RunError("no such folder")
+
+    monkeypatch.setattr("sys.argv", ["pipeline.py", "--debug"])
+    with pytest.raises(RunError, match="no such folder"):
+        cli.run_job("pipeline.py", "A test.", work)
