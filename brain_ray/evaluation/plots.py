@@ -73,14 +73,15 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     """Accuracy and loss per epoch for training and validation, from the rows of history.csv.
 
     The best epoch, the last one with best = 1, is marked; so are the epochs after which training went back to
-    the best weights. The validation loss is drawn with and without the head's penalties where they differ.
+    the best weights. Cross-entropy alone is drawn for both, so that the two can be compared (training images
+    are augmented, and dropout is on); the validation loss with the head's penalties too, where it differs.
     """
     figure = new_figure(WIDTH, 3.7)
     panels = figure.subplots(1, 2)
     lines = [
         (panels[0], "accuracy", "training", MUTED, "-"),
         (panels[0], "val_accuracy", "validation", ACCENT, "-"),
-        (panels[1], "loss", "training", MUTED, "-"),
+        (panels[1], "cross_entropy", "training", MUTED, "-"),
         (panels[1], "val_cross_entropy", "validation", ACCENT, "-"),
     ]
     if not np.allclose(history["val_loss"], history["val_cross_entropy"], equal_nan=True):
@@ -94,7 +95,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     best = history[history["best"] == 1].tail(1)
     for axes, watched, title in (
         (panels[0], "val_accuracy", "Accuracy"),
-        (panels[1], "val_cross_entropy", "Loss"),
+        (panels[1], "val_cross_entropy", "Cross-entropy"),
     ):
         if len(back):
             (handles["back to the best weights after this epoch"],) = axes.plot(

@@ -120,15 +120,18 @@ def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
 def choose_pairs(pairs: pd.DataFrame, limit: int = 40) -> pd.DataFrame:
     """Choose the rows of pairs.parquet that a person should look at first.
 
-    Pairs across the source's splits come before those within one. Among equals the transforms take turns, the
-    least similar pair of each first: if that one shows the same slice, the others do.
+    Pairs across the source's splits come before those within one, and pairs of images that were not shown
+    yet before others. Among equals classes and transforms take turns, the least similar pair of each first:
+    if that one shows the same slice, the others do.
     """
-    across = pairs["split_a"] != pairs["split_b"]
+    ordered = pairs.sort_values("similarity", kind="stable")
+    across = ordered["split_a"] != ordered["split_b"]
     chosen: list[Any] = []
-    for part in (pairs[across], pairs[~across]):
-        ordered = part.sort_values("similarity", kind="stable")
-        queues = [list(group.index) for _, group in ordered.groupby("transform", sort=True)]
-        chosen += [row for row in chain.from_iterable(zip_longest(*queues)) if row is not None]
+    for part in (ordered[across], ordered[~across]):
+        seen = part["path_a"].duplicated() | part["path_b"].duplicated()
+        for rows in (part[~seen], part[seen]):
+            queues = [list(group.index) for _, group in rows.groupby(["transform", "class_a"], sort=True)]
+            chosen += [row for row in chain.from_iterable(zip_longest(*queues)) if row is not None]
     return pairs.loc[chosen[:limit]]
 
 

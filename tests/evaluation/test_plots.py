@@ -19,6 +19,7 @@ HISTORY = pd.DataFrame(
     {
         "epoch": [1, 2, 3, 4],
         "loss": [1.2, 0.8, 0.6, 0.5],
+        "cross_entropy": [1.1, 0.7, 0.5, 0.4],
         "accuracy": [0.4, 0.6, 0.7, 0.8],
         "val_cross_entropy": [1.0, 0.7, 0.9, 0.6],
         "val_loss": [1.0, 0.7, 0.9, 0.6],
@@ -107,7 +108,9 @@ def test_learning_curves_mark_the_best_and_the_rolled_back_epochs():
     assert "penalties" in texts(plots.learning_curves(HISTORY.assign(val_loss=HISTORY["val_loss"] + 0.5)))
 
 
-@pytest.mark.parametrize("rows", [HISTORY.head(1), HISTORY.assign(best=0), HISTORY.assign(loss=np.nan)])
+@pytest.mark.parametrize(
+    "rows", [HISTORY.head(1), HISTORY.assign(best=0), HISTORY.assign(cross_entropy=np.nan)]
+)
 def test_learning_curves_of_odd_runs(rows):
     check(plots.learning_curves(rows))
 

@@ -41,7 +41,13 @@ def make_audit() -> dict:
 
 
 def make_history() -> pd.DataFrame:
-    rows = {"epoch": [1, 2], "loss": [1.0, 0.5], "accuracy": [0.5, 0.7], "val_loss": [0.9, 0.8]}
+    rows = {
+        "epoch": [1, 2],
+        "loss": [1.0, 0.5],
+        "cross_entropy": [0.9, 0.4],
+        "accuracy": [0.5, 0.7],
+        "val_loss": [0.9, 0.8],
+    }
     rows |= {"val_cross_entropy": [0.8, 0.7], "val_accuracy": [0.6, 0.7], "learning_rate": [1e-3, 4e-4]}
     rows |= {"best": [1, 1], "rolled_back": [0, 0], "seconds": [10.0, 9.0], "images_per_second": [70.0, 71.0]}
     return pd.DataFrame(rows)
@@ -246,16 +252,21 @@ def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data,
     assert sum(shown) in (2, 3)
 
 
-def test_chosen_pairs_cross_the_splits_first_and_take_turns_between_transforms():
+def test_chosen_pairs_cross_the_splits_first_and_take_turns_between_transforms_and_classes():
     pairs = pd.DataFrame(
-        [("train", "train", "turned", 0.991)]
-        + [("train", "test", "identity", 0.99 + i / 1000) for i in range(5)]
-        + [("train", "test", "mirrored", 0.999), ("test", "train", "mirrored", 0.992)],
-        columns=["split_a", "split_b", "transform", "similarity"],
+        [("a0", "b0", "train", "train", "turned", "glioma", 0.991)]
+        + [(f"a{i}", f"b{i}", "train", "test", "identity", "glioma", 0.99 + i / 1000) for i in range(1, 4)]
+        + [("a1", "b8", "train", "test", "identity", "glioma", 0.9999)]
+        + [("a5", "b5", "train", "test", "identity", "notumor", 0.9995)]
+        + [("a6", "b6", "test", "train", "mirrored", "glioma", 0.992)],
+        columns=["path_a", "path_b", "split_a", "split_b", "transform", "class_a", "similarity"],
     )
-    chosen = choose_pairs(pairs, limit=4)
-    assert chosen["transform"].tolist() == ["identity", "mirrored", "identity", "mirrored"]
-    assert chosen["similarity"].tolist() == [0.99, 0.992, 0.991, 0.999]
-    assert len(choose_pairs(pairs)) == len(pairs)
-    assert choose_pairs(pairs)["transform"].tolist()[-1] == "turned"
+    chosen = choose_pairs(pairs, limit=5)
+    assert chosen["similarity"].tolist() == [0.991, 0.9995, 0.992, 0.992, 0.993]
+    assert chosen["transform"].tolist() == ["identity", "identity", "mirrored", "identity", "identity"]
+    everything = choose_pairs(pairs)
+    assert len(everything) == len(pairs)
+    assert everything["path_b"].tolist()[-2:] == ["b8", "b0"], (
+        "an image shown before, then one within a split"
+    )
     assert choose_pairs(pairs.head(0)).empty
