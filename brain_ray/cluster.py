@@ -21,8 +21,6 @@ def connect() -> None:
     Does nothing when the process is connected already, as tests are.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray's core prints an error line for every pool of actors that holds a model, and it is none.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not ray.is_initialized():
         ray.init(
             address=os.environ.get("RAY_ADDRESS"),
