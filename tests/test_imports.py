@@ -43,6 +43,7 @@ TENSORFLOW = {
     "training.backend",
     "training.learner",
     "training.named",
+    "training.reduction",
 }
 
 

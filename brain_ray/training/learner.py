@@ -12,6 +12,7 @@ from brain_ray.model.backbones import assign_weights
 from brain_ray.model.network import Phase, build_network, penalties, set_trainable
 from brain_ray.training.feed import Batch
 from brain_ray.training.named import build_optimizer, loss_function
+from brain_ray.training.reduction import Reduction
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,13 +34,20 @@ class Learner:
     and so does its clipping, which Keras would otherwise apply to each worker's part.
     """
 
-    def __init__(self, config: Config, num_classes: int, strategy: "tf.distribute.Strategy") -> None:
+    def __init__(
+        self, config: Config, num_classes: int, strategy: "tf.distribute.Strategy", rank: int = 0
+    ) -> None:
         import keras
 
         self.config = config
-        self.strategy = strategy
+        self.rank = rank
+        self.reduction = Reduction(strategy)
         self.num_classes = num_classes
         self.model: keras.Model = build_network(config.model, num_classes, config.seed)
+        if self.reduction.num_replicas > 1:
+            # The seed alone does not make them equal: Keras draws from Python's global generator, and so may
+            # any other thread of a worker's process.
+            assign_weights(self.model, self.reduction.of_first(self.weights(), rank))
         self._per_example = loss_function(config.train.loss)
         # Built over everything that will ever learn, so that a change of phase keeps the moments.
         set_trainable(self.model, "head" if config.model.trainable == "frozen" else "all")
@@ -50,13 +58,12 @@ class Learner:
         self._averages = self._build_averages()
         self._phase: Phase | None = None
         self._num_steps = 0
-        self._add_up = self._compile_add_up()
         self._train_step: Callable[..., tf.Tensor]
         self._valid_step: Callable[..., tf.Tensor]
 
     # --- an epoch
 
-    def start_epoch(self, epoch: int, rank: int) -> None:
+    def start_epoch(self, epoch: int) -> None:
         """Prepare for an epoch, counted from 0: what learns in it, and what dropout draws.
 
         Dropout's seeds depend on seed, epoch and rank alone, so that a resumed run draws what it would have.
@@ -66,7 +73,7 @@ class Learner:
             set_trainable(self.model, phase)
             self._phase = phase
             self._train_step, self._valid_step = self._compile_steps()
-        rng = np.random.default_rng([self.config.seed, epoch, rank])
+        rng = np.random.default_rng([self.config.seed, epoch, self.rank])
         for variable in self.model.variables:
             if "seed_generator" in variable.path:
                 variable.assign(rng.integers(0, 2**31, size=tuple(variable.shape)))
@@ -88,23 +95,16 @@ class Learner:
 
     def finish_epoch(self) -> None:
         """Give every worker the same batch norm statistics: their mean over the workers."""
-        if self.strategy.num_replicas_in_sync == 1:
-            return
-        own = [w for w in self.model.weights if w.name in STATISTICS]
+        own = [weight for weight in self.model.weights if weight.name in STATISTICS]
         own += [a for a, i in zip(self._averages, self._averaged, strict=True) if self._is_statistic(i)]
-        if own:
-            packed = np.concatenate([np.asarray(variable).ravel() for variable in own])
-            mean = self.reduce(packed) / self.strategy.num_replicas_in_sync
-            for variable, part in zip(own, np.split(mean, _ends(own)), strict=True):
-                variable.assign(part.reshape(variable.shape))
+        if own and self.reduction.num_replicas > 1:
+            means = self.reduction.mean([np.array(variable) for variable in own])
+            for variable, mean in zip(own, means, strict=True):
+                variable.assign(mean)
 
     def validate(self, batch: Batch) -> "tf.Tensor":
         """Score one batch; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
         return self._valid_step(batch.images, batch.labels, batch.weights)
-
-    def reduce(self, values: Any) -> NDArray[Any]:
-        """Add up an array over all workers."""
-        return np.asarray(self._add_up(values))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -181,9 +181,8 @@ class Learner:
             # This worker's share of the mean over the global batch: the shares' gradients add up to its own.
             loss = loss / total
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
-        gradients = self._summed(gradients)
         self.optimizer.learning_rate.assign(rate)
-        self.optimizer.apply(gradients, variables)
+        self.optimizer.apply(self.reduction.sum_gradients(gradients), variables)
         for i, average in zip(self._averaged, self._averages, strict=True):
             average.assign_add((1 - momentum) * (self.model.weights[i] - average))
         return sums
@@ -208,32 +207,6 @@ class Learner:
         correct = tf.cast(tf.equal(tf.argmax(probabilities, axis=-1), labels), tf.float32)
         sums = [loss, tf.reduce_sum(weights * cross_entropy), tf.reduce_sum(weights * correct), rows]
         return loss, tf.cast(tf.stack(sums), tf.float64)
-
-    def _summed(self, gradients: list[Any]) -> list[Any]:
-        """Add up gradients over all workers, as one buffer: one message instead of hundreds."""
-        import tensorflow as tf
-
-        if self.strategy.num_replicas_in_sync == 1:
-            return gradients
-        sizes = [gradient.shape.num_elements() for gradient in gradients]
-        packed = self._all_reduce(tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], axis=0))
-        parts = tf.split(packed, sizes)
-        return [tf.reshape(part, gradient.shape) for part, gradient in zip(parts, gradients, strict=True)]
-
-    def _all_reduce(self, value: Any) -> Any:
-        import tensorflow as tf
-
-        def reduce(local: Any) -> Any:
-            return tf.distribute.get_replica_context().all_reduce(
-                tf.distribute.ReduceOp.SUM, tf.identity(local)
-            )
-
-        return self.strategy.run(reduce, args=(value,))
-
-    def _compile_add_up(self) -> "Callable[..., tf.Tensor]":
-        import tensorflow as tf
-
-        return tf.function(self._all_reduce, autograph=False)  # type: ignore[no-any-return]
 
     # --- the moving average
 
@@ -262,7 +235,3 @@ def phase_of(config: Config, epoch: int) -> Phase:
             return "head" if epoch < config.train.frozen_epochs else "all"
         case "all":
             return "all"
-
-
-def _ends(variables: Sequence[Any]) -> list[int]:
-    return [int(end) for end in np.cumsum([np.prod(variable.shape) for variable in variables])[:-1]]

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 
-from brain_ray.config import AugmentConfig, Config
-from brain_ray.data import images
+from brain_ray.config import Config
+from brain_ray.data.images import InputSpec
+from brain_ray.data.rows import BOX, changes_of, read_input
 from brain_ray.runs import Run, RunError
 from brain_ray.training.feed import Batch, Step, locate
 
@@ -25,7 +26,7 @@ TASK_ROWS = 128
 TASK_PIXELS = 16_000_000
 """Pixels that a task returns, about: large inputs come in smaller pieces."""
 
-COLUMNS = ["row_id", "path", "label", "bytes", "top", "bottom", "left", "right", "augment_seed"]
+COLUMNS = ["row_id", "path", "label", "bytes", *BOX, "augment_seed"]
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,7 @@ class Loader:
     def _load(
         self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None
     ) -> Iterator[Batch]:
-        dataset = self._pipeline(steps, references, epoch)
-        blocks = iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2))
+        blocks = self._blocks(steps, references, epoch)
         rest = next(blocks)
         for step in steps:
             size = len(step.rows)
@@ -134,6 +134,16 @@ class Loader:
             weights = np.full(size, step.weight, np.float32)
             yield Batch(rest["image"][:size], rest["label"][:size], weights, step.total)
             rest = {name: column[size:] for name, column in rest.items()}
+
+    def _blocks(
+        self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Run the pipeline of some steps; yields what its tasks return, in order."""
+        dataset = self._pipeline(steps, references, epoch)
+        for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
+            for error in filter(None, block.pop("error")):
+                raise RunError(error)
+            yield block
 
     def _pipeline(self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None) -> Any:
         """Build the Ray Dataset that decodes the rows of some steps, in order."""
@@ -160,40 +170,23 @@ class Loader:
 def decode_rows(
     plan: pa.Table, references: Mapping[int, Any], config: Config, epoch: int | None
 ) -> dict[str, NDArray[Any]]:
-    """Turn rows of parts into `image` (n, height, width, 1) uint8 and `label` (n,) int64.
+    """Turn rows of parts into `image` (n, height, width, 1) uint8, `label` (n,) int64 and `error` (n,) str.
 
-    Raises:
-        RunError: a row cannot be decoded.
+    An error is returned instead of raised (empty: none), since Ray Data would wrap it beyond recognition.
     """
     model = config.model
-    spec = images.InputSpec(model.height, model.width, model.fit, model.crop_size)
+    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
     pixels = np.empty((len(plan), model.height, model.width, 1), np.uint8)
     labels = np.empty(len(plan), np.int64)
+    errors = np.full(len(plan), "", object)
     tables: dict[int, pa.Table] = {}
     for i, (part, index) in enumerate(zip(plan["part"].to_pylist(), plan["row"].to_pylist(), strict=True)):
         if part not in tables:
             tables[part] = ray.get(references[part])
         row = {name: tables[part][name][index].as_py() for name in COLUMNS}
         try:
-            grey = images.decode(row["bytes"], config.data.max_pixels)
-        except images.ImageError as error:
-            raise RunError(
-                f"the data set's row of {row['path']} is damaged: {error}; prepare again"
-            ) from error
-        box = images.Box(row["top"], row["bottom"], row["left"], row["right"])
-        pixels[i] = images.to_input(grey, box, spec, _changes(row, config, epoch))
+            pixels[i] = read_input(row, spec, config.data.max_pixels, changes_of(row, config, epoch))
+        except RunError as error:
+            errors[i] = str(error)
         labels[i] = row["label"]
-    return {"image": pixels, "label": labels}
-
-
-def _changes(
-    row: Mapping[str, Any], config: Config, epoch: int | None
-) -> list[tuple[AugmentConfig, np.random.Generator]]:
-    """List the changes of a row: a balancing copy's own, always the same, then those of the epoch."""
-    changes = []
-    if row["augment_seed"] >= 0:
-        changes.append((config.data.balance, np.random.default_rng(row["augment_seed"])))
-    if epoch is not None:
-        rng = np.random.default_rng([config.seed, epoch, row["row_id"]])
-        changes.append((config.train.augment, rng))
-    return changes
+    return {"image": pixels, "label": labels, "error": errors}

@@ -72,7 +72,7 @@ def train(
     settings = config.train
     if state is not None:  # its weights are loaded over whatever the network starts with
         config = config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
-    learner = Learner(config, num_classes, strategy)
+    learner = Learner(config, num_classes, strategy, feed.rank)
     if state is not None:
         learner.load(state.learner)
     best = learner.weights() if state is None else state.best
@@ -84,7 +84,7 @@ def train(
         start = time.perf_counter()
         epoch = dwell.epochs
         planned = rates[epoch * feed.steps_per_epoch : (epoch + 1) * feed.steps_per_epoch]
-        learner.start_epoch(epoch, feed.rank)
+        learner.start_epoch(epoch)
         trained = _train_epoch(learner, feed.train(epoch), planned * dwell.rate_scale)
         train_seconds = time.perf_counter() - start
         learner.finish_epoch()
@@ -124,14 +124,14 @@ def _train_epoch(learner: Learner, batches: Iterable[Batch], rates: Any) -> dict
     total: Any = np.zeros(4)
     for batch, rate in zip(batches, rates, strict=True):
         total = learner.train(batch, float(rate)) + total
-    return _means(learner.reduce(total))
+    return _means(learner.reduction.sum(total))
 
 
 def _validate(learner: Learner, batches: Iterable[Batch]) -> dict[str, float]:
     total: Any = np.zeros(4)
     for batch in batches:
         total = learner.validate(batch) + total
-    return _means(learner.reduce(total))
+    return _means(learner.reduction.sum(total))
 
 
 def _means(sums: Any) -> dict[str, float]:

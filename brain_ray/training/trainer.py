@@ -123,10 +123,8 @@ def _train_worker(task: dict[str, Any]) -> None:
         return  # Ray tries again after every error, and this one would come back
     try:
         _train(run, task["config"], task["splits"], task["store"], task["lines"])
-    except Exception as error:
-        fatal = _run_error(error)
-        if fatal is not None:
-            run.write_json({"error": fatal}, "train", ERROR)
+    except RunError as error:
+        run.write_json({"error": str(error)}, "train", ERROR)
         raise
 
 
@@ -223,15 +221,6 @@ def _with_absolute_paths(config: Config) -> Config:
     if weights not in ("imagenet", "none"):
         weights = resolve(weights)
     return config.model_copy(update={"model": config.model.model_copy(update={"weights": weights})})
-
-
-def _run_error(error: BaseException | None) -> str | None:
-    """Return the text of the RunError that an error is or comes from, as those out of Ray's tasks do."""
-    while error is not None:
-        if isinstance(error, RunError):
-            return str(error)
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
 
 
 def _failure(error: ray.train.TrainingFailedError) -> str:

@@ -1,0 +1,171 @@
+"""The whole road on phantoms: done once, not done again, and gone on with after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from brain_ray.config import Config
+from brain_ray.model.predictor import Predictor
+from brain_ray.pipeline import run_stages
+from brain_ray.recipes import smoke
+from brain_ray.runs import Run, RunError
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "data.phantoms.train_per_class": 12,
+    "data.phantoms.test_per_class": 5,
+    "data.phantoms.copies": 4,
+    "data.phantoms.faults": 6,
+    "data.max_rejected": 0.1,
+    "model.height": 32,
+    "model.width": 32,
+    "train.epochs": 3,
+    "train.batch_size": 8,
+}
+
+
+def small(storage: Path, **changes: object) -> Config:
+    """Shrink `smoke` so that its stages take seconds."""
+    tree = smoke().model_dump()
+    for name, value in {**SMALL, **changes}.items():
+        *path, last = name.split(".")
+        branch = tree
+        for part in path:
+            branch = branch[part]
+        branch[last] = value
+    return Config.model_validate({**tree, "storage": str(storage)})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Run:
+    storage = tmp_path_factory.mktemp("runs")
+    run_stages(small(storage))
+    return Run(str(storage), "smoke")
+
+
+@pytest.mark.slow
+def test_a_run_leaves_everything_that_the_design_names(finished: Run) -> None:
+    for name in (
+        "config.json",
+        "dataset/manifest.parquet",
+        "dataset/audit.json",
+        "dataset/rejected.parquet",
+        "train/history.csv",
+        "bundle/model.keras",
+        "bundle/model.onnx",
+        "bundle/bundle.json",
+        "bundle/MODEL_CARD.md",
+        "report/report.html",
+        "report/metrics.json",
+        "report/predictions.parquet",
+    ):
+        assert finished.exists(*name.split("/")), name
+    stored = finished.read_json("config.json")
+    assert Config.model_validate(stored["config"]).train.epochs == 3
+    assert stored["versions"]["ray"]
+
+
+@pytest.mark.slow
+def test_every_test_image_is_scored_once_as_the_predictor_scores_it(finished: Run) -> None:
+    predictions = pq.read_table(finished.path("report", "predictions.parquet")).to_pandas()
+    test = pq.read_table(finished.path("dataset", "test")).to_pandas().set_index("row_id")
+    assert sorted(predictions["row_id"]) == sorted(test.index)
+    predictor = Predictor(finished.uri("bundle"))
+    for row in predictions.head(8).to_dict("records"):
+        image, box, _ = predictor.prepare(test.loc[row["row_id"], "bytes"])
+        (chances,) = predictor.predict(image[None]).probabilities
+        for k, name in enumerate(predictor.classes):
+            assert row[f"probability_{name}"] == pytest.approx(chances[k], abs=1e-5)
+        assert (row["top"], row["right"]) == (box.top, box.right)
+
+
+@pytest.mark.slow
+def test_scores_reach_the_report_the_bundle_and_the_card(finished: Run) -> None:
+    metrics = finished.read_json("report", "metrics.json")
+    assert metrics["official"] == metrics["leak_free"], "with leaks=drop the two are the same"
+    bundle = finished.read_json("bundle", "bundle.json")
+    assert bundle["scores"]["test"]["official"]["accuracy"] == metrics["official"]["accuracy"]
+    assert f"{metrics['official']['accuracy']:.4f}" in finished.read_bytes("bundle", "MODEL_CARD.md").decode()
+    page = finished.read_bytes("report", "report.html").decode()
+    assert 'src="http' not in page
+
+
+@pytest.mark.slow
+def test_a_second_start_does_nothing_again(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stages(small(Path(finished.storage)))
+    text = capsys.readouterr().out
+    for stage in ("prepare", "train", "export", "evaluate"):
+        assert f"{stage}: complete and unchanged, not done again" in text
+
+
+@pytest.mark.slow
+def test_only_what_changed_is_done_again_and_named(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stages(small(Path(finished.storage), **{"evaluate.calibration_bins": 10}))
+    text = capsys.readouterr().out
+    assert "export: complete and unchanged" in text
+    assert "evaluate: again, changed: evaluate.calibration_bins: 15 -> 10" in text
+
+
+def test_a_stage_before_its_input_says_which_job_to_run(tmp_path: Path, ray_cluster: None) -> None:
+    with pytest.raises(RunError, match=r"train is not complete: run jobs/train\.py"):
+        run_stages(small(tmp_path), ["export"])
+
+
+def start(storage: Path) -> "subprocess.Popen[str]":
+    words = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, str(ROOT / "jobs/pipeline.py"), "smoke", "--storage", str(storage), *words]
+    home = storage / "home"
+    home.mkdir(exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"HOME": str(home)}
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=storage,
+        start_new_session=True,
+    )
+
+
+def kill_at(process: "subprocess.Popen[str]", sign: str) -> str:
+    """Read a process's output until a sign, then kill it and all that it started; return what it said."""
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if sign in line:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(said)
+    return "".join(said)
+
+
+@pytest.mark.slow
+def test_killed_between_stages_and_within_one_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    kill_at(start(tmp_path), "prepare: ")
+    marker = tmp_path / "smoke/dataset/stage.json"
+    prepared = marker.stat().st_mtime_ns
+    said = kill_at(start(tmp_path), "epoch 2/3")
+    assert "prepare: complete and unchanged" in said
+    last = start(tmp_path)
+    text, _ = last.communicate(timeout=300)
+    assert last.returncode == 0, text
+    assert "train: goes on where it was interrupted" in text
+    assert "epoch 1/3" not in text, "the first epoch is not trained again"
+    assert marker.stat().st_mtime_ns == prepared
+    history = pd.read_csv(tmp_path / "smoke/train/history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3]
+    manifest = pq.read_table(tmp_path / "smoke/dataset/manifest.parquet").to_pandas()
+    rows = pq.read_table(tmp_path / "smoke/dataset/test").to_pandas()
+    assert rows["image_id"].is_unique
+    assert len(rows) == (manifest["split"] == "test").sum()
+    assert json.loads((tmp_path / "smoke/report/metrics.json").read_text())["official"]["images"] == len(rows)

@@ -1,0 +1,52 @@
+"""The plan of an epoch: each row once, the same batches for any number of workers, few files at a time."""
+
+import numpy as np
+import pytest
+
+from brain_ray.training.feed import epoch_order, locate, num_steps, worker_steps
+
+COUNTS = [7, 31, 1, 13, 31, 8]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 3, 5])
+@pytest.mark.parametrize(("num_rows", "batch_size"), [(101, 10), (97, 32), (5, 8), (31, 30), (60, 20)])
+def test_workers_see_each_row_once_in_as_many_steps(num_rows: int, batch_size: int, num_workers: int) -> None:
+    order = np.random.default_rng(0).permutation(num_rows)
+    plans = [list(worker_steps(order, batch_size, rank, num_workers)) for rank in range(num_workers)]
+    assert {len(plan) for plan in plans} == {num_steps(num_rows, batch_size)}
+    assert all(len(step.rows) for plan in plans for step in plan)
+    for k, steps in enumerate(zip(*plans, strict=True)):
+        batch = order[k * batch_size : (k + 1) * batch_size]
+        assert np.concatenate([step.rows for step in steps if step.weight]).tolist() == batch.tolist()
+        assert {step.total for step in steps} == {len(batch)}
+
+
+@pytest.mark.parametrize("window", [1000, 91, 40, 10, 1])
+def test_an_order_is_a_permutation_that_seed_and_epoch_decide(window: int) -> None:
+    order = epoch_order(COUNTS, seed=3, epoch=5, window=window)
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(sum(COUNTS)))
+    assert order.tolist() == epoch_order(COUNTS, seed=3, epoch=5, window=window).tolist()
+    assert order.tolist() != epoch_order(COUNTS, seed=3, epoch=6, window=window).tolist()
+    assert order.tolist() != epoch_order(COUNTS, seed=4, epoch=5, window=window).tolist()
+
+
+def test_a_window_holds_whole_files_and_shuffles_their_rows() -> None:
+    window = 40
+    parts, _ = locate(epoch_order(COUNTS, seed=3, epoch=0, window=window), COUNTS)
+    for part, count in enumerate(COUNTS):
+        places = np.flatnonzero(parts == part)
+        assert places[-1] - places[0] < max(window, count)  # a file is done with within one window
+    mixed = sum(np.any(np.diff(np.flatnonzero(parts == part)) > 1) for part in range(len(COUNTS)))
+    assert mixed >= 2  # rows of different files alternate
+
+
+def test_a_small_data_set_is_shuffled_as_one() -> None:
+    parts, _ = locate(epoch_order([50, 50], seed=0, epoch=0, window=100), [50, 50])
+    assert 35 < np.abs(np.diff(parts)).sum() < 65  # about every second row comes from the other file
+
+
+def test_locate_finds_the_file_and_the_row_in_it() -> None:
+    parts, rows = locate(np.array([0, 6, 7, 37, 38, 39, 90]), COUNTS)
+    assert parts.tolist() == [0, 0, 1, 1, 2, 3, 5]
+    assert rows.tolist() == [0, 6, 0, 30, 0, 0, 7]

@@ -1,0 +1,277 @@
+"""The loop trains what Keras would train, keeps the best, and a resumed run is the run undisturbed."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from pyarrow import fs as pafs
+from small_problem import MakeConfig, memory_feed, quarters
+
+from brain_ray.config import Config, TrainConfig
+from brain_ray.runs import RunError
+from brain_ray.training import checkpoints
+from brain_ray.training.feed import Batch
+from brain_ray.training.history import EpochRecord, to_csv
+from brain_ray.training.learner import Learner
+from brain_ray.training.loop import Feed, TrainState, train
+from brain_ray.training.named import build_optimizer, loss_function, planned_rates
+
+SEED_HEAD = {"head": "seed", "dropout": 0.0}
+
+
+def run(
+    config: Config, state: TrainState | None = None, feed: Feed | None = None
+) -> tuple[list[TrainState], list[str]]:
+    """Train from arrays in memory; returns the state and the line of each epoch."""
+    import tensorflow as tf
+
+    states: list[TrainState] = []
+    lines: list[str] = []
+
+    def on_epoch(record: EpochRecord, line: str, state: TrainState) -> None:
+        states.append(state)
+        lines.append(line)
+
+    train(config, 4, feed or memory_feed(config), tf.distribute.get_strategy(), on_epoch, state)
+    return states, lines
+
+
+def make_learner(config: Config) -> Learner:
+    import tensorflow as tf
+
+    learner = Learner(config, 4, tf.distribute.get_strategy())
+    learner.start_epoch(0)
+    return learner
+
+
+def make_batch(num: int = 8, seed: int = 0) -> Batch:
+    images, labels = quarters(num, seed)
+    return Batch(images, labels, np.ones(num, np.float32), num)
+
+
+def test_it_learns(make_config: MakeConfig) -> None:
+    states, lines = run(make_config(epochs=6))
+    history = states[-1].history
+    assert history[-1].loss < 0.5 * history[0].loss
+    assert history[-1].val_accuracy > 0.9
+    assert [line[:9] for line in lines] == [f"epoch {i}/6" for i in range(1, 7)]
+    assert len({line.index("| rate") for line in lines}) == 1
+
+
+def test_a_step_is_the_step_of_keras(make_config: MakeConfig) -> None:
+    import keras
+
+    learner = make_learner(make_config(SEED_HEAD, optimizer="SGD", label_smoothing=0.1, clip_norm=0.5))
+    twin = keras.models.clone_model(learner.model)
+    twin.set_weights(learner.weights())
+    twin.compile(
+        keras.optimizers.SGD(0.05, global_clipnorm=0.5),
+        keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
+        jit_compile=False,
+    )
+    for seed in range(3):
+        batch = make_batch(seed=seed)
+        sums = learner.reduction.sum(learner.train(batch, 0.05))
+        loss = twin.train_on_batch(batch.images.astype(np.float32), np.eye(4)[batch.labels])
+        assert sums[0] / sums[3] == pytest.approx(float(loss), rel=1e-4)
+    for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
+        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_validation_is_that_of_keras_on_every_row(make_config: MakeConfig) -> None:
+    config = make_config(SEED_HEAD, label_smoothing=0.2, epochs=1)
+    states, _ = run(config)
+    record = states[-1].history[-1]
+    learner = make_learner(config)
+    learner.roll_back(states[-1].best, forget=False)
+    learner.model.compile(
+        loss="categorical_crossentropy", metrics=["categorical_crossentropy", "accuracy"], jit_compile=False
+    )
+    images, labels = quarters(13, 1)
+    scores = learner.model.evaluate(
+        images.astype(np.float32), np.eye(4)[labels], batch_size=8, verbose=0, return_dict=True
+    )
+    assert record.val_loss == pytest.approx(scores["loss"], rel=1e-5)
+    assert record.val_cross_entropy == pytest.approx(scores["categorical_crossentropy"], rel=1e-5)
+    assert record.val_accuracy == pytest.approx(scores["accuracy"])
+    assert record.val_loss > record.val_cross_entropy + 1  # the head's penalties, which only one includes
+
+
+def test_rows_of_weight_0_do_not_count(make_config: MakeConfig) -> None:
+    learner = make_learner(make_config(SEED_HEAD))
+    batch = make_batch()
+    none = Batch(batch.images[:1], batch.labels[:1], np.zeros(1, np.float32), 8)
+    assert_array_equal(learner.reduction.sum(learner.validate(none)), np.zeros(4))
+
+
+def test_smoothed_labels_are_for_training_alone(make_config: MakeConfig) -> None:
+    model = {"trainable": "frozen", "dropout": 0.0}  # so that training and validation compute the same
+    learner = make_learner(make_config(model, label_smoothing=0.3))
+    batch = make_batch()
+    probabilities = np.asarray(learner.model(batch.images.astype(np.float32)))
+    logs = -np.log(probabilities)
+    plain = logs[np.arange(8), batch.labels].sum()
+    validated = learner.reduction.sum(learner.validate(batch))
+    trained = learner.reduction.sum(learner.train(batch, 0.0))
+    assert_allclose(validated[:2], [plain, plain], rtol=1e-5)
+    assert_allclose(trained[:2], [0.7 * plain + 0.3 * logs.mean(axis=1).sum(), plain], rtol=1e-5)
+
+
+def backbone_of(state: TrainState, config: Config) -> list[Any]:
+    model = make_learner(config).model
+    inside = [
+        any(weight is other for other in model.get_layer("backbone").weights) for weight in model.weights
+    ]
+    return [array for array, yes in zip(state.learner["weights"], inside, strict=True) if yes]
+
+
+def test_a_frozen_backbone_stays_as_it_was(make_config: MakeConfig) -> None:
+    config = make_config({"trainable": "frozen"})
+    states, _ = run(config)
+    start = [np.asarray(weight) for weight in make_learner(config).model.get_layer("backbone").weights]
+    for before, after in zip(start, backbone_of(states[-1], config), strict=True):
+        assert_array_equal(before, after)
+    assert states[-1].history[-1].loss < states[-1].history[0].loss
+
+
+def test_a_staged_run_trains_the_head_and_then_everything(make_config: MakeConfig) -> None:
+    config = make_config({"trainable": "staged"}, epochs=3, frozen_epochs=2, dwell=False)
+    states, _ = run(config)
+    first, second, third = (backbone_of(state, config) for state in states)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(second, third, strict=True))
+    assert [record.learning_rate for record in states[-1].history] == pytest.approx([3e-3, 3e-3, 3e-4])
+
+
+def test_the_moving_average_is_one_and_is_what_is_kept(make_config: MakeConfig) -> None:
+    learner = make_learner(make_config(ema=0.6))
+    average = learner.weights()
+    for step in range(1, 9):
+        learner.train(make_batch(seed=step), 0.01)
+        momentum = min(0.6, (1 + step) / (10 + step))
+        pairs = zip(average, learner.weights(), strict=True)
+        average = [momentum * old + (1 - momentum) * new for old, new in pairs]
+    raw = learner.weights()
+    with learner.averaged():
+        for ours, expected in zip(learner.weights(), average, strict=True):
+            assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
+    for now, before in zip(learner.weights(), raw, strict=True):
+        assert_array_equal(now, before)
+    assert any(not np.allclose(a, b) for a, b in zip(raw, average, strict=True))
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(
+    cut: int, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(
+        {"trainable": "staged", "head": "seed", "dropout": 0.4},
+        epochs=4,
+        frozen_epochs=1,
+        unfrozen_rate_factor=0.5,
+        ema=0.9,
+        schedule="CosineDecay",
+        warmup_epochs=1.5,
+        label_smoothing=0.1,
+    )
+    undisturbed, _ = run(config)
+    checkpoints.write(tmp_path, undisturbed[cut - 1])
+    state = checkpoints.read(pafs.LocalFileSystem(), str(tmp_path))
+    resumed, _ = run(config, state)
+    assert len(resumed) == 4 - cut
+    for a, b in zip(undisturbed[-1].history, resumed[-1].history, strict=True):
+        assert (a.epoch, a.best, a.rolled_back) == (b.epoch, b.best, b.rolled_back)
+        assert_allclose([a.loss, a.val_loss], [b.loss, b.val_loss], rtol=1e-5)
+    assert undisturbed[-1].dwell.best_epoch == resumed[-1].dwell.best_epoch
+    ours = [*undisturbed[-1].best, *undisturbed[-1].learner["weights"], *undisturbed[-1].learner["optimizer"]]
+    theirs = [*resumed[-1].best, *resumed[-1].learner["weights"], *resumed[-1].learner["optimizer"]]
+    for a, b in zip(ours, theirs, strict=True):
+        assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_rolling_back_restores_the_best_weights_and_lowers_the_rate(
+    ema: float | None, make_config: MakeConfig
+) -> None:
+    config = make_config(epochs=5, learning_rate=0.01, ema=ema)
+    feed = memory_feed(config)
+
+    def mislabelled(epoch: int) -> Iterable[Batch]:
+        for batch in feed.train(epoch):
+            yield replace(batch, labels=(batch.labels + 1) % 4) if epoch > 1 else batch
+
+    states, lines = run(config, feed=replace(feed, train=mislabelled))
+    assert [state.history[-1].rolled_back for state in states] == [False, False, True, True, True]
+    assert all("back to epoch 2" in line for line in lines[2:])
+    for state in states[2:]:
+        assert all(map(np.array_equal, state.best, states[1].best))
+        assert all(map(np.array_equal, state.learner["weights"], state.best))
+    assert states[-1].dwell.rate_scale == pytest.approx(0.4**3)
+    assert [record.learning_rate for record in states[-1].history] == pytest.approx(
+        [0.01, 0.01, 0.01, 0.004, 0.0016]
+    )
+
+
+def test_a_run_that_diverges_ends_with_the_weights_it_started_with(make_config: MakeConfig) -> None:
+    config = make_config(epochs=9, learning_rate=1e38, dwell_factor=0.9, dwell=False)
+    states, lines = run(config)
+    assert len(states) == 3
+    assert "ends" in lines[-1]
+    assert states[-1].dwell.best_epoch == 0
+    assert all(np.isfinite(array).all() for group in states[-1].learner.values() for array in group)
+    for now, start in zip(states[-1].best, make_learner(config).weights(), strict=True):
+        assert_array_equal(now, start)
+    assert all(np.isfinite(list(state.history[-1].metrics().values())).all() for state in states)
+    assert run(config, states[-1])[0] == []  # nor does it go on when started again
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [1, 1, 1, 1, 1, 1, 1, 1]),
+        ({"warmup_epochs": 1.5}, [1 / 3, 2 / 3, 1, 1, 1, 1, 1, 1]),
+        ({"schedule": "CosineDecay"}, [(1 + np.cos(np.pi * i / 8)) / 2 for i in range(8)]),
+        ({"schedule": "PolynomialDecay"}, [1 - 0.99 * i / 8 for i in range(8)]),
+        ({"schedule": "ExponentialDecay"}, [0.01 ** (i / 8) for i in range(8)]),
+    ],
+)
+def test_rates_are_planned_step_by_step(settings: dict[str, Any], expected: list[float]) -> None:
+    config = TrainConfig(epochs=4, learning_rate=0.5, frozen_epochs=3, unfrozen_rate_factor=0.1, **settings)
+    assert_allclose(planned_rates(config, 2, staged=False), 0.5 * np.array(expected), rtol=1e-5)
+    staged = planned_rates(config, 2, staged=True)
+    assert_allclose(staged, 0.5 * np.array(expected) * ([1] * 6 + [0.1] * 2), rtol=1e-5)
+
+
+def test_names_that_keras_does_not_know_are_refused() -> None:
+    with pytest.raises(RunError, match=r"train\.loss is 'croos'"):
+        loss_function("croos")
+    with pytest.raises(RunError, match=r"train\.optimizer is 'Adamaz'"):
+        build_optimizer(TrainConfig(optimizer="Adamaz"))
+    with pytest.raises(RunError, match=r"train\.schedule is 'Cosine'"):
+        planned_rates(TrainConfig(schedule="Cosine"), 1, staged=False)
+
+
+def test_a_loss_may_be_named_as_a_class_or_as_a_function() -> None:
+    targets, probabilities = np.eye(4, dtype=np.float32)[:2], np.full((2, 4), 0.25, np.float32)
+    for name in ("categorical_crossentropy", "CategoricalCrossentropy"):
+        assert_allclose(loss_function(name)(targets, probabilities), [np.log(4)] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adamax", "Nadam", "RMSprop", "Lion"])
+def test_optimizers_take_the_settings(name: str) -> None:
+    plain = build_optimizer(TrainConfig(optimizer=name))
+    assert not plain.weight_decay
+    decayed = build_optimizer(TrainConfig(optimizer=name, weight_decay=0.05, clip_norm=2.0))
+    assert (decayed.weight_decay, decayed.global_clipnorm) == (0.05, 2.0)
+
+
+def test_history_csv_has_a_row_for_each_epoch(make_config: MakeConfig) -> None:
+    states, _ = run(make_config(epochs=2))
+    header, *rows = to_csv(states[-1].history).decode().splitlines()
+    assert header.startswith("epoch,loss,accuracy,val_loss,val_cross_entropy,val_accuracy,learning_rate,best")
+    assert [row.split(",")[0] for row in rows] == ["1", "2"]
+    assert rows[0].split(",")[7] == "1"

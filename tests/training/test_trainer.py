@@ -1,0 +1,224 @@
+"""Training on Ray: several workers are as one, and a run survives what happens to its workers and files."""
+
+import csv
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import ray
+import ray.train
+from numpy.testing import assert_allclose, assert_array_equal
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from small_problem import MakeConfig, write_dataset
+
+from brain_ray.config import Config
+from brain_ray.data import images
+from brain_ray.runs import Run, RunError
+from brain_ray.training import checkpoints, trainer
+from brain_ray.training.backend import TensorflowWorkers
+from brain_ray.training.feed import epoch_order, worker_steps
+from brain_ray.training.loading import Loader, PartStore, find_parts
+from brain_ray.training.loop import TrainState, train
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+EXACT = {"trainable": "frozen", "dropout": 0.0}
+"""A model that computes the same for any number of workers: batch norm does not see the batch."""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose dataset is prepared."""
+    run = Run(str(tmp_path), "trial")
+    write_dataset(run)
+    return run
+
+
+def store_of(run: Run, capacity: int = 1000) -> Any:
+    return ray.remote(PartStore).options(num_cpus=0).remote(run, capacity)
+
+
+def undisturbed(run: Run, config: Config) -> TrainState:
+    """Train in this process, on the rows that Ray loads."""
+    import tensorflow as tf
+
+    splits = {split: find_parts(run, split) for split in ("train", "valid")}
+    feed = trainer._feed(config, splits, store_of(run), 0, 1)
+    return train(config, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
+
+
+def assert_same_history(run: Run, expected: TrainState) -> None:
+    rows = list(csv.DictReader(io.StringIO(run.read_bytes("train", "history.csv").decode())))
+    assert [int(row["epoch"]) for row in rows] == [record.epoch for record in expected.history]
+    for row, record in zip(rows, expected.history, strict=True):
+        values = [float(row[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")]
+        assert_allclose(
+            values, [record.loss, record.accuracy, record.val_loss, record.val_accuracy], rtol=1e-4
+        )
+        assert (row["best"], row["rolled_back"]) == (f"{record.best:d}", f"{record.rolled_back:d}")
+
+
+@pytest.mark.parametrize("window", [1000, 25])
+def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: MakeConfig) -> None:
+    config = make_config(batch_size=20, shuffle_window=window)
+    parts = find_parts(run, "train")
+    counts = [part.num_rows for part in parts]
+    order = epoch_order(counts, config.seed, 3, window)
+    loader = Loader(config, parts, store_of(run, capacity=2 * window))
+    tables = ray.get(list(ray.get(loader.store.get.remote(parts))))
+    rows = [row for table in tables for row in table.to_pylist()]
+    steps = list(worker_steps(order, 20, 1, 2))
+    batches = list(loader.batches(iter(steps), 3))
+    assert len(batches) == len(steps) == 4
+    for batch, step in zip(batches, steps, strict=True):
+        assert batch.total == step.total
+        assert batch.labels.tolist() == [rows[i]["label"] for i in step.rows]
+        for pixels, i in zip(batch.images, step.rows, strict=True):
+            seed = rows[i]["augment_seed"]
+            balance = [(config.data.balance, np.random.default_rng(seed))] if seed >= 0 else []
+            epoch = (config.train.augment, np.random.default_rng([config.seed, 3, rows[i]["row_id"]]))
+            grey = images.decode(rows[i]["bytes"])
+            spec = images.InputSpec(24, 24)
+            expected = images.to_input(grey, images.Box.whole(grey), spec, [*balance, epoch])
+            assert_array_equal(pixels, expected)
+
+
+def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) -> None:
+    parts = find_parts(run, "valid")
+    loader = Loader(make_config(), parts, store_of(run))
+    (batch,) = loader.batches(worker_steps(np.arange(13), 20, 0, 1), None)
+    table = ray.get(ray.get(loader.store.get.remote(parts))[0])
+    plain = [images.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
+    kept = [i for i, row in enumerate(table.to_pylist()) if row["augment_seed"] < 0]
+    assert_array_equal(batch.images[kept, ..., 0], plain)
+
+
+def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
+    import pyarrow.parquet as pq
+
+    file = run.path("dataset", "valid", "00000.parquet")
+    table = pq.read_table(file)
+    table = table.set_column(3, "bytes", [[b"x"] * len(table)])
+    pq.write_table(table, file)
+    loader = Loader(make_config(), find_parts(run, "valid"), store_of(run))
+    with pytest.raises(RunError, match=r"Training/0/0\.jpg is damaged: not an image; prepare again"):
+        list(loader.batches(worker_steps(np.arange(13), 20, 0, 1), None))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"num_workers": 8}, {"num_workers": 4}, {"cpus_per_worker": 5.0}, {"use_gpu": True}],
+)
+def test_more_than_the_cluster_has_is_refused_at_once(
+    settings: dict[str, Any], run: Run, make_config: MakeConfig
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(RunError, match=r"the cluster has 4 CPUs.*asks for.*lower train\.num_workers"):
+        trainer.fit(run, make_config(**settings))
+    assert time.monotonic() - start < 5
+    assert not run.exists("train")
+
+
+def test_a_run_without_rows_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
+    with pytest.raises(RunError, match="has no rows"):
+        trainer.fit(Run(str(tmp_path), "empty"), make_config())
+
+
+@pytest.mark.slow
+def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config: MakeConfig) -> None:
+    config = make_config(epochs=4, batch_size=20, learning_rate=0.03)
+    lines: list[str] = []
+
+    def lose_worker(line: str) -> None:
+        if not lines:
+            workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
+            assert workers
+            workers[0].kill()
+        lines.append(line)
+
+    summary = trainer.fit(run, config, lose_worker)
+    expected = undisturbed(run, config)
+    assert_same_history(run, expected)
+    assert summary.startswith(f"best epoch {expected.dwell.best_epoch} of 4: val_cross_entropy")
+    with np.load(io.BytesIO(run.read_bytes("train", "best.npz"))) as stored:
+        assert stored.files == [str(i) for i in range(len(expected.best))]
+        for name, array in zip(stored.files, expected.best, strict=True):
+            assert_allclose(stored[name], array, rtol=1e-4, atol=1e-5)
+    assert run.read_json("train", "result.json")["best_epoch"] == expected.dwell.best_epoch
+
+    before, newest = checkpoints.checkpoint_folders(run)
+    state_file = Path(newest) / checkpoints.ARRAYS
+    state_file.write_bytes(state_file.read_bytes()[:1000])
+    snapshot = Path(run.path("train", checkpoints.SNAPSHOT))
+    snapshot.write_bytes(snapshot.read_bytes()[:50])
+    lines = ["resumed"]
+    config = make_config(epochs=5, batch_size=20, learning_rate=0.03)
+    trainer.fit(run, config, lose_worker)
+    assert [line[:10] for line in lines[1:]] == ["passed ove", "passed ove", "epoch 4/5 ", "epoch 5/5 "]
+    assert newest in lines[1]
+    assert "cut short" in lines[2]
+    assert_same_history(run, undisturbed(run, config))
+    assert len(checkpoints.checkpoint_folders(run)) == 2
+    assert before not in checkpoints.checkpoint_folders(run)
+
+
+@pytest.mark.slow
+def test_two_workers_do_what_one_does(run: Run, make_config: MakeConfig) -> None:
+    config = make_config(EXACT, epochs=3, batch_size=20, num_workers=2, clip_norm=0.1, ema=0.9)
+    lines: list[str] = []
+    trainer.fit(run, config, lines.append)
+    assert len(lines) == 3
+    assert_same_history(run, undisturbed(run, config))
+
+
+@pytest.mark.slow
+def test_two_workers_stay_identical(run: Run, tmp_path: Path, make_config: MakeConfig) -> None:
+    config = make_config({"dropout": 0.4}, epochs=4, batch_size=10, learning_rate=0.01, ema=0.8)
+    splits = {split: find_parts(run, split) for split in ("train", "valid")}
+    store = store_of(run)
+
+    def work() -> None:
+        import hashlib
+
+        from brain_ray.training.backend import make_strategy
+
+        rank = ray.train.get_context().get_world_rank()
+        feed = trainer._feed(config, splits, store, rank, 2)
+
+        def mislabelled(epoch: int) -> Any:
+            for batch in feed.train(epoch):
+                yield replace(batch, labels=(batch.labels + 1) % 4) if epoch > 1 else batch
+
+        seen: list[Any] = []
+
+        def on_epoch(record: Any, line: str, state: TrainState) -> None:
+            arrays = [array for group in state.learner.values() for array in group]
+            digest = hashlib.sha256(b"".join(array.tobytes() for array in [*arrays, *state.best])).hexdigest()
+            seen.append([digest, state.dwell.to_json(), record.loss, record.val_loss])
+
+        train(config, 4, replace(feed, train=mislabelled), make_strategy(2, threads=1), on_epoch)
+        (tmp_path / f"{rank}.json").write_text(json.dumps(seen))
+
+    DataParallelTrainer(
+        work,
+        backend_config=TensorflowWorkers(),
+        scaling_config=ray.train.ScalingConfig(num_workers=2),
+        run_config=ray.train.RunConfig(storage_path=str(tmp_path / "ray")),
+    ).fit()
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert len(first) == 4
+    assert first == second
+    assert len({digest for digest, *_ in first}) == 4
+    assert first[-1][1]["rate_scale"] < 1  # decisions that both had to take
+
+
+@pytest.mark.slow
+def test_a_name_that_keras_does_not_know_ends_a_run_with_its_text(run: Run, make_config: MakeConfig) -> None:
+    with pytest.raises(RunError, match=r"^train\.optimizer is 'Adamaz': expected a Keras optimizer"):
+        trainer.fit(run, make_config(optimizer="Adamaz"))
