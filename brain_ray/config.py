@@ -168,8 +168,9 @@ class TrainConfig(Settings):
     """Worker processes that share each batch."""
     use_gpu: bool = False
     """One GPU for each worker."""
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 1.0
-    """CPUs reserved for each worker; loading runs on the others, so leave it at least a part of one."""
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 0.75
+    """CPUs reserved for each worker; loading needs a quarter of one beside them. The default lets two workers
+    share two cores."""
     epochs: Positive = 10
     """Passes over the training split, at most."""
     batch_size: Positive = 32

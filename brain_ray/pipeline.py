@@ -83,6 +83,8 @@ def run_stages(config: Config, names: Sequence[str] = ()) -> None:
     for stage in STAGES:
         if not names or stage.name in names:
             _run_stage(stage, run, config)
+    if run.finished("report") is not None:
+        print(f"\nreport: {run.uri('report', 'report.html')}", flush=True)
 
 
 def _run_stage(stage: Stage, run: Run, config: Config) -> None:

@@ -92,7 +92,8 @@ def test_scores_reach_the_report_the_bundle_and_the_card(finished: Run) -> None:
     assert metrics["official"] == metrics["leak_free"], "with leaks=drop the two are the same"
     bundle = finished.read_json("bundle", "bundle.json")
     assert bundle["scores"]["test"]["official"]["accuracy"] == metrics["official"]["accuracy"]
-    assert f"{metrics['official']['accuracy']:.4f}" in finished.read_bytes("bundle", "MODEL_CARD.md").decode()
+    card = finished.read_bytes("bundle", "MODEL_CARD.md").decode()
+    assert f"accuracy {metrics['official']['accuracy'] * 100:.2f} %" in card
     page = finished.read_bytes("report", "report.html").decode()
     assert 'src="http' not in page
 

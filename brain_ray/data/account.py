@@ -74,7 +74,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         + ", ".join(f"{count} {name}" for name, count in turned.items()),
         f"across the source's splits: {across['test_images']} test images have a copy among "
         f"{across['train_images']} training images; "
-        f"{len(copies['label_conflicts'])} clusters carry two labels",
+        f"clusters with two labels: {len(copies['label_conflicts'])}",
         f"leaks={leaks['policy']}: {leaks['dropped_from_train']} dropped from training as copies of "
         f"test images, {leaks['conflict_dropped']} for another label",
     ]

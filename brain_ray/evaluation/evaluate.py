@@ -78,7 +78,7 @@ def evaluate(run: Run, config: Config) -> str:
     for name, content in figures.items():
         run.write_bytes(content, "report", name)
     run.write_bytes(page.encode(), "report", "report.html")
-    return f"{_text(official, leak_free)}\nreport: {run.uri('report', 'report.html')}"
+    return _text(official, leak_free)
 
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:
