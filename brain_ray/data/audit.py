@@ -11,7 +11,7 @@ block means Pz, an orthogonal projection, and a rest of norm q. Then by Cauchy a
 for each of the four positions, so that a pair whose right side stays below the threshold is no copy; only
 the others, some ten thousand in six thousand images, are compared in full. And since the four positions
 only change the signs of the parts of Pz that are odd left-right or top-bottom, four products of quarter
-size give the right side for all four positions at once.
+size give the right side for all four positions at once; a looser bound of two products spares most of them.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from brain_ray.data.images import THUMBNAIL_SIDE
 
@@ -35,6 +33,7 @@ NEAR_MISS = 0.97
 
 _BLOCKS = 16
 _STEP = THUMBNAIL_SIDE // _BLOCKS
+_QUARTER = _BLOCKS * _BLOCKS // 4
 EMBEDDING_SIZE = _BLOCKS * _BLOCKS + 1
 
 
@@ -52,8 +51,9 @@ def normalise(thumbnails: NDArray[np.uint8]) -> Floats:
     """Bring (n, 96, 96) thumbnails to zero mean and unit norm: (n, 9216); an even picture becomes zeros."""
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.asarray(flat / np.maximum(norm, 1e-6), np.float32)
+    norm = np.sqrt(np.einsum("ij,ij->i", flat, flat))  # several times faster than np.linalg.norm
+    flat /= np.maximum(norm, 1e-6)[:, None]
+    return flat
 
 
 def embed(thumbnails: NDArray[np.uint8]) -> Floats:
@@ -83,26 +83,41 @@ def candidates(first: Floats, second: Floats, threshold: float, step: int = 512)
         threshold: the similarity of two copies.
         step: rows taken at a time, so that the products stay in the processor's cache.
     """
-    quarter = (EMBEDDING_SIZE - 1) // 4
-    found_a, found_b = [], []
+    found_a, found_b = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    first_even, first_odd = _loose_parts(first)
+    second_even, second_odd = _loose_parts(second)
     for i in range(0, len(first), step):
-        a = first[i : i + step]
         for j in range(0, len(second), step):
-            b = second[j : j + step]
-            even, odd_top, odd_left, odd_both = (
-                a[:, k : k + quarter] @ b[:, k : k + quarter].T for k in range(0, 4 * quarter, quarter)
-            )
-            # The larger of each two opposite positions: |x| takes both signs of the part odd left-right.
-            upright, upside = even + odd_top, even - odd_top
-            upright += np.abs(odd_left + odd_both)
-            upside += np.abs(odd_left - odd_both)
-            np.maximum(upright, upside, out=upright)
-            upright += a[:, -1:] * b[:, -1]
-            rows, columns = np.nonzero(upright >= threshold - 1e-5)
-            found_a.append(rows + i)
-            found_b.append(columns + j)
-    empty = np.empty(0, np.int64)
-    return np.concatenate([empty, *found_a]), np.concatenate([empty, *found_b])
+            loose = first_odd[i : i + step] @ second_odd[j : j + step].T
+            np.abs(loose, out=loose)
+            loose += first_even[i : i + step] @ second_even[j : j + step].T
+            rows, columns = np.nonzero(loose >= threshold - 1e-5)
+            for k in range(0, len(rows), 16_384):
+                a, b = rows[k : k + 16_384] + i, columns[k : k + 16_384] + j
+                keep = _bound(first[a] * second[b]) >= threshold - 1e-5
+                found_a.append(a[keep])
+                found_b.append(b[keep])
+    return np.concatenate(found_a), np.concatenate(found_b)
+
+
+def _loose_parts(embedded: Floats) -> tuple[Floats, Floats]:
+    """Return what a looser bound, for two products instead of four, is made of: (n, 67) and (n, 64).
+
+    Of the parts that are odd left-right, which are small in heads, only the norms count.
+    """
+    norms = [np.linalg.norm(embedded[:, k : k + _QUARTER], axis=1) for k in (2 * _QUARTER, 3 * _QUARTER)]
+    even = np.column_stack([embedded[:, :_QUARTER], *norms, embedded[:, -1]])
+    return np.ascontiguousarray(even, np.float32), np.ascontiguousarray(embedded[:, _QUARTER : 2 * _QUARTER])
+
+
+def _bound(products: Floats) -> Floats:
+    """Return the bound of the best position, (n,), from the products of two embeddings, (n, 257)."""
+    parts = products[:, :-1].reshape(-1, 4, _QUARTER).sum(axis=2)
+    even, odd_top, odd_left, odd_both = parts.T
+    # The larger of each two opposite positions: |x| takes both signs of the part odd left-right.
+    upright = even + odd_top + np.abs(odd_left + odd_both)
+    upside = even - odd_top + np.abs(odd_left - odd_both)
+    return np.asarray(np.maximum(upright, upside) + products[:, -1], np.float32)
 
 
 def verify(
@@ -139,6 +154,9 @@ def verify(
 
 def cluster(count: int, a: Ints, b: Ints) -> Ints:
     """Join pairs into clusters: (count,) ids; an image without a copy is a cluster of its own."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     edges = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
     _, labels = connected_components(edges, directed=False)
     return np.asarray(labels, np.int64)

@@ -70,3 +70,9 @@ def changes_of(
     if epoch is not None:
         changes.append((config.train.augment, np.random.default_rng([config.seed, epoch, row["row_id"]])))
     return changes
+
+
+def augment_seed(seed: int, image_id: int, number: int) -> int:
+    """Return the seed of an image's balancing copy: it depends on nothing but these three."""
+    state = np.random.SeedSequence([seed, image_id, number]).generate_state(1, np.uint64)[0]
+    return int(state >> np.uint64(1))

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from brain_ray.config import DataConfig
 from brain_ray.data import audit, images
 from brain_ray.data.images import THUMBNAIL_SIDE, Box, ImageError
-from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
-from brain_ray.data.split import augment_seed
+from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
 from brain_ray.runs import Run, filesystem
 
 FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256", "pixel_sha256")

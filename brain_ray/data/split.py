@@ -6,7 +6,6 @@ Pure functions of labels, clusters and a seed: whoever has the manifest can draw
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from brain_ray.config import DataConfig
 from brain_ray.runs import RunError
@@ -82,6 +81,8 @@ def _hold_out(images: pd.DataFrame, fraction: float, split_by: str, seed: int) -
 
 def hold_out_images(labels: Ints, fraction: float, seed: int) -> Ints:
     """Draw `fraction` of (n,) labels, stratified and shuffled, as scikit-learn does; return positions."""
+    from sklearn.model_selection import train_test_split  # a second of import that workers need not wait for
+
     try:
         _, held = train_test_split(
             np.arange(len(labels)),
@@ -147,9 +148,3 @@ def balancing_copies(images: pd.DataFrame, balance_to: int | None) -> Ints:
         copies[own] = missing // len(own)
         copies[own[: missing % len(own)]] += 1
     return copies
-
-
-def augment_seed(seed: int, image_id: int, number: int) -> int:
-    """Return the seed of an image's balancing copy: it depends on nothing but these three."""
-    state = np.random.SeedSequence([seed, image_id, number]).generate_state(1, np.uint64)[0]
-    return int(state >> np.uint64(1))

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from brain_ray.config import DataConfig
-from brain_ray.data.split import assign, augment_seed, balancing_copies, hold_out_clusters, hold_out_images
+from brain_ray.data.rows import augment_seed
+from brain_ray.data.split import assign, balancing_copies, hold_out_clusters, hold_out_images
 from brain_ray.recipes import paper
 from brain_ray.runs import RunError
 
