@@ -86,7 +86,7 @@ def prepare(run: Run, config: Config) -> str:
     manifest["copies"] = 0
     training = manifest["split"] == "train"
     manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
-    _write(scanned, manifest, run, data, config.seed)
+    _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
     found = account(manifest, pairs, near_misses, data)
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
@@ -119,8 +119,7 @@ def _find_copies(
     scanned: ray.data.Dataset, images: pd.DataFrame, threshold: float
 ) -> tuple[pd.DataFrame, int]:
     """Compare all pairs of images, block by block; return the verified ones and the number of near misses."""
-    columns = scanned.select_columns(["image_id", "thumbnail", "embedding"])
-    blocks = columns.materialize().to_arrow_refs()
+    blocks = scanned.to_arrow_refs()
     compare = ray.remote(compare_blocks).options(num_cpus=1)
     waiting = [compare.remote(a, b, a == b) for a, b in combinations_with_replacement(blocks, 2)]
     found: list[pd.DataFrame] = []
@@ -163,19 +162,23 @@ def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFram
     return manifest
 
 
-def _write(scanned: ray.data.Dataset, manifest: pd.DataFrame, run: Run, data: DataConfig, seed: int) -> None:
+def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Say of every image, by its id, where it goes, as how many rows, and with which row_id first."""
     plan = manifest[["split", "label", "cluster", "copies"]].copy()
     rows = plan["copies"] + 1
     plan["first_row"] = rows.groupby(plan["split"]).cumsum() - rows
-    write = Write(run, data, seed, plan)
-    columns = ["image_id", "path", "bytes", *BOX, "file_sha256", "pixel_sha256"]
+    return plan
+
+
+def _write(scanned: ray.data.Dataset, write: Write) -> None:
+    columns = ["image_id", "path", *BOX, "file_sha256", "pixel_sha256"]
     written = scanned.select_columns(columns).map_batches(write, batch_size=None, batch_format="pyarrow")
     totals = written.to_pandas()[list(SPLITS)].sum()
-    expected = {split: int(rows[plan["split"] == split].sum()) for split in SPLITS}
+    rows = write.plan["copies"] + 1
+    expected = {split: int(rows[write.plan["split"] == split].sum()) for split in SPLITS}
     if {split: int(totals[split]) for split in SPLITS} != expected:
-        raise RunError(
-            f"{run.uri('dataset')}: wrote {totals.to_dict()} rows, expected {expected}: run it again"
-        )
+        where = write.run.uri("dataset")
+        raise RunError(f"{where}: wrote {totals.to_dict()} rows, expected {expected}: prepare again")
 
 
 def _rejected(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
 from brain_ray.data import audit, images
 from brain_ray.data.images import THUMBNAIL_SIDE, Box, ImageError
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
-from brain_ray.runs import Run, filesystem
+from brain_ray.runs import Run, RunError, filesystem
 
 FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256", "pixel_sha256")
 """Columns of a scan that are small enough for the driver."""
@@ -29,7 +30,11 @@ class Scan:
     data: DataConfig
 
     def __call__(self, files: pa.Table) -> pa.Table:
-        """Add the files' bytes, sizes, crop boxes, hashes and thumbnails; a file of no use has a reason."""
+        """Add the files' sizes, crop boxes, hashes and thumbnails; a file of no use has a reason.
+
+        The files' bytes are not kept: `Write` reads those again that are used, so that the cluster's memory
+        holds a thumbnail of each image and not all images.
+        """
         cv2.setNumThreads(1)  # the cluster's other CPUs have blocks of their own
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         opened, root = filesystem(self.source)
@@ -38,13 +43,12 @@ class Scan:
         for position, path in enumerate(files["path"].to_pylist()):
             data = b""
             try:
-                with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
-                    data = bytes(stream.read())
+                data = _read(opened, root, path)
                 facts, thumbnails[position] = self._facts(data)
-                rows.append({"bytes": data, "reason": "", **facts})
+                rows.append({"reason": "", **facts})
             except (OSError, ImageError) as error:
                 reason = str(error) if isinstance(error, ImageError) else f"cannot be read: {error}"
-                rows.append({"bytes": b"", "reason": reason, **_NO_FACTS, "file_sha256": _sha256(data)})
+                rows.append({"reason": reason, **_NO_FACTS, "file_sha256": _sha256(data)})
         table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
         for name, array in (("thumbnail", thumbnails), ("embedding", audit.embed(thumbnails))):
             table = table.append_column(name, _fixed_size(array))
@@ -70,7 +74,6 @@ class Scan:
 
 _SCAN_SCHEMA = pa.schema(
     [
-        ("bytes", pa.binary()),
         ("reason", pa.string()),
         ("width", pa.int64()),
         ("height", pa.int64()),
@@ -81,6 +84,11 @@ _SCAN_SCHEMA = pa.schema(
     ]
 )
 _NO_FACTS = {"width": 0, "height": 0, **dict.fromkeys(BOX, 0), "has_box": False, "pixel_sha256": ""}
+
+
+def _read(opened: pafs.FileSystem, root: str, path: str) -> bytes:
+    with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
+        return bytes(stream.read())
 
 
 def _sha256(data: bytes) -> str:
@@ -131,20 +139,25 @@ class Write:
     """
 
     run: Run
+    source: str
     data: DataConfig
     seed: int
     plan: pd.DataFrame
     """Indexed by image_id: split, label, cluster, copies, first_row (row_id of the image itself)."""
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Write a scanned block; return how many rows went into each split."""
+        """Write a scanned block; return how many rows went into each split.
+
+        Raises:
+            RunError: a file is gone, or is not the one that was scanned.
+        """
         plan = self.plan.loc[block["image_id"].to_numpy()]
         counts = {}
         for split in SPLITS:
             chosen = np.flatnonzero((plan["split"] == split).to_numpy())
             counts[split] = [int((plan["copies"].to_numpy()[chosen] + 1).sum())]
             if len(chosen):
-                rows = self._rows(block.take(chosen), plan.iloc[chosen])
+                rows = self._rows(self._with_bytes(block.take(chosen)), plan.iloc[chosen])
                 name = f"part-{int(block['image_id'][0].as_py()):09d}.parquet"
                 pq.write_table(
                     rows,
@@ -155,6 +168,22 @@ class Write:
                 if self.data.export_images:
                     export_images(rows, self.data, split)
         return pa.table(counts)
+
+    def _with_bytes(self, block: pa.Table) -> pa.Table:
+        opened, root = filesystem(self.source)
+        found = []
+        for path, expected in zip(block["path"].to_pylist(), block["file_sha256"].to_pylist(), strict=True):
+            try:
+                data = _read(opened, root, path)
+            except OSError as error:
+                raise RunError(f"{path} cannot be read any more: {error}; prepare again") from error
+            if _sha256(data) != expected:
+                raise RunError(
+                    f"{path} changed while it was prepared: its SHA-256 is {_sha256(data)}, "
+                    f"was {expected}; prepare again"
+                )
+            found.append(data)
+        return block.append_column("bytes", pa.array(found, pa.binary()))
 
     def _rows(self, block: pa.Table, plan: pd.DataFrame) -> pa.Table:
         repeats = plan["copies"].to_numpy() + 1
