@@ -168,9 +168,8 @@ class TrainConfig(Settings):
     """Worker processes that share each batch."""
     use_gpu: bool = False
     """One GPU for each worker."""
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 0.75
-    """CPUs reserved for each worker; loading needs a quarter of one beside them. The default lets two workers
-    share two cores."""
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 0.5
+    """CPUs reserved for each worker; leave a whole one for loading: two workers share two cores by default."""
     epochs: Positive = 10
     """Passes over the training split, at most."""
     batch_size: Positive = 32
