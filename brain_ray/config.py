@@ -169,7 +169,7 @@ class TrainConfig(Settings):
     use_gpu: bool = False
     """One GPU for each worker."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 0.5
-    """CPUs reserved for each worker; leave a whole one for loading: two workers share two cores by default."""
+    """CPUs reserved for each worker; leave one for loading. By default two workers share two cores."""
     epochs: Positive = 10
     """Passes over the training split, at most."""
     batch_size: Positive = 32
