@@ -113,7 +113,12 @@ def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"num_workers": 8}, {"num_workers": 4}, {"cpus_per_worker": 5.0}, {"use_gpu": True}],
+    [
+        {"num_workers": 8},
+        {"num_workers": 4, "cpus_per_worker": 1.0},
+        {"cpus_per_worker": 5.0},
+        {"use_gpu": True},
+    ],
 )
 def test_more_than_the_cluster_has_is_refused_at_once(
     settings: dict[str, Any], run: Run, make_config: MakeConfig
