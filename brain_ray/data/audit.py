@@ -56,11 +56,17 @@ def normalise(thumbnails: NDArray[np.uint8]) -> Floats:
     return flat
 
 
-def embed(thumbnails: NDArray[np.uint8]) -> Floats:
+def embed(thumbnails: NDArray[np.uint8], step: int = 256) -> Floats:
     """Return (n, 257): the 256 block means of (n, 96, 96) thumbnails by symmetry, and the norm of the rest.
 
-    The first 64 are even both ways, then come odd top-bottom, odd left-right, odd both ways.
+    The first 64 are even both ways, then come odd top-bottom, odd left-right, odd both ways. `step`
+    thumbnails are taken at a time, to bound memory.
     """
+    parts = [_embed(thumbnails[k : k + step]) for k in range(0, len(thumbnails), step)]
+    return np.concatenate(parts) if parts else np.empty((0, EMBEDDING_SIZE), np.float32)
+
+
+def _embed(thumbnails: NDArray[np.uint8]) -> Floats:
     unit = normalise(thumbnails).reshape(-1, _BLOCKS, _STEP, _BLOCKS, _STEP)
     means = unit.mean(axis=(2, 4)) * _STEP
     rest = np.sqrt(np.maximum(0.0, 1.0 - np.square(means).sum(axis=(1, 2))))

@@ -21,6 +21,9 @@ from brain_ray.runs import Run, RunError, filesystem
 FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256", "pixel_sha256")
 """Columns of a scan that are small enough for the driver."""
 
+FILE_IMAGES = 1024
+"""Most images in one Parquet file: what a writing task holds in memory."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -132,10 +135,10 @@ def _from_fixed_size(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
 
 @dataclass(frozen=True)
 class Write:
-    """Writes a block's rows into the splits of a run's data set, one file for each: `part-<first image>`.
+    """Writes a block's rows into the splits of a run's data set, as files named `part-<first image>`.
 
-    The name and the content depend on the block alone, so that a task that Ray runs a second time writes the
-    same file again and no row twice.
+    Names and contents depend on the block alone, so that a task that Ray runs a second time writes the same
+    files again and no row twice.
     """
 
     run: Run
@@ -156,18 +159,21 @@ class Write:
         for split in SPLITS:
             chosen = np.flatnonzero((plan["split"] == split).to_numpy())
             counts[split] = [int((plan["copies"].to_numpy()[chosen] + 1).sum())]
-            if len(chosen):
-                rows = self._rows(self._with_bytes(block.take(chosen)), plan.iloc[chosen])
-                name = f"part-{int(block['image_id'][0].as_py()):09d}.parquet"
-                pq.write_table(
-                    rows,
-                    self.run.path("dataset", split, name),
-                    filesystem=self.run.fs,
-                    compression="none",  # the images are compressed already
-                )
-                if self.data.export_images:
-                    export_images(rows, self.data, split)
+            for k in range(0, len(chosen), FILE_IMAGES):
+                part = chosen[k : k + FILE_IMAGES]
+                self._write(self._rows(self._with_bytes(block.take(part)), plan.iloc[part]), split)
         return pa.table(counts)
+
+    def _write(self, rows: pa.Table, split: str) -> None:
+        pq.write_table(
+            rows,
+            self.run.path("dataset", split, f"part-{rows['image_id'][0].as_py():09d}.parquet"),
+            filesystem=self.run.fs,
+            compression="none",  # the images are compressed already
+            use_dictionary=False,  # and none is there twice
+        )
+        if self.data.export_images:
+            export_images(rows, self.data, split)
 
     def _with_bytes(self, block: pa.Table) -> pa.Table:
         opened, root = filesystem(self.source)

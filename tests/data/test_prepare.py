@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data import images, phantom, prepare
+from brain_ray.data import images, phantom, prepare, scan
 from brain_ray.data.images import Box
+from brain_ray.data.index import find_files
 from brain_ray.data.phantom import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
+from brain_ray.data.scan import Scan, Write
 from brain_ray.runs import Run, RunError
 
 PHANTOMS = PhantomConfig(train_per_class=16, test_per_class=6, copies=6, conflicts=1, faults=6)
@@ -157,6 +160,24 @@ def test_other_blocks_give_the_same_rows(
     pd.testing.assert_frame_equal(again.manifest, prepared.manifest)
     for split in SPLITS:
         pd.testing.assert_frame_equal(again.rows(split), prepared.rows(split))
+
+
+def test_a_large_block_becomes_several_files_with_each_row_once(
+    source: tuple[Path, list[Planted]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = find_files(str(source[0]), DATA).head(40)
+    block = Scan(str(source[0]), DATA)(pa.Table.from_pandas(files[["image_id", "path"]]))
+    plan = files.set_index("image_id")[["label"]].assign(split="train", cluster=0, copies=1)
+    plan["first_row"] = 2 * np.arange(len(plan))
+    run = Run(str(tmp_path), "run")
+    run.fs.create_dir(run.path("dataset", "train"), recursive=True)
+    monkeypatch.setattr(scan, "FILE_IMAGES", 16)
+    counts = Write(run, str(source[0]), DATA, 7, plan)(block)
+    assert counts["train"].to_pylist() == [80]
+    assert len(run.list_files("dataset", "train", suffix=".parquet")) == 3
+    rows = pq.read_table(run.path("dataset", "train")).to_pandas()
+    assert sorted(rows["row_id"]) == list(range(80))
+    assert (rows["row_id"] // 2 == rows["image_id"] - files["image_id"].min()).all()
 
 
 def test_too_many_bad_files_stop_with_counts_and_the_first_ten(
