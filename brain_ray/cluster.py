@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 
 import ray
 
@@ -18,7 +19,8 @@ WORKER_ENV = {
 def connect() -> None:
     """Connect to the cluster of RAY_ADDRESS or of the submitted job, else start Ray on this machine.
 
-    Does nothing when the process is connected already, as tests are.
+    A cluster that `ray start` has started on this machine counts as named, as with any `ray.init`. Does
+    nothing when the process is connected already, as tests are.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
@@ -34,7 +36,12 @@ def connect() -> None:
 
 def quiet() -> None:
     """Turn off the progress bars and INFO lines of Ray Data and Ray Train in this process."""
+    from ray._private.ray_logging import stdout_deduplicator
     from ray.data import DataContext
+
+    if stdout_deduplicator.skip_re is None:  # else RAY_DEDUP_LOGS_SKIP_REGEX is set, which is read too early
+        # A handful of idle actors is nothing to warn of, and on two CPUs eight are "large".
+        stdout_deduplicator.skip_re = re.compile("worker processes have been started on node")
 
     context = DataContext.get_current()
     context.enable_progress_bars = False

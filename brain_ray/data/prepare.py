@@ -101,7 +101,7 @@ def _scan(index: pd.DataFrame, source: str, data: DataConfig) -> ray.data.Datase
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     scan = Scan(source, data)
-    dataset = ray.data.from_arrow(blocks)
+    dataset = ray.data.from_blocks(blocks)
     return dataset.map_batches(scan, batch_size=None, batch_format="pyarrow").materialize()
 
 

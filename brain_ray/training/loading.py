@@ -17,8 +17,9 @@ from brain_ray.data.rows import BOX, changes_of, read_input
 from brain_ray.runs import Run, RunError
 from brain_ray.training.feed import Batch, Step, locate
 
-LOADING_CPUS = 0.25
-"""CPUs that a loading task reserves: little, so that one always finds room beside the workers."""
+LOADING_CPUS = 0.5
+"""CPUs that a loading task reserves: so many have to be free beside the workers. Nothing that loading does
+may ask for more, such as `ray.data.from_arrow`, whose tasks take a whole CPU each: it would wait for ever."""
 
 TASK_ROWS = 128
 """Rows that a task decodes, at most: about a tenth of a second's work."""
@@ -157,7 +158,7 @@ class Loader:
         model = self.config.model
         size = max(1, min(TASK_ROWS, TASK_PIXELS // (model.height * model.width)))
         slices = [plan.slice(start, size) for start in range(0, len(plan), size)]
-        return ray.data.from_arrow(slices).map_batches(
+        return ray.data.from_blocks(slices).map_batches(
             decode_rows,
             batch_size=None,
             batch_format="pyarrow",

@@ -93,16 +93,16 @@ def check_resources(settings: TrainConfig) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus = sum(node.get("CPU", 0.0) for node in nodes)
     gpus = sum(node.get("GPU", 0.0) for node in nodes)
-    places = [
-        min(
-            int(node.get("CPU", 0.0) // settings.cpus_per_worker),
-            int(node.get("GPU", 0.0)) if settings.use_gpu else settings.num_workers,
-        )
-        for node in nodes
-    ]
-    needed = settings.num_workers * settings.cpus_per_worker + LOADING_CPUS
-    if sum(places) >= settings.num_workers and cpus >= needed:
-        return
+
+    def places(node: dict[str, float], kept_free: float = 0.0) -> int:
+        by_cpu = int((node.get("CPU", 0.0) - kept_free) // settings.cpus_per_worker)
+        return max(0, min(by_cpu, int(node.get("GPU", 0.0)) if settings.use_gpu else by_cpu))
+
+    everywhere = sum(places(node) for node in nodes)
+    for node in nodes:  # which of them could load?
+        beside = everywhere - places(node) + places(node, kept_free=LOADING_CPUS)
+        if node.get("CPU", 0.0) >= LOADING_CPUS and beside >= settings.num_workers:
+            return
     asked = f"{settings.num_workers} x {settings.cpus_per_worker:g} CPUs"
     found = f"{cpus:g} CPUs"
     cure = "train.num_workers or train.cpus_per_worker"
@@ -112,7 +112,7 @@ def check_resources(settings: TrainConfig) -> None:
         cure += ", set train.use_gpu to false"
     raise RunError(
         f"the cluster has {found} on {len(nodes)} node(s), and training asks for {asked} for its workers and "
-        f"{LOADING_CPUS:g} CPUs for loading: lower {cure}, or add nodes"
+        f"{LOADING_CPUS:g} CPUs on one node for loading: lower {cure}, or add nodes"
     )
 
 

@@ -130,6 +130,33 @@ def test_more_than_the_cluster_has_is_refused_at_once(
     assert not run.exists("train")
 
 
+@pytest.mark.parametrize(
+    ("cpus", "num_workers", "cpus_per_worker", "fits"),
+    [
+        ([2.0], 2, 0.75, True),
+        ([2.0], 2, 0.8, False),
+        ([1.0, 1.0], 2, 0.75, False),  # a quarter is free on both nodes, and a task needs a half of one
+        ([1.0, 1.0, 0.5], 2, 0.75, True),
+        ([4.0, 0.0], 3, 1.0, True),
+    ],
+)
+def test_loading_needs_room_on_one_node(
+    cpus: list[float],
+    num_workers: int,
+    cpus_per_worker: float,
+    fits: bool,
+    make_config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": n}} for n in cpus])
+    settings = make_config(num_workers=num_workers, cpus_per_worker=cpus_per_worker).train
+    if fits:
+        trainer.check_resources(settings)
+        return
+    with pytest.raises(RunError, match=r"0\.5 CPUs on one node for loading"):
+        trainer.check_resources(settings)
+
+
 def test_a_run_without_rows_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
     with pytest.raises(RunError, match="has no rows"):
         trainer.fit(Run(str(tmp_path), "empty"), make_config())
@@ -175,7 +202,9 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
 
 @pytest.mark.slow
 def test_two_workers_do_what_one_does(run: Run, make_config: MakeConfig) -> None:
-    config = make_config(EXACT, epochs=3, batch_size=20, num_workers=2, clip_norm=0.1, ema=0.9)
+    # Of the four CPUs only half a one is left for loading, and nothing waits for a whole one.
+    tight = {"num_workers": 2, "cpus_per_worker": 1.75}
+    config = make_config(EXACT, epochs=3, batch_size=20, clip_norm=0.1, ema=0.9, **tight)
     lines: list[str] = []
     trainer.fit(run, config, lines.append)
     assert len(lines) == 3
