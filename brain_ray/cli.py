@@ -78,9 +78,10 @@ def _explain(error: BaseException) -> str:
     """Return what a person has to mend, also where Ray brought it from a worker; else what happened."""
     inner: BaseException | None = error
     while inner is not None:
-        if isinstance(inner, RunError):
+        within = getattr(inner, "cause", None)  # Ray's errors pose as their cause, with a trace for a text
+        if isinstance(inner, RunError) and within is None:
             return str(inner)
-        inner = getattr(inner, "cause", None) or inner.__cause__
+        inner = within or inner.__cause__
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"{type(error).__name__}: {first} (unexpected: --debug shows the trace)"
 

@@ -18,7 +18,7 @@ from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data import audit, phantom
 from brain_ray.data.account import account, as_text
 from brain_ray.data.index import find_files, listing_hash
-from brain_ray.data.rows import BOX, SPLITS
+from brain_ray.data.rows import SPLITS
 from brain_ray.data.scan import FACTS, Scan, Write, compare_blocks
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.runs import Run, RunError, resolve
@@ -171,14 +171,15 @@ def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write(scanned: ray.data.Dataset, write: Write) -> None:
-    columns = ["image_id", "path", *BOX, "file_sha256", "pixel_sha256"]
-    written = scanned.select_columns(columns).map_batches(write, batch_size=None, batch_format="pyarrow")
-    totals = written.to_pandas()[list(SPLITS)].sum()
+    task = ray.remote(Write.__call__).options(num_cpus=1)
+    shared = ray.put(write)
+    written = ray.get([task.remote(shared, block) for block in scanned.to_arrow_refs()])
+    totals = {split: sum(counts[split] for counts in written) for split in SPLITS}
     rows = write.plan["copies"] + 1
     expected = {split: int(rows[write.plan["split"] == split].sum()) for split in SPLITS}
-    if {split: int(totals[split]) for split in SPLITS} != expected:
+    if totals != expected:
         where = write.run.uri("dataset")
-        raise RunError(f"{where}: wrote {totals.to_dict()} rows, expected {expected}: prepare again")
+        raise RunError(f"{where}: wrote {totals} rows, expected {expected}: prepare again")
 
 
 def _rejected(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -148,7 +148,7 @@ class Write:
     plan: pd.DataFrame
     """Indexed by image_id: split, label, cluster, copies, first_row (row_id of the image itself)."""
 
-    def __call__(self, block: pa.Table) -> pa.Table:
+    def __call__(self, block: pa.Table) -> dict[str, int]:
         """Write a scanned block; return how many rows went into each split.
 
         Raises:
@@ -158,11 +158,11 @@ class Write:
         counts = {}
         for split in SPLITS:
             chosen = np.flatnonzero((plan["split"] == split).to_numpy())
-            counts[split] = [int((plan["copies"].to_numpy()[chosen] + 1).sum())]
+            counts[split] = int((plan["copies"].to_numpy()[chosen] + 1).sum())
             for k in range(0, len(chosen), FILE_IMAGES):
                 part = chosen[k : k + FILE_IMAGES]
                 self._write(self._rows(self._with_bytes(block.take(part)), plan.iloc[part]), split)
-        return pa.table(counts)
+        return counts
 
     def _write(self, rows: pa.Table, split: str) -> None:
         pq.write_table(
