@@ -59,11 +59,13 @@ def run_job(job: str, purpose: str, work: Callable[[Config], None]) -> int:
     argv = sys.argv[1:]
     debug = "--debug" in argv
     try:
-        work(parse(job, purpose, [word for word in argv if word != "--debug"]))
+        config = parse(job, purpose, [word for word in argv if word != "--debug"])
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    try:
+        work(config)
+    except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C with exit code 0
         print("error: interrupted; the same command goes on from here", file=sys.stderr)
         return 1
     except Exception as error:

@@ -3,6 +3,9 @@
 import logging
 import os
 import re
+import signal
+import threading
+from typing import NoReturn
 
 import ray
 
@@ -31,7 +34,14 @@ def connect() -> None:
             include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
             runtime_env={"env_vars": WORKER_ENV},
         )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)  # for which Ray would print the C stack
     quiet()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Take SIGTERM, which `ray job stop` sends, as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def quiet() -> None:

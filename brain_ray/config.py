@@ -141,8 +141,8 @@ class ModelConfig(Settings):
     backbone: Backbone = "EfficientNetB0"
     """A network of keras.applications, or `tiny`: five convolutions, for trials of the plumbing."""
     weights: str = "imagenet"
-    """`imagenet` (downloaded by Keras), `none`, or the path or URI of a `.weights.h5` file of the backbone
-    without its top, made for `weights=None`."""
+    """`imagenet` (downloaded by Keras), `none`, or the path or URI of a file of the backbone without its top:
+    a `.weights.h5` made for `weights=None`, or Keras' own `_notop.h5`."""
     height: Pixels = 224
     """Height of the network's input, in pixels."""
     width: Pixels = 224

@@ -120,6 +120,7 @@ class FromAWorker(RuntimeError):
         (FromAWorker("a long trace"), "x.jpg is damaged: prepare again"),
         (ValueError("two\nlines"), "ValueError: two (unexpected: --debug shows the trace)"),
         (KeyboardInterrupt(), "interrupted; the same command goes on from here"),
+        (SystemExit(0), "interrupted; the same command goes on from here"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_1(

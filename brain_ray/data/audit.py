@@ -9,9 +9,9 @@ block means Pz, an orthogonal projection, and a rest of norm q. Then by Cauchy a
     <a, b>  <=  <Pa, Pb> + q_a q_b
 
 for each of the four positions, so that a pair whose right side stays below the threshold is no copy; only
-the others, some ten thousand in six thousand images, are compared in full. And since the four positions
-only change the signs of the parts of Pz that are odd left-right or top-bottom, four products of quarter
-size give the right side for all four positions at once; a looser bound of two products spares most of them.
+the few others are compared in full. And since the four positions only change the signs of the parts of Pz
+that are odd left-right or top-bottom, four products of quarter size give the right side for all four
+positions at once; a looser bound of two products spares most of them.
 """
 
 from dataclasses import dataclass
