@@ -89,8 +89,8 @@ def b0() -> Config:
     """EfficientNet-B0 at 160 px, sized for trials on a CPU: watches cross-entropy, no penalties in the head.
 
     Command: python jobs/pipeline.py b0 --data.source DIR
-    Cost: see docs/RESULTS.md.
-    Score: see docs/RESULTS.md.
+    Cost: 2 to 3 minutes an epoch on 2 cores with the 3909 images that the Kaggle set leaves for training.
+    Score: 0.97 on 327 test images without a copy in training (docs/RESULTS.md).
     """
     return Config(
         recipe="b0",
