@@ -155,12 +155,12 @@ def test_killed_between_stages_and_within_one_it_goes_on_where_it_was(tmp_path: 
     kill_at(start(tmp_path), "prepare: ")
     marker = tmp_path / "smoke/dataset/stage.json"
     prepared = marker.stat().st_mtime_ns
-    said = kill_at(start(tmp_path), "epoch 2/3")
+    said = kill_at(start(tmp_path), "epoch 1/3")
     assert "prepare: complete and unchanged" in said
     last = start(tmp_path)
     text, _ = last.communicate(timeout=300)
     assert last.returncode == 0, text
-    assert "train: goes on where it was interrupted" in text
+    assert "train: goes on where it was interrupted" in text, text
     assert "epoch 1/3" not in text, "the first epoch is not trained again"
     assert marker.stat().st_mtime_ns == prepared
     history = pd.read_csv(tmp_path / "smoke/train/history.csv")
