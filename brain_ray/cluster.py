@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import ray
 
+from brain_ray.runs import RunError
+
 WORKER_ENV = {
     # Workers print what they have to say through the driver; frameworks' INFO lines are not that.
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -36,6 +38,22 @@ def connect() -> None:
         )
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupt)  # for which Ray would print the C stack
+    quiet()
+
+
+def join() -> None:
+    """Connect to a cluster that runs already: that of RAY_ADDRESS, else the one on this machine.
+
+    Raises:
+        RunError: there is none.
+    """
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS", "auto")
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError as error:
+            where = "on this machine" if address == "auto" else f"at {address}"
+            raise RunError(f"no Ray cluster runs {where}: set RAY_ADDRESS to the one that trains") from error
     quiet()
 
 

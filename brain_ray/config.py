@@ -207,6 +207,11 @@ class TrainConfig(Settings):
     """After an epoch without improvement: back to the best weights, with the rate times `dwell_factor`."""
     dwell_factor: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """What `dwell` multiplies the rate by."""
+    ask_epoch: Positive | None = 10
+    """Epochs without improvement that end the run, unless its operator says otherwise (`jobs/control.py`);
+    None: never."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """How often a run goes on from its newest checkpoint after a worker was lost."""
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
     """Newest checkpoints that are kept; two, so that one cut short leaves one to go on from."""
 

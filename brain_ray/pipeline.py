@@ -39,7 +39,7 @@ class Stage:
 
 def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # How many workers there are, and what they run on, changes the time, not the result.
-    machines = {"num_workers", "use_gpu", "cpus_per_worker", "keep_checkpoints"}
+    machines = {"num_workers", "use_gpu", "cpus_per_worker", "keep_checkpoints", "max_failures"}
     return {
         "dataset": digest(run.require("dataset", "prepare")),
         "seed": config.seed,

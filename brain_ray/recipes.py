@@ -81,6 +81,7 @@ def paper() -> Config:
             monitor="val_loss",
             dwell=True,
             dwell_factor=0.4,
+            ask_epoch=None,
         ),
     )
 

@@ -29,6 +29,7 @@ RAY = {
     "cluster",
     "data.prepare",
     "training.backend",
+    "training.control",
     "training.loading",
     "training.trainer",
     "training.sweep",

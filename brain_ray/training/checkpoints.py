@@ -16,6 +16,7 @@ from brain_ray.training.dwell import DwellState
 from brain_ray.training.history import EpochRecord
 from brain_ray.training.learner import Arrays
 from brain_ray.training.loop import TrainState
+from brain_ray.training.orders import Orders
 
 ARRAYS, VALUES, MANIFEST = "state.npz", "state.json", "manifest.json"
 
@@ -34,6 +35,7 @@ def write(folder: Path, state: TrainState) -> None:
     values = {
         "dwell": state.dwell.to_json(),
         "history": [record.to_json() for record in state.history],
+        "orders": state.orders.to_json(),
         "groups": list(groups),
     }
     files = {ARRAYS: pack(arrays), VALUES: json.dumps(values, allow_nan=False).encode()}
@@ -63,7 +65,8 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
             arrays[name.partition("/")[0]].append(stored[name])
     best = arrays.pop("best")
     history = tuple(EpochRecord.from_json(record) for record in values["history"])
-    return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history)
+    orders = Orders(**values["orders"])
+    return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history, orders)
 
 
 def newest(run: Run) -> tuple[TrainState | None, list[str]]:

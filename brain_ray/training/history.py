@@ -33,6 +33,8 @@ class EpochRecord:
     """Of training alone."""
     cross_entropy: float
     """Of the training rows, without smoothing and penalties, in nats."""
+    operator: str = ""
+    """What the operator said that was heard after this epoch, with the time in UTC."""
 
     def line(self, epochs: int, message: str) -> str:
         """Return the epoch as a line for people; lines of one run are aligned."""
@@ -47,11 +49,15 @@ class EpochRecord:
 
     def metrics(self) -> dict[str, float]:
         """Return the finite numbers as plain floats: Ray's snapshot of a run takes no others."""
-        return {name: float(value) for name, value in asdict(self).items() if math.isfinite(value)}
+        numbers = {name: value for name, value in asdict(self).items() if not isinstance(value, str)}
+        return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object; what is not finite becomes None."""
-        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+        return {
+            name: value if isinstance(value, str) or math.isfinite(value) else None
+            for name, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "EpochRecord":

@@ -1,18 +1,20 @@
 """The training loop: epochs, decisions and what a resumed run needs; no Ray, one or several workers alike."""
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.training.dwell import DwellState, decide
 from brain_ray.training.feed import Batch
 from brain_ray.training.history import EpochRecord
 from brain_ray.training.learner import Arrays, Learner
-from brain_ray.training.named import planned_rates
+from brain_ray.training.named import FLOOR, planned_rates
+from brain_ray.training.orders import Orders, Word, obey, out_of_patience
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -42,6 +44,8 @@ class TrainState:
     """Weights of the best epoch, in the order of `model.weights`; before the first: those at the start."""
     dwell: DwellState
     history: tuple[EpochRecord, ...]
+    orders: Orders = field(default_factory=Orders)
+    """What the operator has said."""
 
     @property
     def epoch(self) -> int:
@@ -52,6 +56,9 @@ class TrainState:
 OnEpoch = Callable[[EpochRecord, str, TrainState], None]
 """Called by every worker after each epoch with its record, its line for people and the state."""
 
+Listen = Callable[[Orders], Sequence[Word]]
+"""Returns what the operator has said since he was last heard: the same to every worker, without waiting."""
+
 
 def train(
     config: Config,
@@ -60,11 +67,14 @@ def train(
     strategy: "tf.distribute.Strategy",
     on_epoch: OnEpoch,
     state: TrainState | None = None,
+    listen: Listen = lambda _: (),
 ) -> TrainState:
     """Train up to `config.train.epochs` epochs, from the start or from a state; returns the last state.
 
-    Every worker calls it alike. All decisions come from sums over all workers, so all take the same ones.
-    `strategy` is the default one for one worker, MultiWorkerMirroredStrategy (one replica each) for several.
+    It ends earlier when the operator says so, or when `ask_epoch` epochs have brought no improvement and he
+    has not said otherwise; he can also have it go on for more. Every worker calls it alike. All decisions
+    come from sums over all workers, so all take the same ones. `strategy` is the default one for one worker,
+    MultiWorkerMirroredStrategy (one replica each) for several.
 
     Raises:
         RunError: loss, optimizer, schedule or weights of the settings cannot be had.
@@ -78,21 +88,21 @@ def train(
     best = learner.weights() if state is None else state.best
     dwell = DwellState() if state is None else state.dwell
     history = () if state is None else state.history
+    orders = Orders() if state is None else state.orders
     rates = planned_rates(settings, feed.steps_per_epoch, staged=config.model.trainable == "staged")
 
-    while dwell.epochs < settings.epochs and not dwell.halted:
+    while dwell.epochs < settings.epochs + orders.extra_epochs and not _ended(config, dwell, orders):
         start = time.perf_counter()
         epoch = dwell.epochs
-        planned = rates[epoch * feed.steps_per_epoch : (epoch + 1) * feed.steps_per_epoch]
+        epoch_rates = _rates(rates, epoch, feed.steps_per_epoch, orders) * dwell.rate_scale
         learner.start_epoch(epoch)
-        trained = _train_epoch(learner, feed.train(epoch), planned * dwell.rate_scale)
+        trained = _train_epoch(learner, feed.train(epoch), epoch_rates)
         train_seconds = time.perf_counter() - start
         learner.finish_epoch()
         with learner.averaged():
             validated = _validate(learner, feed.valid())
             kept = learner.weights()
         monitored = validated[settings.monitor.removeprefix("val_")]
-        scale = dwell.rate_scale
         dwell, decision = decide(
             dwell, monitored, trained["loss"], dwell=settings.dwell, factor=settings.dwell_factor
         )
@@ -100,6 +110,11 @@ def train(
             best = kept
         if decision.roll_back:
             learner.roll_back(best, forget=decision.diverged)
+        words = listen(orders)
+        orders = obey(orders, words, dwell.rate_scale)
+        said = [f"operator: {word}" for word in words]
+        if out_of_patience(orders, settings.ask_epoch, dwell.epochs, dwell.best_epoch):
+            said.append(f"ends: no improvement since epoch {dwell.best_epoch}")
         record = EpochRecord(
             epoch=epoch + 1,
             loss=trained["loss"],
@@ -107,17 +122,36 @@ def train(
             val_loss=validated["loss"],
             val_cross_entropy=validated["cross_entropy"],
             val_accuracy=validated["accuracy"],
-            learning_rate=float(planned[-1] * scale),
+            learning_rate=float(epoch_rates[-1]),
             best=decision.best,
             rolled_back=decision.roll_back,
             seconds=time.perf_counter() - start,
             images_per_second=trained["rows"] / train_seconds,
             cross_entropy=trained["cross_entropy"],
+            operator="; ".join(f"{word} ({word.at})" for word in words),
         )
         history = (*history, record)
-        state = TrainState(learner.state(), best, dwell, history)
-        on_epoch(record, record.line(settings.epochs, decision.message), state)
-    return state if state is not None else TrainState(learner.state(), best, dwell, history)
+        state = TrainState(learner.state(), best, dwell, history, orders)
+        message = ", ".join(filter(None, [decision.message, *said]))
+        on_epoch(record, record.line(settings.epochs + orders.extra_epochs, message), state)
+    return state if state is not None else TrainState(learner.state(), best, dwell, history, orders)
+
+
+def _ended(config: Config, dwell: DwellState, orders: Orders) -> bool:
+    if dwell.halted or orders.halted:
+        return True
+    return out_of_patience(orders, config.train.ask_epoch, dwell.epochs, dwell.best_epoch)
+
+
+def _rates(
+    planned: NDArray[np.float64], epoch: int, steps_per_epoch: int, orders: Orders
+) -> NDArray[np.float64]:
+    """Return the rate of each step of an epoch: the operator's, the planned one, after the plan its last."""
+    if orders.rate is not None:
+        return np.full(steps_per_epoch, orders.rate / orders.rate_scale)
+    if epoch * steps_per_epoch < len(planned):
+        return planned[epoch * steps_per_epoch : (epoch + 1) * steps_per_epoch]
+    return np.full(steps_per_epoch, max(planned[-1], FLOOR * planned.max()))  # a cosine would end at 0
 
 
 def _train_epoch(learner: Learner, batches: Iterable[Batch], rates: Any) -> dict[str, float]:

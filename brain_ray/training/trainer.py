@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 import ray
 import ray.train
+import ray.train.collective
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Queue
 
 from brain_ray.config import Config, TrainConfig
 from brain_ray.runs import Run, RunError, resolve
-from brain_ray.training import checkpoints
+from brain_ray.training import checkpoints, control
 from brain_ray.training.backend import TensorflowWorkers, make_strategy
 from brain_ray.training.feed import Batch, epoch_order, num_steps, worker_steps
 from brain_ray.training.history import EpochRecord, to_csv
 from brain_ray.training.loading import LOADING_CPUS, Loader, Part, PartStore, find_parts
 from brain_ray.training.loop import Feed, TrainState, train
-
-MAX_FAILURES = 3
-"""How often a run goes on from its newest checkpoint after a worker was lost."""
+from brain_ray.training.orders import Orders, Word
 
 ERROR = "error.json"
 """Where a worker leaves an error that trying again does not cure."""
@@ -50,7 +49,7 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     store = (
         ray.remote(PartStore).options(num_cpus=0, max_restarts=-1).remote(run, 2 * settings.shuffle_window)
     )
-    with _relayed(say) as lines:
+    with control.operator_of(run) as operator, _relayed(say) as lines:
         trainer = DataParallelTrainer(
             _train_worker,
             backend_config=TensorflowWorkers(),
@@ -60,6 +59,7 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
                 "splits": splits,
                 "store": store,
                 "lines": lines,
+                "operator": operator,
             },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=settings.num_workers,
@@ -71,13 +71,13 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
                 storage_path=run.path().rstrip("/"),
                 storage_filesystem=run.fs,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             ),
         )
         try:
             trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise RunError(_failure(error)) from error
+            raise RunError(_failure(error, settings.max_failures)) from error
     if run.exists("train", ERROR):
         raise RunError(run.read_json("train", ERROR)["error"])
     checkpoints.prune(run, settings.keep_checkpoints)
@@ -122,13 +122,15 @@ def _train_worker(task: dict[str, Any]) -> None:
     if run.exists("train", ERROR):
         return  # Ray tries again after every error, and this one would come back
     try:
-        _train(run, task["config"], task["splits"], task["store"], task["lines"])
+        _train(run, task["config"], task["splits"], task["store"], task["lines"], task["operator"])
     except RunError as error:
         run.write_json({"error": str(error)}, "train", ERROR)
         raise
 
 
-def _train(run: Run, config: Config, splits: dict[str, list[Part]], store: Any, lines: Queue) -> None:
+def _train(
+    run: Run, config: Config, splits: dict[str, list[Part]], store: Any, lines: Queue, operator: Any
+) -> None:
     context = ray.train.get_context()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
     shared = context.get_local_world_size() > 1
@@ -143,9 +145,14 @@ def _train(run: Run, config: Config, splits: dict[str, list[Part]], store: Any, 
             checkpoints.write(Path(folder), state)
             ray.train.report(record.metrics(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         lines.put(line)
+        operator.note.remote(line)
+
+    def listen(orders: Orders) -> list[Word]:
+        words: Any = ray.get(operator.words_since.remote(orders.heard)) if rank == 0 else None
+        return list(ray.train.collective.broadcast_from_rank_zero(words) if num_workers > 1 else words)
 
     feed = _feed(config, splits, store, rank, num_workers)
-    state = train(config, len(config.data.classes), feed, strategy, on_epoch, state)
+    state = train(config, len(config.data.classes), feed, strategy, on_epoch, state, listen)
     if rank == 0:
         _write_results(run, config, state)
 
@@ -223,10 +230,10 @@ def _with_absolute_paths(config: Config) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"weights": weights})})
 
 
-def _failure(error: ray.train.TrainingFailedError) -> str:
+def _failure(error: ray.train.TrainingFailedError, max_failures: int) -> str:
     """Say in a line why Ray Train gave up."""
     failures: Sequence[BaseException] = list(getattr(error, "worker_failures", {}).values())
     if not failures:
         return f"training failed: {str(error).strip().splitlines()[-1]}"
     last = str(failures[0]).strip().splitlines()[-1]
-    return f"training failed and was resumed {MAX_FAILURES} times; then a worker ended with: {last}"
+    return f"training failed and was resumed {max_failures} times; then a worker ended with: {last}"

@@ -17,14 +17,18 @@ from brain_ray.training import checkpoints
 from brain_ray.training.feed import Batch
 from brain_ray.training.history import EpochRecord, to_csv
 from brain_ray.training.learner import Learner
-from brain_ray.training.loop import Feed, TrainState, train
+from brain_ray.training.loop import Feed, Listen, TrainState, train
 from brain_ray.training.named import build_optimizer, loss_function, planned_rates
+from brain_ray.training.orders import Orders, Word
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
 
 
 def run(
-    config: Config, state: TrainState | None = None, feed: Feed | None = None
+    config: Config,
+    state: TrainState | None = None,
+    feed: Feed | None = None,
+    listen: Listen = lambda _: (),
 ) -> tuple[list[TrainState], list[str]]:
     """Train from arrays in memory; returns the state and the line of each epoch."""
     import tensorflow as tf
@@ -36,7 +40,7 @@ def run(
         states.append(state)
         lines.append(line)
 
-    train(config, 4, feed or memory_feed(config), tf.distribute.get_strategy(), on_epoch, state)
+    train(config, 4, feed or memory_feed(config), tf.distribute.get_strategy(), on_epoch, state, listen)
     return states, lines
 
 
@@ -214,6 +218,40 @@ def test_rolling_back_restores_the_best_weights_and_lowers_the_rate(
     assert [record.learning_rate for record in states[-1].history] == pytest.approx(
         [0.01, 0.01, 0.01, 0.004, 0.0016]
     )
+    if ema is None:
+        impatient = config.model_copy(update={"train": config.train.model_copy(update={"ask_epoch": 2})})
+        states, lines = run(impatient, feed=replace(feed, train=mislabelled))
+        assert len(states) == 4
+        assert lines[-1].endswith("back to epoch 2, ends: no improvement since epoch 2")
+
+
+def test_an_operator_extends_slows_and_halts_a_run_that_can_be_cut_anywhere(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(epochs=2, schedule="CosineDecay", dwell=False)
+    words = [Word("1", "extend", 3), Word("3", "rate", 0.001), Word("4", "halt")]
+
+    def listen(orders: Orders) -> list[Word]:
+        """Say each word at the end of the epoch that it is named by; those that come too late, never."""
+        nonlocal ended
+        ended += 1
+        return [word for word in words if orders.heard < word.at <= str(ended)]
+
+    ended = 0
+    undisturbed, lines = run(config, listen=listen)
+    rates = [record.learning_rate for record in undisturbed[-1].history]
+    # The plan's last step is above one per cent of the rate here; the word is heard after the third epoch.
+    assert rates[2:] == [rates[1], 0.001]
+    assert undisturbed[0].history[0].operator == "extend 3 (1)"
+    assert "epoch 1/5" in lines[0]
+    assert lines[-1].endswith("operator: halt")
+    assert len(undisturbed) == 4
+    checkpoints.write(tmp_path, undisturbed[1])
+    ended = 2
+    resumed, _ = run(config, checkpoints.read(pafs.LocalFileSystem(), str(tmp_path)), listen=listen)
+    assert resumed[-1].orders == undisturbed[-1].orders
+    assert [record.learning_rate for record in resumed[-1].history] == rates
+    assert run(config, resumed[-1])[0] == []  # halted, it does not go on when started again
 
 
 def test_a_run_that_diverges_ends_with_the_weights_it_started_with(make_config: MakeConfig) -> None:

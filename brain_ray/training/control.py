@@ -1,0 +1,85 @@
+"""The operator's word to a running training: a named actor that keeps it until the end of the epoch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+
+from brain_ray.runs import Run, RunError
+from brain_ray.training.orders import Word, parse_word
+
+NAMESPACE = "brain_ray"
+PREFIX = "operator of "
+FILE = "operator.json"
+"""Within train/: all that was said, so that nothing is lost with the process that heard it."""
+
+
+class Operator:
+    """Keeps what is said to a run, for its first worker to hear; to be run as an actor."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        said = run.read_json("train", FILE)["words"] if run.exists("train", FILE) else []
+        self._words = [Word(**word) for word in said]
+        self._status = "no epoch has ended yet"
+
+    def say(self, text: Sequence[str]) -> str:
+        """Take a word; returns what becomes of it.
+
+        Raises:
+            RunError: it is not one that a run understands.
+        """
+        word = parse_word(text, datetime.now(UTC).isoformat(timespec="microseconds"))
+        self._words.append(word)
+        self._run.write_json({"words": [asdict(word) for word in self._words]}, "train", FILE)
+        return f"{word}: said, and heard at the end of this epoch"
+
+    def words_since(self, heard: str) -> list[Word]:
+        """Return what was said after a time, in order."""
+        return [word for word in self._words if word.at > heard]
+
+    def note(self, status: str) -> None:
+        """Take the line of the last epoch."""
+        self._status = status
+
+    def status(self) -> str:
+        """Return the line of the last epoch, and what was said and when."""
+        return "\n".join([self._status, *(f"{word.at[:19]}Z  {word}" for word in self._words)])
+
+
+@contextmanager
+def operator_of(run: Run) -> Iterator[Any]:
+    """Lend the handle of a run's `Operator`, whom `tell` finds by the run's name."""
+    options = {"name": f"{PREFIX}{run.uri()}", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
+    operator = ray.remote(Operator).options(**options).remote(run)
+    try:
+        yield operator
+    finally:
+        ray.kill(operator)
+
+
+def tell(name: str, text: Sequence[str]) -> str:
+    """Say something to the training of a run, by its name or by its whole path or URI; returns the answer.
+
+    Raises:
+        RunError: no such run is training, or several are, or the word is not one that a run understands.
+    """
+    training = [
+        actor["name"].removeprefix(PREFIX)
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(PREFIX)
+    ]
+    found = [uri for uri in training if uri == name or uri.endswith(f"/{name}")]
+    if len(found) != 1:
+        there = ", ".join(training) or "none"
+        raise RunError(
+            f"{len(found)} runs named {name} are training on this cluster; those that are: {there}"
+        )
+    operator = ray.get_actor(f"{PREFIX}{found[0]}", namespace=NAMESPACE)
+    if list(text) == ["status"]:
+        return str(ray.get(operator.status.remote()))
+    parse_word(text, "")  # refused here, and not with a worker's trace
+    return str(ray.get(operator.say.remote(list(text))))

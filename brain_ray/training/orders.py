@@ -1,0 +1,93 @@
+"""What a run's operator may say, and what follows from it: a state machine without a framework."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from brain_ray.runs import RunError
+
+GRAMMAR = "status | halt | extend N | rate X | ask-every N"
+
+
+@dataclass(frozen=True)
+class Word:
+    """Something that the operator said."""
+
+    at: str
+    """When, in UTC, to the microsecond: what tells one word from another."""
+    verb: str
+    """`halt`, `extend`, `rate` or `ask-every`."""
+    value: float = 0.0
+    """Epochs, or a learning rate; 0 for `halt`."""
+
+    def __str__(self) -> str:
+        """As the operator put it."""
+        return self.verb if self.verb == "halt" else f"{self.verb} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Orders:
+    """All that a run has been told so far."""
+
+    heard: str = ""
+    """When the last word was said that was heard."""
+    halted: bool = False
+    """The run ends."""
+    extra_epochs: int = 0
+    """Epochs beyond `train.epochs`."""
+    rate: float | None = None
+    """Learning rate in place of the planned one."""
+    rate_scale: float = 1.0
+    """The dwell's factor when `rate` was said, which it is not multiplied by."""
+    patience: int | None = None
+    """In place of `train.ask_epoch`; 0: never."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the orders as a JSON object."""
+        return asdict(self)
+
+
+def parse_word(text: Sequence[str], at: str) -> Word:
+    """Read what an operator says: `halt`, `extend N`, `rate X` or `ask-every N` (0: never).
+
+    Raises:
+        RunError: it is none of these.
+    """
+    verb, *values = text or ("",)
+    try:
+        value = float(values[0]) if values else 0.0
+    except ValueError:
+        value = math.nan
+    whole = value >= 0 and value == int(value) if math.isfinite(value) else False
+    fits = {
+        "halt": not values,
+        "extend": len(values) == 1 and whole and value > 0,
+        "rate": len(values) == 1 and math.isfinite(value) and value > 0,
+        "ask-every": len(values) == 1 and whole,
+    }
+    if not fits.get(verb):
+        raise RunError(f"{' '.join(text)!r} says nothing to a run: expected {GRAMMAR}")
+    return Word(at, verb, value)
+
+
+def obey(orders: Orders, words: Sequence[Word], rate_scale: float) -> Orders:
+    """Add words to what was said before; `rate_scale` is the dwell's present factor."""
+    for word in words:
+        orders = replace(orders, heard=word.at)
+        match word.verb:
+            case "halt":
+                orders = replace(orders, halted=True)
+            case "extend":
+                orders = replace(orders, extra_epochs=orders.extra_epochs + int(word.value))
+            case "rate":
+                orders = replace(orders, rate=word.value, rate_scale=rate_scale)
+            case "ask-every":
+                orders = replace(orders, patience=int(word.value))
+    return orders
+
+
+def out_of_patience(orders: Orders, ask_epoch: int | None, epochs: int, best_epoch: int) -> bool:
+    """Whether so many epochs have brought no improvement that a run ends for which nobody speaks."""
+    patience = ask_epoch if orders.patience is None else orders.patience
+    return bool(patience) and epochs - best_epoch >= int(patience or 0)

@@ -1,0 +1,55 @@
+"""An operator's words reach a training on Ray, all its workers, and history.csv."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from small_problem import MakeConfig, write_dataset
+
+from brain_ray.runs import Run, RunError
+from brain_ray.training import control, trainer
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.mark.slow
+def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_config: MakeConfig) -> None:
+    run = Run(str(tmp_path), "trial")
+    write_dataset(run)
+    before = control.Operator(run)  # of a driver that was killed: what it was told is not lost
+    before.say(["extend", "2"])
+    before.say(["rate", "0.0005"])
+    answers: list[str] = []
+
+    def interfere(line: str) -> None:
+        answers.append(control.tell("trial", ["halt"] if line.startswith("epoch 2") else ["status"]))
+
+    trainer.fit(run, make_config(epochs=1, batch_size=20, num_workers=2), interfere)
+    text = run.read_bytes("train", "history.csv").decode()
+    first, second, *rest = csv.DictReader(io.StringIO(text))
+    assert [word[: word.index("(")] for word in first["operator"].split("; ")] == [
+        "extend 2 ",
+        "rate 0.0005 ",
+    ]
+    assert [float(row["learning_rate"]) for row in (first, second)] == pytest.approx([0.003, 0.0005])
+    assert len(rest) <= 1  # halted as soon as it was heard, at the latest when the epochs were over
+    assert answers[0].splitlines()[0].startswith("epoch 1/3")
+    assert answers[0].splitlines()[1].endswith("Z  extend 2")
+    assert answers[1] == "halt: said, and heard at the end of this epoch"
+    with pytest.raises(
+        RunError, match="0 runs named trial are training on this cluster; those that are: none"
+    ):
+        control.tell("trial", ["status"])
+
+
+def test_one_of_several_runs_is_named_by_its_path(tmp_path: Path) -> None:
+    here, there = Run(str(tmp_path / "a"), "trial"), Run(str(tmp_path / "b"), "trial")
+    with control.operator_of(here), control.operator_of(there):
+        with pytest.raises(RunError, match="2 runs named trial are training"):
+            control.tell("trial", ["halt"])
+        with pytest.raises(RunError, match="'hold' says nothing to a run"):
+            control.tell(here.uri(), ["hold"])
+        assert control.tell(here.uri(), ["extend", "1"]).startswith("extend 1: said")
+        assert "extend 1" in control.tell(here.uri(), ["status"])
+        assert control.tell(there.uri(), ["status"]) == "no epoch has ended yet"
