@@ -56,6 +56,8 @@ def run_job(job: str, purpose: str, work: Callable[[Config], None]) -> int:
 
     Returns the process's exit code: 0, 1 after an error, 2 for a wrong command line.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # each line at once, into a log or a pipe as well
     argv = sys.argv[1:]
     debug = "--debug" in argv
     try:

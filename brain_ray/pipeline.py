@@ -76,26 +76,26 @@ def run_stages(config: Config, names: Sequence[str] = ()) -> None:
         RunError: what a stage found wrong, or a stage before the named one is not complete.
     """
     run = Run(config.storage, config.name)
-    print(f"brain_ray {version('brain-ray')}  run {config.name}  {run.uri()}", flush=True)
-    print(describe(config), flush=True)
+    print(f"brain_ray {version('brain-ray')}  run {config.name}  {run.uri()}")
+    print(describe(config))
     _store(run, config)
     cluster.connect()
     for stage in STAGES:
         if not names or stage.name in names:
             _run_stage(stage, run, config)
     if run.finished("report") is not None:
-        print(f"\nreport: {run.uri('report', 'report.html')}", flush=True)
+        print(f"\nreport: {run.uri('report', 'report.html')}")
 
 
 def _run_stage(stage: Stage, run: Run, config: Config) -> None:
     inputs = json.loads(json.dumps(stage.inputs(run, config)))
     before = run.finished(stage.folder)
     if before == inputs:
-        print(f"\n{stage.name}: complete and unchanged, not done again", flush=True)
+        print(f"\n{stage.name}: complete and unchanged, not done again")
         return
     started = run.read_json(stage.folder, STARTED) if run.exists(stage.folder, STARTED) else None
     resumed = stage.resumes and before is None and started == inputs
-    print(f"\n{stage.name}{_reason(before, started, inputs, resumed)}", flush=True)
+    print(f"\n{stage.name}{_reason(before, started, inputs, resumed)}")
     clock = time.monotonic()
     if not resumed:
         run.clear(stage.folder)
@@ -103,7 +103,7 @@ def _run_stage(stage: Stage, run: Run, config: Config) -> None:
     text = stage.work(run, config)
     seconds = time.monotonic() - clock
     run.finish(stage.folder, inputs, seconds)
-    print(f"{text}\n{stage.name}: {seconds:.0f} s, {run.uri(stage.folder)}", flush=True)
+    print(f"{text}\n{stage.name}: {seconds:.0f} s, {run.uri(stage.folder)}")
 
 
 def _reason(

@@ -124,7 +124,8 @@ def start(storage: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, str(ROOT / "jobs/pipeline.py"), "smoke", "--storage", str(storage), *words]
     home = storage / "home"
     home.mkdir(exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"HOME": str(home)}
+    unset = ("RAY_ADDRESS", "PYTHONUNBUFFERED")  # lines come at once without the latter too
+    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(home)}
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
