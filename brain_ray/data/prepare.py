@@ -24,7 +24,7 @@ from brain_ray.data.split import assign, balancing_copies
 from brain_ray.runs import Run, RunError, resolve
 
 BLOCK_IMAGES = 4096
-"""Most images that a task opens; it holds 10 KB of each. Ray Data needs 0.2 s between two tasks."""
+"""Most images that a task opens; it holds a thumbnail of each. Ray Data pauses between two tasks."""
 
 PHANTOM_FOLDER = "phantoms"
 

@@ -90,4 +90,4 @@ def obey(orders: Orders, words: Sequence[Word], rate_scale: float) -> Orders:
 def out_of_patience(orders: Orders, ask_epoch: int | None, epochs: int, best_epoch: int) -> bool:
     """Whether so many epochs have brought no improvement that a run ends for which nobody speaks."""
     patience = ask_epoch if orders.patience is None else orders.patience
-    return bool(patience) and epochs - best_epoch >= int(patience or 0)
+    return patience is not None and 0 < patience <= epochs - best_epoch
