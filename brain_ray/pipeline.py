@@ -18,6 +18,7 @@ from brain_ray.evaluation import evaluate
 from brain_ray.model import publish
 from brain_ray.runs import Run, differences, digest
 from brain_ray.training import trainer
+from brain_ray.training.tracking import log_bundle
 
 STARTED = "started.json"
 """Written first into a stage's folder: what a half-finished stage was started with."""
@@ -39,7 +40,14 @@ class Stage:
 
 def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # How many workers there are, and what they run on, changes the time, not the result.
-    machines = {"num_workers", "use_gpu", "cpus_per_worker", "keep_checkpoints", "max_failures"}
+    machines = {
+        "num_workers",
+        "use_gpu",
+        "cpus_per_worker",
+        "keep_checkpoints",
+        "max_failures",
+        "mlflow_uri",
+    }
     return {
         "dataset": digest(run.require("dataset", "prepare")),
         "seed": config.seed,
@@ -61,10 +69,16 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     }
 
 
+def _export(run: Run, config: Config) -> str:
+    text = publish.publish(run, config)
+    log_bundle(run, config)
+    return text
+
+
 STAGES = (
     Stage("prepare", "dataset", prepare.inputs_of, prepare.prepare),
     Stage("train", "train", _train_inputs, trainer.fit, resumes=True),
-    Stage("export", "bundle", _export_inputs, publish.publish),
+    Stage("export", "bundle", _export_inputs, _export),
     Stage("evaluate", "report", _evaluate_inputs, evaluate.evaluate),
 )
 

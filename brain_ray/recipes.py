@@ -70,7 +70,6 @@ def paper() -> Config:
             crop_size=(256, 256),
             head="seed",
             dropout=0.4,
-            trainable="all",
         ),
         train=TrainConfig(
             epochs=40,

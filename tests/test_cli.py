@@ -34,7 +34,12 @@ def test_smoke_is_the_default() -> None:
     [
         (["b1"], "unknown recipe 'b1'; did you mean b0?"),
         (["b0", "--train.epoch", "3"], "unknown setting --train.epoch; did you mean --train.epochs?"),
-        (["--train.epochs", "0"], "--train.epochs: input should be greater than or equal to 1, found 0"),
+        (
+            ["--train.batch-size", "0"],
+            "--train.batch-size: input should be greater than or equal to 1, found 0",
+        ),
+        (["--train.epochs", "0"], "--train: frozen_epochs and epochs are both 0: expected one epoch"),
+        (["--train.frozen-epochs", "3"], "train.frozen_epochs is 3 and model.weights none: the features"),
         (["--train.epochs", "x"], "--train.epochs: invalid literal"),
         (["--model.backbone", "EfficientNetB9"], "--model.backbone cannot be 'EfficientNetB9'; did you mean"),
         (["--data.crop.blur", "4"], "--data.crop: blur is 4: a Gaussian kernel needs an odd side"),

@@ -164,10 +164,10 @@ def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
 
 
 def augment(image: Grey, ranges: AugmentConfig, rng: np.random.Generator) -> Grey:
-    """Rotate, shift, scale, flip, brighten and stretch the contrast of an image, drawn from `ranges`.
+    """Rotate, shift, scale and flip an image, change its brightness and contrast, add noise, as `ranges` say.
 
-    The same number of values is drawn whatever the ranges are, so that one range does not shift another's
-    draws. Pixels from outside repeat the edge, as Keras' ImageDataGenerator does.
+    The draws of one range do not depend on the others. Pixels from outside repeat the edge, as Keras'
+    ImageDataGenerator does. Noise comes last: what is resampled after it would be smoothed.
     """
     turn, right, down, zoom, bright, contrast = rng.uniform(-1.0, 1.0, size=6)
     flip = rng.random() < ranges.flip
@@ -190,6 +190,13 @@ def augment(image: Grey, ranges: AugmentConfig, rng: np.random.Generator) -> Gre
         # Through a table of 256 values: exact, and faster than arithmetic on every pixel.
         table = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
         image = table[image]
+    if ranges.noise:
+        deviation = rng.random() * ranges.noise * 255
+        # OpenCV draws four times as fast as NumPy; its generator is this thread's own.
+        cv2.setRNGSeed(int(rng.integers(2**31)))
+        noise = np.empty(image.shape, np.float32)
+        cv2.randn(noise, np.zeros(1), np.full(1, deviation))
+        image = _as_grey(cv2.add(image, noise, dtype=cv2.CV_8U))
     return np.ascontiguousarray(image)
 
 

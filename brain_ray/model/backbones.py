@@ -131,9 +131,12 @@ def _tiny(shape: tuple[int, int, int]) -> "keras.Model":
 
     inputs = keras.Input(shape)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
-    for filters in (16, 32, 64, 64, 64):
-        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
-        x = keras.layers.BatchNormalization(momentum=0.9)(x)  # it is only ever trained for a few steps
+    for i, filters in enumerate((16, 32, 64, 64, 64), start=1):
+        conv = keras.layers.Conv2D(
+            filters, 3, strides=2, padding="same", use_bias=False, name=f"block{i}_conv"
+        )
+        # Its momentum is low, since it is only ever trained for a few steps.
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"block{i}_bn")(conv(x))
         x = keras.layers.Activation("relu")(x)
     return keras.Model(inputs, x, name="backbone")
 

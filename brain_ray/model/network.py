@@ -1,16 +1,15 @@
 """The whole network: a grey image in, a probability for each class out."""
 
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from typing import TYPE_CHECKING, Any
 
 from brain_ray.config import ModelConfig
 from brain_ray.model.backbones import build_backbone, fetch
+from brain_ray.runs import RunError
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-Phase = Literal["head", "all"]
-"""What learns: the head alone, or everything."""
 
 
 def build_network(config: ModelConfig, num_classes: int, seed: int) -> "keras.Model":
@@ -18,7 +17,8 @@ def build_network(config: ModelConfig, num_classes: int, seed: int) -> "keras.Mo
 
     Input `image`: (n, height, width, 1) float32, raw 0..255 grey. Output `probabilities`: (n, num_classes)
     float32, softmax. Layers: repeat (grey to three channels), backbone (a model), pool, the head's.
-    Everything learns; see `set_trainable`. The same seed gives the same initial weights.
+    Everything learns; see `set_trainable`. The same seed gives the same initial weights. The head computes
+    in float32 whatever Keras' dtype policy is: it is cheap, and float16 cannot hold its penalties' sums.
 
     Seeds Python, NumPy and TensorFlow as a side effect (`keras.utils.set_random_seed`): the stochastic depth
     inside keras.applications' networks takes its seeds from there.
@@ -47,33 +47,73 @@ def _seed_head(features: Any, dropout: float, seed: int) -> Any:
     """The head of the notebooks that this project replaces, number for number."""
     import keras
 
-    x = keras.layers.GlobalMaxPooling2D(name="pool")(features)
-    x = keras.layers.BatchNormalization(momentum=0.99, epsilon=0.001, name="head_norm")(x)
+    x = keras.layers.GlobalMaxPooling2D(dtype="float32", name="pool")(features)
+    x = keras.layers.BatchNormalization(momentum=0.99, epsilon=0.001, dtype="float32", name="head_norm")(x)
     x = keras.layers.Dense(
         256,
         activation="relu",
         kernel_regularizer=keras.regularizers.L2(0.016),
         activity_regularizer=keras.regularizers.L1(0.006),
         bias_regularizer=keras.regularizers.L1(0.006),
+        dtype="float32",
         name="head_dense",
     )(x)
-    return keras.layers.Dropout(dropout, seed=seed, name="head_dropout")(x)
+    return keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="head_dropout")(x)
 
 
 def _gap_head(features: Any, dropout: float, seed: int) -> Any:
     import keras
 
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    return keras.layers.Dropout(dropout, seed=seed, name="head_dropout")(x)
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(features)
+    return keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="head_dropout")(x)
 
 
-def set_trainable(model: "keras.Model", phase: Phase) -> None:
-    """Let the head alone learn, or everything. `model.weights` keeps its order, its values and its length.
+def split_network(model: "keras.Model") -> "tuple[keras.Model, keras.Model]":
+    """Return the network in two, which share its layers: up to the pooled features, and the head from there.
 
-    A frozen backbone's batch norms use their moving statistics in training as well, and leave them alone.
-    Takes effect in a `tf.function` only when that is traced anew.
+    Features: (n, channels of the backbone's last map).
     """
-    model.get_layer("backbone").trainable = phase == "all"
+    import keras
+
+    features = model.get_layer("pool").output
+    return keras.Model(model.input, features, name="features"), keras.Model(
+        features, model.output, name="head"
+    )
+
+
+def set_trainable(model: "keras.Model", blocks: int | None, *, fixed_norms: bool = False) -> None:
+    """Let the head learn, and of the backbone its last `blocks`: 0 none, None all of it.
+
+    `model.weights` keeps its order, its values and its length. A batch norm that does not learn uses its
+    moving statistics in training as well, and leaves them alone; with `fixed_norms`, none of the backbone's
+    learns. Takes effect in a `tf.function` only when that is traced anew.
+
+    Raises:
+        RunError: the backbone has fewer blocks.
+    """
+    import keras
+
+    backbone = model.get_layer("backbone")
+    names = blocks_of(backbone)
+    if blocks is not None and blocks > len(names):
+        raise RunError(
+            f"train.learning_blocks is {blocks}: this backbone has {len(names)}, {names[0]} to {names[-1]}"
+        )
+    backbone.trainable = blocks != 0
+    for layer in backbone.layers:
+        fixed = fixed_norms and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = not fixed and (blocks is None or layer.name.startswith(_prefixes(names, blocks)))
+
+
+def _prefixes(names: list[str], blocks: int) -> tuple[str, ...]:
+    last = names[len(names) - blocks :]
+    return (*(f"{name}_" for name in last), "top_") if last else ()
+
+
+def blocks_of(backbone: "keras.Model") -> list[str]:
+    """List the names of a backbone's blocks, from input to output: block1a, block2a, block2b, ..."""
+    found = [re.match(r"block\w+?(?=_)", layer.name) for layer in backbone.layers]
+    return list(dict.fromkeys(match[0] for match in found if match))
 
 
 def penalties(model: "keras.Model") -> "tuple[tf.Tensor, tf.Tensor]":

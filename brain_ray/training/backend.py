@@ -1,16 +1,13 @@
-"""How TensorFlow finds its fellows on Ray Train's workers, and how it runs on each of them."""
+"""How TensorFlow finds its fellows on Ray Train's workers."""
 
 import json
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.train.backend import Backend, BackendConfig
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 
 @dataclass
@@ -47,21 +44,3 @@ def _set_tf_config(addresses: list[str], rank: int) -> None:
     os.environ["TF_CONFIG"] = json.dumps(
         {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
     )
-
-
-def make_strategy(num_workers: int, threads: int = 0) -> "tf.distribute.Strategy":
-    """Set TensorFlow up, before anything else uses it in this process, and return the strategy of its steps.
-
-    The default strategy for one worker. For several, MultiWorkerMirroredStrategy of one replica each, which
-    finds its fellows in TF_CONFIG. `threads` of 0 leaves TensorFlow all cores.
-    """
-    import tensorflow as tf
-
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, enable=True)
-    if num_workers == 1:
-        return tf.distribute.get_strategy()
-    return tf.distribute.MultiWorkerMirroredStrategy()

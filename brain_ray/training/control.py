@@ -10,6 +10,7 @@ import ray
 
 from brain_ray.runs import Run, RunError
 from brain_ray.training.orders import Word, parse_word
+from brain_ray.training.resources import on_this_node
 
 NAMESPACE = "brain_ray"
 PREFIX = "operator of "
@@ -54,7 +55,7 @@ class Operator:
 def operator_of(run: Run) -> Iterator[Any]:
     """Lend the handle of a run's `Operator`, whom `tell` finds by the run's name."""
     options = {"name": f"{PREFIX}{run.uri()}", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
-    operator = ray.remote(Operator).options(**options).remote(run)
+    operator = ray.remote(Operator).options(scheduling_strategy=on_this_node(), **options).remote(run)
     try:
         yield operator
     finally:

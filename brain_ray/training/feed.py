@@ -25,8 +25,8 @@ class Step:
 class Batch:
     """One worker's part of one global batch, loaded."""
 
-    images: NDArray[np.uint8]
-    """(n, height, width, 1), 0..255."""
+    inputs: NDArray[np.uint8] | NDArray[np.float32]
+    """Images, (n, height, width, 1) uint8, 0..255; or their features, (n, channels) float32."""
     labels: NDArray[np.int64]
     """(n,), indices into the classes."""
     weights: NDArray[np.float32]

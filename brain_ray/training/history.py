@@ -3,9 +3,12 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+HISTORY = "history.csv"
+"""Within train/: written anew after each epoch."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class EpochRecord:
     """Of training alone."""
     cross_entropy: float
     """Of the training rows, without smoothing and penalties, in nats."""
+    input_wait: float
+    """Seconds in which the first worker had nothing to do but to wait for its batches."""
     operator: str = ""
     """What the operator said that was heard after this epoch, with the time in UTC."""
 
@@ -77,3 +82,16 @@ def to_csv(records: Sequence[EpochRecord]) -> bytes:
             {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}
         )
     return text.getvalue().encode()
+
+
+def from_csv(data: bytes) -> list[EpochRecord]:
+    """Return the records that `to_csv` made a table of."""
+    read: dict[object, Callable[[str], Any]] = {
+        int: int,
+        float: lambda text: float(text) if text else math.nan,
+        bool: lambda text: text == "1",
+        str: str,
+    }
+    readers = {field.name: read[field.type] for field in fields(EpochRecord)}
+    rows = csv.DictReader(io.StringIO(data.decode()))
+    return [EpochRecord(**{name: readers[name](text) for name, text in row.items()}) for row in rows]

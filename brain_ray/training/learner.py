@@ -1,26 +1,27 @@
 """One worker's network and optimizer, and the compiled steps that train and validate them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.model.backbones import assign_weights
-from brain_ray.model.network import Phase, build_network, penalties, set_trainable
+from brain_ray.model.network import build_network, penalties, set_trainable, split_network
+from brain_ray.training.average import STATISTICS, MovingAverage
 from brain_ray.training.feed import Batch
 from brain_ray.training.named import build_optimizer, loss_function
 from brain_ray.training.reduction import Reduction
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
 Arrays = list[NDArray[Any]]
 
-STATISTICS = ("moving_mean", "moving_variance")
-"""Names of the weights that batch norms set themselves, each worker from its own part of a batch."""
+Mode = Literal["network", "head on features", "head on images"]
+"""What learns in an epoch, and on what."""
 
 
 class Learner:
@@ -35,7 +36,12 @@ class Learner:
     """
 
     def __init__(
-        self, config: Config, num_classes: int, strategy: "tf.distribute.Strategy", rank: int = 0
+        self,
+        config: Config,
+        num_classes: int,
+        strategy: "tf.distribute.Strategy",
+        rank: int = 0,
+        class_weights: NDArray[np.float32] | None = None,
     ) -> None:
         import keras
 
@@ -48,15 +54,16 @@ class Learner:
             # The seed alone does not make them equal: Keras draws from Python's global generator, and so may
             # any other thread of a worker's process.
             assign_weights(self.model, self.reduction.of_first(self.weights(), rank))
+        self.features, self.head = split_network(self.model)
         self._per_example = loss_function(config.train.loss)
-        # Built over everything that will ever learn, so that a change of phase keeps the moments.
-        set_trainable(self.model, "head" if config.model.trainable == "frozen" else "all")
+        self._class_weights = np.ones(num_classes, np.float32) if class_weights is None else class_weights
+        # Built over everything that will ever learn: a run has the same state in all of its epochs.
+        self._let_learn(config.train.total_epochs)
         self.optimizer: keras.Optimizer = build_optimizer(config.train)
         self.optimizer.build(self.model.trainable_variables)
         self._fresh = [np.asarray(v).flat[0] for v in self.optimizer.variables]
-        self._averaged = self._indices_of_averaged() if config.train.ema else []
-        self._averages = self._build_averages()
-        self._phase: Phase | None = None
+        self.average = MovingAverage(self.model, config.train.ema)
+        self._mode: Mode | None = None
         self._num_steps = 0
         self._train_step: Callable[..., tf.Tensor]
         self._valid_step: Callable[..., tf.Tensor]
@@ -68,10 +75,10 @@ class Learner:
 
         Dropout's seeds depend on seed, epoch and rank alone, so that a resumed run draws what it would have.
         """
-        phase = phase_of(self.config, epoch)
-        if phase != self._phase:
-            set_trainable(self.model, phase)
-            self._phase = phase
+        mode = mode_of(self.config, epoch)
+        if mode != self._mode:
+            self._let_learn(epoch)
+            self._mode = mode
             self._train_step, self._valid_step = self._compile_steps()
         rng = np.random.default_rng([self.config.seed, epoch, self.rank])
         for variable in self.model.variables:
@@ -81,22 +88,19 @@ class Learner:
     def train(self, batch: Batch, rate: float) -> "tf.Tensor":
         """Take one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
         self._num_steps += 1
-        # At a constant momentum, short runs would never leave the initial weights behind; the form is that
-        # of tf.train.ExponentialMovingAverage with num_updates.
-        momentum = min(self.config.train.ema or 0.0, (1 + self._num_steps) / (10 + self._num_steps))
         return self._train_step(
-            batch.images,
+            batch.inputs,
             batch.labels,
             batch.weights,
             np.float32(batch.total),
             np.float32(rate),
-            np.float32(momentum),
+            np.float32(self.average.momentum(self._num_steps)),
         )
 
     def finish_epoch(self) -> None:
         """Give every worker the same batch norm statistics: their mean over the workers."""
         own = [weight for weight in self.model.weights if weight.name in STATISTICS]
-        own += [a for a, i in zip(self._averages, self._averaged, strict=True) if self._is_statistic(i)]
+        own += self.average.statistics()
         if own and self.reduction.num_replicas > 1:
             means = self.reduction.mean([np.array(variable) for variable in own])
             for variable, mean in zip(own, means, strict=True):
@@ -104,18 +108,7 @@ class Learner:
 
     def validate(self, batch: Batch) -> "tf.Tensor":
         """Score one batch; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
-        return self._valid_step(batch.images, batch.labels, batch.weights)
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Lend the network the moving average of its weights, if there is one."""
-        weights = [self.model.weights[i] for i in self._averaged]
-        held = [np.asarray(weight) for weight in weights]
-        for weight, average in zip(weights, self._averages, strict=True):
-            weight.assign(average)
-        yield
-        for weight, value in zip(weights, held, strict=True):
-            weight.assign(value)
+        return self._valid_step(batch.inputs, batch.labels, batch.weights)
 
     # --- what is kept of it
 
@@ -124,11 +117,11 @@ class Learner:
         return [np.array(weight) for weight in self.model.weights]
 
     def roll_back(self, weights: Sequence[NDArray[Any]], *, forget: bool) -> None:
-        """Take these weights (and their moving average); `forget`: and the optimizer's initial state."""
+        """Take these weights (and their moving average); `forget`: and the state before the first step."""
         assign_weights(self.model, weights)
-        for i, average in zip(self._averaged, self._averages, strict=True):
-            average.assign(weights[i])
+        self.average.restart(weights)
         if forget:
+            self._num_steps = 0
             for variable, value in zip(self.optimizer.variables, self._fresh, strict=True):
                 variable.assign(np.full(tuple(variable.shape), value))
 
@@ -137,7 +130,7 @@ class Learner:
         return {
             "weights": self.weights(),
             "optimizer": [np.array(variable) for variable in self.optimizer.variables],
-            "averages": [np.array(average) for average in self._averages],
+            "averages": [np.array(average) for average in self.average.variables],
             "num_steps": [np.array(self._num_steps)],
         }
 
@@ -146,7 +139,7 @@ class Learner:
         assign_weights(self.model, state["weights"])
         for variable, value in zip(self.optimizer.variables, state["optimizer"], strict=True):
             variable.assign(value)
-        for average, value in zip(self._averages, state["averages"], strict=True):
+        for average, value in zip(self.average.variables, state["averages"], strict=True):
             average.assign(value)
         self._num_steps = int(state["num_steps"][0])
 
@@ -155,11 +148,15 @@ class Learner:
     def _compile_steps(self) -> "tuple[Callable[..., tf.Tensor], Callable[..., tf.Tensor]]":
         import tensorflow as tf
 
-        shape = (None, self.config.model.height, self.config.model.width, 1)
-        batch = [tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
+        inputs = tf.TensorSpec((None, self.config.model.height, self.config.model.width, 1), tf.uint8)
+        if self._mode == "head on features":
+            inputs = tf.TensorSpec(self.head.input_shape)
+        batch = [inputs, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
         scalar = tf.TensorSpec([])
-        # XLA is a trap on CPUs: many times slower. autograph would only slow down the tracing.
+        # Compiled by XLA, a step is many times slower on CPUs. autograph would only slow down the tracing.
         options = {"jit_compile": False, "autograph": False}
+        xla = self.config.train.xla and bool(tf.config.list_logical_devices("GPU"))
+        self._differentiate = tf.function(self._gradients, autograph=False, jit_compile=xla)
 
         def train(*inputs: Any) -> Any:
             return self._train(*inputs)
@@ -172,22 +169,24 @@ class Learner:
             tf.function(validate, input_signature=batch, **options),
         )
 
-    def _train(self, images: Any, labels: Any, weights: Any, total: Any, rate: Any, momentum: Any) -> Any:
+    def _train(self, inputs: Any, labels: Any, weights: Any, total: Any, rate: Any, momentum: Any) -> Any:
+        gradients, sums = self._differentiate(inputs, labels, weights, total)
+        self.optimizer.learning_rate.assign(rate)
+        self.optimizer.apply(self.reduction.sum_gradients(gradients), self.model.trainable_variables)
+        self.average.update(momentum, self.model if self._mode == "network" else self.head)
+        return sums
+
+    def _gradients(self, inputs: Any, labels: Any, weights: Any, total: Any) -> Any:
         import tensorflow as tf
 
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            loss, sums = self._forward(images, labels, weights, training=True)
+            loss, sums = self._forward(inputs, labels, weights, training=True)
             # This worker's share of the mean over the global batch: the shares' gradients add up to its own.
-            loss = loss / total
-        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
-        self.optimizer.learning_rate.assign(rate)
-        self.optimizer.apply(self.reduction.sum_gradients(gradients), variables)
-        for i, average in zip(self._averaged, self._averages, strict=True):
-            average.assign_add((1 - momentum) * (self.model.weights[i] - average))
-        return sums
+            loss = self.optimizer.scale_loss(loss / total)
+        return tape.gradient(loss, variables, unconnected_gradients="zero"), sums
 
-    def _forward(self, images: Any, labels: Any, weights: Any, *, training: bool) -> tuple[Any, Any]:
+    def _forward(self, inputs: Any, labels: Any, weights: Any, *, training: bool) -> tuple[Any, Any]:
         """Return the sum of the loss over a batch's rows, and (4,) float64: it, cross-entropy, correct, rows.
 
         Both penalties are means over the rows, so they count once for each of them: divided by the global
@@ -195,43 +194,41 @@ class Learner:
         """
         import tensorflow as tf
 
-        probabilities = self.model(tf.cast(images, tf.float32), training=training)
+        probabilities, called = self._call(inputs, training=training)
         targets = tf.one_hot(labels, self.num_classes)
         smoothing = self.config.train.label_smoothing if training else 0.0
         smoothed = targets * (1 - smoothing) + smoothing / self.num_classes
         rows = tf.reduce_sum(weights)
-        on_weights, on_activities = penalties(self.model)
-        loss = tf.reduce_sum(weights * self._per_example(smoothed, probabilities))
+        on_weights, on_activities = penalties(called)
+        counted = weights * tf.gather(self._class_weights, labels) if training else weights
+        loss = tf.reduce_sum(counted * self._per_example(smoothed, probabilities))
         loss += rows * (on_weights + on_activities)
         cross_entropy = loss_function("categorical_crossentropy")(targets, probabilities)
         correct = tf.cast(tf.equal(tf.argmax(probabilities, axis=-1), labels), tf.float32)
         sums = [loss, tf.reduce_sum(weights * cross_entropy), tf.reduce_sum(weights * correct), rows]
         return loss, tf.cast(tf.stack(sums), tf.float64)
 
-    # --- the moving average
-
-    def _is_statistic(self, index: int) -> bool:
-        return self.model.weights[index].name in STATISTICS
-
-    def _indices_of_averaged(self) -> list[int]:
-        """Find what is averaged: what learns, and the statistics that go with it; no constants."""
-        learns = {id(variable) for variable in self.model.trainable_variables}
-        weights = self.model.weights
-        return [i for i, weight in enumerate(weights) if id(weight) in learns or self._is_statistic(i)]
-
-    def _build_averages(self) -> "list[tf.Variable]":
+    def _call(self, inputs: Any, *, training: bool) -> "tuple[tf.Tensor, keras.Model]":
+        """Return probabilities, and the model that was called and so knows its penalties."""
         import tensorflow as tf
 
-        weights = self.model.weights
-        return [tf.Variable(np.asarray(weights[i]), trainable=False) for i in self._averaged]
+        match self._mode:
+            case "head on features":
+                return self.head(inputs, training=training), self.head
+            case "head on images":
+                # The backbone as it is used later: without dropout inside.
+                features = self.features(tf.cast(inputs, tf.float32), training=False)
+                return self.head(features, training=training), self.head
+            case _:
+                return self.model(tf.cast(inputs, tf.float32), training=training), self.model
+
+    def _let_learn(self, epoch: int) -> None:
+        blocks = 0 if mode_of(self.config, epoch) != "network" else self.config.train.learning_blocks
+        set_trainable(self.model, blocks, fixed_norms=self.config.model.batch_norm == "fixed")
 
 
-def phase_of(config: Config, epoch: int) -> Phase:
-    """Tell what learns in an epoch, counted from 0."""
-    match config.model.trainable:
-        case "frozen":
-            return "head"
-        case "staged":
-            return "head" if epoch < config.train.frozen_epochs else "all"
-        case "all":
-            return "all"
+def mode_of(config: Config, epoch: int) -> Mode:
+    """Tell what learns in an epoch, counted from 0, and on what."""
+    if epoch >= config.train.frozen_epochs and config.train.epochs:
+        return "network"
+    return "head on features" if config.train.cache_features else "head on images"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 
-from brain_ray.config import Config
+from brain_ray.config import Config, ModelConfig
 from brain_ray.data.images import InputSpec
 from brain_ray.data.rows import BOX, changes_of, read_input
 from brain_ray.runs import Run, RunError
@@ -45,16 +45,21 @@ def find_parts(run: Run, split: str) -> list[Part]:
     Raises:
         RunError: the split has no rows.
     """
-    files = run.list_files("dataset", split, suffix=".parquet")
-    parts = [Part(file, pq.read_metadata(file, filesystem=run.fs).num_rows) for file in files]
-    parts = [part for part in parts if part.num_rows]
+    parts = parts_of(run, "dataset", split)
     if not parts:
         raise RunError(f"{run.uri('dataset', split)} has no rows: run jobs/prepare.py for this run first")
     return parts
 
 
+def parts_of(run: Run, *folder: str) -> list[Part]:
+    """List the Parquet files of a run's folder that have rows, in the order of their names."""
+    files = run.list_files(*folder, suffix=".parquet")
+    parts = [Part(file, pq.read_metadata(file, filesystem=run.fs).num_rows) for file in files]
+    return [part for part in parts if part.num_rows]
+
+
 class PartStore:
-    """Files' rows, still encoded, in Ray's object store: each is read once for all workers and epochs.
+    """Files' rows, as they are, in Ray's object store: each is read once for all workers and epochs.
 
     To be run as an actor. The last used ones stay, as many as have `capacity` rows together; a split that has
     fewer is read only once.
@@ -79,7 +84,7 @@ class PartStore:
 
 
 def _read_part(run: Run, path: str) -> pa.Table:
-    return pq.read_table(path, columns=COLUMNS, filesystem=run.fs, partitioning=None)
+    return pq.read_table(path, filesystem=run.fs, partitioning=None)
 
 
 @dataclass(frozen=True)
@@ -155,11 +160,10 @@ class Loader:
         context.enable_progress_bars = False
         part, row = locate(np.concatenate([step.rows for step in steps]), [p.num_rows for p in self.parts])
         plan = pa.table({"part": part, "row": row})
-        model = self.config.model
-        size = max(1, min(TASK_ROWS, TASK_PIXELS // (model.height * model.width)))
+        size = task_rows(self.config.model)
         slices = [plan.slice(start, size) for start in range(0, len(plan), size)]
         return ray.data.from_blocks(slices).map_batches(
-            decode_rows,
+            decode_plan,
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -168,26 +172,35 @@ class Loader:
         )
 
 
-def decode_rows(
+def task_rows(model: ModelConfig) -> int:
+    """Return how many rows a task decodes."""
+    return max(1, min(TASK_ROWS, TASK_PIXELS // (model.height * model.width)))
+
+
+def decode_plan(
     plan: pa.Table, references: Mapping[int, Any], config: Config, epoch: int | None
 ) -> dict[str, NDArray[Any]]:
-    """Turn rows of parts into `image` (n, height, width, 1) uint8, `label` (n,) int64 and `error` (n,) str.
+    """Decode the rows that a plan lists by `part` and `row`; as `decode_rows`."""
+    parts = plan["part"].to_numpy()
+    tables = {part: ray.get(references[part]) for part in np.unique(parts).tolist()}
+    rows = [
+        tables[part].slice(row, 1) for part, row in zip(parts.tolist(), plan["row"].to_pylist(), strict=True)
+    ]
+    return decode_rows(pa.concat_tables(rows), config, epoch)
+
+
+def decode_rows(rows: pa.Table, config: Config, epoch: int | None) -> dict[str, NDArray[Any]]:
+    """Turn prepared rows into `image` (n, height, width, 1) uint8, `label` (n,) int64 and `error` (n,) str.
 
     An error is returned instead of raised (empty: none), since Ray Data would wrap it beyond recognition.
     """
     model = config.model
     spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
-    pixels = np.empty((len(plan), model.height, model.width, 1), np.uint8)
-    labels = np.empty(len(plan), np.int64)
-    errors = np.full(len(plan), "", object)
-    tables: dict[int, pa.Table] = {}
-    for i, (part, index) in enumerate(zip(plan["part"].to_pylist(), plan["row"].to_pylist(), strict=True)):
-        if part not in tables:
-            tables[part] = ray.get(references[part])
-        row = {name: tables[part][name][index].as_py() for name in COLUMNS}
+    pixels = np.empty((len(rows), model.height, model.width, 1), np.uint8)
+    errors = np.full(len(rows), "", object)
+    for i, row in enumerate(rows.select(COLUMNS).to_pylist()):
         try:
             pixels[i] = read_input(row, spec, config.data.max_pixels, changes_of(row, config, epoch))
         except RunError as error:
             errors[i] = str(error)
-        labels[i] = row["label"]
-    return {"image": pixels, "label": labels, "error": errors}
+    return {"image": pixels, "label": rows["label"].to_numpy(), "error": errors}

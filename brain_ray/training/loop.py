@@ -1,14 +1,15 @@
 """The training loop: epochs, decisions and what a resumed run needs; no Ray, one or several workers alike."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.config import Config
+from brain_ray.config import Config, TrainConfig
 from brain_ray.training.dwell import DwellState, decide
 from brain_ray.training.feed import Batch
 from brain_ray.training.history import EpochRecord
@@ -29,9 +30,13 @@ class Feed:
     steps_per_epoch: int
     """The same for all workers."""
     train: Callable[[int], Iterable[Batch]]
-    """The batches of an epoch, counted from 0."""
-    valid: Callable[[], Iterable[Batch]]
-    """The batches of the validation split."""
+    """The batches of an epoch, counted from 0; features where `learner.mode_of` says so."""
+    valid: Callable[[int], Iterable[Batch]]
+    """The batches of the validation split, for the same."""
+    class_weights: NDArray[np.float32] | None = None
+    """(classes,), what a training row's loss is multiplied by; None: 1."""
+    close: Callable[[], None] = lambda: None
+    """Called when no more batches are wanted."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class TrainState:
 OnEpoch = Callable[[EpochRecord, str, TrainState], None]
 """Called by every worker after each epoch with its record, its line for people and the state."""
 
+OnStep = Callable[[int, int], None]
+"""Called after each training step with the finished epochs and the finished steps of this one."""
+
 Listen = Callable[[Orders], Sequence[Word]]
 """Returns what the operator has said since he was last heard: the same to every worker, without waiting."""
 
@@ -68,8 +76,9 @@ def train(
     on_epoch: OnEpoch,
     state: TrainState | None = None,
     listen: Listen = lambda _: (),
+    on_step: OnStep = lambda *_: None,
 ) -> TrainState:
-    """Train up to `config.train.epochs` epochs, from the start or from a state; returns the last state.
+    """Train up to `config.train.total_epochs` epochs, from the start or from a state; returns the last state.
 
     It ends earlier when the operator says so, or when `ask_epoch` epochs have brought no improvement and he
     has not said otherwise; he can also have it go on for more. Every worker calls it alike. All decisions
@@ -82,25 +91,30 @@ def train(
     settings = config.train
     if state is not None:  # its weights are loaded over whatever the network starts with
         config = config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
-    learner = Learner(config, num_classes, strategy, feed.rank)
+    learner = Learner(config, num_classes, strategy, feed.rank, feed.class_weights)
     if state is not None:
         learner.load(state.learner)
     best = learner.weights() if state is None else state.best
     dwell = DwellState() if state is None else state.dwell
     history = () if state is None else state.history
     orders = Orders() if state is None else state.orders
-    rates = planned_rates(settings, feed.steps_per_epoch, staged=config.model.trainable == "staged")
+    rates = planned_rates(settings, feed.steps_per_epoch)
 
-    while dwell.epochs < settings.epochs + orders.extra_epochs and not _ended(config, dwell, orders):
+    while dwell.epochs < settings.total_epochs + orders.extra_epochs and not _ended(settings, dwell, orders):
         start = time.perf_counter()
         epoch = dwell.epochs
-        epoch_rates = _rates(rates, epoch, feed.steps_per_epoch, orders) * dwell.rate_scale
+        if 0 < epoch == settings.frozen_epochs and settings.epochs:
+            # From the best head on, as if training began here.
+            learner.roll_back(best, forget=True)
+            dwell, orders = replace(dwell, rate_scale=1.0), replace(orders, rate=None)
+        epoch_rates = _rates(settings, rates, epoch, feed.steps_per_epoch, orders) * dwell.rate_scale
         learner.start_epoch(epoch)
-        trained = _train_epoch(learner, feed.train(epoch), epoch_rates)
+        clock = _Clock()
+        trained = _train_epoch(learner, clock.waited(feed.train(epoch)), epoch_rates, partial(on_step, epoch))
         train_seconds = time.perf_counter() - start
         learner.finish_epoch()
-        with learner.averaged():
-            validated = _validate(learner, feed.valid())
+        with learner.average.lent():
+            validated = _validate(learner, clock.waited(feed.valid(epoch)))
             kept = learner.weights()
         monitored = validated[settings.monitor.removeprefix("val_")]
         dwell, decision = decide(
@@ -113,7 +127,7 @@ def train(
         words = listen(orders)
         orders = obey(orders, words, dwell.rate_scale)
         said = [f"operator: {word}" for word in words]
-        if out_of_patience(orders, settings.ask_epoch, dwell.epochs, dwell.best_epoch):
+        if _impatient(settings, dwell, orders):
             said.append(f"ends: no improvement since epoch {dwell.best_epoch}")
         record = EpochRecord(
             epoch=epoch + 1,
@@ -128,36 +142,60 @@ def train(
             seconds=time.perf_counter() - start,
             images_per_second=trained["rows"] / train_seconds,
             cross_entropy=trained["cross_entropy"],
+            input_wait=clock.seconds,
             operator="; ".join(f"{word} ({word.at})" for word in words),
         )
         history = (*history, record)
         state = TrainState(learner.state(), best, dwell, history, orders)
         message = ", ".join(filter(None, [decision.message, *said]))
-        on_epoch(record, record.line(settings.epochs + orders.extra_epochs, message), state)
+        on_epoch(record, record.line(settings.total_epochs + orders.extra_epochs, message), state)
     return state if state is not None else TrainState(learner.state(), best, dwell, history, orders)
 
 
-def _ended(config: Config, dwell: DwellState, orders: Orders) -> bool:
-    if dwell.halted or orders.halted:
-        return True
-    return out_of_patience(orders, config.train.ask_epoch, dwell.epochs, dwell.best_epoch)
+def _ended(settings: TrainConfig, dwell: DwellState, orders: Orders) -> bool:
+    return dwell.halted or orders.halted or _impatient(settings, dwell, orders)
+
+
+def _impatient(settings: TrainConfig, dwell: DwellState, orders: Orders) -> bool:
+    since = dwell.best_epoch if not settings.epochs else max(dwell.best_epoch, settings.frozen_epochs)
+    return out_of_patience(orders, settings.ask_epoch, dwell.epochs, since)
 
 
 def _rates(
-    planned: NDArray[np.float64], epoch: int, steps_per_epoch: int, orders: Orders
+    settings: TrainConfig, planned: NDArray[np.float64], epoch: int, steps_per_epoch: int, orders: Orders
 ) -> NDArray[np.float64]:
     """Return the rate of each step of an epoch: the operator's, the planned one, after the plan its last."""
     if orders.rate is not None:
         return np.full(steps_per_epoch, orders.rate / orders.rate_scale)
     if epoch * steps_per_epoch < len(planned):
         return planned[epoch * steps_per_epoch : (epoch + 1) * steps_per_epoch]
-    return np.full(steps_per_epoch, max(planned[-1], FLOOR * planned.max()))  # a cosine would end at 0
+    peak = settings.learning_rate if settings.epochs else settings.frozen_learning_rate
+    return np.full(steps_per_epoch, max(planned[-1], FLOOR * peak))  # a cosine would end at 0
 
 
-def _train_epoch(learner: Learner, batches: Iterable[Batch], rates: Any) -> dict[str, float]:
+class _Clock:
+    """Adds up the time that a worker waits for its batches."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def waited(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Pass batches through."""
+        start = time.perf_counter()
+        for batch in batches:
+            self.seconds += time.perf_counter() - start
+            yield batch
+            start = time.perf_counter()
+        self.seconds += time.perf_counter() - start
+
+
+def _train_epoch(
+    learner: Learner, batches: Iterable[Batch], rates: Any, on_step: Callable[[int], None]
+) -> dict[str, float]:
     total: Any = np.zeros(4)
-    for batch, rate in zip(batches, rates, strict=True):
+    for step, (batch, rate) in enumerate(zip(batches, rates, strict=True), start=1):
         total = learner.train(batch, float(rate)) + total
+        on_step(step)
     return _means(learner.reduction.sum(total))
 
 

@@ -37,7 +37,7 @@ def loss_function(name: str) -> "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]":
 
 
 def build_optimizer(config: TrainConfig) -> "keras.Optimizer":
-    """Make the optimizer that the settings name.
+    """Make the optimizer that the settings name; in float16, one that scales the loss.
 
     Raises:
         RunError: Keras has no optimizer of that name.
@@ -49,35 +49,43 @@ def build_optimizer(config: TrainConfig) -> "keras.Optimizer":
     if config.weight_decay > 0 or config.optimizer.lower() == "adamw":
         settings["weight_decay"] = config.weight_decay
     try:
-        return keras.optimizers.get({"class_name": config.optimizer, "config": settings})
+        optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": settings})
     except ValueError as error:
         raise RunError(
             f"train.optimizer is {config.optimizer!r}: expected a Keras optimizer such as Adamax"
         ) from error
+    if keras.config.dtype_policy().name == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would become 0
+    return optimizer
 
 
-def planned_rates(config: TrainConfig, steps_per_epoch: int, *, staged: bool) -> NDArray[np.float64]:
-    """Return the rate of each step of a run, (epochs * steps_per_epoch,), before the dwell's factor.
+def planned_rates(config: TrainConfig, steps_per_epoch: int) -> NDArray[np.float64]:
+    """Return the rate of each step of a run, (total_epochs * steps_per_epoch,), before the dwell's factor.
 
-    Keras' schedule over all steps, times the warm-up (a straight line from 0 to 1, above 0 in the first
-    step), times `unfrozen_rate_factor` from the epoch on in which everything trains, if `staged`.
+    First those of the frozen epochs, then those of the others. Each begin at their own rate and follow Keras'
+    schedule over their own steps, times the warm-up (a straight line from 0 to 1, above 0 in the first step).
 
     Raises:
         RunError: the schedule's name is not one of those that the settings list.
     """
-    num_steps = config.epochs * steps_per_epoch
-    rates = config.learning_rate * _schedule(config.schedule, num_steps)
+    frozen = _stage_rates(config, config.frozen_learning_rate, config.frozen_epochs, steps_per_epoch)
+    return np.concatenate(
+        [frozen, _stage_rates(config, config.learning_rate, config.epochs, steps_per_epoch)]
+    )
+
+
+def _stage_rates(config: TrainConfig, rate: float, epochs: int, steps_per_epoch: int) -> NDArray[np.float64]:
+    num_steps = epochs * steps_per_epoch
+    rates = rate * _schedule(config.schedule, num_steps)
     warmup_steps = config.warmup_epochs * steps_per_epoch
     if warmup_steps > 0:
         rates = rates * np.minimum(1.0, np.arange(1, num_steps + 1) / warmup_steps)
-    if staged:
-        rates[config.frozen_epochs * steps_per_epoch :] *= config.unfrozen_rate_factor
     return rates
 
 
 def _schedule(name: str, num_steps: int) -> NDArray[np.float64]:
     """Return the factors of a schedule, (num_steps,), that starts at 1."""
-    if name == "constant":
+    if name == "constant" or not num_steps:
         return np.ones(num_steps)
     from keras.optimizers import schedules
 

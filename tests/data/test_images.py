@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from brain_ray.data.images import Box, ImageError, InputSpec
 
 CROP = CropConfig()
 ANY_SIZE = CropConfig(min_share=0.0)
-STRONG = AugmentConfig(rotation=20, shift=0.1, zoom=0.2, brightness=0.2, contrast=0.2, flip=0.5)
+STRONG = AugmentConfig(rotation=20, shift=0.1, zoom=0.2, brightness=0.2, contrast=0.2, noise=0.1, flip=0.5)
 
 
 def disc(height: int = 120, width: int = 100, level: int = 200) -> NDArray[np.uint8]:
@@ -212,11 +213,107 @@ def test_one_range_does_not_shift_the_draws_of_another() -> None:
     assert darker[60, 50] == turned[60, 50]
 
 
-def test_brightness_and_contrast_stay_within_their_ranges() -> None:
-    image = np.full((32, 32), 100, np.uint8)
-    values = [
-        int(images.augment(image, AugmentConfig(brightness=0.1), np.random.default_rng(s))[0, 0])
-        for s in range(200)
-    ]
-    assert 74 <= min(values) < 80
-    assert 120 < max(values) <= 126
+def oblong() -> NDArray[np.uint8]:
+    """60 x 20 px of grey 200 in the middle of 160 x 120 px of grey 60."""
+    image = np.full((120, 160), 60, np.uint8)
+    image[50:70, 50:110] = 200
+    return image
+
+
+def measure(image: NDArray[np.uint8]) -> dict[str, float]:
+    """An oblong's angle (degrees), its way from the middle (pixels) and its scale (per cent)."""
+    moments = cv2.moments(image.astype(np.float32) - 60)
+    return {
+        "angle": np.degrees(np.arctan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"]) / 2),
+        "right": moments["m10"] / moments["m00"] - 79.5,
+        "down": moments["m01"] / moments["m00"] - 59.5,
+        "scale": 100 * np.sqrt(moments["m00"] / (140 * 60 * 20)),
+    }
+
+
+def many(image: NDArray[np.uint8], ranges: AugmentConfig, num: int = 300) -> list[NDArray[np.uint8]]:
+    return [images.augment(image, ranges, np.random.default_rng([3, i])) for i in range(num)]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "changes"),
+    [
+        ({"rotation": 20}, {"angle": 20}),
+        ({"shift": 0.1}, {"right": 16, "down": 12}),
+        ({"zoom": 0.2}, {"scale": 20}),
+    ],
+)
+def test_geometry_is_drawn_from_all_of_its_range_and_changes_nothing_else(
+    ranges: dict[str, float], changes: dict[str, float]
+) -> None:
+    before = measure(oblong())
+    found = [measure(image) for image in many(oblong(), AugmentConfig(**ranges))]
+    for name in before:
+        differences = np.array([one[name] - before[name] for one in found])
+        largest = changes.get(name, 0)
+        assert np.abs(differences).max() < largest + 0.3
+        if largest:
+            quarters = np.histogram(differences, bins=4, range=(-largest, largest))[0]
+            assert quarters.min() > 0.15 * len(found), "each quarter of the range is drawn"
+
+
+def test_brightness_is_drawn_from_all_of_its_range() -> None:
+    flat = np.full((32, 32), 100, np.uint8)
+    offsets = [int(image[0, 0]) - 100 for image in many(flat, AugmentConfig(brightness=0.1))]
+    assert -26 <= min(offsets) < -22
+    assert 22 < max(offsets) <= 26
+    assert np.histogram(offsets, bins=4)[0].min() > 0.15 * len(offsets)
+
+
+def test_contrast_is_drawn_from_all_of_its_range_and_keeps_the_mean() -> None:
+    found = many(oblong(), AugmentConfig(contrast=0.2))
+    gains = [image.std() / oblong().std() for image in found]
+    assert 0.79 < min(gains) < 0.82
+    assert 1.18 < max(gains) < 1.21
+    assert np.histogram(gains, bins=4)[0].min() > 0.15 * len(gains)
+    assert np.abs([image.mean() - oblong().mean() for image in found]).max() < 1
+
+
+def test_noise_is_gaussian_and_drawn_from_all_of_its_range() -> None:
+    flat = np.full((64, 64), 128, np.uint8)
+    noises = [image.astype(float) - 128 for image in many(flat, AugmentConfig(noise=0.1))]
+    deviations = np.array([noise.std() for noise in noises])
+    assert deviations.min() < 1
+    assert 24.5 < deviations.max() < 0.1 * 255 + 1
+    assert np.histogram(deviations, bins=4)[0].min() > 0.15 * len(noises)
+    strong = np.stack([noise / noise.std() for noise in noises if noise.std() > 5])
+    assert abs(strong.mean()) < 0.01
+    assert (np.abs(strong) < 1).mean() == pytest.approx(0.683, abs=0.01)
+    assert (strong**4).mean() == pytest.approx(3, abs=0.1)
+    beside = (strong[:, :, :-1] * strong[:, :, 1:]).mean()
+    below = (strong[:, :-1] * strong[:, 1:]).mean()
+    next_image = (strong[:-1] * strong[1:]).mean()
+    assert np.abs([beside, below, next_image]).max() < 0.01, "pixels and images are independent"
+
+
+def test_noise_changes_no_other_draw_and_does_not_wrap_around() -> None:
+    without = STRONG.model_copy(update={"noise": 0.0})
+    for seed in range(20):
+        plain = images.augment(oblong(), without, np.random.default_rng(seed)).astype(float)
+        noisy = images.augment(oblong(), STRONG, np.random.default_rng(seed)).astype(float)
+        assert abs((noisy - plain).mean()) < 1
+        assert (noisy - plain).std() < 0.1 * 255 + 1
+    extremes = np.tile(np.array([0, 255], np.uint8), (64, 32))
+    noisy = images.augment(extremes, AugmentConfig(noise=0.1), np.random.default_rng(0))
+    assert noisy[:, ::2].max() < 128 < noisy[:, 1::2].min()
+
+
+def test_noise_is_the_same_in_every_thread() -> None:
+    def noisy(seed: int) -> NDArray[np.uint8]:
+        return images.augment(disc(), AugmentConfig(noise=0.1), np.random.default_rng(seed))
+
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(noisy, range(200)))
+    assert all(np.array_equal(one, noisy(seed)) for seed, one in enumerate(together))
+
+
+def test_as_many_images_are_flipped_as_asked_for() -> None:
+    image = disc()
+    image[:, :50] //= 2
+    flipped = [np.array_equal(one, image[:, ::-1]) for one in many(image, AugmentConfig(flip=0.3))]
+    assert np.mean(flipped) == pytest.approx(0.3, abs=0.08)

@@ -9,7 +9,8 @@ from making import noise, settle, tiny
 
 from brain_ray.config import ModelConfig
 from brain_ray.model.backbones import assign_weights
-from brain_ray.model.network import build_network, penalties, set_trainable
+from brain_ray.model.network import blocks_of, build_network, penalties, set_trainable, split_network
+from brain_ray.runs import RunError
 
 keras = pytest.importorskip("keras")
 
@@ -70,15 +71,16 @@ def test_a_seed_fixes_weights_and_dropout(head: str) -> None:
     )
 
 
-def test_half_precision_still_gives_float32_probabilities() -> None:
+def test_in_half_precision_the_head_computes_in_float32() -> None:
     before = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
     try:
         model = build_network(tiny(), 3, seed=1)
     finally:
         keras.mixed_precision.set_dtype_policy(before)
-    assert model.get_layer("probabilities").compute_dtype == "float32"
-    assert model.get_layer("head_dropout").compute_dtype == "bfloat16"
+    assert model.get_layer("backbone").layers[-1].compute_dtype == "bfloat16"
+    head = [model.get_layer(name) for name in ("pool", "head_dropout", "probabilities")]
+    assert [layer.compute_dtype for layer in head] == ["float32"] * 3
     assert model(noise(1).astype(np.float32)).dtype == "float32"
 
 
@@ -86,25 +88,65 @@ def test_phases_choose_what_learns_and_keep_the_order() -> None:
     model = build_network(tiny(head="seed"), 3, seed=1)
     names = [weight.path for weight in model.weights]
     everything = [weight.path for weight in model.trainable_weights]
-    set_trainable(model, "head")
+    set_trainable(model, 0)
     assert [weight.path for weight in model.weights] == names
     # head_norm's gamma and beta, and kernel and bias of head_dense and probabilities
     assert [weight.path for weight in model.trainable_weights] == everything[-6:]
-    assert not any(weight.path.startswith("backbone") for weight in model.trainable_weights)
-    set_trainable(model, "all")
+    assert any(path.startswith("block1_conv") for path in everything)
+    assert not any(weight.path.startswith("block") for weight in model.trainable_weights)
+    set_trainable(model, None)
     assert [weight.path for weight in model.weights] == names
     assert [weight.path for weight in model.trainable_weights] == everything
+
+
+def test_the_last_blocks_learn_with_or_without_their_norms() -> None:
+    model = build_network(tiny(), 3, seed=1)
+    everything = [weight.path for weight in model.trainable_weights]
+    set_trainable(model, 2)
+    last = [path for path in everything if not path.startswith(("block1_", "block2_", "block3_"))]
+    assert [weight.path for weight in model.trainable_weights] == last
+    set_trainable(model, 2, fixed_norms=True)
+    assert [weight.path for weight in model.trainable_weights] == [p for p in last if "_bn" not in p]
+    backbone = model.get_layer("backbone")
+    before = [np.array(weight) for weight in backbone.weights]
+    set_trainable(model, None, fixed_norms=True)
+    assert [weight.path for weight in model.trainable_weights] == [p for p in everything if "_bn" not in p]
+    model(noise(8).astype(np.float32), training=True)
+    assert all(map(np.array_equal, before, backbone.weights))
+    set_trainable(model, None)
+    assert [weight.path for weight in model.trainable_weights] == everything
+    with pytest.raises(RunError, match=r"train\.learning_blocks is 6: this backbone has 5, block1 to block5"):
+        set_trainable(model, 6)
+
+
+def test_an_efficientnet_has_its_blocks_and_the_top_learns_with_the_last() -> None:
+    model = build_network(ModelConfig(weights="none", height=32, width=32), 3, seed=1)
+    names = blocks_of(model.get_layer("backbone"))
+    assert (len(names), names[0], names[-1]) == (16, "block1a", "block7a")
+    set_trainable(model, 1, fixed_norms=True)
+    learning = {weight.path.split("_")[0] for weight in model.trainable_weights}
+    assert learning == {"block7a", "top", "probabilities/kernel", "probabilities/bias"}
+
+
+@pytest.mark.parametrize("head", ["seed", "gap"])
+def test_a_network_in_two_computes_what_it_does_in_one(head: str) -> None:
+    model = build_network(tiny(head=head), 3, seed=1)
+    features, rest = split_network(model)
+    images = noise(4).astype(np.float32)
+    assert features.output_shape == rest.input_shape == (None, 64)
+    np.testing.assert_array_equal(np.asarray(rest(features(images))), np.asarray(model(images)))
+    assert [weight.path for weight in features.weights + rest.weights] == [w.path for w in model.weights]
 
 
 def test_a_frozen_backbone_leaves_its_statistics_alone() -> None:
     model = build_network(tiny(), 3, seed=1)
     backbone = model.get_layer("backbone")
     image = noise(8).astype(np.float32)
-    set_trainable(model, "head")
+    set_trainable(model, 0)
     before = values(backbone)
     model(image, training=True)
     assert all(np.array_equal(a, b) for a, b in zip(before, values(backbone), strict=True))
-    set_trainable(model, "all")
+    set_trainable(model, None)
     model(image, training=True)
     assert any(not np.array_equal(a, b) for a, b in zip(before, values(backbone), strict=True))
 

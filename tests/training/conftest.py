@@ -14,7 +14,13 @@ def make_config() -> MakeConfig:
 
     def make(model: dict[str, Any] | None = None, **train: Any) -> Config:
         network = {"backbone": "tiny", "weights": "none", "height": SIDE, "width": SIDE, "bn_momentum": 0.8}
-        settings = {"epochs": 2, "batch_size": 8, "learning_rate": 0.003, "optimizer": "Adam"}
+        settings = {
+            "epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 0.003,
+            "optimizer": "Adam",
+            "mlflow_uri": "none",
+        }
         return Config(
             seed=7,
             model=ModelConfig(**{**network, **(model or {})}),

@@ -1,5 +1,6 @@
 """The loop trains what Keras would train, keeps the best, and a resumed run is the run undisturbed."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from brain_ray.training.named import build_optimizer, loss_function, planned_rat
 from brain_ray.training.orders import Orders, Word
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
+FROZEN = {"frozen_epochs": 2, "epochs": 0, "cache_features": False}
 
 
 def run(
@@ -80,7 +82,7 @@ def test_a_step_is_the_step_of_keras(make_config: MakeConfig) -> None:
     for seed in range(3):
         batch = make_batch(seed=seed)
         sums = learner.reduction.sum(learner.train(batch, 0.05))
-        loss = twin.train_on_batch(batch.images.astype(np.float32), np.eye(4)[batch.labels])
+        loss = twin.train_on_batch(batch.inputs.astype(np.float32), np.eye(4)[batch.labels])
         assert sums[0] / sums[3] == pytest.approx(float(loss), rel=1e-4)
     for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
         assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -108,15 +110,15 @@ def test_validation_is_that_of_keras_on_every_row(make_config: MakeConfig) -> No
 def test_rows_of_weight_0_do_not_count(make_config: MakeConfig) -> None:
     learner = make_learner(make_config(SEED_HEAD))
     batch = make_batch()
-    none = Batch(batch.images[:1], batch.labels[:1], np.zeros(1, np.float32), 8)
+    none = Batch(batch.inputs[:1], batch.labels[:1], np.zeros(1, np.float32), 8)
     assert_array_equal(learner.reduction.sum(learner.validate(none)), np.zeros(4))
 
 
 def test_smoothed_labels_are_for_training_alone(make_config: MakeConfig) -> None:
-    model = {"trainable": "frozen", "dropout": 0.0}  # so that training and validation compute the same
-    learner = make_learner(make_config(model, label_smoothing=0.3))
+    # Frozen, so that training and validation compute the same.
+    learner = make_learner(make_config({"dropout": 0.0}, label_smoothing=0.3, **FROZEN))
     batch = make_batch()
-    probabilities = np.asarray(learner.model(batch.images.astype(np.float32)))
+    probabilities = np.asarray(learner.model(batch.inputs.astype(np.float32)))
     logs = -np.log(probabilities)
     plain = logs[np.arange(8), batch.labels].sum()
     validated = learner.reduction.sum(learner.validate(batch))
@@ -134,7 +136,7 @@ def backbone_of(state: TrainState, config: Config) -> list[Any]:
 
 
 def test_a_frozen_backbone_stays_as_it_was(make_config: MakeConfig) -> None:
-    config = make_config({"trainable": "frozen"})
+    config = make_config(**FROZEN)
     states, _ = run(config)
     start = [np.asarray(weight) for weight in make_learner(config).model.get_layer("backbone").weights]
     for before, after in zip(start, backbone_of(states[-1], config), strict=True):
@@ -143,7 +145,14 @@ def test_a_frozen_backbone_stays_as_it_was(make_config: MakeConfig) -> None:
 
 
 def test_a_staged_run_trains_the_head_and_then_everything(make_config: MakeConfig) -> None:
-    config = make_config({"trainable": "staged"}, epochs=3, frozen_epochs=2, dwell=False)
+    config = make_config(
+        epochs=1,
+        frozen_epochs=2,
+        cache_features=False,
+        frozen_learning_rate=3e-3,
+        learning_rate=3e-4,
+        dwell=False,
+    )
     states, _ = run(config)
     first, second, third = (backbone_of(state, config) for state in states)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
@@ -160,7 +169,7 @@ def test_the_moving_average_is_one_and_is_what_is_kept(make_config: MakeConfig) 
         pairs = zip(average, learner.weights(), strict=True)
         average = [momentum * old + (1 - momentum) * new for old, new in pairs]
     raw = learner.weights()
-    with learner.averaged():
+    with learner.average.lent():
         for ours, expected in zip(learner.weights(), average, strict=True):
             assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
     for now, before in zip(learner.weights(), raw, strict=True):
@@ -173,10 +182,10 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(
     cut: int, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = make_config(
-        {"trainable": "staged", "head": "seed", "dropout": 0.4},
-        epochs=4,
+        {"head": "seed", "dropout": 0.4},
+        epochs=3,
         frozen_epochs=1,
-        unfrozen_rate_factor=0.5,
+        cache_features=False,
         ema=0.9,
         schedule="CosineDecay",
         warmup_epochs=1.5,
@@ -254,6 +263,20 @@ def test_an_operator_extends_slows_and_halts_a_run_that_can_be_cut_anywhere(
     assert run(config, resumed[-1])[0] == []  # halted, it does not go on when started again
 
 
+def test_waiting_for_batches_is_measured(make_config: MakeConfig) -> None:
+    config = make_config(epochs=1)
+    feed = memory_feed(config)
+
+    def slow(epoch: int) -> Iterable[Batch]:
+        for batch in feed.train(epoch):
+            time.sleep(0.05)
+            yield batch
+
+    states, _ = run(config, feed=replace(feed, train=slow))
+    record = states[-1].history[-1]
+    assert 6 * 0.05 <= record.input_wait < record.seconds
+
+
 def test_a_run_that_diverges_ends_with_the_weights_it_started_with(make_config: MakeConfig) -> None:
     config = make_config(epochs=9, learning_rate=1e38, dwell_factor=0.9, dwell=False)
     states, lines = run(config)
@@ -278,10 +301,12 @@ def test_a_run_that_diverges_ends_with_the_weights_it_started_with(make_config: 
     ],
 )
 def test_rates_are_planned_step_by_step(settings: dict[str, Any], expected: list[float]) -> None:
-    config = TrainConfig(epochs=4, learning_rate=0.5, frozen_epochs=3, unfrozen_rate_factor=0.1, **settings)
-    assert_allclose(planned_rates(config, 2, staged=False), 0.5 * np.array(expected), rtol=1e-5)
-    staged = planned_rates(config, 2, staged=True)
-    assert_allclose(staged, 0.5 * np.array(expected) * ([1] * 6 + [0.1] * 2), rtol=1e-5)
+    config = TrainConfig(epochs=4, learning_rate=0.5, **settings)
+    assert_allclose(planned_rates(config, 2), 0.5 * np.array(expected), rtol=1e-5)
+    staged = TrainConfig(frozen_epochs=4, frozen_learning_rate=2.0, epochs=4, learning_rate=0.5, **settings)
+    assert_allclose(
+        planned_rates(staged, 2), [*(2.0 * np.array(expected)), *(0.5 * np.array(expected))], rtol=1e-5
+    )
 
 
 def test_names_that_keras_does_not_know_are_refused() -> None:
@@ -290,7 +315,7 @@ def test_names_that_keras_does_not_know_are_refused() -> None:
     with pytest.raises(RunError, match=r"train\.optimizer is 'Adamaz'"):
         build_optimizer(TrainConfig(optimizer="Adamaz"))
     with pytest.raises(RunError, match=r"train\.schedule is 'Cosine'"):
-        planned_rates(TrainConfig(schedule="Cosine"), 1, staged=False)
+        planned_rates(TrainConfig(schedule="Cosine"), 1)
 
 
 def test_a_loss_may_be_named_as_a_class_or_as_a_function() -> None:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import ray
 import ray.train
+from mlflow import MlflowClient
 from numpy.testing import assert_allclose, assert_array_equal
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from small_problem import MakeConfig, write_dataset
@@ -20,15 +21,18 @@ from small_problem import MakeConfig, write_dataset
 from brain_ray.config import Config
 from brain_ray.data import images
 from brain_ray.runs import Run, RunError
-from brain_ray.training import checkpoints, trainer
+from brain_ray.training import checkpoints, tracking, trainer
 from brain_ray.training.backend import TensorflowWorkers
 from brain_ray.training.feed import epoch_order, worker_steps
+from brain_ray.training.feeds import Sources, make_feed
+from brain_ray.training.history import from_csv
 from brain_ray.training.loading import Loader, PartStore, find_parts
 from brain_ray.training.loop import TrainState, train
+from brain_ray.training.resources import check_resources
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-EXACT = {"trainable": "frozen", "dropout": 0.0}
+EXACT = {"batch_norm": "fixed", "dropout": 0.0}
 """A model that computes the same for any number of workers: batch norm does not see the batch."""
 
 
@@ -48,9 +52,13 @@ def undisturbed(run: Run, config: Config) -> TrainState:
     """Train in this process, on the rows that Ray loads."""
     import tensorflow as tf
 
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    feed = trainer._feed(config, splits, store_of(run), 0, 1)
+    feed = make_feed(config, sources_of(run), 0, 1)
     return train(config, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
+
+
+def sources_of(run: Run) -> Sources:
+    splits = {split: find_parts(run, split) for split in ("train", "valid")}
+    return Sources(splits, {}, np.ones(4, np.float32), store_of(run))
 
 
 def assert_same_history(run: Run, expected: TrainState) -> None:
@@ -79,7 +87,7 @@ def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: Ma
     for batch, step in zip(batches, steps, strict=True):
         assert batch.total == step.total
         assert batch.labels.tolist() == [rows[i]["label"] for i in step.rows]
-        for pixels, i in zip(batch.images, step.rows, strict=True):
+        for pixels, i in zip(batch.inputs, step.rows, strict=True):
             seed = rows[i]["augment_seed"]
             balance = [(config.data.balance, np.random.default_rng(seed))] if seed >= 0 else []
             epoch = (config.train.augment, np.random.default_rng([config.seed, 3, rows[i]["row_id"]]))
@@ -96,7 +104,7 @@ def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) ->
     table = ray.get(ray.get(loader.store.get.remote(parts))[0])
     plain = [images.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
     kept = [i for i, row in enumerate(table.to_pylist()) if row["augment_seed"] < 0]
-    assert_array_equal(batch.images[kept, ..., 0], plain)
+    assert_array_equal(batch.inputs[kept, ..., 0], plain)
 
 
 def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
@@ -151,10 +159,10 @@ def test_loading_needs_room_on_one_node(
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": n}} for n in cpus])
     settings = make_config(num_workers=num_workers, cpus_per_worker=cpus_per_worker).train
     if fits:
-        trainer.check_resources(settings)
+        check_resources(settings)
         return
     with pytest.raises(RunError, match=r"0\.5 CPUs on one node for loading"):
-        trainer.check_resources(settings)
+        check_resources(settings)
 
 
 def test_a_run_without_rows_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
@@ -164,7 +172,7 @@ def test_a_run_without_rows_is_refused(tmp_path: Path, make_config: MakeConfig) 
 
 @pytest.mark.slow
 def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config: MakeConfig) -> None:
-    config = make_config(epochs=4, batch_size=20, learning_rate=0.03)
+    config = make_config(epochs=4, batch_size=20, learning_rate=0.03, mlflow_uri="auto")
     lines: list[str] = []
 
     def lose_worker(line: str) -> None:
@@ -190,7 +198,7 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     snapshot = Path(run.path("train", checkpoints.SNAPSHOT))
     snapshot.write_bytes(snapshot.read_bytes()[:50])
     lines = ["resumed"]
-    config = make_config(epochs=5, batch_size=20, learning_rate=0.03)
+    config = make_config(epochs=5, batch_size=20, learning_rate=0.03, mlflow_uri="auto")
     trainer.fit(run, config, lose_worker)
     assert [line[:10] for line in lines[1:]] == ["passed ove", "passed ove", "epoch 4/5 ", "epoch 5/5 "]
     assert newest in lines[1]
@@ -199,31 +207,55 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     assert len(checkpoints.checkpoint_folders(run)) == 2
     assert before not in checkpoints.checkpoint_folders(run)
 
+    files = run.list_files("train", tracking.TENSORBOARD)
+    assert [Path(file).name for file in files] == [f"events.out.tfevents.{i:06}" for i in range(6)]
+    client = MlflowClient(tracking_uri=tracking.tracking_uri(run, config))
+    number = run.read_json("train", tracking.MLFLOW)["run_id"]
+    losses = {metric.step: metric.value for metric in client.get_metric_history(number, "loss")}
+    history = from_csv(run.read_bytes("train", "history.csv"))
+    assert losses == {record.epoch: record.loss for record in history}
+
 
 @pytest.mark.slow
-def test_two_workers_do_what_one_does(run: Run, make_config: MakeConfig) -> None:
-    # Of the four CPUs only half a one is left for loading, and nothing waits for a whole one.
-    tight = {"num_workers": 2, "cpus_per_worker": 1.75}
-    config = make_config(EXACT, epochs=3, batch_size=20, clip_norm=0.1, ema=0.9, **tight)
+@pytest.mark.parametrize(
+    ("num_workers", "num_train", "num_valid", "cpus"),
+    [
+        # 61 and 13 are prime. Of 61 rows the last batch has one, and so leaves workers without any.
+        # Of the four CPUs only half a one is left for loading, and nothing waits for a whole one.
+        (2, 61, 13, 1.75),
+        (3, 61, 13, 1.0),
+        (3, 67, 2, 0.5),  # a worker without a validation row, on a split smaller than a batch
+    ],
+)
+def test_many_workers_do_what_one_does(
+    num_workers: int, num_train: int, num_valid: int, cpus: float, tmp_path: Path, make_config: MakeConfig
+) -> None:
+    run = Run(str(tmp_path), "trial")
+    write_dataset(run, num_train, num_valid)
+    workers = {"num_workers": num_workers, "cpus_per_worker": cpus}
+    config = make_config(EXACT, epochs=3, batch_size=20, clip_norm=0.1, ema=0.9, dwell=False, **workers)
     lines: list[str] = []
     trainer.fit(run, config, lines.append)
     assert len(lines) == 3
-    assert_same_history(run, undisturbed(run, config))
+    expected = undisturbed(run, config)
+    assert_same_history(run, expected)
+    with np.load(io.BytesIO(run.read_bytes("train", "best.npz"))) as stored:
+        for name, array in zip(stored.files, expected.best, strict=True):
+            assert_allclose(stored[name], array, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_two_workers_stay_identical(run: Run, tmp_path: Path, make_config: MakeConfig) -> None:
     config = make_config({"dropout": 0.4}, epochs=4, batch_size=10, learning_rate=0.01, ema=0.8)
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    store = store_of(run)
+    sources = sources_of(run)
 
     def work() -> None:
         import hashlib
 
-        from brain_ray.training.backend import make_strategy
+        from brain_ray.training.devices import make_strategy, set_up
 
         rank = ray.train.get_context().get_world_rank()
-        feed = trainer._feed(config, splits, store, rank, 2)
+        feed = make_feed(config, sources, rank, 2)
 
         def mislabelled(epoch: int) -> Any:
             for batch in feed.train(epoch):
@@ -236,7 +268,9 @@ def test_two_workers_stay_identical(run: Run, tmp_path: Path, make_config: MakeC
             digest = hashlib.sha256(b"".join(array.tobytes() for array in [*arrays, *state.best])).hexdigest()
             seen.append([digest, state.dwell.to_json(), record.loss, record.val_loss])
 
-        train(config, 4, replace(feed, train=mislabelled), make_strategy(2, threads=1), on_epoch)
+        set_up(config.train, 2)
+        strategy = make_strategy(2, use_gpu=False)
+        train(config, 4, replace(feed, train=mislabelled), strategy, on_epoch)
         (tmp_path / f"{rank}.json").write_text(json.dumps(seen))
 
     DataParallelTrainer(
@@ -250,6 +284,22 @@ def test_two_workers_stay_identical(run: Run, tmp_path: Path, make_config: MakeC
     assert first == second
     assert len({digest for digest, *_ in first}) == 4
     assert first[-1][1]["rate_scale"] < 1  # decisions that both had to take
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_says_so_and_keeps_its_best_weights(run: Run, make_config: MakeConfig) -> None:
+    config = make_config(epochs=8, learning_rate=1e38, dwell_factor=0.9)
+    lines: list[str] = []
+    said = r"after epoch 3, the last ones without a finite.*those at the start, are in .*best\.npz: lower"
+    for _ in range(2):  # started again, it says the same
+        with pytest.raises(RunError, match=said):
+            trainer.fit(run, config, lines.append)
+    assert len(lines) == 3
+    assert lines[-1].endswith("not finite, back to the start, ends: 3 in a row")
+    state, faults = checkpoints.newest(run)
+    assert state is not None
+    assert not faults
+    assert all(np.isfinite(array).all() for array in [*state.best, *state.learner["weights"]])
 
 
 @pytest.mark.slow

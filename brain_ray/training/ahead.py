@@ -1,0 +1,97 @@
+"""Batches that are made while others are used: one thread that goes through the streams of a run in order."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+PATIENCE = 0.2
+"""Seconds after which a thread that waits looks whether it is still needed."""
+
+
+@dataclass(frozen=True)
+class _End:
+    """The end of a stream, and why."""
+
+    error: BaseException | None = None
+
+
+class Ahead(Generic[Key, Item]):
+    """Makes the items of streams that follow one another, at most some of them before they are asked for.
+
+    A stream costs time to open, such as the start of an execution of Ray Data: it is opened as soon as the
+    one before it is made, while that one's last items are still used.
+    """
+
+    def __init__(
+        self, open_stream: Callable[[Key], Iterable[Item]], after: Callable[[Key], Key | None], most: int
+    ) -> None:
+        """Set up, without a thread as yet.
+
+        Args:
+            open_stream: makes a stream.
+            after: tells which stream is likely to be asked for after another; None: none.
+            most: items that are kept ready, of all streams together.
+        """
+        self._open = open_stream
+        self._after = after
+        self._most = most
+        self._next: Key | None = None
+        self._stop = threading.Event()
+        self._made: Queue[Item | _End] = Queue(most)
+
+    def take(self, key: Key) -> Iterator[Item]:
+        """Yield a stream's items; to be used up before the next one is taken.
+
+        Raises:
+            Exception: what the stream raises.
+        """
+        if key != self._next:
+            self.close()
+            self._start(key)
+        while not isinstance(item := self._made.get(), _End):
+            yield item
+        if item.error is not None:
+            self.close()
+            raise item.error
+        self._next = self._after(key)
+
+    def close(self) -> None:
+        """Make no more items, and drop those that are there."""
+        self._stop.set()
+        self._next = None
+        with contextlib.suppress(Empty):
+            while True:
+                self._made.get_nowait()
+
+    def _start(self, key: Key) -> None:
+        self._stop, self._made = threading.Event(), Queue(self._most)
+        self._next = key
+        threading.Thread(target=self._make, args=(key, self._stop, self._made), daemon=True).start()
+
+    def _make(self, first: Key, stop: threading.Event, made: "Queue[Item | _End]") -> None:
+        key: Key | None = first
+        while key is not None:
+            end = _End()
+            try:
+                for item in self._open(key):
+                    if not _put(item, made, stop):
+                        return
+            except BaseException as error:
+                end = _End(error)
+            if not _put(end, made, stop) or end.error is not None:
+                return
+            key = self._after(key)
+
+
+def _put(item: "Item | _End", made: "Queue[Item | _End]", stop: threading.Event) -> bool:
+    while not stop.is_set():
+        with contextlib.suppress(Full):
+            made.put(item, timeout=PATIENCE)
+            return True
+    return False

@@ -1,0 +1,87 @@
+"""How many rows each class has, and how much each of them counts in the loss."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow.dataset as pads
+from numpy.typing import NDArray
+
+from brain_ray.runs import Run, RunError
+
+Counts = NDArray[np.int64]
+"""Rows of each class, (classes,)."""
+
+
+def count_labels(run: Run, split: str, num_classes: int) -> Counts:
+    """Count a split's rows by label, (num_classes,); of its files, only the labels are read, bit by bit.
+
+    Raises:
+        RunError: a row's label is none of the classes.
+    """
+    counts = np.zeros(num_classes, np.int64)
+    files = run.list_files("dataset", split, suffix=".parquet")
+    if not files:
+        return counts
+    rows = pads.dataset(files, filesystem=run.fs, format="parquet")
+    # The footers of ten thousand files weigh more than their labels: they are not kept.
+    for batch in rows.to_batches(columns=["label"], cache_metadata=False):
+        labels = batch["label"].to_numpy(zero_copy_only=False)
+        known = (labels >= 0) & (labels < num_classes)
+        if not known.all():
+            raise RunError(
+                f"{run.uri('dataset', split)} has rows of label {labels[~known][0]}, and there are "
+                f"{num_classes} classes: prepare again, with the data.classes of this run"
+            )
+        counts += np.bincount(labels, minlength=num_classes)
+    return counts
+
+
+def class_weights(
+    setting: Literal["none", "balanced"] | Sequence[float], counts: Counts, classes: Sequence[str]
+) -> NDArray[np.float32]:
+    """Return what a training row's loss is multiplied by, for each class: (classes,).
+
+    Args:
+        setting: `none`, all 1; `balanced`, inverse to the class' rows, with a mean of 1 over all rows, as
+            scikit-learn's `compute_class_weight`; or the weights themselves.
+        counts: rows of each class in the training split, (classes,).
+        classes: their names.
+
+    Raises:
+        RunError: `balanced`, and a class has no rows; weights that are not one for each class, negative, not
+            finite, or all 0.
+    """
+    if setting == "none":
+        return np.ones(len(classes), np.float32)
+    if setting == "balanced":
+        missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+        if missing:
+            raise RunError(
+                f"train.class_weights is balanced, and the training split has no rows of "
+                f"{', '.join(missing)}: give the weights as numbers, or leave the class out of data.classes"
+            )
+        return np.asarray(counts.sum() / (len(classes) * counts), np.float32)
+    weights = np.asarray(setting, np.float32)
+    if weights.shape != (len(classes),):
+        raise RunError(
+            f"train.class_weights has {len(weights)} numbers: expected one for each of the {len(classes)} "
+            f"classes, {', '.join(classes)}"
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise RunError(
+            f"train.class_weights is {weights.tolist()}: expected finite numbers from 0 up, not all of them 0"
+        )
+    return weights
+
+
+def split_weights(
+    classes: Sequence[str], counts_by_split: Mapping[str, Counts], weights: NDArray[np.float32]
+) -> dict[str, float]:
+    """Describe the balance for TensorBoard: each class' share of each split, 0..1, and its weight."""
+    shares = {
+        f"split/{split}/{name}": float(count / max(1, counts.sum()))
+        for split, counts in counts_by_split.items()
+        for name, count in zip(classes, counts, strict=True)
+    }
+    return shares | {f"class_weight/{name}": float(w) for name, w in zip(classes, weights, strict=True)}

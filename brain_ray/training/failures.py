@@ -1,0 +1,156 @@
+"""What ends a training at once, and what is tried again: faults of the program, and losses of machines."""
+
+import textwrap
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import brain_ray
+from brain_ray.runs import Run, RunError
+
+RETRIED = {
+    "tensorflow": {
+        "AbortedError",
+        "CancelledError",
+        "DeadlineExceededError",
+        "InternalError",
+        "UnavailableError",
+        "UnknownError",
+    },
+    "ray": {"RayError", "CollectiveTimeoutError"},
+}
+"""Errors, by package, that come of a lost process, node or connection: another attempt may do without it."""
+
+PACKAGE = Path(brain_ray.__file__).parent
+
+
+class LostPeerError(RuntimeError):
+    """A worker cannot go on, since something that it needs is lost; its text is one line."""
+
+
+def judge(error: Exception) -> RunError | LostPeerError:
+    """Turn what ended a worker's training into what is done about it, with the trace as a note.
+
+    A `RunError` ends the training at once, a `LostPeerError` has it resumed. Neither needs TensorFlow to be
+    read in another process.
+    """
+    found = _unwrapped(error)
+    judged: RunError | LostPeerError
+    if isinstance(found, RunError):
+        judged = RunError(str(found))
+    elif _is_loss(found):
+        judged = LostPeerError(f"{type(found).__name__}: {_first_words(found)}")
+    else:
+        judged = RunError(f"training failed{_where(error)}: {type(found).__name__}: {_first_words(found)}")
+    judged.add_note("".join(traceback.format_exception(error)))
+    return judged
+
+
+def fault_of(errors: Mapping[int, BaseException]) -> RunError | None:
+    """Return the fault among what ended the workers of a group, by rank; None: try again.
+
+    Where a worker died without a word, the others may fail in any way: that says nothing of them.
+    """
+    if any(not isinstance(error, RunError | LostPeerError) for error in errors.values()):
+        return None
+    return next((error for error in errors.values() if isinstance(error, RunError)), None)
+
+
+def loss_of(errors: Mapping[int, BaseException]) -> str:
+    """Say in a line which loss ended a group: a worker's death rather than what others saw of it."""
+    rank, error = min(errors.items(), key=lambda item: isinstance(item[1], LostPeerError))
+    return f"worker {rank} ended with: {_last_words(error)}"
+
+
+def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
+    """Turn what Ray Train gave up with into a line for people."""
+    failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
+    if failures:
+        return RunError(f"training failed and was resumed {max_failures} times; then {loss_of(failures)}")
+    cause = getattr(error, "controller_failure", error)
+    if isinstance(cause, RunError):
+        return cause
+    if isinstance(cause, OSError):  # Ray Train's own list of checkpoints
+        return RunError(_refusal(run.uri("train"), cause))
+    return RunError(f"training failed: {type(cause).__name__}: {_last_words(cause)}")
+
+
+@contextmanager
+def writing_to(place: str) -> Iterator[None]:
+    """Name a path or URI in the error of a storage that refuses to take what is written.
+
+    Raises:
+        RunError: it refuses, or is gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(_refusal(place, error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith("Unable to set up cluster storage"):  # by Ray, before each upload
+            raise
+        raise RunError(
+            _refusal(place, "it is gone, or not there on this node; all nodes need the same storage")
+        ) from error
+
+
+def probe(run: Run) -> None:
+    """Write a file and delete it, so that a storage that refuses is known at once.
+
+    Raises:
+        RunError: it refuses.
+    """
+    name = "probe"
+    run.write_bytes(bytes(4096), "train", name)
+    with writing_to(run.uri("train", name)):
+        run.fs.delete_file(run.path("train", name))
+
+
+def _refusal(place: str, cause: object) -> str:
+    return f"cannot write {place}: {cause}; mend the storage, and the same command goes on from there"
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """Return the error that a task of Ray ended with, which Ray hands on inside one of its own."""
+    while "RayTaskError" in {kind.__name__ for kind in type(error).__mro__}:
+        cause = getattr(error, "cause", None)
+        if not isinstance(cause, BaseException) or cause is error:
+            return error
+        error = cause
+    return error
+
+
+def _is_loss(error: BaseException) -> bool:
+    return any(
+        kind.__name__ in RETRIED.get(kind.__module__.partition(".")[0], ()) for kind in type(error).__mro__
+    )
+
+
+def _where(error: BaseException) -> str:
+    """Return ` at file:line` of this package's innermost frame, or nothing."""
+    frames = [
+        (Path(frame.filename), frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(PACKAGE)
+    ]
+    if not frames:
+        return ""
+    file, line = frames[-1]
+    return f" at {file.relative_to(PACKAGE.parent)}:{line}"
+
+
+def _first_words(error: BaseException) -> str:
+    """Return the first line; of an error in a graph that after the graph's own trace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    trace = [i for i, line in enumerate(lines) if line.startswith(('File "', "Detected at node", "<stack"))]
+    return _shorten((lines[max(trace, default=-1) + 1 :] or lines)[0])
+
+
+def _last_words(error: BaseException) -> str:
+    """Return the start of the last line: Ray ends with what may have been the causes, at length."""
+    return _shorten((str(error).strip().splitlines() or ["no message"])[-1])
+
+
+def _shorten(line: str) -> str:
+    return textwrap.shorten(line, 200, placeholder=" ...")

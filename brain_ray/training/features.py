@@ -1,0 +1,175 @@
+"""What a backbone that does not learn makes of each row: computed once, by Ray Data, and kept in the run."""
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy, DataContext
+
+from brain_ray.config import Config
+from brain_ray.runs import Run, RunError
+from brain_ray.training.feed import Batch, Step, locate
+from brain_ray.training.loading import LOADING_CPUS, Loader, Part, decode_rows, parts_of, task_rows
+
+FOLDER = "train/features"
+
+FILE_ROWS = 8192
+"""Rows of features in a file, at most: 40 MB of those of EfficientNet-B0."""
+
+
+def cache_features(run: Run, config: Config, splits: Mapping[str, Sequence[Part]]) -> dict[str, list[Part]]:
+    """Compute the features of all rows of the splits, unless that is done already; returns their files.
+
+    The files of a split hold `label` and `features` (channels of the backbone's last map, pooled, float32) in
+    the order of the split's rows. Rows are as prepared: a balancing copy has its own changes, and no row has
+    those of an epoch.
+
+    Raises:
+        RunError: a row cannot be decoded, or the network cannot be built.
+    """
+    inputs = {"seed": config.seed, "model": config.model.model_dump(mode="json")}
+    if run.finished(FOLDER) != inputs:
+        start = time.monotonic()
+        run.clear(FOLDER)
+        for split, parts in splits.items():
+            _compute(run, config, split, parts)
+        run.finish(FOLDER, inputs, time.monotonic() - start)
+    return {split: parts_of(run, *FOLDER.split("/"), split) for split in splits}
+
+
+def _compute(run: Run, config: Config, split: str, parts: Sequence[Part]) -> None:
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    firsts = np.cumsum([part.num_rows for part in parts]) - [part.num_rows for part in parts]
+    tasks = [
+        pa.table({"path": [part.path], "first": [first]}) for part, first in zip(parts, firsts, strict=True)
+    ]
+    settings = config.train
+    fewest, most = (min(len(parts), k) for k in (settings.min_workers, settings.max_workers))
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    loading = {"batch_format": "pyarrow", "num_cpus": LOADING_CPUS}
+    decoded = ray.data.from_blocks(tasks).map_batches(
+        decode_part, batch_size=None, fn_kwargs={"run": run, "config": config}, **loading
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        features = decoded.map_batches(
+            Extractor,
+            fn_constructor_args=[config, -(-most // nodes)],
+            batch_size=None,
+            batch_format="numpy",
+            num_cpus=settings.cpus_per_worker,
+            num_gpus=1 if settings.use_gpu else None,
+            compute=ActorPoolStrategy(min_size=fewest, max_size=most),
+            max_restarts=0,
+        )
+    written = features.map_batches(
+        write_features, batch_size=FILE_ROWS, fn_kwargs={"run": run, "split": split}, **loading
+    )
+    for batch in written.iter_batches(batch_size=None, batch_format="numpy"):
+        for error in filter(None, batch["error"]):
+            raise RunError(error)
+
+
+def decode_part(task: pa.Table, run: Run, config: Config) -> Iterator[dict[str, NDArray[Any]]]:
+    """Decode a file's rows, some at a time: `index` in the split, `image`, `label`, `error`."""
+    (path,), (first,) = task["path"].to_pylist(), task["first"].to_pylist()
+    rows = pq.read_table(path, filesystem=run.fs, partitioning=None)
+    size = task_rows(config.model)
+    for start in range(0, len(rows), size):
+        decoded = decode_rows(rows.slice(start, size), config, None)
+        yield {"index": np.arange(first + start, first + start + len(decoded["label"])), **decoded}
+
+
+class Extractor:
+    """Runs a network up to its pooled features; to be run as an actor."""
+
+    def __init__(self, config: Config, processes: int) -> None:
+        import tensorflow as tf
+
+        from brain_ray.model.network import build_network, split_network
+        from brain_ray.training.devices import set_up
+
+        self._error = ""
+        try:
+            set_up(config.train, processes)
+            network = build_network(config.model, len(config.data.classes), config.seed)
+        except RunError as error:  # said by `write_features`: Ray Data would try again, and wrap it
+            self._error = str(error)
+            return
+        features = split_network(network)[0]
+        shape = (None, config.model.height, config.model.width, 1)
+        self._batch_size = config.train.batch_size
+
+        def extract(images: Any) -> Any:
+            return tf.cast(features(tf.cast(images, tf.float32), training=False), tf.float32)
+
+        self._extract = tf.function(
+            extract, input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False, jit_compile=False
+        )
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Replace `image` (n, height, width, 1) by `features` (n, channels)."""
+        images = batch.pop("image")
+        if self._error:
+            return {
+                **batch,
+                "features": np.zeros((len(images), 1), np.float32),
+                "error": batch["error"] + self._error,
+            }
+        pieces = [
+            np.asarray(self._extract(images[start : start + self._batch_size]))
+            for start in range(0, len(images), self._batch_size)
+        ]
+        return {**batch, "features": np.concatenate(pieces)}
+
+
+def write_features(batch: pa.Table, run: Run, split: str) -> dict[str, list[str]]:
+    """Write rows that follow one another as a file, named by the first; returns the first `error`, if any."""
+    errors = [error for error in batch["error"].to_pylist() if error]
+    if not errors:
+        sink = pa.BufferOutputStream()
+        pq.write_table(batch.drop(["error"]), sink, compression="none", use_dictionary=False)
+        name = f"rows-{batch['index'][0].as_py():012d}.parquet"
+        try:
+            run.write_bytes(sink.getvalue().to_pybytes(), *FOLDER.split("/"), split, name)
+        except RunError as error:
+            errors = [str(error)]
+    return {"error": errors[:1] or [""]}
+
+
+@dataclass(frozen=True)
+class FeatureLoader(Loader):
+    """Loads one worker's batches of features of one split, from the files of `cache_features`."""
+
+    def _load(
+        self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None
+    ) -> Iterator[Batch]:
+        tables: dict[int, pa.Table] = dict(zip(references, ray.get(list(references.values())), strict=True))
+        features = {part: _as_matrix(table["features"]) for part, table in tables.items()}
+        labels = {part: table["label"].to_numpy() for part, table in tables.items()}
+        counts = [part.num_rows for part in self.parts]
+        for step in steps:
+            parts, rows = locate(step.rows, counts)
+            pairs = list(zip(parts.tolist(), rows.tolist(), strict=True))
+            yield Batch(
+                np.stack([features[part][row] for part, row in pairs]),
+                np.array([labels[part][row] for part, row in pairs]),
+                np.full(len(step.rows), step.weight, np.float32),
+                step.total,
+            )
+
+
+def _as_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    array = column.combine_chunks()
+    values = array.storage.flatten() if isinstance(array, pa.ExtensionArray) else array.flatten()
+    matrix: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    return matrix

@@ -1,0 +1,67 @@
+"""A progress bar for a training that is started on a terminal."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training is."""
+
+    epoch: int
+    """Finished epochs."""
+    epochs: int
+    step: int
+    """Finished steps of this epoch."""
+    steps: int
+    """Of each epoch."""
+
+
+class ProgressBar:
+    """Shows on a terminal how far a training is, its images/s and the time it will take."""
+
+    def __init__(self, batch_size: int, console: Console | None = None) -> None:
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            TextColumn("step {task.fields[step]}/{task.fields[steps]}"),
+            BarColumn(),
+            _ImagesPerSecond(batch_size),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, at: Position) -> None:
+        """Move to a position."""
+        fields: Any = {"epoch": at.epoch + 1, "epochs": at.epochs, "step": at.step, "steps": at.steps}
+        done, total = at.epoch * at.steps + at.step, at.epochs * at.steps
+        if not self._progress.tasks:  # a resumed run does not begin at 0
+            self._progress.add_task("", completed=done, total=total, **fields)
+        self._progress.update(self._progress.task_ids[0], completed=done, total=total, **fields)
+
+
+class _ImagesPerSecond(ProgressColumn):
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self._batch_size = batch_size
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed * self._batch_size:.0f} img/s")
+
+
+def on_a_terminal() -> bool:
+    """Tell whether what this process prints is shown on a terminal."""
+    return sys.stdout.isatty()

@@ -1,0 +1,121 @@
+"""Room for workers, and for loading beside them: what a cluster must have, and what it keeps free."""
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from brain_ray.config import TrainConfig
+from brain_ray.runs import RunError
+from brain_ray.training.loading import LOADING_CPUS
+
+RENEWED = 2.0
+"""Seconds after which the place kept for loading is asked for anew."""
+
+KEPT = 60.0
+"""Seconds for which it stays kept when nobody asks any more."""
+
+
+def per_worker(settings: TrainConfig) -> dict[str, float]:
+    """Return the resources that Ray reserves for each worker, its GPU apart.
+
+    For an elastic group, CPUs are rounded up to a sixteenth: Ray adds them up and divides again to count the
+    workers, and 0.3 + 0.3 + 0.3 holds 0.3 only twice.
+    """
+    cpus = settings.cpus_per_worker
+    return {"CPU": math.ceil(cpus * 16) / 16 if settings.elastic else cpus}
+
+
+def check_resources(settings: TrainConfig) -> None:
+    """Make sure that as many workers as are needed can run at once, and loading beside them.
+
+    Ray would wait for ever.
+
+    Raises:
+        RunError: they cannot.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needed = settings.min_workers
+    places = _places_beside_loading(nodes, settings)
+    # Ray Train keeps room for loading on the first node that has it, whichever that is.
+    if places and (min(places) if settings.elastic else max(places)) >= needed:
+        return
+    asked = f"{'at least ' if settings.elastic else ''}{needed} x {per_worker(settings)['CPU']:g} CPUs"
+    found = f"{sum(node.get('CPU', 0.0) for node in nodes):g} CPUs"
+    cure = "train.num_workers or train.cpus_per_worker"
+    if settings.use_gpu:
+        asked += f" and {needed} GPUs"
+        found += f" and {sum(node.get('GPU', 0.0) for node in nodes):g} GPUs"
+        cure += ", set train.use_gpu to false"
+    raise RunError(
+        f"the cluster has {found} on {len(nodes)} node(s), and training asks for {asked} for its workers and "
+        f"{LOADING_CPUS:g} CPUs on one node for loading: lower {cure}, or add nodes"
+    )
+
+
+def _places_beside_loading(nodes: list[dict[str, float]], settings: TrainConfig) -> list[int]:
+    """Return how many workers the cluster holds when loading has its room: on each node that can give it."""
+
+    def places(node: dict[str, float], kept_free: float = 0.0) -> int:
+        by_cpu = int((node.get("CPU", 0.0) - kept_free) // per_worker(settings)["CPU"])
+        return max(0, min(by_cpu, int(node.get("GPU", 0.0)) if settings.use_gpu else by_cpu))
+
+    everywhere = sum(places(node) for node in nodes)
+    return [
+        everywhere - places(node) + places(node, kept_free=LOADING_CPUS)
+        for node in nodes
+        if node.get("CPU", 0.0) >= LOADING_CPUS
+    ]
+
+
+@contextmanager
+def room_for_loading(settings: TrainConfig, requester: str) -> Iterator[None]:
+    """Keep an elastic group from growing into the CPUs that loading needs, and tell it of lost nodes soon.
+
+    Ray Train sizes such a group by what Ray's autoscaling coordinator sets aside for it, out of all CPUs of
+    the nodes, used or not. So loading asks for its share there, and asks first. The coordinator looks at
+    the nodes every 20 s by itself; with an older view, a group is planned on a node that is lost, and waited
+    for in vain.
+    """
+    if not settings.elastic:
+        yield
+        return
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        ResourceRequestPriority,
+        get_or_create_autoscaling_coordinator,
+    )
+
+    coordinator: Any = get_or_create_autoscaling_coordinator()
+    ended = threading.Event()
+
+    def ask() -> Any:
+        coordinator.request_resources.remote(
+            requester_id=requester,
+            resources=[{"CPU": LOADING_CPUS}],
+            expire_after_s=KEPT,
+            priority=ResourceRequestPriority.HIGH,
+        )
+        return coordinator.get_reserved_resources.remote(requester, recompute=True)
+
+    def renew() -> None:
+        while not ended.wait(RENEWED):
+            ask()
+
+    ray.get(ask())
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        coordinator.cancel_request.remote(requester)
+
+
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """Return the strategy for actors that must not be lost with another node."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

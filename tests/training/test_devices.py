@@ -1,0 +1,125 @@
+"""How TensorFlow is set up for a worker; the GPUs are mocked, for want of some."""
+
+import subprocess
+import sys
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from brain_ray.config import TrainConfig
+from brain_ray.training import devices
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ([], "float32"),
+        ([(6, 1)], "float32"),
+        ([(7, 0)], "mixed_float16"),
+        ([(7, 5)], "mixed_float16"),
+        ([(8, 0)], "mixed_bfloat16"),
+        ([(9, 0), (8, 6)], "mixed_bfloat16"),
+        ([(9, 0), (7, 5)], "mixed_float16"),
+        ([(0, 0), (9, 0)], "float32"),  # one that does not say what it can do
+    ],
+)
+def test_precision_is_chosen_by_the_least_capable_gpu(
+    capabilities: list[tuple[int, int]], expected: str
+) -> None:
+    assert devices.choose_precision(capabilities) == expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "cores", "processes", "expected"),
+    [(4.0, 64, 8, 4), (1.0, 2, 2, 1), (1.9, 2, 1, 1), (0.5, 2, 1, 2), (0.5, 2, 2, 1), (0.5, 2, 3, 1)],
+)
+def test_threads_follow_from_the_workers_cpus(cpus: float, cores: int, processes: int, expected: int) -> None:
+    assert devices.num_threads(cpus, cores, processes) == expected
+
+
+@pytest.fixture
+def tensorflow(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    """TensorFlow's and Keras' settings, of a machine with two GPUs of compute capability 8.0 and 9.0."""
+    import keras
+    import tensorflow as tf
+
+    config = MagicMock()
+    config.list_physical_devices.return_value = ["GPU:0", "GPU:1"]
+    details = {"GPU:0": {"compute_capability": (8, 0)}, "GPU:1": {"compute_capability": (9, 0)}}
+    config.experimental.get_device_details.side_effect = details.get
+    monkeypatch.setattr(tf, "config", config)
+    monkeypatch.setattr(keras.config, "set_dtype_policy", config.set_dtype_policy)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({}, "mixed_bfloat16"), ({"precision": "mixed_float16"}, "mixed_float16")]
+)
+def test_gpus_grow_their_memory_and_choose_the_precision(
+    settings: dict[str, Any], expected: str, tensorflow: MagicMock
+) -> None:
+    assert devices.set_up(TrainConfig(cpus_per_worker=3, **settings), 2) == expected
+    tensorflow.set_dtype_policy.assert_called_once_with(expected)
+    tensorflow.threading.set_intra_op_parallelism_threads.assert_called_once_with(3)
+    grown = [call.args for call in tensorflow.experimental.set_memory_growth.call_args_list]
+    assert grown == [("GPU:0",), ("GPU:1",)]
+    assert all(call.kwargs["enable"] for call in tensorflow.experimental.set_memory_growth.call_args_list)
+
+
+@pytest.mark.parametrize(("use_gpu", "expected"), [(True, "NCCL"), (False, "RING")])
+def test_workers_talk_by_nccl_between_gpus(
+    use_gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    made = MagicMock()
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", made)
+    assert devices.make_strategy(2, use_gpu=use_gpu) is made.return_value
+    assert made.call_args.kwargs["communication_options"].implementation.name == expected
+    assert devices.make_strategy(1, use_gpu=use_gpu) is tf.distribute.get_strategy()
+
+
+TRAIN_A_STEP = """
+import sys
+import numpy as np
+import tensorflow as tf
+from brain_ray.config import Config, ModelConfig, TrainConfig
+from brain_ray.training.devices import set_up
+from brain_ray.training.feed import Batch
+from brain_ray.training.learner import Learner
+settings = TrainConfig(precision=sys.argv[1], xla=sys.argv[2] == "xla", optimizer="Adam")
+assert set_up(settings, 1) == sys.argv[1]
+if settings.xla:
+    tf.config.list_logical_devices = lambda kind: ["a GPU"]
+model = ModelConfig(backbone="tiny", weights="none", height=24, width=24, head="seed")
+learner = Learner(Config(seed=7, model=model, train=settings), 4, tf.distribute.get_strategy())
+learner.start_epoch(0)
+labels = np.arange(32) % 4
+images = np.zeros((32, 24, 24, 1), np.uint8)
+images[np.arange(32), labels * 5] = 255
+batch = Batch(images, labels, np.ones(32, np.float32), 32)
+losses = [float(learner.train(batch, 0.01)[1]) for _ in range(30)]
+assert losses[-1] < 0.5 * losses[0], losses
+assert all(weight.dtype == np.float32 for weight in learner.weights())
+assert learner.state()["optimizer"][0].shape == ()
+compute = learner.model.get_layer("backbone").layers[-1].compute_dtype
+print(compute, type(learner.optimizer).__name__, learner._differentiate._jit_compile)
+"""
+
+
+@pytest.mark.parametrize(
+    ("precision", "xla", "expected"),
+    [
+        ("mixed_float16", "", "float16 LossScaleOptimizer False"),
+        ("mixed_bfloat16", "", "bfloat16 Adam False"),
+        ("float32", "xla", "float32 Adam True"),
+    ],
+)
+@pytest.mark.slow
+def test_a_network_learns_in_every_precision_and_compiled(precision: str, xla: str, expected: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN_A_STEP, precision, xla], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == expected

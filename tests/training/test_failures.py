@@ -1,0 +1,325 @@
+"""What goes wrong while a run trains: what is lost is made good, what is wrong ends it with a line."""
+
+import contextlib
+import errno
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import ray
+from fsspec.implementations.local import LocalFileSystem
+from numpy.testing import assert_allclose
+from pyarrow import fs as pafs
+from small_problem import MakeConfig, write_dataset
+
+from brain_ray.config import Config
+from brain_ray.runs import Run, RunError
+from brain_ray.training import checkpoints, trainer
+from brain_ray.training.failures import LostPeerError, fault_of, judge, loss_of
+from brain_ray.training.feeds import Sources, make_feed
+from brain_ray.training.loading import PartStore, find_parts
+from brain_ray.training.loop import TrainState, train
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+EXACT = {"batch_norm": "fixed", "dropout": 0.0}
+"""A model that computes the same for any number of workers: batch norm does not see the batch."""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose dataset is prepared, with epochs of some seconds."""
+    run = Run(str(tmp_path), "trial")
+    write_dataset(run, num_train=2000, part_rows=700)
+    return run
+
+
+def undisturbed(run: Run, config: Config) -> TrainState:
+    """Train in this process."""
+    import tensorflow as tf
+
+    splits = {split: find_parts(run, split) for split in ("train", "valid")}
+    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 10_000)
+    feed = make_feed(config, Sources(splits, {}, np.ones(4, np.float32), store), 0, 1)
+    return train(config, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
+
+
+TIMES = {"seconds", "images_per_second", "input_wait"}
+
+
+def workers() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
+
+
+class Killer:
+    """Says a run's lines, and kills a worker in the middle of the epochs that follow the first ones."""
+
+    def __init__(self, kills: int) -> None:
+        self.kills = kills
+        self.lines: list[str] = []
+        self.in_mid_epoch: list[bool] = []
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        if line.startswith("epoch") and self.kills:
+            self.kills -= 1
+            threading.Thread(target=self._kill, args=[len(self.lines)]).start()
+
+    def _kill(self, said: int) -> None:
+        time.sleep(0.3)
+        workers()[-1].kill()
+        self.in_mid_epoch.append(len(self.lines) == said)
+
+    @property
+    def epochs(self) -> list[str]:
+        return [line.split()[1] for line in self.lines if line.startswith("epoch")]
+
+    @property
+    def losses(self) -> list[str]:
+        return [line for line in self.lines if "ended with" in line]
+
+
+def tf_error(name: str, text: str) -> Exception:
+    import tensorflow as tf
+
+    error: Exception = getattr(tf.errors, name)(None, None, text)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: tf_error("UnavailableError", "Collective ops is aborted by: Socket closed"),
+        lambda: tf_error("InternalError", "RecvBufResponse"),
+        ray.exceptions.ActorDiedError,
+        lambda: ray.exceptions.ObjectLostError("0" * 56, None, ""),
+        lambda: ray.exceptions.RayTaskError(
+            "load", "trace", ray.exceptions.OwnerDiedError("0" * 56, None, "")
+        ),
+    ],
+)
+def test_what_is_lost_with_a_machine_is_tried_again(error: Callable[[], Exception]) -> None:
+    assert isinstance(judge(error()), LostPeerError)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (lambda: ValueError("no"), "training failed: ValueError: no"),
+        (
+            lambda: OSError(errno.ENOENT, "gone", "x.png"),
+            "training failed: FileNotFoundError: [Errno 2] gone: 'x.png'",
+        ),
+        (lambda: RunError("mend it"), "mend it"),
+        (lambda: ray.exceptions.RayTaskError("load", "trace", RunError("mend it")), "mend it"),
+        (
+            lambda: ray.exceptions.RayTaskError("load", "trace", KeyError("k")).as_instanceof_cause(),
+            "training failed: KeyError: 'k'",
+        ),
+        (
+            lambda: tf_error(
+                "InvalidArgumentError",
+                'Graph execution error:\n\nDetected at node MatMul:\n  File "x.py", line 3, in f\n\n'
+                "shapes [2,4] and [3,3]\n\t [[{{node MatMul}}]]",
+            ),
+            "training failed: InvalidArgumentError: shapes [2,4] and [3,3]",
+        ),
+    ],
+)
+def test_a_fault_is_told_in_a_line(error: Callable[[], Exception], text: str) -> None:
+    judged = judge(error())
+    assert isinstance(judged, RunError)
+    assert str(judged) == text
+
+
+def test_a_fault_says_where_it_is_and_keeps_its_trace(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        Run(str(tmp_path), "trial").read_json("config.json")
+    judged = judge(caught.value)
+    assert re.match(r"training failed at brain_ray/runs\.py:\d+: FileNotFoundError: ", str(judged))
+    assert "Traceback" in judged.__notes__[0]
+    assert __file__ in judged.__notes__[0]
+
+
+def test_a_fault_is_told_rather_than_what_others_saw_of_it() -> None:
+    fault, consequence = RunError("mend it"), LostPeerError("UnavailableError: peer down")
+    assert fault_of({0: consequence, 1: fault}) is fault
+    assert fault_of({0: consequence}) is None
+    died = ray.exceptions.ActorDiedError()
+    assert fault_of({0: fault, 1: died}) is None  # which may well have come of the other's death
+    assert loss_of({0: consequence, 1: died}).startswith("worker 1 ended with: The actor died")
+
+
+@pytest.mark.slow
+def test_two_kills_in_mid_epoch_change_nothing(run: Run, make_config: MakeConfig) -> None:
+    config = make_config(epochs=4, batch_size=8, max_failures=2)
+    killer = Killer(kills=2)
+    trainer.fit(run, config, killer)
+    assert killer.in_mid_epoch == [True, True]
+    assert killer.epochs == ["1/4", "2/4", "3/4", "4/4"]
+    assert len(killer.losses) == 2
+    assert all("worker 0 ended with: The actor is dead" in line for line in killer.losses)
+    state, expected = checkpoints.newest(run)[0], undisturbed(run, config)
+    assert state is not None
+    for record, other in zip(state.history, expected.history, strict=True):
+        found, wanted = record.metrics(), other.metrics()
+        assert found.keys() == wanted.keys()
+        for name in found.keys() - TIMES:
+            assert_allclose(found[name], wanted[name], rtol=1e-5, err_msg=f"{name} of epoch {record.epoch}")
+    for array, other_array in zip(
+        [*state.best, *state.learner["weights"]], [*expected.best, *expected.learner["weights"]], strict=True
+    ):
+        assert_allclose(array, other_array, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfig) -> None:
+    # The worker that survives fails too, in the middle of a reduction: that is no fault of its own.
+    config = make_config(EXACT, epochs=4, batch_size=8, num_workers=2, max_failures=1)
+    killer = Killer(kills=2)
+    with pytest.raises(RunError, match=r"was resumed 1 times; then worker \d ended with: "):
+        trainer.fit(run, config, killer)
+    assert killer.in_mid_epoch == [True, True]
+    assert killer.epochs == ["1/4", "2/4"]
+    assert len(killer.losses) == 2
+
+
+@pytest.mark.slow
+def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeConfig) -> None:
+    file = run.path("dataset", "train", "00001.parquet")
+    table = pq.read_table(file)
+    data = table["bytes"].to_pylist()
+    data[5] = b"x"
+    pq.write_table(table.set_column(3, "bytes", [data]), file)
+    lines: list[str] = []
+    with pytest.raises(RunError, match=r"^the data set's row of Training/1/705\.jpg is damaged"):
+        trainer.fit(run, make_config(EXACT, batch_size=8, num_workers=2), lines.append)
+    assert not lines
+
+
+@pytest.mark.slow
+def test_a_wrong_shape_ends_a_run_at_once(
+    run: Run, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = trainer._find_sources
+    monkeypatch.setattr(
+        trainer,
+        "_find_sources",
+        lambda *args: replace(find(*args), class_weights=np.ones((4, 3), np.float32)),
+    )
+    lines: list[str] = []
+    with pytest.raises(
+        RunError, match=r"^training failed at brain_ray/training/\w+\.py:\d+: \w+Error: .*[3]"
+    ):
+        trainer.fit(run, make_config(), lines.append)
+    assert not lines
+
+
+@pytest.fixture
+def by_value() -> Iterator[None]:
+    """Have workers get the classes of this file, which they cannot import."""
+    module = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(module)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+class Refusing(pafs.FSSpecHandler):  # type: ignore[misc]
+    """The local filesystem, full from the moment on when a certain file is there."""
+
+    def __init__(self, sign: str) -> None:
+        super().__init__(LocalFileSystem())
+        self.sign = sign
+
+    def open_output_stream(self, path: str, metadata: object) -> object:
+        if Path(self.sign).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return super().open_output_stream(path, metadata)
+
+
+class RefusingRun(Run):
+    """A run on such a filesystem."""
+
+    @property
+    def fs(self) -> pafs.FileSystem:
+        return pafs.PyFileSystem(Refusing(f"{self.storage}/full"))
+
+
+def test_a_storage_that_refuses_is_told_before_anything_starts(run: Run, make_config: MakeConfig) -> None:
+    Path(run.storage, "full").touch()
+    with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}/\w+: .*No space left on device"):
+        trainer.fit(RefusingRun(run.storage, run.name), make_config(), pytest.fail)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_value")
+def test_a_storage_that_refuses_while_a_run_trains_ends_it_at_once(run: Run, make_config: MakeConfig) -> None:
+    lines: list[str] = []
+
+    def fill(line: str) -> None:
+        Path(run.storage, "full").touch()
+        lines.append(line)
+
+    with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*No space left on device"):
+        trainer.fit(RefusingRun(run.storage, run.name), make_config(epochs=5), fill)
+    assert not [line for line in lines if not line.startswith("epoch")]
+    assert_readable(run, len(lines))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cause", ["No space left on device", "Read-only file system"])
+def test_a_full_or_read_only_disk_ends_a_run_at_once(cause: str, disk: Path, make_config: MakeConfig) -> None:
+    run = Run(str(disk), "trial")
+    write_dataset(run, num_train=2000, part_rows=700)
+    lines: list[str] = []
+
+    def refuse(writes: bool) -> None:
+        if cause.startswith("Read-only"):
+            how = "ro" if writes else "rw"
+            subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+        elif writes:
+            with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+        else:
+            (disk / "filler").unlink()
+
+    def say(line: str) -> None:
+        if not lines:
+            refuse(writes=True)
+        lines.append(line)
+
+    with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*{cause}"):
+        trainer.fit(run, make_config(epochs=5), say)
+    assert not [line for line in lines if not line.startswith("epoch")]
+    refuse(writes=False)
+    assert_readable(run, len(lines))
+
+
+def assert_readable(run: Run, epochs: int) -> None:
+    """Check that the newest checkpoint is that of the last epoch that was said."""
+    state, _ = checkpoints.newest(run)
+    assert state is not None
+    assert state.epoch == epochs < 5
