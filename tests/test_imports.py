@@ -42,6 +42,7 @@ RAY = {
 TENSORFLOW = {
     "model.backbones",
     "model.network",
+    "model.norms",
     "model.convert",
     "model.check",
     "training.average",

@@ -1,5 +1,6 @@
 """How TensorFlow runs in a process: threads, precision, GPU memory, and the strategy of several workers."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -38,8 +39,8 @@ def set_up(settings: TrainConfig, processes: int) -> str:
 
 
 def num_threads(cpus: float, cores: int, processes: int) -> int:
-    """Return the threads of a worker: its CPUs; its share of the node's where it has a fraction of one."""
-    return int(cpus) if cpus >= 1 else max(1, cores // processes)
+    """Return the threads of a worker: its CPUs, rounded up; of a fraction of one, its share of the node's."""
+    return math.ceil(cpus) if cpus >= 1 else max(1, cores // processes)
 
 
 def choose_precision(capabilities: Sequence[tuple[int, int]]) -> str:

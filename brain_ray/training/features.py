@@ -44,6 +44,12 @@ def cache_features(run: Run, config: Config, splits: Mapping[str, Sequence[Part]
     return {split: parts_of(run, *FOLDER.split("/"), split) for split in splits}
 
 
+def drop_features(run: Run) -> None:
+    """Delete what `cache_features` has written, when training has ended."""
+    if run.exists(FOLDER):
+        run.fs.delete_dir(run.path(FOLDER))
+
+
 def _compute(run: Run, config: Config, split: str, parts: Sequence[Part]) -> None:
     context = DataContext.get_current()
     context.execution_options.preserve_order = True

@@ -20,7 +20,7 @@ from brain_ray.training.backend import TensorflowWorkers
 from brain_ray.training.balance import class_weights, count_labels, split_weights
 from brain_ray.training.devices import make_strategy, set_up
 from brain_ray.training.failures import fault_of, judge, loss_of, probe, verdict, writing_to
-from brain_ray.training.features import cache_features
+from brain_ray.training.features import cache_features, drop_features
 from brain_ray.training.feeds import Sources, make_feed
 from brain_ray.training.history import HISTORY, EpochRecord, to_csv
 from brain_ray.training.learner import mode_of
@@ -89,6 +89,7 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
             raise verdict(error, run, settings.max_failures) from error
     with writing_to(run.uri("train")):
         checkpoints.prune(run, settings.keep_checkpoints)
+        drop_features(run)
     return _summary(run)
 
 

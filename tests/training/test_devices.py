@@ -32,7 +32,14 @@ def test_precision_is_chosen_by_the_least_capable_gpu(
 
 @pytest.mark.parametrize(
     ("cpus", "cores", "processes", "expected"),
-    [(4.0, 64, 8, 4), (1.0, 2, 2, 1), (1.9, 2, 1, 1), (0.5, 2, 1, 2), (0.5, 2, 2, 1), (0.5, 2, 3, 1)],
+    [
+        (4.0, 64, 8, 4),
+        (1.0, 2, 2, 1),
+        (1.5, 2, 1, 2),
+        (0.5, 2, 1, 2),
+        (0.5, 2, 2, 1),
+        (0.5, 2, 3, 1),
+    ],
 )
 def test_threads_follow_from_the_workers_cpus(cpus: float, cores: int, processes: int, expected: int) -> None:
     assert devices.num_threads(cpus, cores, processes) == expected

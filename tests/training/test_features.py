@@ -112,6 +112,7 @@ def test_a_staged_run_of_two_workers_is_that_of_one(run: Run, make_config: MakeC
     trainer.fit(run, config, lines.append)
     assert lines[0].startswith("features of 74 rows: ")
     assert [line[:9] for line in lines[1:]] == [f"epoch {i}/4" for i in range(1, 5)]
+    assert not run.exists("train", "features")
     expected = train_here(run, config)
     rows = run.read_bytes("train", "history.csv").decode().splitlines()
     losses = [[float(value) for value in (row.split(",")[1], row.split(",")[3])] for row in rows[1:]]

@@ -13,6 +13,7 @@ from pyarrow import fs as pafs
 from small_problem import MakeConfig, memory_feed, quarters
 
 from brain_ray.config import Config, TrainConfig
+from brain_ray.model.network import build_network
 from brain_ray.runs import RunError
 from brain_ray.training import checkpoints
 from brain_ray.training.feed import Batch
@@ -71,8 +72,9 @@ def test_it_learns(make_config: MakeConfig) -> None:
 def test_a_step_is_the_step_of_keras(make_config: MakeConfig) -> None:
     import keras
 
-    learner = make_learner(make_config(SEED_HEAD, optimizer="SGD", label_smoothing=0.1, clip_norm=0.5))
-    twin = keras.models.clone_model(learner.model)
+    config = make_config(SEED_HEAD, optimizer="SGD", label_smoothing=0.1, clip_norm=0.5)
+    learner = make_learner(config)
+    twin = build_network(config.model, 4, config.seed)  # of Keras' own layers
     twin.set_weights(learner.weights())
     twin.compile(
         keras.optimizers.SGD(0.05, global_clipnorm=0.5),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from small_problem import MakeConfig, memory_feed, quarters
 
 from brain_ray.config import Config
+from brain_ray.model.network import build_network
 from brain_ray.training.feed import Batch
 from brain_ray.training.learner import Learner
 from brain_ray.training.loop import train
@@ -32,10 +33,8 @@ def make_batch(num: int = 8, seed: int = 0) -> Batch:
 
 
 def make_twin(learner: Learner, **settings: Any) -> Any:
-    """The learner's network, to be trained by Keras itself."""
-    import keras
-
-    twin = keras.models.clone_model(learner.model)
+    """The learner's network, of Keras' own layers and to be trained by Keras itself."""
+    twin = build_network(learner.config.model, learner.num_classes, learner.config.seed)
     twin.set_weights(learner.weights())
     twin.compile(**settings, jit_compile=False)
     return twin
