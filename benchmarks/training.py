@@ -25,8 +25,8 @@ from brain_ray.config import AugmentConfig, Config, DataConfig, ModelConfig, Pha
 from brain_ray.runs import Run
 
 SIDE, BATCH = 96, 32
-EPOCHS = 3
-PER_CLASS = 200
+EPOCHS = 4
+PER_CLASS = 300
 """Phantoms of each class, of which a fifth validates."""
 
 Figures = dict[str, Any]

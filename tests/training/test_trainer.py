@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.train
@@ -18,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from small_problem import MakeConfig, write_dataset
 
-from brain_ray.config import Config
+from brain_ray.config import AugmentConfig, Config
 from brain_ray.data import images
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints, tracking, trainer
@@ -26,7 +28,7 @@ from brain_ray.training.backend import TensorflowWorkers
 from brain_ray.training.feed import epoch_order, worker_steps
 from brain_ray.training.feeds import Sources, make_feed
 from brain_ray.training.history import from_csv
-from brain_ray.training.loading import Loader, PartStore, find_parts
+from brain_ray.training.loading import Loader, PartStore, decode_rows, find_parts
 from brain_ray.training.loop import TrainState, train
 from brain_ray.training.resources import check_resources
 
@@ -97,6 +99,21 @@ def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: Ma
             assert_array_equal(pixels, expected)
 
 
+def test_what_is_drawn_for_a_row_depends_on_seed_epoch_and_row_alone(
+    run: Run, make_config: MakeConfig
+) -> None:
+    ranges = {"rotation": 20, "shift": 0.1, "zoom": 0.2, "brightness": 0.1, "contrast": 0.2, "noise": 0.05}
+    config = make_config(augment=AugmentConfig(**ranges, flip=0.5))
+    rows = pa.concat_tables([pq.read_table(file) for file in run.list_files("dataset", "train")])
+    drawn = decode_rows(rows, config, 3)["image"]
+    order = np.random.default_rng(0).permutation(len(rows))  # other blocks, on other workers
+    blocks = [decode_rows(rows.take(part), config, 3)["image"] for part in np.array_split(order, 7)]
+    assert_array_equal(np.concatenate(blocks), drawn[order])
+    for other, epoch in ((config, 4), (config.model_copy(update={"seed": 8}), 3), (config, None)):
+        changed = decode_rows(rows, other, epoch)["image"] != drawn
+        assert changed.any(axis=(1, 2, 3)).all()
+
+
 def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) -> None:
     parts = find_parts(run, "valid")
     loader = Loader(make_config(), parts, store_of(run))
@@ -108,8 +125,6 @@ def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) ->
 
 
 def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
-    import pyarrow.parquet as pq
-
     file = run.path("dataset", "valid", "00000.parquet")
     table = pq.read_table(file)
     table = table.set_column(3, "bytes", [[b"x"] * len(table)])
