@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 from numpy.testing import assert_allclose
+from on_ray import EXACT, undisturbed
 from pydantic import ValidationError
 from small_problem import MakeConfig, write_dataset
 
@@ -20,13 +20,7 @@ from brain_ray import cluster
 from brain_ray.config import Config, TrainConfig
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints, trainer
-from brain_ray.training.feeds import Sources, make_feed
-from brain_ray.training.loading import PartStore, find_parts
-from brain_ray.training.loop import train
 from brain_ray.training.resources import check_resources, per_worker
-
-EXACT = {"batch_norm": "fixed", "dropout": 0.0}
-"""A model that computes the same for any number of workers: batch norm does not see the batch."""
 
 
 def test_the_fewest_workers_come_first() -> None:
@@ -86,8 +80,6 @@ def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_lost_node_shrinks_the_group_and_changes_nothing(tmp_path: Path, make_config: MakeConfig) -> None:
-    import tensorflow as tf
-
     run = Run(str(tmp_path), "trial")
     write_dataset(run, num_train=1000, part_rows=300)
     config = make_config(EXACT, epochs=3, batch_size=8, num_workers=(1, 2), cpus_per_worker=1.5)
@@ -113,11 +105,7 @@ def test_a_lost_node_shrinks_the_group_and_changes_nothing(tmp_path: Path, make_
     ], done.stdout + done.stderr
     state = checkpoints.newest(run)[0]
     assert state is not None
-    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 10_000)
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    feed = make_feed(config, Sources(splits, {}, np.ones(4, np.float32), store), 0, 1)
-    expected = train(config, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
-    for record, other in zip(state.history, expected.history, strict=True):
+    for record, other in zip(state.history, undisturbed(run, config).history, strict=True):
         assert_allclose([record.loss, record.val_loss], [other.loss, other.val_loss], rtol=1e-4)
 
 

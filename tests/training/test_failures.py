@@ -19,21 +19,15 @@ import pytest
 import ray
 from fsspec.implementations.local import LocalFileSystem
 from numpy.testing import assert_allclose
+from on_ray import EXACT, undisturbed
 from pyarrow import fs as pafs
 from small_problem import MakeConfig, write_dataset
 
-from brain_ray.config import Config
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints, trainer
 from brain_ray.training.failures import LostPeerError, fault_of, judge, loss_of
-from brain_ray.training.feeds import Sources, make_feed
-from brain_ray.training.loading import PartStore, find_parts
-from brain_ray.training.loop import TrainState, train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-EXACT = {"batch_norm": "fixed", "dropout": 0.0}
-"""A model that computes the same for any number of workers: batch norm does not see the batch."""
 
 
 @pytest.fixture
@@ -42,16 +36,6 @@ def run(tmp_path: Path) -> Run:
     run = Run(str(tmp_path), "trial")
     write_dataset(run, num_train=2000, part_rows=700)
     return run
-
-
-def undisturbed(run: Run, config: Config) -> TrainState:
-    """Train in this process."""
-    import tensorflow as tf
-
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 10_000)
-    feed = make_feed(config, Sources(splits, {}, np.ones(4, np.float32), store), 0, 1)
-    return train(config, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
 
 
 TIMES = {"seconds", "images_per_second", "input_wait"}

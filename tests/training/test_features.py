@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import ray
 from numpy.testing import assert_allclose, assert_array_equal
+from on_ray import sources_of, undisturbed
 from small_problem import MakeConfig, write_dataset
 
-from brain_ray.config import AugmentConfig, Config, ModelConfig
+from brain_ray.config import AugmentConfig, ModelConfig
 from brain_ray.model.backbones import build_backbone
 from brain_ray.runs import Run, RunError
 from brain_ray.training import features, trainer
-from brain_ray.training.feeds import Sources, make_feed
-from brain_ray.training.loading import PartStore, find_parts
-from brain_ray.training.loop import TrainState, train
+from brain_ray.training.feeds import make_feed
+from brain_ray.training.loading import find_parts
+from brain_ray.training.loop import TrainState
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -46,20 +46,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(file)
 
 
-def sources_of(run: Run, config: Config, *, cached: bool) -> Sources:
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    found = features.cache_features(run, config, splits) if cached else {}
-    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 1000)
-    return Sources(splits, found, np.ones(4, np.float32), store)
-
-
-def train_here(run: Run, config: Config) -> TrainState:
-    import tensorflow as tf
-
-    feed = make_feed(config, sources_of(run, config, cached=config.train.cache_features), 0, 1)
-    return train(config, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
-
-
 def assert_same(a: TrainState, b: TrainState) -> None:
     for ours, theirs in zip(a.history, b.history, strict=True):
         assert_allclose([ours.loss, ours.val_loss], [theirs.loss, theirs.val_loss], rtol=1e-4)
@@ -72,8 +58,8 @@ def test_a_head_learns_from_features_what_it_learns_from_images(
 ) -> None:
     model = {"weights": weights, "head": "seed", "dropout": 0.2}
     settings = {"frozen_epochs": 2, "epochs": 1, "augment": PLAIN, "ema": 0.8, "learning_rate": 1e-4}
-    cached = train_here(run, make_config(model, **settings))
-    assert_same(cached, train_here(run, make_config(model, cache_features=False, **settings)))
+    cached = undisturbed(run, make_config(model, **settings))
+    assert_same(cached, undisturbed(run, make_config(model, cache_features=False, **settings)))
     assert cached.history[1].loss < cached.history[0].loss
 
 
@@ -88,9 +74,8 @@ def test_features_are_those_of_all_rows_in_order_and_computed_once(
     assert [part.num_rows for part in found["train"]] == [61]
     table = pq.read_table(found["train"][0].path)
     assert table["index"].to_pylist() == list(range(61))
-    images = Sources(splits, {}, np.ones(4, np.float32), ray.remote(PartStore).remote(run, 100))
     plain = make_config(batch_size=61, augment=PLAIN, shuffle_window=1000)
-    (batch,) = make_feed(plain, images, 0, 1).valid(0)
+    (batch,) = make_feed(plain, sources_of(run, plain), 0, 1).valid(0)
     expected = split_network(build_network(config.model, 4, config.seed))[0](batch.inputs.astype(np.float32))
     valid = pq.read_table(found["valid"][0].path)
     assert_allclose(features._as_matrix(valid["features"]), np.asarray(expected), rtol=1e-4, atol=1e-5)
@@ -113,7 +98,7 @@ def test_a_staged_run_of_two_workers_is_that_of_one(run: Run, make_config: MakeC
     assert lines[0].startswith("features of 74 rows: ")
     assert [line[:9] for line in lines[1:]] == [f"epoch {i}/4" for i in range(1, 5)]
     assert not run.exists("train", "features")
-    expected = train_here(run, config)
+    expected = undisturbed(run, config)
     rows = run.read_bytes("train", "history.csv").decode().splitlines()
     losses = [[float(value) for value in (row.split(",")[1], row.split(",")[3])] for row in rows[1:]]
     assert_allclose(losses, [[r.loss, r.val_loss] for r in expected.history], rtol=1e-4)
@@ -125,11 +110,11 @@ def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig, weights: str)
     pq.write_table(table.set_column(3, "bytes", [[b"x"] * len(table)]), file)
     config = make_config({"weights": weights}, frozen_epochs=1, epochs=0)
     with pytest.raises(RunError, match=r"^the data set's row of Training/0/0\.jpg is damaged"):
-        sources_of(run, config, cached=True)
+        sources_of(run, config)
 
 
 def test_weights_that_do_not_fit_are_named(run: Run, make_config: MakeConfig, weights: str) -> None:
     config = make_config({"weights": weights, "backbone": "EfficientNetB0"}, frozen_epochs=1, epochs=0)
     config = config.model_copy(update={"model": config.model.model_copy(update={"height": 32, "width": 32})})
     with pytest.raises(RunError, match=r"tiny\.weights\.h5 does not fit the backbone EfficientNetB0"):
-        sources_of(run, config, cached=True)
+        sources_of(run, config)

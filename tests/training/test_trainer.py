@@ -17,25 +17,23 @@ import ray
 import ray.train
 from mlflow import MlflowClient
 from numpy.testing import assert_allclose, assert_array_equal
+from on_ray import EXACT, sources_of, store_of, undisturbed
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from small_problem import MakeConfig, write_dataset
 
-from brain_ray.config import AugmentConfig, Config
+from brain_ray.config import AugmentConfig
 from brain_ray.data import images
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints, tracking, trainer
 from brain_ray.training.backend import TensorflowWorkers
 from brain_ray.training.feed import epoch_order, worker_steps
-from brain_ray.training.feeds import Sources, make_feed
+from brain_ray.training.feeds import make_feed
 from brain_ray.training.history import from_csv
-from brain_ray.training.loading import Loader, PartStore, decode_rows, find_parts
+from brain_ray.training.loading import Loader, decode_rows, find_parts
 from brain_ray.training.loop import TrainState, train
 from brain_ray.training.resources import check_resources
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-EXACT = {"batch_norm": "fixed", "dropout": 0.0}
-"""A model that computes the same for any number of workers: batch norm does not see the batch."""
 
 
 @pytest.fixture
@@ -44,23 +42,6 @@ def run(tmp_path: Path) -> Run:
     run = Run(str(tmp_path), "trial")
     write_dataset(run)
     return run
-
-
-def store_of(run: Run, capacity: int = 1000) -> Any:
-    return ray.remote(PartStore).options(num_cpus=0).remote(run, capacity)
-
-
-def undisturbed(run: Run, config: Config) -> TrainState:
-    """Train in this process, on the rows that Ray loads."""
-    import tensorflow as tf
-
-    feed = make_feed(config, sources_of(run), 0, 1)
-    return train(config, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
-
-
-def sources_of(run: Run) -> Sources:
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    return Sources(splits, {}, np.ones(4, np.float32), store_of(run))
 
 
 def assert_same_history(run: Run, expected: TrainState) -> None:
@@ -265,7 +246,7 @@ def test_many_workers_do_what_one_does(
 @pytest.mark.slow
 def test_two_workers_stay_identical(run: Run, tmp_path: Path, make_config: MakeConfig) -> None:
     config = make_config({"dropout": 0.4}, epochs=4, batch_size=10, learning_rate=0.01, ema=0.8)
-    sources = sources_of(run)
+    sources = sources_of(run, config)
 
     def work() -> None:
         import hashlib
