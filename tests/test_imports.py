@@ -42,7 +42,7 @@ RAY = {
 TENSORFLOW = {
     "model.backbones",
     "model.network",
-    "model.norms",
+    "model.fused",
     "model.convert",
     "model.check",
     "training.average",

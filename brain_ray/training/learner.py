@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.model.backbones import assign_weights
+from brain_ray.model.fused import fuse
 from brain_ray.model.network import build_network, penalties, set_trainable, split_network
-from brain_ray.model.norms import fuse_batch_norms
 from brain_ray.training.average import STATISTICS, MovingAverage
 from brain_ray.training.feed import Batch
 from brain_ray.training.named import build_optimizer, loss_function
@@ -51,7 +51,7 @@ class Learner:
         self.reduction = Reduction(strategy)
         self.num_classes = num_classes
         self.model: keras.Model = build_network(config.model, num_classes, config.seed)
-        fuse_batch_norms(self.model)
+        fuse(self.model)
         if self.reduction.num_replicas > 1:
             # The seed alone does not make them equal: Keras draws from Python's global generator, and so may
             # any other thread of a worker's process.

