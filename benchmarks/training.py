@@ -3,8 +3,9 @@
 EfficientNet-B0 at 96 px with random weights, batches of 32, on phantoms. Keras' own `fit` trains on arrays
 in memory, in one process with all cores; brain_ray trains on a prepared data set, decoding and augmenting as
 it goes, with one worker on two cores, and with two workers of one core each. The first epoch of each traces
-the network and does not count; of the others the fastest does, and all take turns twice, since machines
-are not equally fast in every minute. A frozen epoch, checkpoint included, is compared with one in which the
+the network and does not count; of the others the median does, and all take turns twice, since machines
+are not equally fast in every minute, and single epochs of Keras' `fit` take up to twice the time of others. A
+frozen epoch, checkpoint included, is compared with one in which the
 backbone runs. Nine minutes on two cores.
 
     python benchmarks/training.py
@@ -146,7 +147,7 @@ def apart(leg: str, folder: Path) -> Figures:
 
 def main() -> None:
     """Measure, print a table and, last, the ratios as JSON."""
-    speeds: dict[str, float] = {}
+    speeds: dict[str, list[float]] = {leg: [] for leg in MEASURED}
     waits: list[float] = []
     seconds: dict[str, float] = {}
     print(f"{'':28}images/s of each epoch after the first")
@@ -157,18 +158,18 @@ def main() -> None:
             found = apart(leg, folder)
             later = found["images_per_second"][1:]
             print(f"{leg:28}" + "".join(f"{speed:7.1f}" for speed in later), flush=True)
-            speeds[leg] = max(speeds.get(leg, 0.0), *later)
+            speeds[leg] += later
             if leg.startswith("one worker"):
                 waits += found["input_wait"][1:]
         print(f"{'':28}seconds of each epoch after the first")
         for leg in ("frozen", "frozen, cached features"):
             found = apart(leg, folder)
             print(f"{leg:28}" + "".join(f"{value:7.2f}" for value in found["seconds"]), flush=True)
-            seconds[leg] = min(found["seconds"])
-    one = speeds["one worker, two cores"]
+            seconds[leg] = float(np.median(found["seconds"]))
+    keras, one, two = (float(np.median(speeds[leg])) for leg in MEASURED)
     ratios = {
-        "vs_keras_fit": round(one / speeds["keras fit, two cores"], 2),
-        "two_workers_over_one": round(speeds["two workers, a core each"] / one, 2),
+        "vs_keras_fit": round(one / keras, 2),
+        "two_workers_over_one": round(two / one, 2),
         "input_wait_share": round(float(np.median(waits)), 3),
         "cached_epoch_share": round(seconds["frozen, cached features"] / seconds["frozen"], 3),
     }
