@@ -5,8 +5,7 @@ in memory, in one process with all cores; brain_ray trains on a prepared data se
 it goes, with one worker on two cores, and with two workers of one core each. The first epoch of each traces
 the network and does not count; of the others the median does, and all take turns twice, since machines
 are not equally fast in every minute, and single epochs of Keras' `fit` take up to twice the time of others. A
-frozen epoch, checkpoint included, is compared with one in which the
-backbone runs. Nine minutes on two cores.
+frozen epoch, checkpoint included, is compared with one in which the backbone runs. Nine minutes on two cores.
 
     python benchmarks/training.py
 """
