@@ -82,7 +82,9 @@ def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
 def test_a_lost_node_shrinks_the_group_and_changes_nothing(tmp_path: Path, make_config: MakeConfig) -> None:
     run = Run(str(tmp_path), "trial")
     write_dataset(run, num_train=1000, part_rows=300)
-    config = make_config(EXACT, epochs=3, batch_size=8, num_workers=(1, 2), cpus_per_worker=1.5)
+    config = make_config(
+        EXACT, epochs=5, batch_size=8, learning_rate=0.0005, num_workers=(1, 2), cpus_per_worker=1.5
+    )
     run.write_json(config.model_dump(mode="json"), "config.json")
     home = tmp_path / "home"
     home.mkdir()
@@ -96,13 +98,15 @@ def test_a_lost_node_shrinks_the_group_and_changes_nothing(tmp_path: Path, make_
         check=False,
     )
     said = [line for line in done.stdout.splitlines() if line.startswith(("starts", "epoch", "goes on"))]
-    assert [line.partition("  ")[0] for line in said] == [
+    events = [line.partition("  ")[0] for line in said]
+    shrunk = "goes on with 1 of 2 workers"
+    assert shrunk in events, done.stdout + done.stderr
+    # Workers outlive their node by some time, which may be that of an epoch or two.
+    assert "epoch 1/5" in events[: events.index(shrunk)]
+    assert [event for event in events if event != shrunk] == [
         "starts with 2 of 2 workers",
-        "epoch 1/3",
-        "goes on with 1 of 2 workers",
-        "epoch 2/3",
-        "epoch 3/3",
-    ], done.stdout + done.stderr
+        *(f"epoch {i}/5" for i in range(1, 6)),
+    ]
     state = checkpoints.newest(run)[0]
     assert state is not None
     for record, other in zip(state.history, undisturbed(run, config).history, strict=True):
@@ -110,7 +114,7 @@ def test_a_lost_node_shrinks_the_group_and_changes_nothing(tmp_path: Path, make_
 
 
 def train_on_two_nodes(storage: str) -> None:
-    """Train on a cluster of two nodes, of which the second is lost in the middle of the second epoch."""
+    """Train on a cluster of two nodes, of which the second is lost after the first epoch."""
     from ray.cluster_utils import Cluster
 
     soon = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}
