@@ -210,12 +210,20 @@ def _normalizations(model: "keras.Model") -> "list[keras.layers.Normalization]":
     """Normalization layers whose mean and variance are weights, at any depth."""
     import keras
 
-    found: list[keras.layers.Normalization] = []
+    return [
+        layer
+        for layer in layers_of(model)
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
+    ]
+
+
+def layers_of(model: "keras.Model") -> "list[keras.Layer]":
+    """List the layers of a model, and in the place of a model inside it the layers of that."""
+    import keras
+
+    found: list[keras.Layer] = []
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += _normalizations(layer)
-        elif isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
-            found.append(layer)
+        found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
     return found
 
 
