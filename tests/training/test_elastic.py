@@ -110,7 +110,8 @@ def test_a_lost_node_shrinks_the_group_and_changes_nothing(tmp_path: Path, make_
     state = checkpoints.newest(run)[0]
     assert state is not None
     for record, other in zip(state.history, undisturbed(run, config).history, strict=True):
-        assert_allclose([record.loss, record.val_loss], [other.loss, other.val_loss], rtol=1e-4)
+        # A loss near 0 has few digits: 1 - 1e-5 is rounded to 6e-8, in probabilities of 32 bits.
+        assert_allclose([record.loss, record.val_loss], [other.loss, other.val_loss], rtol=1e-4, atol=1e-6)
 
 
 def train_on_two_nodes(storage: str) -> None:
