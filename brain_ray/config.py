@@ -277,6 +277,12 @@ class ExportConfig(Settings):
     """Validation images on which the Keras and the ONNX model must agree."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-4
     """Largest difference of a probability between the two."""
+    max_error: Share = 0.01
+    """Share of the model's answers that may be wrong, on the validation images: where it is less sure than
+    that takes, it abstains."""
+    keep_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
+    """Share of the validation images that pass as pictures of the training data's kind; what is further from
+    that than they are is not answered."""
 
 
 class EvaluateConfig(Settings):

@@ -6,123 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import jinja2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from brain_ray.config import CropConfig, Fit
+from brain_ray.model.info import BundleInfo
 from brain_ray.runs import Run, RunError, resolve
 
 KERAS_FILE = "model.keras"
 ONNX_FILE = "model.onnx"
+EXPLAIN_FILE = "explain.onnx"
+UNLIKENESS_FILE = "unlikeness.npz"
 INFO_FILE = "bundle.json"
 CARD_FILE = "MODEL_CARD.md"
+CANARY_FOLDER = "canaries"
 
-FORMAT = 1
+FORMAT = 2
 """Version of bundle.json that this code writes and reads."""
-
-Count = Annotated[int, Field(ge=0)]
 
 
 class BundleError(RunError):
     """A bundle that cannot be made, or must not be used; its text says what was found and what to do."""
-
-
-class _Part(BaseModel):
-    # NaN is refused, so that bundle.json stays JSON that every reader takes.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Input(_Part):
-    """What the models are fed: (n, height, width, 1) raw grey, 0..255, made by `brain_ray.data.images`."""
-
-    height: Annotated[int, Field(ge=1)]
-    width: Annotated[int, Field(ge=1)]
-    channels: Literal[1] = 1
-    fit: Fit
-    crop_size: tuple[int, int] | None
-    max_pixels: Annotated[int, Field(ge=1)]
-
-
-class ValidationScores(_Part):
-    """Scores of the exported ONNX model on the validation split. Log losses in nats, the rest 0..1."""
-
-    images: Count
-    accuracy: float
-    log_loss: float
-    log_loss_calibrated: float
-    ece: float
-
-
-class ModelScores(_Part):
-    """Validation scores from the export, test scores once `add_scores` has been called."""
-
-    validation: ValidationScores
-    test: dict[str, Any] | None = None
-
-
-class SplitFacts(_Part):
-    """A split: its images, its rows (augmented copies included) and the hash of what is in it."""
-
-    images: Count
-    rows: Count
-    sha256: str
-
-
-class DataFacts(_Part):
-    """What the model learned from and was judged on, and what the audit for copies found."""
-
-    train: SplitFacts
-    valid: SplitFacts
-    test: SplitFacts
-    audit: dict[str, Any]
-
-
-class TrainingFacts(_Part):
-    """How long it was trained, and which epoch it is from."""
-
-    epochs: Count
-    best_epoch: Count
-    backbone: str
-
-
-class Facts(_Part):
-    """What an exporter has to be told: `data` and `training` of bundle.json; `versions` join its own."""
-
-    data: DataFacts
-    training: TrainingFacts
-    versions: dict[str, str] = {}
-
-
-class Check(_Part):
-    """How far the two models were apart, as a probability, and on how many validation images."""
-
-    images: Count
-    largest_difference: float
-
-
-class BundleInfo(_Part):
-    """The content of bundle.json."""
-
-    format: Literal[1] = 1
-    name: str
-    created: str
-    """Time of the export, ISO 8601, UTC."""
-    classes: tuple[str, ...]
-    """In the order of the outputs."""
-    input: Input
-    crop: CropConfig
-    temperature: Annotated[float, Field(gt=0)]
-    scores: ModelScores
-    data: DataFacts
-    training: TrainingFacts
-    versions: dict[str, str]
-    config: dict[str, Any]
-    """The run's whole configuration, as it was; not checked, so that settings may change later."""
-    files: dict[str, str]
-    """SHA-256 (hex) of each model file."""
-    check: Check
 
 
 @dataclass(frozen=True)
@@ -133,7 +38,7 @@ class Bundle:
     info: BundleInfo
 
     def read(self, name: str) -> bytes:
-        """Return a model file's content.
+        """Return a listed file's content.
 
         Raises:
             BundleError: it is missing, or it is not the file that was exported.
@@ -155,7 +60,7 @@ class Bundle:
         return data
 
     def verify(self) -> None:
-        """Read all model files against their hashes.
+        """Read all listed files against their hashes.
 
         Raises:
             BundleError: as `read`.
@@ -165,7 +70,7 @@ class Bundle:
 
 
 def load_bundle(location: str | Path) -> Bundle:
-    """Open the bundle in a folder, given by path or URI; the model files are not read yet.
+    """Open the bundle in a folder, given by path or URI; its other files are not read yet.
 
     Raises:
         BundleError: no bundle there, or not of a format that this version reads.

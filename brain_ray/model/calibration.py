@@ -52,3 +52,30 @@ def expected_calibration_error(
     gap = (probabilities.argmax(axis=1) == labels) - confidence
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     return float(np.abs(np.bincount(place, weights=gap, minlength=bins)).sum() / len(labels))
+
+
+NEVER = 2.0
+"""A threshold that no probability reaches."""
+
+
+def abstain_threshold(
+    confidence: NDArray[np.floating], correct: NDArray[np.bool_], max_error: float
+) -> float:
+    """Find the lowest confidence from which on at most a share `max_error` of the answers is wrong.
+
+    Args:
+        confidence: (n,) probability of each answer.
+        correct: (n,) whether it is right.
+        max_error: 0..1.
+
+    Returns:
+        0 if that holds of all answers; one of the confidences; `NEVER` if it holds from none of them on.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    wrong = np.cumsum(~correct[order])
+    last = np.append(ranked[1:] != ranked[:-1], True)  # equal confidences are answered together
+    good = np.flatnonzero(last & (wrong <= max_error * np.arange(1, len(ranked) + 1)))
+    if len(good) == 0:
+        return NEVER
+    return 0.0 if good[-1] == len(ranked) - 1 else float(ranked[good[-1]])

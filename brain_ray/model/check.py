@@ -42,7 +42,7 @@ def largest_difference(folder: Path, images: NDArray[np.uint8]) -> float:
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH].astype(np.float32)
         # A plain call: `predict` would compile with XLA, which is several times slower on a CPU.
-        difference = np.abs(np.asarray(model(batch, training=False)) - run(session, batch))
+        difference = np.abs(np.asarray(model(batch, training=False)) - run(session, batch)[0])
         if not np.isfinite(difference).all():
             raise BundleError(f"{folder}: a model's output is not finite: the weights are unusable")
         largest = max(largest, float(difference.max()))

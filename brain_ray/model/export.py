@@ -17,23 +17,19 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.model.bundle import (
+    CANARY_FOLDER,
+    EXPLAIN_FILE,
     KERAS_FILE,
     ONNX_FILE,
+    UNLIKENESS_FILE,
     BundleError,
-    BundleInfo,
-    Check,
-    Facts,
-    Input,
-    ModelScores,
-    ValidationScores,
     sha256,
     write_info,
 )
-from brain_ray.model.calibration import calibrate, expected_calibration_error, fit_temperature, log_loss
-from brain_ray.model.predictor import open_session, run
-
-BATCH = 32
-"""Validation images per call of the ONNX model."""
+from brain_ray.model.canaries import draw_canaries
+from brain_ray.model.info import BundleInfo, Check, Facts, Input, ModelScores
+from brain_ray.model.judge import expect, judge
+from brain_ray.model.predictor import open_session
 
 PACKAGES = (
     "brain-ray",
@@ -59,6 +55,7 @@ def export_bundle(
     weights: Sequence[NDArray[Any]],
     valid_inputs: NDArray[np.uint8],
     valid_labels: NDArray[np.integer],
+    train_inputs: NDArray[np.uint8],
     facts: Facts | Mapping[str, Any],
 ) -> BundleInfo:
     """Write a bundle into a local folder, which appears whole or not at all.
@@ -72,14 +69,17 @@ def export_bundle(
         valid_inputs: (n, height, width, 1), the validation images as `images.to_input` makes them. They are
             held in memory: of a large split, 5,000 images drawn at random are enough for the temperature.
         valid_labels: (n,) indices into the classes.
+        train_inputs: (m, height, width, 1), training images as they were found, without augmented copies:
+            what `Unlikeness` is fitted to. A sample of some thousand is enough.
         facts: the `data` and `training` of bundle.json.
 
     Raises:
-        BundleError: no usable validation images; the destination is in use; a model could not be made; the
+        BundleError: no usable images; the destination is in use; a model could not be made; the
             two models' probabilities differ by more than `config.export.tolerance`.
     """
     known = Facts.model_validate(facts)
     _check_inputs(config, valid_inputs, valid_labels)
+    _check_training(config, train_inputs)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise BundleError(f"{destination} exists already: remove it, or export to another folder")
     partial = destination.with_name(f"{destination.name}.partial")
@@ -88,8 +88,17 @@ def export_bundle(
         partial.mkdir(parents=True)
         with tempfile.TemporaryDirectory() as folder:
             difference = _make_models(Path(folder), partial, config, weights, valid_inputs)
-        models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE)}
-        temperature, scores = _judge(models[ONNX_FILE], config, valid_inputs, valid_labels)
+        models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
+        session = open_session(models[ONNX_FILE], gpu=False)
+        temperature, scores, decision, unlikeness = judge(
+            session, config, valid_inputs, valid_labels, train_inputs
+        )
+        canaries = draw_canaries()
+        extras = {UNLIKENESS_FILE: unlikeness.to_bytes()}
+        extras |= {f"{CANARY_FOLDER}/{name}": data for name, data in canaries.items()}
+        (partial / CANARY_FOLDER).mkdir()
+        for name, data in extras.items():
+            (partial / name).write_bytes(data)
         info = BundleInfo(
             name=config.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -103,12 +112,14 @@ def export_bundle(
             ),
             crop=config.data.crop,
             temperature=temperature,
+            decision=decision,
+            canaries=expect(session, config, canaries),
             scores=ModelScores(validation=scores),
             data=known.data,
             training=known.training,
             versions=_versions() | known.versions,
             config=config.model_dump(mode="json"),
-            files={name: sha256(data) for name, data in models.items()},
+            files={name: sha256(data) for name, data in (models | extras).items()},
             check=difference,
         )
         write_info(str(partial), info)
@@ -129,10 +140,19 @@ def _check_inputs(config: Config, inputs: NDArray[Any], labels: NDArray[Any]) ->
         )
 
 
+def _check_training(config: Config, inputs: NDArray[Any]) -> None:
+    expected = (len(inputs), config.model.height, config.model.width, 1)
+    if len(inputs) < 2 or inputs.shape != expected or inputs.dtype != np.uint8:
+        raise BundleError(
+            f"the training images are {inputs.dtype} {inputs.shape}: expected uint8 {expected} and at least "
+            "two images, to tell what is unlike them"
+        )
+
+
 def _make_models(
     job: Path, folder: Path, config: Config, weights: Sequence[NDArray[Any]], inputs: NDArray[np.uint8]
 ) -> Check:
-    """Write both models into a folder and compare them on images from all over the validation split."""
+    """Write the models into a folder and compare the two on images from all over the validation split."""
     (job / "config.json").write_text(config.model_dump_json())
     arrays: dict[str, Any] = {str(i): array for i, array in enumerate(weights)}
     np.savez(job / "weights.npz", **arrays)
@@ -148,24 +168,6 @@ def _make_models(
             "bundle was made. Try another export.opset, or the pinned versions of tensorflow and tf2onnx"
         )
     return check
-
-
-def _judge(
-    model: bytes, config: Config, inputs: NDArray[np.uint8], labels: NDArray[np.integer]
-) -> tuple[float, ValidationScores]:
-    """Fit the temperature and score the ONNX model on the validation images."""
-    session = open_session(model, gpu=False)
-    batches = [run(session, inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)]
-    probabilities = np.concatenate(batches)
-    temperature = fit_temperature(probabilities, labels)
-    scores = ValidationScores(
-        images=len(labels),
-        accuracy=float((probabilities.argmax(axis=1) == labels).mean()),
-        log_loss=log_loss(probabilities, labels),
-        log_loss_calibrated=log_loss(calibrate(probabilities, temperature), labels),
-        ece=expected_calibration_error(probabilities, labels, config.evaluate.calibration_bins),
-    )
-    return temperature, scores
 
 
 def _run_module(module: str, *arguments: Path) -> str:

@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from brain_ray.config import Config
 from brain_ray.data.images import InputSpec
 from brain_ray.data.rows import BOX, read_input
-from brain_ray.model.bundle import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.model.export import export_bundle
+from brain_ray.model.info import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.runs import Run
 
 MAX_VALIDATION = 5000
 """Validation images that the temperature is fitted on, at most; a larger split is sampled."""
 
+MAX_TRAINING = 2000
+"""Training images that `Unlikeness` is fitted to, at most."""
+
 
 def publish(run: Run, config: Config) -> str:
-    """Fill the empty `bundle/` of a run; return a summary in two lines.
+    """Fill the empty `bundle/` of a run; return a summary in three lines.
 
     Raises:
         RunError: the dataset or the training is not complete, or the bundle's two models do not agree.
@@ -30,26 +33,35 @@ def publish(run: Run, config: Config) -> str:
     run.require("train", "train")
     with np.load(io.BytesIO(run.read_bytes("train", "best.npz"))) as stored:
         weights = [stored[str(k)] for k in range(len(stored.files))]
-    inputs, labels = read_validation(run, config)
+    inputs, labels = read_images(run, config, "valid", MAX_VALIDATION)
+    train_inputs, _ = read_images(run, config, "train", MAX_TRAINING)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "bundle"
-        info = export_bundle(made, config, weights, inputs, labels, _facts(run))
+        info = export_bundle(made, config, weights, inputs, labels, train_inputs, _facts(run))
         run.upload(made, "bundle")
-    scores, check = info.scores.validation, info.check
+    scores, check, decision = info.scores.validation, info.check, info.decision
     return (
         f"validation ({scores.images} images): accuracy {scores.accuracy:.4f}, log loss "
         f"{scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
+        f"of these {decision.answered:.2%} are answered, {decision.error:.2%} of them wrongly, and "
+        f"{decision.kept:.2%} look like the training data\n"
         f"Keras and ONNX differ by {check.largest_difference:.1e} at most on {check.images} images"
     )
 
 
-def read_validation(run: Run, config: Config) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return validation inputs (n, height, width, 1) and labels (n,), drawn by the run's seed if many."""
-    dataset = pads.dataset(run.path("dataset", "valid"), filesystem=run.fs, format="parquet")
-    chosen = np.arange(dataset.count_rows())
-    if len(chosen) > MAX_VALIDATION:
+def read_images(
+    run: Run, config: Config, split: str, most: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the inputs (n, height, width, 1) and labels (n,) of a split's images, not of augmented copies.
+
+    Of more than `most` images, that many are drawn by the run's seed.
+    """
+    dataset = pads.dataset(run.path("dataset", split), filesystem=run.fs, format="parquet")
+    augmented = dataset.to_table(columns=["augment_seed"])["augment_seed"].to_numpy() >= 0
+    chosen = np.flatnonzero(~augmented)
+    if len(chosen) > most:
         rng = np.random.default_rng(config.seed)
-        chosen = np.sort(rng.choice(chosen, MAX_VALIDATION, replace=False))
+        chosen = np.sort(rng.choice(chosen, most, replace=False))
     table = dataset.take(chosen, columns=["path", "label", "bytes", *BOX])
     model = config.model
     spec = InputSpec(model.height, model.width, model.fit, model.crop_size)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from making import FACTS, changed_weights, noise, tiny
+from making import FACTS, changed_weights, noise, phantom_inputs, settle, tiny
 from numpy.typing import NDArray
 
 from brain_ray.config import Config, DataConfig
-from brain_ray.model.bundle import BundleInfo
 from brain_ray.model.export import export_bundle
+from brain_ray.model.info import BundleInfo
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def exported(
     """A finished bundle, which no test may change."""
     folder = tmp_path_factory.mktemp("run") / "bundle"
     labels = np.arange(24) % 3
-    return folder, export_bundle(folder, config, network_weights, noise(24), labels, FACTS)
+    return folder, export_bundle(folder, config, network_weights, noise(24), labels, noise(40, seed=9), FACTS)
 
 
 @pytest.fixture
@@ -53,3 +53,18 @@ def weights_file(tmp_path: Path) -> Callable[[Any], Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def phantom_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a network that has seen phantoms, but learnt nothing; its head is the notebooks'."""
+    from brain_ray.model.network import build_network
+
+    settings = Config(name="heads", model=tiny(head="seed", height=64, width=64))
+    inputs = phantom_inputs(64, 64, range(160))
+    model = build_network(settings.model, 4, seed=3)
+    settle(model, inputs[:64])
+    folder = tmp_path_factory.mktemp("heads") / "bundle"
+    weights = [np.asarray(weight) for weight in model.weights]
+    export_bundle(folder, settings, weights, inputs[:60], np.arange(60) % 4, inputs[60:], FACTS)
+    return folder

@@ -1,11 +1,16 @@
 """Small settings, inputs and weights that the tests of the models are made of."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.config import ModelConfig
+from brain_ray.config import CropConfig, DataConfig, ModelConfig
+from brain_ray.data.images import Grey, InputSpec
+from brain_ray.data.phantom import draw
+from brain_ray.model.predictor import prepare_image
 
 SPLIT = {"images": 12, "rows": 16, "sha256": "ab" * 32}
 FACTS: dict[str, Any] = {
@@ -31,6 +36,40 @@ def tiny(**changes: Any) -> ModelConfig:
 def noise(count: int, height: int = 48, width: int = 40, seed: int = 0) -> NDArray[np.uint8]:
     """Network inputs, (count, height, width, 1) uint8."""
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, 1), dtype=np.uint8)
+
+
+def phantom_inputs(height: int, width: int, indices: Iterable[int]) -> NDArray[np.uint8]:
+    """Network inputs of phantoms of the four classes in turn."""
+    classes = DataConfig().classes
+    images = [draw(classes[index % 4], 11, index) for index in indices]
+    grey = [image if image.ndim == 2 else image[..., 0] for image in images]
+    return inputs_of(grey, height, width)
+
+
+def inputs_of(images: Iterable[Grey], height: int, width: int) -> NDArray[np.uint8]:
+    """Crop images to their heads, as the predictor does: (n, height, width, 1) uint8."""
+    spec = InputSpec(height, width)
+    return np.stack([prepare_image(np.asarray(image, np.uint8), CropConfig(), spec)[0] for image in images])
+
+
+def no_heads(seed: int = 0) -> dict[str, list[Grey]]:
+    """Pictures that are no MR slices, ten of each kind, as a user might send them."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[Grey]] = {"noise": [], "smooth noise": [], "text": [], "blank": [], "ramp": []}
+    for k in range(10):
+        height, width = (int(side) for side in rng.integers(120, 500, 2))
+        found["noise"].append(rng.integers(0, 256, (height, width), dtype=np.uint8))
+        smooth = cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), 2 + k)
+        found["smooth noise"].append(cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8))
+        page = np.full((height, width), 255, np.uint8)
+        for row in range(20, height, 24):
+            words = "".join(chr(c) for c in rng.integers(33, 122, 60))
+            cv2.putText(page, words, (5, row), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 0, 1)
+        found["text"].append(page if k % 2 else 255 - page)
+        found["blank"].append(np.full((height, width), 28 * k, np.uint8))
+        ramp = np.linspace(0, 255, width)[None, :] * np.linspace(k / 10, 1, height)[:, None]
+        found["ramp"].append(ramp.astype(np.uint8))
+    return found
 
 
 def changed_weights(model: Any, seed: int = 5) -> list[NDArray[Any]]:

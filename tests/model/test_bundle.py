@@ -7,7 +7,8 @@ import pytest
 from making import FACTS
 
 from brain_ray.config import Config
-from brain_ray.model.bundle import BundleError, BundleInfo, add_scores, load_bundle, render_card
+from brain_ray.model.bundle import BundleError, add_scores, load_bundle, render_card
+from brain_ray.model.info import BundleInfo
 
 SCORES = {
     "images": 41,
@@ -40,16 +41,22 @@ def test_what_was_exported_reads_back(exported: tuple[Path, BundleInfo], config:
     assert 0 <= opened.info.check.largest_difference < 1e-4
     assert opened.info.scores.test is None
     assert set(opened.info.versions) >= {"brain_ray", "python", "ray", "tensorflow", "keras", "onnxruntime"}
-    assert {file.name for file in folder.iterdir()} == {
+    listed = {
         "model.keras",
         "model.onnx",
-        "bundle.json",
-        "MODEL_CARD.md",
+        "explain.onnx",
+        "unlikeness.npz",
+        *(f"canaries/{kind}.png" for kind in ("glioma", "meningioma", "notumor", "pituitary")),
     }
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert found == listed | {"bundle.json", "MODEL_CARD.md"}
+    assert set(opened.info.files) == listed
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.keras"])
-def test_a_changed_model_is_refused(bundle: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "model.keras", "explain.onnx", "unlikeness.npz", "canaries/glioma.png"]
+)
+def test_a_changed_file_is_refused(bundle: Path, name: str) -> None:
     file = bundle / name
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -73,8 +80,8 @@ def test_other_folders_and_formats_are_refused(bundle: Path, tmp_path: Path) -> 
         load_bundle(str(tmp_path / "nowhere"))
     file = bundle / "bundle.json"
     content = json.loads(file.read_text())
-    file.write_text(json.dumps(content | {"format": 2}))
-    with pytest.raises(BundleError, match=r"has the format 2, this version of brain_ray reads 1"):
+    file.write_text(json.dumps(content | {"format": 1}))
+    with pytest.raises(BundleError, match=r"has the format 1, this version of brain_ray reads 2"):
         load_bundle(str(bundle))
     file.write_text(json.dumps(content | {"temperature": -1}))
     with pytest.raises(BundleError, match=r"bundle\.json: temperature: "):
@@ -104,10 +111,10 @@ def test_scores_of_the_evaluation_join_the_bundle(bundle: Path) -> None:
 
 
 def test_scores_that_are_not_json_leave_the_bundle_as_it_was(bundle: Path) -> None:
-    before = {file.name: file.read_bytes() for file in bundle.iterdir()}
+    before = {file.name: file.read_bytes() for file in bundle.iterdir() if file.is_file()}
     with pytest.raises(ValueError, match="JSON compliant"):
         add_scores(str(bundle), {"official": SCORES | {"ece": float("nan")}})
-    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in bundle.iterdir() if file.is_file()} == before
 
 
 def test_the_card_tells_the_bundles_numbers_and_limits(exported: tuple[Path, BundleInfo]) -> None:
@@ -124,6 +131,9 @@ def test_the_card_tells_the_bundles_numbers_and_limits(exported: tuple[Path, Bun
         f"{validation.log_loss:.4f}",
         f"{info.temperature:.4f}",
         f"{info.check.largest_difference:.1e}",
+        f"below {info.decision.abstain_below:.4f} is withheld",
+        f"Of the validation images {100 * info.decision.kept:.2f} %",
+        "measured from 40 training images",
         "second copies: 31",
         "test images: 13",
         "| training | 12 | 16 | `abababababababab` |",

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from brain_ray.model.calibration import calibrate, expected_calibration_error, fit_temperature, log_loss
+from brain_ray.model.calibration import (
+    NEVER,
+    abstain_threshold,
+    calibrate,
+    expected_calibration_error,
+    fit_temperature,
+    log_loss,
+)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -55,3 +62,27 @@ def test_calibration_error_of_a_bin_is_its_gap() -> None:
     found = expected_calibration_error(probabilities, np.array([0, 1, 1]), bins=4)
     assert found == pytest.approx((2 * 0.35 + 1 * 1.0) / 3)
     assert expected_calibration_error(np.eye(3), np.arange(3), bins=15) == 0.0
+
+
+def test_the_threshold_is_the_lowest_that_keeps_to_the_error() -> None:
+    confidence = np.array([0.5, 0.9, 0.6, 0.8, 0.7, 0.95])
+    correct = np.array([False, True, False, True, True, True])
+    assert abstain_threshold(confidence, correct, 0.0) == 0.7
+    assert abstain_threshold(confidence, correct, 0.2) == 0.6  # one of five
+    assert abstain_threshold(confidence, correct, 0.34) == 0.0  # two of six: all may be answered
+    assert abstain_threshold(confidence, np.ones(6, bool), 0.0) == 0.0
+    assert abstain_threshold(confidence, np.zeros(6, bool), 0.5) == NEVER > 1
+
+
+def test_a_threshold_may_lie_below_a_stretch_with_more_errors() -> None:
+    correct = np.array([True, False, True, True, True])
+    assert abstain_threshold(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), correct, 0.2) == 0.0
+    assert abstain_threshold(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), correct, 0.25) == 0.0
+    correct = np.array([True, False, True, True, False])
+    assert abstain_threshold(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), correct, 0.25) == 0.6
+
+
+def test_equal_confidences_are_answered_or_withheld_together() -> None:
+    confidence = np.array([0.9, 0.7, 0.7, 0.7])
+    assert abstain_threshold(confidence, np.array([True, True, True, False]), 0.1) == 0.9
+    assert abstain_threshold(confidence, np.array([True, True, True, False]), 0.25) == 0.0

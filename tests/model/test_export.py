@@ -11,22 +11,31 @@ from making import FACTS, noise, settle
 from brain_ray.config import Config, ModelConfig
 from brain_ray.model import export
 from brain_ray.model.backbones import assign_weights
-from brain_ray.model.bundle import BundleError, BundleInfo, load_bundle
+from brain_ray.model.bundle import BundleError, load_bundle
 from brain_ray.model.calibration import log_loss
 from brain_ray.model.check import largest_difference
 from brain_ray.model.export import export_bundle
+from brain_ray.model.info import BundleInfo
 from brain_ray.model.network import build_network
 from brain_ray.model.predictor import Predictor
 
 LABELS = np.arange(24) % 3
+TRAINING = noise(40, seed=9)
 
 
 def test_the_onnx_model_has_the_promised_names_and_a_free_batch(exported: tuple[Path, BundleInfo]) -> None:
     session = onnxruntime.InferenceSession(exported[0] / "model.onnx")
-    (image,), (probabilities,) = session.get_inputs(), session.get_outputs()
+    (image,), (probabilities, feature_map, statistics) = session.get_inputs(), session.get_outputs()
     assert (image.name, image.type, image.shape[1:]) == ("image", "tensor(float)", [48, 40, 1])
     assert (probabilities.name, probabilities.shape[1:]) == ("probabilities", [3])
     assert isinstance(image.shape[0], str)
+    assert (feature_map.name, feature_map.shape[1:]) == ("feature_map", [2, 2, 64])
+    assert (statistics.name, statistics.shape[1:]) == ("statistics", [2 * (32 + 64)])
+    session = onnxruntime.InferenceSession(exported[0] / "explain.onnx")
+    (maps, label), (heatmap,) = session.get_inputs(), session.get_outputs()
+    assert (maps.name, maps.shape[1:]) == ("feature_map", [2, 2, 64])
+    assert (label.name, label.type) == ("label", "tensor(int64)")
+    assert (heatmap.name, heatmap.shape[1:]) == ("heatmap", [2, 2])
 
 
 def test_both_models_are_the_trained_network(
@@ -73,7 +82,7 @@ def stand_in(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def answer(module: str, first: Path, second: Path) -> str:
         if module.endswith("convert"):
-            for name in ("model.keras", "model.onnx"):
+            for name in ("model.keras", "model.onnx", "explain.onnx"):
                 (second / name).write_bytes((bundle / name).read_bytes())
             return ""
         images = np.load(second)
@@ -94,10 +103,10 @@ def test_models_further_apart_than_the_tolerance_make_no_bundle(
     target = tmp_path / "out" / "bundle"
     few = config.model_copy(update={"export": config.export.model_copy(update={"verify_images": 5})})
     with pytest.raises(BundleError, match=r"disagree: a probability differs by .* on 5 validation images"):
-        export_bundle(target, few, network_weights, noise(24), LABELS, FACTS)
+        export_bundle(target, few, network_weights, noise(24), LABELS, TRAINING, FACTS)
     assert list(target.parent.iterdir()) == []
     lax = few.model_copy(update={"export": few.export.model_copy(update={"tolerance": 1.0})})
-    info = export_bundle(target, lax, network_weights, noise(24), LABELS, FACTS)
+    info = export_bundle(target, lax, network_weights, noise(24), LABELS, TRAINING, FACTS)
     assert info.check.images == 5
     assert info.check.largest_difference > 0.05
 
@@ -111,12 +120,12 @@ def test_leftovers_of_a_killed_export_do_not_count(
     (leftover / "model.onnx").write_bytes(b"half")
     (leftover / "junk").write_bytes(b"half")
     stand_in(bundle, monkeypatch)
-    export_bundle(target, config, network_weights, noise(24), LABELS, FACTS)
+    export_bundle(target, config, network_weights, noise(24), LABELS, TRAINING, FACTS)
     load_bundle(str(target)).verify()
     assert not leftover.exists()
     assert not (target / "junk").exists()
     with pytest.raises(BundleError, match="exists already: remove it"):
-        export_bundle(target, config, network_weights, noise(24), LABELS, FACTS)
+        export_bundle(target, config, network_weights, noise(24), LABELS, TRAINING, FACTS)
 
 
 def test_weights_of_another_network_end_in_one_clear_line(
@@ -125,7 +134,7 @@ def test_weights_of_another_network_end_in_one_clear_line(
     with pytest.raises(
         BundleError, match=r"convert ended with code 1: ValueError: 26 arrays for the 27"
     ) as error:
-        export_bundle(tmp_path / "bundle", config, network_weights[:-1], noise(24), LABELS, FACTS)
+        export_bundle(tmp_path / "bundle", config, network_weights[:-1], noise(24), LABELS, TRAINING, FACTS)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -135,7 +144,10 @@ def test_unusable_validation_images_are_refused_at_once(
 ) -> None:
     for inputs, labels in ((noise(0), LABELS[:0]), (noise(4), LABELS[:3]), (noise(3, 9, 9), LABELS[:3])):
         with pytest.raises(BundleError, match="the validation images are uint8"):
-            export_bundle(tmp_path / "bundle", config, network_weights, inputs, labels, FACTS)
+            export_bundle(tmp_path / "bundle", config, network_weights, inputs, labels, TRAINING, FACTS)
+    for training in (noise(1), noise(3, 9, 9)):
+        with pytest.raises(BundleError, match="the training images are uint8"):
+            export_bundle(tmp_path / "bundle", config, network_weights, noise(24), LABELS, training, FACTS)
 
 
 @pytest.mark.slow
@@ -151,7 +163,9 @@ def test_an_efficientnet_is_exported_with_its_normalisation(
     weights = [np.asarray(weight) for weight in model.weights]
     whole = config.model_copy(update={"model": settings})
     capfd.readouterr()
-    info = export_bundle(tmp_path / "bundle", whole, weights, inputs, LABELS[:6], FACTS)
+    info = export_bundle(
+        tmp_path / "bundle", whole, weights, inputs, LABELS[:6], noise(8, 64, 64, seed=1), FACTS
+    )
     assert capfd.readouterr() == ("", "")  # nothing of what TensorFlow and tf2onnx say
     found = Predictor(str(tmp_path / "bundle")).predict(inputs).probabilities
     np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -1,5 +1,6 @@
 """The predictor: from an image's bytes to probabilities, without TensorFlow."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from making import noise
 
+from brain_ray.config import DataConfig
 from brain_ray.data.images import Box, ImageError, InputSpec
-from brain_ray.model.bundle import BundleError, BundleInfo
+from brain_ray.model.bundle import BundleError
 from brain_ray.model.calibration import calibrate
-from brain_ray.model.predictor import Predictor
+from brain_ray.model.info import BundleInfo
+from brain_ray.model.predictor import Prediction, Predictor
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,13 @@ def test_it_brings_what_the_bundle_says(predictor: Predictor, exported: tuple[Pa
     assert predictor.crop == info.crop
     assert predictor.temperature == info.temperature != 1
     assert predictor.info == info.model_dump(mode="json")
+    assert (predictor.name, predictor.sha256) == ("trial", info.files["model.onnx"])
+    assert predictor.id == f"trial-{predictor.sha256[:12]}"
+    assert predictor.abstain_below == info.decision.abstain_below
+    assert predictor.card == (exported[0] / "MODEL_CARD.md").read_text()
+    assert set(predictor.canaries) == {f"{kind}.png" for kind in DataConfig().classes}
+    for data in predictor.canaries.values():
+        assert predictor.prepare(data)[2]
 
 
 def test_it_answers_as_the_keras_file_does(predictor: Predictor, exported: tuple[Path, BundleInfo]) -> None:
@@ -55,7 +65,11 @@ def test_bytes_and_floats_one_by_one_and_together_give_the_same(predictor: Predi
 
 
 def test_no_images_give_no_answers_and_wrong_shapes_an_error(predictor: Predictor) -> None:
-    assert predictor.predict(noise(0)).calibrated.shape == (0, 3)
+    nothing = predictor.predict(noise(0))
+    assert nothing.calibrated.shape == (0, 3)
+    assert (nothing.feature_maps.shape, nothing.unlikeness.shape) == ((0, 2, 2, 64), (0,))
+    assert predictor.decide(nothing) == []
+    assert predictor.explain(nothing.feature_maps, []).shape == (0, 2, 2)
     with pytest.raises(ValueError, match=r"\(2, 40, 48, 1\): expected \(n, 48, 40, 1\)"):
         predictor.predict(noise(2, 40, 48))
 
@@ -74,11 +88,51 @@ def test_an_image_is_cropped_to_its_head(predictor: Predictor) -> None:
         predictor.prepare(b"no image at all")
 
 
-def test_a_changed_model_is_not_run(bundle: Path) -> None:
-    file = bundle / "model.onnx"
+@pytest.mark.parametrize("name", ["model.onnx", "explain.onnx", "unlikeness.npz", "canaries/notumor.png"])
+def test_a_changed_file_is_not_used(bundle: Path, name: str) -> None:
+    file = bundle / name
     file.write_bytes(file.read_bytes() + b"\0")
-    with pytest.raises(BundleError, match=r"model\.onnx was changed"):
+    with pytest.raises(BundleError, match=f"{name} was changed"):
         Predictor(str(bundle))
+
+
+def test_what_is_strange_or_unsure_is_not_answered(predictor: Predictor) -> None:
+    sure, unsure = (np.float32(predictor.abstain_below + change) for change in (1e-3, -1e-3))
+    rows = [[sure, 0, 0], [0, unsure, 0], [0, sure, 0], [unsure, 0, 0]]
+    calibrated = np.array(rows, np.float32)
+    unlikeness = np.array([0.3, 1.0, 1.01, 7.0], np.float32)
+    found = Prediction(calibrated, calibrated, np.zeros((4, 2, 2, 64), np.float32), unlikeness)
+    assert predictor.decide(found) == ["answer", "abstain", "not_mr", "not_mr"]
+
+
+def test_thresholds_do_on_the_validation_images_what_the_bundle_says(
+    predictor: Predictor, exported: tuple[Path, BundleInfo]
+) -> None:
+    decision = exported[1].decision
+    found = predictor.predict(noise(24))  # the fixture's
+    labels = np.arange(24) % 3
+    assert (found.unlikeness <= 1).mean() == pytest.approx(decision.kept)
+    assert decision.kept >= decision.keep_share == 0.99
+    assert decision.learned_from == 40
+    answered = found.calibrated.max(axis=1) >= decision.abstain_below
+    wrong = found.probabilities.argmax(axis=1) != labels
+    assert answered.mean() == pytest.approx(decision.answered)
+    assert (wrong & answered).sum() == pytest.approx(decision.error * answered.sum())
+    assert decision.error <= decision.max_error == 0.01
+
+
+def test_canary_images_tell_whether_a_model_computes_what_it_did(bundle: Path) -> None:
+    Predictor(bundle, gpu=False).check_canaries()
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text())
+    content["canaries"]["pituitary.png"][1] += 0.002
+    file.write_text(json.dumps(content))
+    changed = Predictor(bundle)
+    with pytest.raises(
+        BundleError, match=r"bundle: the canary image pituitary\.png has .*, expected \["
+    ) as error:
+        changed.check_canaries()
+    assert f"{content['canaries']['pituitary.png'][1]:.4f}" in str(error.value)
 
 
 def test_neither_tensorflow_nor_keras_is_loaded(exported: tuple[Path, BundleInfo]) -> None:
@@ -89,7 +143,8 @@ from brain_ray.model.predictor import Predictor
 predictor = Predictor(sys.argv[1])
 inputs, _, _ = predictor.prepare(cv2.imencode(".png", np.full((64, 64), 99, np.uint8))[1].tobytes())
 assert predictor.predict(inputs[None]).calibrated.shape == (1, 3)
-loaded = [name for name in ("tensorflow", "keras", "ray") if name in sys.modules]
+heavy = ("tensorflow", "keras", "ray", "scipy", "sklearn", "pandas", "matplotlib")
+loaded = [name for name in heavy if name in sys.modules]
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code, str(exported[0])], check=True)
