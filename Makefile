@@ -3,13 +3,18 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check constraints clean
+.PHONY: demo test browser check constraints clean
 
 demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
 	$(BIN)/python jobs/pipeline.py smoke
 
-test: $(INSTALLED)  ## all tests
+test: $(INSTALLED) browser  ## all tests
 	$(BIN)/python -m pytest
+
+browser:  ## Chromium for the tests of the page; without it and without the right to install it, they skip
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \
+		echo "installing chromium"; \
+		apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null 2>&1; }; } || true
 
 check: $(INSTALLED)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "evaluation": BASE | {"data", "model", "training", "evaluation", "cluster"},
     "pipeline": BASE | {"cluster", "cli", "data", "model", "training", "evaluation"},
 }
-SERVING = {"serving", "data.images", "model.predictor"}
+SERVING = {"serving", "data.images", "model.predictor", "runs"}  # runs: the errors that jobs print
 RAY = {
     "cluster",
     "data.prepare",
@@ -38,6 +38,7 @@ RAY = {
     "training.sweep",
     "evaluation.evaluate",
     "serving.app",
+    "serving.launch",
 }
 TENSORFLOW = {
     "model.backbones",

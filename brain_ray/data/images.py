@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from brain_ray.config import AugmentConfig, CropConfig, Fit
+from brain_ray.data.structure import find_fault
 
 Grey = NDArray[np.uint8]
 """A grey image: (height, width), uint8, 0..255."""
@@ -25,7 +26,14 @@ THUMBNAIL_SIDE = 96
 
 
 class ImageError(ValueError):
-    """An image that cannot be used; its text is the reason, fit for a table of rejected files."""
+    """An image that cannot be used; its text is the reason, fit for a table of rejected files.
+
+    `code` says which kind of reason: not_an_image, too_many_pixels, too_small or undecodable.
+    """
+
+    def __init__(self, reason: str, code: str = "undecodable") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -67,12 +75,14 @@ def decode(data: bytes, max_pixels: int = 40_000_000) -> Grey:
         ImageError: not an image, damaged, fewer than 16 px on a side, more than `max_pixels`, not finite.
     """
     if not data:
-        raise ImageError("empty file")
+        raise ImageError("empty file", "not_an_image")
     width, height = _header_size(data)
     if width * height > max_pixels:
-        raise ImageError(f"too large: {width}x{height} px, more than {max_pixels} pixels")
+        raise ImageError(f"too large: {width}x{height} px, more than {max_pixels} pixels", "too_many_pixels")
     if min(width, height) < MIN_SIDE:
-        raise ImageError(f"too small: {width}x{height} px, a side needs {MIN_SIDE}")
+        raise ImageError(f"too small: {width}x{height} px, a side needs {MIN_SIDE}", "too_small")
+    if (fault := find_fault(data, width, height)) is not None:
+        raise ImageError(f"damaged: {fault}")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
@@ -96,9 +106,9 @@ def _header_size(data: bytes) -> tuple[int, int]:
             with Image.open(io.BytesIO(data)) as image:
                 return image.size
     except Image.DecompressionBombError as error:
-        raise ImageError(f"too large: {error}") from error
+        raise ImageError(f"too large: {error}", "too_many_pixels") from error
     except UnidentifiedImageError as error:
-        raise ImageError("not an image") from error
+        raise ImageError("not an image", "not_an_image") from error
     except Exception as error:  # Pillow's plugins raise many kinds on damaged headers
         raise ImageError(f"damaged header: {error}") from error
 

@@ -1,0 +1,122 @@
+"""The endpoint as a Ray Serve application: replicas that hold the models and speak HTTP."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.util.metrics import Counter, Histogram
+
+from brain_ray.serving.engine import Engine, Found, Item
+from brain_ray.serving.schemas import Answer
+from brain_ray.serving.settings import ServingConfig
+from brain_ray.serving.web import make_app
+
+NAME = "brain_ray"
+"""Of the application, of its deployment, and in front of its metrics."""
+
+SHUTDOWN_S = 10
+"""Seconds beyond a request's time-out that a replica gets to finish what it accepted."""
+
+LATENCIES = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+"""Bounds of the histograms of time, in seconds."""
+
+
+class Metrics:
+    """What Prometheus gets of a replica, from the metrics port of its node, beside Ray's own `serve_...`."""
+
+    def __init__(self) -> None:
+        self._requests = Counter(f"{NAME}_requests", "Requests", ("route", "status"))
+        self._errors = Counter(f"{NAME}_errors", "Requests with an error, by its code", ("route", "code"))
+        self._seconds = Histogram(f"{NAME}_request_seconds", "Latency", LATENCIES, ("route",))
+        self._batches = Histogram(f"{NAME}_batch_size", "Images of a batch", [1, 2, 4, 8, 16, 32, 64])
+        self._images = Counter(f"{NAME}_images", "Images", ("model", "role", "label", "decision"))
+        self._unsure = Counter(
+            f"{NAME}_low_confidence", "Images without an answer: unsure, or no MR image", ("model", "role")
+        )
+
+    def batch(self, size: int) -> None:
+        """The model was run on so many images."""
+        self._batches.observe(size)
+
+    def answer(self, answer: Answer, role: str) -> None:
+        """A model answered."""
+        model = {"model": answer.model.id, "role": role}
+        self._images.inc(tags={**model, "label": answer.label, "decision": answer.decision})
+        if answer.decision != "answer":
+            self._unsure.inc(tags=model)
+
+    def seen(self, route: str, status: int, seconds: float, code: str) -> None:
+        """A request was answered."""
+        self._requests.inc(tags={"route": route, "status": str(status)})
+        if code:
+            self._errors.inc(tags={"route": route, "code": code})
+        else:
+            self._seconds.observe(seconds, tags={"route": route})
+
+
+@serve.ingress()
+class Endpoint:
+    """One replica."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        """Open what is to be served; a bundle that fails its canary images never goes on the air."""
+        config = ServingConfig.model_validate(settings)
+        self._metrics = Metrics()
+        self._engine = Engine(config, self._metrics)
+        self._gather.set_max_batch_size(config.batch_size)
+        self._gather.set_batch_wait_timeout_s(config.batch_wait_ms / 1000)
+        self._engine.classify = self._gather
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """Make what answers HTTP; called by Ray Serve."""
+        return make_app(self._engine, self._metrics.seen)
+
+    @serve.batch  # type: ignore[untyped-decorator]
+    async def _gather(self, items: list[Item]) -> list[Found]:
+        return await self._engine.run_batch(items)
+
+    def pid(self) -> int:
+        """Return the replica's process id."""
+        return os.getpid()
+
+
+def build(settings: Mapping[str, Any]) -> serve.Application:
+    """Make the application of some settings: `brain_ray.serving.app:build` of a Serve config file.
+
+    Raises:
+        pydantic.ValidationError: an unknown setting, or a value that cannot be.
+    """
+    config = ServingConfig.model_validate(dict(settings))
+    replicas: dict[str, Any] = {"num_replicas": config.min_replicas}
+    if config.max_replicas > config.min_replicas:
+        replicas = {
+            "autoscaling_config": {
+                "min_replicas": config.min_replicas,
+                "max_replicas": config.max_replicas,
+                "target_ongoing_requests": config.target_ongoing_requests,
+                "upscale_delay_s": 5,  # a replica is there in seconds
+                "look_back_period_s": 10,
+            }
+        }
+    deployment = serve.deployment(
+        Endpoint,
+        name=NAME,
+        ray_actor_options={
+            "num_cpus": config.cpus_per_replica,
+            "num_gpus": config.gpus_per_replica,
+            # Read when OpenCV is imported: a second fence behind the check of the header.
+            "runtime_env": {"env_vars": {"OPENCV_IO_MAX_IMAGE_PIXELS": str(2 * config.max_pixels)}},
+        },
+        # The replica itself refuses what is too much, with a problem; these only bound what it does not see.
+        max_ongoing_requests=4 * config.max_queue,
+        max_queued_requests=config.max_queue,
+        backpressure_config={"status_code": 503, "retry_after_s": 1},
+        graceful_shutdown_timeout_s=config.timeout_s + SHUTDOWN_S,
+        health_check_period_s=5,
+        # A new version's replica starts beside the old one, which stops when the new one is ready.
+        max_surge_percent=100,
+        logging_config={"enable_access_log": False},
+        **replicas,
+    )
+    return deployment.bind(config.model_dump(mode="json"))

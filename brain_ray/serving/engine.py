@@ -1,0 +1,225 @@
+"""One replica's models, and an image's way through them; neither Ray nor HTTP."""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.data.images import Box, Grey, ImageError, decode
+from brain_ray.model.predictor import Prediction, Predictor
+from brain_ray.serving.answers import make_answer
+from brain_ray.serving.overlay import draw_overlay, to_base64
+from brain_ray.serving.problems import ProblemError
+from brain_ray.serving.schemas import Answer, Explanation, Served
+from brain_ray.serving.settings import ServingConfig
+from brain_ray.serving.uploads import Upload, check_format
+
+READY_S = 1.0
+"""Canary images are run at most so often, in seconds, however many ask."""
+
+Item = tuple[int, NDArray[np.uint8]]
+"""A model's number, and an input for it: (height, width, 1)."""
+
+Found = tuple[Prediction, int]
+"""A prediction of some images, and which of them is meant."""
+
+
+class Counts(Protocol):
+    """Where it is counted what the engine does."""
+
+    def batch(self, size: int) -> None:
+        """The model was run on so many images."""
+
+    def answer(self, answer: Answer, role: str) -> None:
+        """A model answered."""
+
+
+class Uncounted:
+    """Counts nothing."""
+
+    def batch(self, size: int) -> None:
+        """Forget it."""
+
+    def answer(self, answer: Answer, role: str) -> None:
+        """Forget it."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    image: Grey
+    input: NDArray[np.uint8]
+    box: Box
+    has_box: bool
+
+
+class Engine:
+    """The models of a replica. Pixels are handled by threads beside the one that runs the models."""
+
+    def __init__(self, config: ServingConfig, counts: Counts | None = None) -> None:
+        """Open the bundles and try each on its canary images.
+
+        Raises:
+            BundleError: there is none, it is not what was exported, or it does not give the expected answers.
+        """
+        self.config = config
+        self.counts = counts or Uncounted()
+        cv2.setNumThreads(1)  # images are what is worked on in parallel
+        threads = max(1, math.ceil(config.cpus_per_replica))
+        bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
+        gpu = config.gpus_per_replica > 0
+        self.predictors = [Predictor(bundle, threads, gpu=gpu) for bundle in bundles]
+        for predictor in self.predictors:
+            predictor.check_canaries()
+        self.classify: Callable[[Item], Awaitable[Found]] = self._alone
+        """Runs a model on one input; an application puts one in its place that gathers batches."""
+        self._pixels = ThreadPoolExecutor(threads, "pixels")
+        self._model = ThreadPoolExecutor(1, "model")
+        self._draws = random.Random()
+        self._accepted = 0
+        self._checked = -math.inf
+        self._background: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def accept(self, num_images: int) -> Iterator[None]:
+        """Hold room for a request's images.
+
+        Raises:
+            ProblemError: `queue_full`.
+        """
+        if self._accepted + num_images > self.config.max_queue:
+            raise ProblemError("queue_full", f"{self._accepted} images are waiting; try again soon")
+        self._accepted += num_images
+        try:
+            yield
+        finally:
+            self._accepted -= num_images
+
+    async def predict(self, upload: Upload) -> Answer:
+        """Classify one image.
+
+        Raises:
+            ProblemError: it is no image that can be used.
+        """
+        return (await self._classify(upload))[0]
+
+    async def explain(self, upload: Upload) -> tuple[Explanation, bytes]:
+        """Classify one image and show what the answer rests on; also returns the overlay as a PNG file.
+
+        Raises:
+            ProblemError: it is no image that can be used.
+        """
+        answer, prepared, number, (prediction, i) = await self._classify(upload)
+
+        def draw() -> tuple[bytes, bytes, bytes]:
+            label = np.array([self.predictors[number].classes.index(answer.label)])
+            heat = self.predictors[number].explain(prediction.feature_maps[i : i + 1], label)
+            return draw_overlay(prepared.image, prepared.box, heat[0])
+
+        crop, heatmap, overlay = await _run(self._pixels, draw)
+        shown = {"crop": to_base64(crop), "heatmap": to_base64(heatmap), "overlay": to_base64(overlay)}
+        return Explanation.model_validate(answer.model_dump() | shown), overlay
+
+    async def run_batch(self, items: list[Item]) -> list[Found]:
+        """Run the models on a batch, each on its part of it."""
+        self.counts.batch(len(items))
+        found: dict[int, Found] = {}
+        for number, predictor in enumerate(self.predictors):
+            mine = [k for k, (of, _) in enumerate(items) if of == number]
+            if mine:
+                inputs = np.stack([items[k][1] for k in mine])
+                prediction = await _run(self._model, predictor.predict, inputs)
+                found.update((k, (prediction, place)) for place, k in enumerate(mine))
+        return [found[k] for k in range(len(items))]
+
+    async def check(self) -> list[str]:
+        """Run the canary images of all models, unless that was just done; returns the models' ids.
+
+        Raises:
+            BundleError: an answer is not the expected one.
+        """
+        if time.monotonic() - self._checked > READY_S:
+            for predictor in self.predictors:
+                await _run(self._model, predictor.check_canaries)
+            self._checked = time.monotonic()
+        return [predictor.id for predictor in self.predictors]
+
+    def served(self) -> list[Served]:
+        """Say what is on the air."""
+        split = self.config.canary_mode == "split"
+        canary = self.config.canary if len(self.predictors) > 1 else 0.0
+        served = []
+        for number, predictor in enumerate(self.predictors):
+            share = canary if number else 1 - canary * split
+            facts = {name: value for name, value in predictor.info.items() if name != "config"}
+            served.append(
+                Served(
+                    id=predictor.id,
+                    role="challenger" if number else "main",
+                    share=share,
+                    mode="mirrors" if number and not split else "answers",
+                    bundle=facts,
+                    card=predictor.card,
+                )
+            )
+        return served
+
+    async def _classify(self, upload: Upload) -> tuple[Answer, _Prepared, int, Found]:
+        drawn = len(self.predictors) > 1 and self._draws.random() < self.config.canary
+        mirrored = drawn and self.config.canary_mode == "mirror"
+        number = int(drawn and not mirrored)
+        if mirrored and self._accepted * 2 < self.config.max_queue:  # a trial costs nobody's answer
+            task = asyncio.create_task(self._mirror(upload))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+        return await self._answer(upload, number)
+
+    async def _mirror(self, upload: Upload) -> None:
+        with suppress(ProblemError):  # the main model's answer tells it
+            await self._answer(upload, 1)
+
+    async def _answer(self, upload: Upload, number: int) -> tuple[Answer, _Prepared, int, Found]:
+        start = time.perf_counter()
+        prepared = await _run(self._pixels, self._prepare, upload.data, number)
+        prediction, i = await self.classify((number, prepared.input))
+        height, width = prepared.image.shape
+        milliseconds = (time.perf_counter() - start) * 1000
+        answer = make_answer(
+            self.predictors[number],
+            prediction,
+            i,
+            upload.name,
+            prepared.box,
+            prepared.has_box,
+            width,
+            height,
+            milliseconds,
+        )
+        self.counts.answer(answer, "challenger" if number else "main")
+        return answer, prepared, number, (prediction, i)
+
+    def _prepare(self, data: bytes, number: int) -> _Prepared:
+        try:
+            check_format(data)
+            image = decode(data, self.config.max_pixels)
+        except ImageError as error:
+            raise ProblemError(error.code, str(error)) from error
+        return _Prepared(image, *self.predictors[number].prepare_image(image))
+
+    async def _alone(self, item: Item) -> Found:
+        return (await self.run_batch([item]))[0]
+
+
+T = TypeVar("T")
+
+
+async def _run(pool: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, work, *args)

@@ -1,0 +1,106 @@
+"""Finds the images that a person names, and works through long lists of them in order and bounded memory."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from brain_ray.serving.schemas import Failure, Problem
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Source = str | Path | bytes
+"""An image: a file's path, or the bytes of one."""
+
+MEDIA_TYPES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".bmp": "image/bmp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".webp": "image/webp",
+}
+"""Suffixes, in lower case, of the files that count as images in a folder, and what they are sent as."""
+
+
+def find_images(words: Iterable[str], listed: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield files as they are named, and the images of folders, as sorted as they are walked.
+
+    A folder's own files come before those of its folders; hidden ones (`.name`) are left out. No more than
+    the names of the folders on the way down to one file are held.
+
+    Args:
+        words: paths of files and folders; `-` stands for `listed`.
+        listed: lines with such paths, as read from a pipe.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    for word in words:
+        if word == "-":
+            yield from find_images(path for line in listed if (path := line.rstrip("\r\n")) not in ("", "-"))
+        elif Path(word).is_dir():
+            yield from _walk(word)
+        else:
+            yield Path(word)
+
+
+def name_of(source: Source) -> str:
+    """Return what an image is called in its answer; bytes of a path that are no UTF-8 are spelt out."""
+    if isinstance(source, bytes):
+        return "image"
+    return os.fsencode(source).decode("utf-8", "backslashreplace")
+
+
+def read_image(source: Source) -> bytes | Failure:
+    """Return an image's bytes, or why its file cannot be read."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = Problem(
+            type="urn:brain_ray:problem:unreadable",
+            title="The file cannot be read",
+            status=400,
+            code="unreadable",
+            detail=reason,
+        )
+        return Failure(name=name_of(source), problem=problem)
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
+) -> Iterator[Result]:
+    """Yield `work(item)` of each item in turn, made by threads; at most `ahead` are under way or waiting.
+
+    What `work` raises ends it, and what has not begun by then is dropped; likewise where the caller leaves.
+    """
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            while waiting and (len(waiting) >= ahead or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _walk(folder: str) -> Iterator[Path]:
+    for path, folders, names in os.walk(folder, onerror=_give_up):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in MEDIA_TYPES:
+                yield Path(path, name)
+
+
+def _give_up(error: OSError) -> None:
+    raise error

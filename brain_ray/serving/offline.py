@@ -1,0 +1,92 @@
+"""Classifies files with a bundle in this process, with the answers that the endpoint gives."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.data.images import Box, ImageError, decode
+from brain_ray.serving.answers import make_answer
+from brain_ray.serving.files import Source, in_order, name_of, read_image
+from brain_ray.serving.problems import ProblemError
+from brain_ray.serving.schemas import Answer, Failure
+from brain_ray.serving.uploads import check_format
+
+if TYPE_CHECKING:
+    from brain_ray.model.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An image that waits for the model; only its input is kept, not its pixels."""
+
+    name: str
+    start: float
+    input: NDArray[np.uint8]
+    box: Box
+    has_box: bool
+    width: int
+    height: int
+
+
+def predict_offline(
+    predictor: "Predictor", images: Iterable[Source], batch_size: int = 16, threads: int = 0
+) -> Iterator[Answer | Failure]:
+    """Yield a result for each image, in order, a batch at a time, with the names that `Client.predict` gives.
+
+    While the model runs, the next two batches are read and decoded.
+
+    Args:
+        predictor: of the bundle.
+        images: paths, or the bytes of images.
+        batch_size: most images that the model is run on at once.
+        threads: that read and decode, each of which holds one image; 0: one for each CPU of this process.
+    """
+
+    def prepare(source: Source) -> _Ready | Failure:
+        return _prepare(predictor, source)
+
+    batch: list[_Ready | Failure] = []
+    threads = threads or len(os.sched_getaffinity(0))
+    for prepared in in_order(prepare, images, threads, ahead=2 * batch_size):
+        batch.append(prepared)
+        if len(batch) == batch_size:
+            yield from _classify(predictor, batch)
+            batch = []
+    yield from _classify(predictor, batch)
+
+
+def _prepare(predictor: "Predictor", source: Source) -> _Ready | Failure:
+    name, start = name_of(source), time.perf_counter()
+    data = read_image(source)
+    if isinstance(data, Failure):
+        return data
+    try:
+        check_format(data)
+        image = decode(data, predictor.info["input"]["max_pixels"])
+    except ImageError as error:
+        return Failure(name=name, problem=ProblemError(error.code, str(error)).problem)
+    except ProblemError as error:
+        return Failure(name=name, problem=error.problem)
+    height, width = image.shape
+    fed, box, has_box = predictor.prepare_image(image)
+    return _Ready(name, start, fed, box, has_box, width, height)
+
+
+def _classify(predictor: "Predictor", batch: list[_Ready | Failure]) -> Iterator[Answer | Failure]:
+    ready = [image for image in batch if isinstance(image, _Ready)]
+    prediction: Any = predictor.predict(np.stack([image.input for image in ready])) if ready else None
+    now, i = time.perf_counter(), 0
+    for image in batch:
+        if isinstance(image, Failure):
+            yield image
+            continue
+        took = 1000 * (now - image.start)
+        yield make_answer(
+            predictor, prediction, i, image.name, image.box, image.has_box, image.width, image.height, took
+        )
+        i += 1

@@ -1,0 +1,50 @@
+"""Draws what a decision rests on over the part of the image that the model saw."""
+
+import base64
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.data.images import Box, Grey
+
+OPACITY = 0.55
+"""Of the heat map where it is hottest, in the overlay."""
+
+MAX_SIDE = 512
+"""Longer sides of a crop are shrunk to this before they are shown, in pixels."""
+
+
+def draw_overlay(image: Grey, box: Box, heat: NDArray[np.float32]) -> tuple[bytes, bytes, bytes]:
+    """Return three PNG files of one size: the crop, the heat map (RGBA), and the one over the other.
+
+    Args:
+        image: the whole image, (height, width) uint8.
+        box: the part that the model saw.
+        heat: (rows, columns), 0..1, of a feature map that covers the box.
+    """
+    crop = box.crop(image)
+    scale = min(1.0, MAX_SIDE / max(crop.shape))
+    if scale < 1:
+        size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
+        crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
+    height, width = crop.shape
+    smooth = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
+    colours = cv2.applyColorMap((smooth * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    alpha = (smooth * 255).astype(np.uint8)
+    share = (smooth * OPACITY)[..., np.newaxis]
+    over = crop[..., np.newaxis] * (1 - share) + colours * share
+    return (
+        _png(np.ascontiguousarray(crop)),
+        _png(np.dstack([colours, alpha])),
+        _png(over.astype(np.uint8)),
+    )
+
+
+def to_base64(png: bytes) -> str:
+    """Encode a file for JSON."""
+    return base64.b64encode(png).decode()
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()

@@ -1,0 +1,201 @@
+"""The job that classifies files: by an endpoint or with a bundle, as a table or as JSON lines."""
+
+import argparse
+import io
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from rich.cells import cell_len, set_cell_size
+
+from brain_ray.runs import RunError
+from brain_ray.serving.client import Client, EndpointError
+from brain_ray.serving.files import Source, find_images
+from brain_ray.serving.schemas import Answer, Failure
+
+KEY_VARIABLE = "BRAIN_RAY_API_KEY"
+
+FIGURES = f"{'label':<14}{'confidence':>10}  {'decision':<8}{'ms':>8}"
+NARROWEST, PIPED = 24, 48
+"""Columns of a file's name: the fewest, and those where the output is no terminal, where none is cut off."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def run(purpose: str, argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says, and return the process's exit code."""
+    given = _parse(purpose, argv)
+    for stream in (sys.stdin, sys.stdout):  # any file name can be read, and printed
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "backslashreplace")
+    try:
+        summary = Summary()
+        images = summary.begin(find_images(given.files, sys.stdin))
+        results = summary.watch(_results(given, images))
+        show = _lines if given.json else _table
+        for line in show(results, sys.stdout):
+            print(line, flush=True)
+        if not summary.images:
+            raise RunError(f"no image in {' '.join(given.files)}")
+        if not given.json:
+            print(summary, flush=True)
+    except BrokenPipeError:  # whoever reads has enough; the interpreter must not try again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 1
+    except (EndpointError, RunError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 1 if summary.errors else 0
+
+
+class Summary:
+    """Counts what passes by, and takes the time from the first image on."""
+
+    def __init__(self) -> None:
+        self.labels: Counter[str] = Counter()
+        self.decisions: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.start = time.perf_counter()
+
+    @property
+    def images(self) -> int:
+        """How many there were, with those that could not be used."""
+        return self.decisions.total() + self.errors.total()
+
+    def begin(self, images: Iterable[Source]) -> Iterator[Source]:
+        """Hand images on; opening a bundle or a connection is over when the first is asked for."""
+        self.start = time.perf_counter()
+        yield from images
+
+    def watch(self, results: Iterable[Answer | Failure]) -> Iterator[Answer | Failure]:
+        """Count results and hand them on."""
+        for result in results:
+            if isinstance(result, Failure):
+                self.errors[result.problem.code] += 1
+            else:
+                self.labels[result.label] += 1
+                self.decisions[result.decision] += 1
+            yield result
+
+    def __str__(self) -> str:
+        seconds = max(time.perf_counter() - self.start, 1e-9)
+        number = self.errors.total()
+        pace = f"{self.images / seconds:.1f} images/s"
+        parts = [
+            f"{self.images} image{'s' * (self.images != 1)} in {seconds:.1f} s ({pace})",
+            _count(self.labels),
+            _count(self.decisions),
+            f"{number or 'no'} error{'s' * (number != 1)}{f': {_count(self.errors)}' if number else ''}",
+        ]
+        return "; ".join(part for part in parts if part)
+
+
+def _count(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
+
+
+def _results(given: argparse.Namespace, images: Iterable[Source]) -> Iterator[Answer | Failure]:
+    if given.url is not None:
+        key = _api_key(given.api_key_file)
+        with Client(given.url, key, timeout_s=given.timeout, in_flight=given.in_flight) as client:
+            yield from client.predict(images)
+        return
+    # Only here: an endpoint's client needs neither ONNX Runtime nor OpenCV.
+    from brain_ray.model.predictor import Predictor
+    from brain_ray.serving.offline import predict_offline
+
+    yield from predict_offline(Predictor(given.bundle), images, given.batch_size)
+
+
+def _lines(results: Iterable[Answer | Failure], _: TextIO) -> Iterator[str]:
+    return (result.model_dump_json() for result in results)
+
+
+def _table(results: Iterable[Answer | Failure], out: TextIO) -> Iterator[str]:
+    """Lay out results as rows; the widths are fixed, since what is still to come is not known."""
+    terminal = out.isatty()
+    room = shutil.get_terminal_size().columns - len(FIGURES) - 2
+    width = max(NARROWEST, room) if terminal else PIPED
+    for i, result in enumerate(results):
+        if i == 0:
+            yield f"{'file':<{width}}  {FIGURES}"
+        name = _fit(_printable(result.name), width, cut=terminal)
+        if isinstance(result, Failure):
+            yield f"{name}  error: {_printable(result.problem.detail)} ({result.problem.code})"
+        else:
+            label = _fit(_printable(result.label), 14, cut=False)
+            yield (
+                f"{name}  {label}{result.confidence:>10.4f}  {result.decision:<8}{result.milliseconds:>8.1f}"
+            )
+
+
+def _fit(text: str, width: int, *, cut: bool) -> str:
+    """Bring a text to a width in columns; of what is too long the end is kept, which tells files apart."""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    if not cut:
+        return text
+    while cell_len(text) > width - 1:
+        text = text[1:]
+    return set_cell_size(f"…{text}", width)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _api_key(file: str | None) -> str | None:
+    if file is None:
+        return os.environ.get(KEY_VARIABLE) or None
+    return Path(file).read_text().strip()
+
+
+def _parse(purpose: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(
+        prog="predict.py", description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", metavar="FILES", nargs="+")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--url", help="ask this endpoint, such as http://127.0.0.1:8000")
+    where.add_argument("--bundle", help="use this bundle (path or URI), without an endpoint")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, as the endpoint answers")
+    parser.add_argument(
+        "--api-key-file", metavar="FILE", help=f"file with the endpoint's key (default: {KEY_VARIABLE})"
+    )
+    parser.add_argument(
+        "--in-flight", type=_positive, default=8, metavar="N", help="requests at a time (%(default)s)"
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="S", help="seconds for one answer (%(default)g)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive, default=16, metavar="N", help="with --bundle (%(default)s)"
+    )
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return seconds

@@ -1,0 +1,50 @@
+"""Errors of the endpoint: each a stable code with a status, told as application/problem+json (RFC 9457)."""
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from brain_ray.serving.schemas import Problem
+
+KINDS: Mapping[str, tuple[int, str]] = {
+    "bad_request": (400, "The request cannot be read"),
+    "no_image": (400, "The request holds no image"),
+    "unauthorized": (401, "An API key is needed"),
+    "not_found": (404, "There is nothing here"),
+    "method_not_allowed": (405, "Not a method of this resource"),
+    "slow_upload": (408, "The request did not arrive in time"),
+    "too_large": (413, "The request is too large"),
+    "too_many_images": (413, "The request holds too many images"),
+    "too_many_pixels": (413, "The image has too many pixels"),
+    "not_an_image": (415, "Not an image of a supported type"),
+    "undecodable": (422, "The image is damaged"),
+    "too_small": (422, "The image is too small"),
+    "internal": (500, "The endpoint has a fault"),
+    "queue_full": (503, "The endpoint is busy"),
+    "timeout": (504, "The answer was not ready in time"),
+}
+"""Status and title of each code."""
+
+RETRY_AFTER_S = 1
+"""What a client is told to wait when the queue is full, in seconds."""
+
+
+class ProblemError(Exception):
+    """A request, or one of its images, that gets an error; `code` is one of `KINDS`."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        status, title = KINDS[code]
+        self.problem = Problem(
+            type=f"urn:brain_ray:problem:{code}", title=title, status=status, code=code, detail=detail
+        )
+
+
+def respond(problem: Problem) -> Response:
+    """Make a response of a problem."""
+    headers = {}
+    if problem.status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(problem.model_dump_json(), problem.status, headers, media_type="application/problem+json")

@@ -1,0 +1,63 @@
+"""Settings of the endpoint; the arguments of the Serve application are these, as JSON."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ServingConfig(BaseModel):
+    """One endpoint: what it serves, to whom, and how much of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    bundle: str
+    """Path or URI of the bundle to serve."""
+    challenger: str | None = None
+    """Path or URI of a second bundle, on trial beside the first."""
+    canary: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the images that the challenger gets."""
+    canary_mode: Literal["split", "mirror"] = "split"
+    """`split`: the challenger answers its share; `mirror`: the first bundle answers all, and the challenger's
+    answers to copies of its share are only counted."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any other than this machine's own wants API keys, and TLS in front."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on."""
+    api_keys_sha256: tuple[str, ...] = ()
+    """SHA-256 (hex) of the keys that are let in; none: everybody is. The job fills it in from a file or from
+    BRAIN_RAY_API_KEYS, so that no key stands in a config or on a dashboard."""
+    max_upload_mb: Annotated[float, Field(gt=0)] = 20
+    """Largest body of a request, in 10^6 bytes."""
+    max_images: Positive = 32
+    """Most images of a request."""
+    max_pixels: Positive = 40_000_000
+    """Most pixels of an image, read from its header."""
+    timeout_s: Seconds = 30
+    """After so long a request is given up, with 504."""
+    max_queue: Positive = 128
+    """Images that a replica accepts before they are done; more are refused with 503."""
+    batch_size: Positive = 8
+    """Most images that the model is run on at once."""
+    batch_wait_ms: Annotated[float, Field(ge=0)] = 0
+    """How long a batch waits to be filled. While the model runs, the next batch gathers anyway."""
+    cpus_per_replica: Annotated[float, Field(gt=0)] = 1
+    """CPUs, and threads, of each replica."""
+    gpus_per_replica: Annotated[float, Field(ge=0)] = 0
+    """GPUs of each replica."""
+    min_replicas: Positive = 1
+    """Fewest replicas."""
+    max_replicas: Positive = 1
+    """Most replicas."""
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = 8
+    """Requests in flight per replica that autoscaling aims at."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"min_replicas is {self.min_replicas}, max_replicas {self.max_replicas}: expected no more"
+            )
+        return self

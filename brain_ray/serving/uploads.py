@@ -1,0 +1,109 @@
+"""From a request to the bytes of its images: limits, multipart, and what kind of file it really is."""
+
+import io
+import warnings
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from PIL import Image, UnidentifiedImageError
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from brain_ray.serving.problems import ProblemError
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""Pillow's names of the formats that are taken."""
+
+NAME_LENGTH = 200
+"""Characters of a file name that are kept."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image as it was sent; its name serves to recognise it in the answer, and nothing else."""
+
+    name: str
+    data: bytes
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Read a request's body, as long as it is within the limit.
+
+    Raises:
+        ProblemError: `too_large`, before it is read where its length was announced; `bad_request`.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(body)
+
+
+async def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload]:
+    """Return the images of a request's body, in their order: one as it is, or the files of a form.
+
+    Raises:
+        ProblemError: `no_image`, `too_many_images`, `bad_request`, `not_an_image`.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        uploads = await _parse_form(headers, body, max_images)
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        uploads = [Upload("image", body)] if body else []
+    else:
+        raise ProblemError(
+            "not_an_image", "the content type is neither multipart/form-data nor one of images (image/...)"
+        )
+    if not uploads:
+        raise ProblemError("no_image", "expected one image as the body, or files in multipart/form-data")
+    return uploads
+
+
+async def _parse_form(headers: Headers, body: bytes, max_images: int) -> list[Upload]:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(headers, stream(), max_files=max_images, max_fields=max_images)
+    parser.spool_max_size = len(body) + 1  # in memory: no client's bytes touch a disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many" in error.message:
+            raise ProblemError("too_many_images", f"expected at most {max_images} parts") from error
+        raise ProblemError("bad_request", "the form (multipart/form-data) is damaged") from error
+    except (KeyError, ValueError, AssertionError) as error:  # no boundary, an unknown charset
+        raise ProblemError("bad_request", "the form (multipart/form-data) is damaged") from error
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    return [Upload(_clean(file.filename), await file.read()) for file in files]
+
+
+def check_format(data: bytes) -> None:
+    """Tell by its content whether a file is of a format that is taken; its pixels are not decoded.
+
+    Raises:
+        ProblemError: `not_an_image`, or `undecodable` where its header is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(io.BytesIO(data), formats=FORMATS).close()
+    except UnidentifiedImageError as error:
+        raise ProblemError("not_an_image", f"expected one of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError:
+        return  # its pixels are counted against our own limit
+    except Exception as error:  # Pillow's plugins raise many kinds on damaged headers
+        raise ProblemError("undecodable", "the header of the image is damaged") from error
+
+
+def _clean(name: str | None) -> str:
+    """Keep of a file name what can be shown."""
+    return "".join(c for c in name or "" if c.isprintable())[:NAME_LENGTH] or "image"
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    return ProblemError("too_large", f"a request has at most {max_bytes / 1e6:g} MB")

@@ -1,0 +1,13 @@
+"""Serve a bundle over HTTP, with a page: python jobs/serve.py --bundle PATH_OR_URI (and --help)."""
+
+import sys
+
+from brain_ray.runs import RunError
+from brain_ray.serving.launch import main
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,93 @@
+"""An endpoint in processes of its own, and a picture to send it."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import psutil
+
+from brain_ray.data.phantom import draw
+
+PNG = {"content-type": "image/png"}
+
+ROOT = Path(__file__).parents[2]
+SERVE = ROOT / "jobs" / "serve.py"
+
+
+@dataclass(frozen=True)
+class Running:
+    """An endpoint in processes of its own."""
+
+    url: str
+    metrics: str
+    process: subprocess.Popen[str]
+    home: str
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of its replicas."""
+        return [pid for pid, command in self._processes() if "ServeReplica" in command]
+
+    @property
+    def address(self) -> str:
+        """Address of its Ray cluster."""
+        found = [re.search(r"--gcs-address=(\S+)", command) for _, command in self._processes()]
+        return next(match[1] for match in found if match)
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        for child in children:
+            try:
+                yield child.pid, " ".join(child.cmdline())
+            except psutil.Error:  # it has just ended
+                continue
+
+
+def start(bundle: Path, home: Path, *options: str) -> Running:
+    """Start an endpoint on a free port and a Ray cluster of its own; wait until it answers."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, str(SERVE), "--bundle", str(bundle), "--port", "0", *options]
+    process = subprocess.Popen(
+        command,
+        env={**others, "HOME": str(home), "RAY_ADDRESS": "local", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    metrics = ""
+    for line in process.stdout:
+        if line.startswith("metrics "):
+            metrics = line.split()[1]
+        if line.startswith("page "):
+            return Running(line.split()[1].rstrip("/"), metrics, process, str(home))
+    raise AssertionError(f"the endpoint did not start: {process.stderr.read()}")
+
+
+def stop(running: Running) -> None:
+    """End an endpoint as Ctrl-C does."""
+    running.process.terminate()
+    running.process.wait(60)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not within the time"
+        time.sleep(0.2)
+
+
+def picture(kind: str = "glioma", index: int = 0, suffix: str = ".png") -> bytes:
+    """Draw a phantom, as a file."""
+    return cv2.imencode(suffix, draw(kind, 5, index))[1].tobytes()

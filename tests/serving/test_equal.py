@@ -1,0 +1,39 @@
+"""What the endpoint answers over HTTP is what evaluation writes into predictions.parquet."""
+
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+from running import Running, picture
+
+from brain_ray.evaluation.evaluate import Classifier
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "brain-mri" / "Testing"
+
+
+def assert_equal(endpoint: Running, bundle: Path, files: list[bytes]) -> None:
+    """Ask both for all files."""
+    paths = [f"{i}.jpg" for i in range(len(files))]
+    table = Classifier(str(bundle), 1)(pa.table({"path": paths, "bytes": pa.array(files, pa.binary())}))
+    parts = [("file", (path, data)) for path, data in zip(paths, files, strict=True)]
+    results = httpx.post(f"{endpoint.url}/v1/predict", files=parts, timeout=60).json()["results"]
+    assert [result["name"] for result in results] == paths
+    for row, result in zip(table.to_pylist(), results, strict=True):
+        for kind, name in (("probabilities", "probability"), ("calibrated", "calibrated")):
+            expected = [row[f"{name}_{label}"] for label in result[kind]]
+            np.testing.assert_allclose(list(result[kind].values()), expected, atol=1e-5)
+        assert result["box"] == {side: row[side] for side in ("top", "bottom", "left", "right")}
+
+
+def test_phantoms(endpoint: Running, bundle: Path) -> None:
+    kinds = ("glioma", "meningioma", "notumor", "pituitary")
+    assert_equal(endpoint, bundle, [picture(kinds[i % 4], i, ".jpg") for i in range(24)])
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the real images are not at {REAL}")
+def test_real_images(endpoint: Running, bundle: Path) -> None:
+    files = sorted(REAL.rglob("*.jpg"))[::12]
+    assert len(files) > 20
+    assert_equal(endpoint, bundle, [file.read_bytes() for file in files])
