@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from brain_ray.config import AugmentConfig, CropConfig, Fit
-from brain_ray.data.structure import find_fault
+from brain_ray.data.structure import find_fault, unpacks_beyond
 
 Grey = NDArray[np.uint8]
 """A grey image: (height, width), uint8, 0..255."""
@@ -23,6 +23,8 @@ MIN_SIDE = 16
 
 THUMBNAIL_SIDE = 96
 """Side, in pixels, of the thumbnails that the audit compares."""
+
+_ROWS = 64
 
 
 class ImageError(ValueError):
@@ -76,13 +78,14 @@ def decode(data: bytes, max_pixels: int = 40_000_000) -> Grey:
     """
     if not data:
         raise ImageError("empty file", "not_an_image")
+    check_structure(data)
     width, height = _header_size(data)
     if width * height > max_pixels:
         raise ImageError(f"too large: {width}x{height} px, more than {max_pixels} pixels", "too_many_pixels")
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"too small: {width}x{height} px, a side needs {MIN_SIDE}", "too_small")
-    if (fault := find_fault(data, width, height)) is not None:
-        raise ImageError(f"damaged: {fault}")
+    if unpacks_beyond(data, width, height):
+        raise ImageError("damaged: its pixels unpack to more than it has room for")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
@@ -91,11 +94,24 @@ def decode(data: bytes, max_pixels: int = 40_000_000) -> Grey:
         raise ImageError("damaged or truncated: its header is an image's, its pixels cannot be decoded")
     if image.dtype == np.uint8:
         return np.asarray(image, np.uint8)
-    if not np.isfinite(image).all():
+    if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
         raise ImageError(f"not finite: {image.dtype} pixels with NaN or infinity")
     low, high = float(image.min()), float(image.max())
     scale = 255.0 / (high - low) if high > low else 0.0
-    return np.rint((image.astype(np.float64) - low) * scale).astype(np.uint8)
+    grey = np.empty(image.shape, np.uint8)
+    for row in range(0, len(image), _ROWS):  # as float64, all rows at once would be eight times the image
+        grey[row : row + _ROWS] = np.rint((image[row : row + _ROWS].astype(np.float64) - low) * scale)
+    return grey
+
+
+def check_structure(data: bytes) -> None:
+    """Look through a file's structure for what would cost a decoder seconds or gigabytes.
+
+    Raises:
+        ImageError: there is such a thing. `decode` says so as well; whoever opens a file before asks here.
+    """
+    if (fault := find_fault(data)) is not None:
+        raise ImageError(f"damaged: {fault}")
 
 
 def _header_size(data: bytes) -> tuple[int, int]:

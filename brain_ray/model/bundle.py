@@ -136,7 +136,7 @@ def sha256(data: bytes) -> str:
 def _folder(location: str) -> Run:
     base, mark, query = resolve(location).partition("?")
     storage, _, name = base.rstrip("/").rpartition("/")
-    return Run(storage + mark + query, name)
+    return Run((storage or "/") + mark + query, name)
 
 
 @cache

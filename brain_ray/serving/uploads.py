@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from brain_ray.data.images import check_structure
 from brain_ray.serving.problems import ProblemError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -87,7 +88,9 @@ def check_format(data: bytes) -> None:
 
     Raises:
         ProblemError: `not_an_image`, or `undecodable` where its header is damaged.
+        ImageError: its structure would cost too much to read.
     """
+    check_structure(data)  # before Pillow, which some files keep for minutes
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
