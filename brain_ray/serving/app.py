@@ -105,8 +105,14 @@ def build(settings: Mapping[str, Any]) -> serve.Application:
         ray_actor_options={
             "num_cpus": config.cpus_per_replica,
             "num_gpus": config.gpus_per_replica,
-            # Read when OpenCV is imported: a second fence behind the check of the header.
-            "runtime_env": {"env_vars": {"OPENCV_IO_MAX_IMAGE_PIXELS": str(2 * config.max_pixels)}},
+            # Read when OpenCV is imported: a second fence behind the check of the header, and no line in the
+            # log for each damaged file.
+            "runtime_env": {
+                "env_vars": {
+                    "OPENCV_IO_MAX_IMAGE_PIXELS": str(2 * config.max_pixels),
+                    "OPENCV_LOG_LEVEL": "FATAL",
+                }
+            },
         },
         # The replica itself refuses what is too much, with a problem; these only bound what it does not see.
         max_ongoing_requests=4 * config.max_queue,

@@ -35,7 +35,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         ProblemError: `too_large`, before it is read where its length was announced; `bad_request`.
     """
     announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > max_bytes:
+    if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
     body = bytearray()
     async for chunk in request.stream():

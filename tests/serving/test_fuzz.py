@@ -1,0 +1,403 @@
+"""A running endpoint under fire: each answer keeps its form, and the replica stays what it was."""
+
+import json
+import random
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from mutants import media_type, mutants
+from running import PNG, Running, picture
+
+from brain_ray.serving.schemas import Predictions, Problem
+
+COUNT = 2_000
+CONNECTIONS = 4
+MAX_BODY = 20_000_000
+
+TRACES = ("Traceback", 'File "', "brain_ray/", "site-packages", "0x7f")
+"""What a stack trace or an object's repr would leave in a text."""
+
+
+@pytest.fixture(autouse=True)
+def unharmed(endpoint: Running) -> Iterator[None]:
+    """The same replicas answer a good image before and right after each test."""
+    expect_good(endpoint)
+    before = sorted(endpoint.pids)
+    assert before
+    yield
+    expect_good(endpoint)
+    assert sorted(endpoint.pids) == before
+
+
+def expect_good(endpoint: Running) -> None:
+    """Expect an answer for a good image, from a new connection."""
+    response = httpx.post(f"{endpoint.url}/v1/predict", content=picture(), headers=PNG, timeout=30)
+    assert response.status_code == 200, response.text
+    (result,) = Predictions.model_validate_json(response.content).results
+    assert result.status == "ok"
+
+
+def check(response: httpx.Response, what: str) -> str:
+    """Expect a response of the endpoint's own form, and return `ok` or its code."""
+    assert response.status_code < 500 or response.status_code in (503, 504), f"{what}: {response.text}"
+    if response.status_code == 200:
+        Predictions.model_validate_json(response.content)
+        return "ok"
+    assert response.headers["content-type"] == "application/problem+json", f"{what}: {response.headers}"
+    problem = Problem.model_validate_json(response.content)
+    assert problem.status == response.status_code, what
+    assert problem.code, what
+    assert not any(trace in response.text for trace in TRACES), f"{what}: {response.text}"
+    return problem.code
+
+
+def memory(endpoint: Running) -> int:
+    return sum(psutil.Process(pid).memory_info().rss for pid in endpoint.pids)
+
+
+def fire(endpoint: Running, shots: list[tuple[str, dict[str, str], bytes]]) -> Counter[str]:
+    """Send requests (what it is, headers, body) over several connections, and count how they end."""
+    with httpx.Client(base_url=endpoint.url, timeout=60) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
+
+        def shoot(shot: tuple[str, dict[str, str], bytes]) -> str:
+            what, headers, body = shot
+            return check(client.post("/v1/predict", headers=headers, content=body), what)
+
+        return Counter(pool.map(shoot, shots))
+
+
+def as_body(name: str, data: bytes) -> tuple[str, dict[str, str], bytes]:
+    return name, {"content-type": media_type(data)}, data
+
+
+@pytest.mark.slow
+def test_hostile_images_cost_no_replica_and_no_memory(endpoint: Running) -> None:
+    fire(endpoint, [as_body(*made) for made in mutants(COUNT // 4, seed=2)])  # caches and pools are filled
+    before = memory(endpoint)
+    found = fire(endpoint, [as_body(*made) for made in mutants(COUNT, seed=3)])
+    assert found.total() == COUNT
+    assert {"ok", "not_an_image", "undecodable", "too_small", "too_many_pixels"} <= set(found)
+    assert found["ok"] > COUNT / 10
+    assert set(found) <= {
+        "ok",
+        "no_image",
+        "not_an_image",
+        "undecodable",
+        "too_small",
+        "too_many_pixels",
+        "queue_full",
+    }
+    assert memory(endpoint) - before < 100e6
+
+
+@pytest.mark.slow
+def test_hostile_forms_get_an_answer_each(endpoint: Running) -> None:
+    rng = random.Random(4)
+    found = fire(endpoint, [hostile_form(rng, *made) for made in mutants(COUNT // 4, seed=4)])
+    assert {"ok", "bad_request", "no_image", "too_many_images"} <= set(found)
+
+
+NAMES = (
+    "image.png",
+    "../../../etc/passwd",
+    "C:\\Windows\\System32\\x.dll",
+    "/dev/stdin",
+    "a\x00b.png",
+    "a\x1b[2Jb\x07.png",
+    "\u202egnp.exe",
+    "ä" * 300,
+    "x" * 5_000,
+    "",
+    "a;b=c.png",
+    '"quoted".png',
+    "%0d%0aSet-Cookie: a=b",
+    "${jndi:ldap://x}",
+    "<img src=x onerror=alert(1)>",
+    "\udcff.png",
+)
+
+
+def hostile_form(rng: random.Random, what: str, data: bytes) -> tuple[str, dict[str, str], bytes]:
+    """Wrap an image into a form that is sound, odd or broken."""
+    form = rng.choice(FORMS)
+    name = rng.choice(NAMES)
+    headers, body = form(rng, name.encode("utf-8", "surrogateescape"), data)
+    return f"{form.__name__}, {name!r}, {what}", {"content-type": headers}, body
+
+
+def part(data: bytes, name: bytes, field: bytes = b'name="file"', more: bytes = b"") -> bytes:
+    disposition = b"Content-Disposition: form-data; " + field + b'; filename="' + name + b'"'
+    return b"--cut\r\n" + disposition + b"\r\n" + more + b"\r\n" + data + b"\r\n"
+
+
+FORM = "multipart/form-data; boundary=cut"
+Form = tuple[str, bytes]
+
+
+def sound(rng: random.Random, name: bytes, data: bytes) -> Form:
+    return FORM, part(data, name) * rng.choice([1, 3]) + part(picture(), name) + b"--cut--\r\n"
+
+
+def other_boundary(rng: random.Random, name: bytes, data: bytes) -> Form:
+    boundary = rng.choice(["cu", "cutt", "", "x" * 5_000, '"', "cut; boundary=other", "c\tu"])
+    return f"multipart/form-data; boundary={boundary}", part(data, name) + b"--cut--\r\n"
+
+
+def no_boundary(rng: random.Random, name: bytes, data: bytes) -> Form:
+    kind = rng.choice(
+        ["multipart/form-data", "multipart/form-data; charset=none; boundary=cut", "multipart/mixed"]
+    )
+    return kind, part(data, name) + b"--cut--\r\n"
+
+
+def no_end(rng: random.Random, name: bytes, data: bytes) -> Form:
+    body = part(data, name)
+    return FORM, body[: rng.randrange(len(body))]
+
+
+def no_parts(rng: random.Random, name: bytes, data: bytes) -> Form:
+    return FORM, rng.choice([b"", b"--cut--\r\n", b"\r\n", b"--cut\r\n", b"--cut\r\n\r\n", data])
+
+
+def nameless(rng: random.Random, name: bytes, data: bytes) -> Form:
+    field = rng.choice([b"", b'name=""', b"name", b'name="\xff\xfe"', b"name=" + b"f" * 50_000])
+    return FORM, part(data, name, field) + b"--cut--\r\n"
+
+
+def odd_headers(rng: random.Random, name: bytes, data: bytes) -> Form:
+    more = rng.choice(
+        [
+            b"Content-Type: \r\n",
+            b"Content-Type: text/html; charset=nothing\r\n",
+            b"Content-Transfer-Encoding: base64\r\n",
+            b"X: " + b"y" * 100_000 + b"\r\n",
+            b"no colon\r\n",
+            b": \r\n",
+            b"X: y\r\n" * 2_000,
+            b"\x00: \x01\r\n",
+        ]
+    )
+    return FORM, part(data, name, more=more) + b"--cut--\r\n"
+
+
+def fields_only(rng: random.Random, name: bytes, data: bytes) -> Form:
+    field = b'--cut\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + data[:1000] + b"\r\n"
+    return FORM, field * rng.choice([1, 5]) + b"--cut--\r\n"
+
+
+def too_many(rng: random.Random, name: bytes, data: bytes) -> Form:
+    return FORM, part(rng.choice([b"", data[:2000]]), name) * rng.choice([33, 2_000]) + b"--cut--\r\n"
+
+
+def nested(rng: random.Random, name: bytes, data: bytes) -> Form:
+    inner = part(data, name).replace(b"--cut", b"--inner") + b"--inner--"
+    return FORM, part(inner, name, more=b"Content-Type: multipart/mixed; boundary=inner\r\n") + b"--cut--\r\n"
+
+
+def flipped(rng: random.Random, name: bytes, data: bytes) -> Form:
+    body = bytearray(part(data, name) + b"--cut--\r\n")
+    for _ in range(rng.choice([1, 5])):
+        body[rng.randrange(min(120, len(body)))] ^= 1 << rng.randrange(8)
+    return FORM, bytes(body)
+
+
+FORMS = (
+    sound,
+    other_boundary,
+    no_boundary,
+    no_end,
+    no_parts,
+    nameless,
+    odd_headers,
+    fields_only,
+    too_many,
+    nested,
+    flipped,
+)
+
+
+@pytest.mark.parametrize("route", ["/v1/predict", "/v1/explain"])
+def test_what_is_too_large_is_refused_announced_or_not(endpoint: Running, route: str) -> None:
+    def in_pieces() -> Iterator[bytes]:
+        for _ in range(MAX_BODY // 10**6 + 5):
+            yield bytes(10**6)
+
+    for content in (bytes(MAX_BODY + 1), in_pieces()):
+        response = httpx.post(f"{endpoint.url}{route}", content=content, headers=PNG, timeout=60)
+        assert check(response, route) == "too_large"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "image", "", "image/", "a/b;" * 500])
+def test_odd_content_types_are_refused(endpoint: Running, kind: str) -> None:
+    response = httpx.post(f"{endpoint.url}/v1/predict", content=b"1", headers={"content-type": kind})
+    assert check(response, kind) == "not_an_image"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/samples/..%2f..%2fetc%2fpasswd",
+        "/page/..%2findex.html",
+        "/v1/samples/%00",
+        "/v1/nothing",
+        "//",
+        "/%ff",
+        "/page/%2e%2e",
+    ],
+)
+def test_odd_paths_lead_nowhere(endpoint: Running, path: str) -> None:
+    assert check(httpx.get(f"{endpoint.url}{path}"), path) == "not_found"
+
+
+# --- below HTTP ---------------------------------------------------------------------------------------------
+
+
+def talk(
+    endpoint: Running, sent: bytes, *, seconds: float = 10, answers: int = 99, hang_up: bool = False
+) -> bytes:
+    """Send bytes over a connection of its own, and return what comes back within bounds."""
+    url = httpx.URL(endpoint.url)
+    heard = b""
+    with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
+        try:
+            connection.sendall(sent)
+            if hang_up:
+                return b""
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 0 and len(statuses(heard)) < answers:
+                connection.settimeout(left)
+                received = connection.recv(65_536)
+                if not received:
+                    break
+                heard += received
+        except (TimeoutError, ConnectionError):
+            pass
+    return heard
+
+
+def head(*lines: str, path: str = "/v1/predict", method: str = "POST") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
+
+
+def statuses(heard: bytes) -> list[int]:
+    return [int(found) for found in re.findall(rb"HTTP/1\.[01] (\d{3})", heard)]
+
+
+def test_what_is_no_http_is_turned_away(endpoint: Running) -> None:
+    rng = random.Random(5)
+    good = head("Content-Type: image/png", "Content-Length: 4") + b"abcd"
+    for round_ in range(60):
+        garbage = [
+            rng.randbytes(rng.choice([1, 100, 5_000])),
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(500),  # TLS
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + rng.randbytes(50),
+            b"GET\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET / HTTP/1.1\r\n\r\n",  # no host
+            head("A" * 70_000),
+            head(*(f"X-{number}: y" for number in range(3_000))),
+            head("X: " + "y" * 300_000),
+            head(path="/" + "x" * 100_000),
+            head("Content-Length: 5", "Content-Length: 6") + b"12345",
+            head("Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
+            head("Transfer-Encoding: chunked") + b"ffffffffffffffffff\r\n",
+            head("Transfer-Encoding: chunked") + b"-1\r\n",
+            head("Content-Length: -1"),
+            head("Content-Length: 99999999999999999999"),
+            head("Content-Length: \xb2"),
+            head("Expect: 200-ok", "Content-Length: 0"),
+            head("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: x", method="GET"),
+            bytes(byte ^ (rng.random() < 0.03) for byte in good),
+        ][round_ % 20]
+        heard = talk(endpoint, garbage, seconds=0.5)
+        assert not any(500 <= status < 600 and status not in (501, 503, 505) for status in statuses(heard)), (
+            f"{garbage[:80]!r}: {heard[:300]!r}"
+        )
+        assert b"Traceback" not in heard
+
+
+def test_a_body_that_stops_half_way_and_clients_that_leave(endpoint: Running) -> None:
+    image = picture()
+    announced = head("Content-Type: image/png", f"Content-Length: {len(image)}")
+    for kept in (0, 1, len(image) // 2, len(image) - 1):
+        assert 200 not in statuses(talk(endpoint, announced + image[:kept], seconds=0.2))
+        talk(endpoint, announced + image[:kept], hang_up=True)
+    for _ in range(30):  # the whole image came, nobody waits for the answer
+        talk(endpoint, announced + image, hang_up=True)
+    for kept in (1, len(announced) // 2, len(announced) - 1):
+        talk(endpoint, announced[:kept], hang_up=True)
+
+
+def test_a_length_that_lies_does_not_mix_up_requests(endpoint: Running) -> None:
+    image = picture()
+    longer = head("Content-Type: image/png", f"Content-Length: {len(image) - 10}") + image
+    assert statuses(talk(endpoint, longer, answers=1))[:1] == [422], "what is left over is no image"
+    twice = head("Content-Type: image/png", f"Content-Length: {len(image)}") + image
+    assert statuses(talk(endpoint, twice * 2, answers=2)) == [200, 200]
+    early = head("Content-Type: image/png", "Content-Length: 50000000")
+    assert statuses(talk(endpoint, early + image, answers=1))[:1] == [413], "refused before it is all there"
+
+
+def test_a_client_cannot_switch_off_time_or_limits_with_headers(endpoint: Running) -> None:
+    for headers in (
+        {"x-request-timeout-seconds": "0"},
+        {"x-request-timeout-seconds": "nan"},
+        {"serve_multiplexed_model_id": "x" * 500},
+    ):
+        response = httpx.post(
+            f"{endpoint.url}/v1/predict", content=picture(), headers=PNG | headers, timeout=30
+        )
+        assert check(response, str(headers)) in ("ok", "bad_request", "timeout")
+
+
+# --- what its own description promises ----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_it_keeps_what_its_openapi_document_says(endpoint: Running) -> None:
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, settings
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    document = httpx.get(f"{endpoint.url}/openapi.json").json()
+    assert set(document["paths"]) >= {"/v1/predict", "/v1/explain", "/v1/model", "/healthz", "/readyz"}
+    schema = schemathesis.openapi.from_dict(document)
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+    ]
+    answered: Counter[str] = Counter()
+
+    @settings(
+        max_examples=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask(case: Any) -> None:
+        response = case.call(base_url=endpoint.url)
+        case.validate_response(response, checks=checks)
+        answered[f"{case.path} {response.status_code}"] += 1
+
+    for operation in schema.get_all_operations():
+        from hypothesis import given
+
+        given(case=operation.ok().as_strategy())(ask)()
+    assert len({key.split()[0] for key in answered}) == len(document["paths"]), json.dumps(answered)
