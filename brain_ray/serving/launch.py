@@ -246,9 +246,9 @@ def _stop(folder: str) -> None:
 
     from brain_ray.serving.app import NAME
 
-    serve.delete(NAME)  # replicas finish what they accepted; a shutdown alone takes the proxy away first
-    serve.shutdown()
+    # Replicas finish what they accepted; serve.shutdown would take the proxy away first, and print errors.
+    serve.delete(NAME)
     ray.shutdown()
-    for process in psutil.process_iter(["cmdline"]):  # a proxy that outlived its actor would keep the port
+    for process in psutil.process_iter(["cmdline"]):  # the proxy outlives its actor, and would keep the port
         if any(folder in word for word in process.info["cmdline"] or ()):
             process.terminate()
