@@ -1,6 +1,5 @@
 """The endpoint as a Ray Serve application: replicas that hold the models and speak HTTP."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,10 +74,6 @@ class Endpoint:
     @serve.batch(max_concurrent_batches=BATCHES)  # type: ignore[untyped-decorator]
     async def _gather(self, items: list[Item]) -> list[Found]:
         return await self._engine.run_batch(items)
-
-    def pid(self) -> int:
-        """Return the replica's process id."""
-        return os.getpid()
 
 
 def build(settings: Mapping[str, Any]) -> serve.Application:

@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.images import Box, Grey, ImageError, decode
+from brain_ray.data.images import Box, Grey
 from brain_ray.model.predictor import Prediction, Predictor
 from brain_ray.serving.answers import make_answer
 from brain_ray.serving.overlay import draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Explanation, Served
 from brain_ray.serving.settings import ServingConfig
-from brain_ray.serving.uploads import Upload, check_format
+from brain_ray.serving.uploads import Upload, decode_upload
 
 BATCHES = 2
 """Batches that are computed at a time, each by its part of the threads.
@@ -215,11 +215,7 @@ class Engine:
         return answer, prepared, number, (prediction, i)
 
     def _prepare(self, data: bytes, number: int) -> _Prepared:
-        try:
-            check_format(data)
-            image = decode(data, self.config.max_pixels)
-        except ImageError as error:
-            raise ProblemError(error.code, str(error)) from error
+        image = decode_upload(data, self.config.max_pixels)
         return _Prepared(image, *self.predictors[number].prepare_image(image))
 
     async def _alone(self, item: Item) -> Found:

@@ -14,6 +14,7 @@ from pathlib import Path
 import tyro
 
 from brain_ray.runs import RunError
+from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
 from brain_ray.serving.settings import ServingConfig
 
 KEYS_VARIABLE = "BRAIN_RAY_API_KEYS"
@@ -24,11 +25,9 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 ERROR_PAGE = (
     "HTTP/1.1 503 Service Unavailable\r\n"
     "Content-Type: application/problem+json\r\n"
-    "Retry-After: 1\r\n"
+    f"Retry-After: {RETRY_AFTER_S}\r\n"
     "Connection: close\r\n"
-    "\r\n"
-    '{"type":"urn:brain_ray:problem:queue_full","title":"The endpoint is busy","status":503,'
-    '"code":"queue_full","detail":"no replica is ready; try again soon"}'
+    "\r\n" + ProblemError("queue_full", "no replica is ready; try again soon").problem.model_dump_json()
 )
 """What the proxy answers while there is no replica; by default, Ray Serve has it say 500."""
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.images import Box, ImageError, decode
+from brain_ray.data.images import Box
 from brain_ray.serving.answers import make_answer
 from brain_ray.serving.files import Source, in_order, name_of, read_image
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Failure
-from brain_ray.serving.uploads import check_format
+from brain_ray.serving.uploads import decode_upload
 
 if TYPE_CHECKING:
     from brain_ray.model.predictor import Predictor
@@ -66,10 +66,7 @@ def _prepare(predictor: "Predictor", source: Source) -> _Ready | Failure:
     if isinstance(data, Failure):
         return data
     try:
-        check_format(data)
-        image = decode(data, predictor.info["input"]["max_pixels"])
-    except ImageError as error:
-        return Failure(name=name, problem=ProblemError(error.code, str(error)).problem)
+        image = decode_upload(data, predictor.info["input"]["max_pixels"])
     except ProblemError as error:
         return Failure(name=name, problem=error.problem)
     height, width = image.shape

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from brain_ray.data.images import check_structure
+from brain_ray.data.images import Grey, ImageError, check_structure, decode
 from brain_ray.serving.problems import ProblemError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -81,6 +81,19 @@ async def _parse_form(headers: Headers, body: bytes, max_images: int) -> list[Up
         raise ProblemError("bad_request", "the form (multipart/form-data) is damaged") from error
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     return [Upload(_clean(file.filename), await file.read()) for file in files]
+
+
+def decode_upload(data: bytes, max_pixels: int) -> Grey:
+    """Decode an image of a format that is taken: (height, width), as `brain_ray.data.images.decode`.
+
+    Raises:
+        ProblemError: it is none, or cannot be used.
+    """
+    try:
+        check_format(data)
+        return decode(data, max_pixels)
+    except ImageError as error:
+        raise ProblemError(error.code, str(error)) from error
 
 
 def check_format(data: bytes) -> None:
