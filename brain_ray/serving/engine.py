@@ -27,7 +27,7 @@ BATCHES = 2
 """Batches that are computed at a time, each by its part of the threads.
 
 Threads that share a batch meet at each operation, and wait for whichever the machine has put aside; and while
-one batch ends, another goes on. On two cores it makes 1.6 times the requests.
+one batch ends, another goes on.
 """
 
 READY_S = 1.0
