@@ -3,10 +3,13 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test browser check constraints clean
+.PHONY: demo sweep-demo test browser check constraints clean
 
 demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
 	$(BIN)/python jobs/pipeline.py smoke
+
+sweep-demo: $(INSTALLED)  ## two backbones compared on drawn phantoms, and the better one exported
+	$(BIN)/python jobs/tune.py sweep-demo
 
 test: $(INSTALLED) browser  ## all tests
 	$(BIN)/python -m pytest

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import tyro
 from pydantic import ValidationError
@@ -51,8 +51,15 @@ def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
         raise UsageError(_one_line(stop, heard.getvalue())) from stop
 
 
-def run_job(job: str, purpose: str, work: Callable[[Config], None]) -> int:
+def run_job(
+    job: str,
+    purpose: str,
+    work: Callable[[Config], None],
+    instead: Mapping[str, Callable[[Config], None]] | None = None,
+) -> int:
     """Parse the process's command line, do the work, and turn what a person has to mend into one line.
+
+    An option of `instead`, such as --tune, has other work done.
 
     Returns the process's exit code: 0, 1 after an error, 2 for a wrong command line.
     """
@@ -60,8 +67,11 @@ def run_job(job: str, purpose: str, work: Callable[[Config], None]) -> int:
         sys.stdout.reconfigure(line_buffering=True)  # each line at once, into a log or a pipe as well
     argv = sys.argv[1:]
     debug = "--debug" in argv
+    for option, other in (instead or {}).items():
+        work = other if option in argv else work
+    own = {"--debug", *(instead or {})}
     try:
-        config = parse(job, purpose, [word for word in argv if word != "--debug"])
+        config = parse(job, purpose, [word for word in argv if word not in own])
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -170,7 +180,7 @@ def _first_paragraph(lines: Sequence[str]) -> list[str]:
 def _description(purpose: str) -> str:
     lines = [purpose, "", "Recipes, the first word (default: smoke, or what an existing run was made with):"]
     for name, recipe in RECIPES.items():
-        lines.append(f"  {name:<6} {(recipe.__doc__ or '').splitlines()[0]}")
+        lines.append(f"  {name:<10} {(recipe.__doc__ or '').splitlines()[0]}")
     lines += [
         "",
         "--debug shows the trace of an error. Any setting below can be given, such as --train.epochs 3.",

@@ -15,9 +15,10 @@ from brain_ray.cli import describe
 from brain_ray.config import Config
 from brain_ray.data import prepare
 from brain_ray.evaluation import evaluate
+from brain_ray.evaluation.choose import choose, settings_of, show_pages
 from brain_ray.model import publish
 from brain_ray.runs import Run, differences, digest
-from brain_ray.training import trainer
+from brain_ray.training import space, sweep, trainer
 from brain_ray.training.tracking import log_bundle
 
 STARTED = "started.json"
@@ -40,19 +41,29 @@ class Stage:
 
 def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # How many workers there are, and what they run on, changes the time, not the result.
-    machines = {
-        "num_workers",
-        "use_gpu",
-        "cpus_per_worker",
-        "keep_checkpoints",
-        "max_failures",
-        "mlflow_uri",
-    }
+    machines = {name.removeprefix("train.") for name in space.MACHINES}
     return {
         "dataset": digest(run.require("dataset", "prepare")),
         "seed": config.seed,
         "model": config.model.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json", exclude=machines),
+    }
+
+
+CHOOSING = {"choice", "confidence", "bootstrap"}
+"""Settings of the sweep that its trials do not depend on."""
+
+
+def _sweep_inputs(run: Run, config: Config) -> dict[str, Any]:
+    machines = {"max_concurrent", "trials_per_gpu", "max_failures", "silence_minutes"}
+    trials = config.sweep.model_dump(mode="json", exclude=machines | CHOOSING)
+    return {**_train_inputs(run, config), "sweep": trials}
+
+
+def _choose_inputs(run: Run, config: Config) -> dict[str, Any]:
+    return {
+        "sweep": digest(run.require("sweep", "tune")),
+        "choice": config.sweep.model_dump(mode="json", include=CHOOSING),
     }
 
 
@@ -70,35 +81,61 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 
 def _export(run: Run, config: Config) -> str:
+    config = settings_of(run, config)
     text = publish.publish(run, config)
     log_bundle(run, config)
     return text
 
 
-STAGES = (
-    Stage("prepare", "dataset", prepare.inputs_of, prepare.prepare),
-    Stage("train", "train", _train_inputs, trainer.fit, resumes=True),
-    Stage("export", "bundle", _export_inputs, _export),
-    Stage("evaluate", "report", _evaluate_inputs, evaluate.evaluate),
-)
+def _evaluate(run: Run, config: Config) -> str:
+    text = evaluate.evaluate(run, settings_of(run, config))
+    show_pages(run)
+    return text
 
 
-def run_stages(config: Config, names: Sequence[str] = ()) -> None:
-    """Run the named stages, or all, one after the other; say which are done already, and why others are not.
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare", "dataset", prepare.inputs_of, prepare.prepare),
+        Stage("train", "train", _train_inputs, trainer.fit, resumes=True),
+        Stage("sweep", "sweep", _sweep_inputs, sweep.sweep, resumes=True),
+        Stage("choose", "train", _choose_inputs, choose),
+        Stage("export", "bundle", _export_inputs, _export),
+        Stage("evaluate", "report", _evaluate_inputs, _evaluate),
+    )
+}
+
+TRAINED = ("prepare", "train", "export", "evaluate")
+"""The stages from images to a report."""
+
+TUNED = ("prepare", "sweep", "choose", "export", "evaluate")
+"""The same with a sweep in place of the single training."""
+
+COMPARED = TUNED[:-1]
+"""The same up to the winner's bundle."""
+
+
+def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
+    """Run the named stages, one after the other; say which are done already, and why others are not.
 
     Raises:
         RunError: what a stage found wrong, or a stage before the named one is not complete.
     """
+    if "sweep" in names:
+        space.count(config)  # what is wrong with its search space is said before anything is done
     run = Run(config.storage, config.name)
     print(f"brain_ray {version('brain-ray')}  run {config.name}  {run.uri()}")
     print(describe(config))
     _store(run, config)
     cluster.connect()
-    for stage in STAGES:
-        if not names or stage.name in names:
-            _run_stage(stage, run, config)
+    for name in names:
+        _run_stage(STAGES[name], run, config)
+    print()
+    if "choose" in names:
+        print(f"sweep:  {run.uri('report', 'sweep.html')}")
+        print(f"winner: {run.uri('bundle')}")
     if run.finished("report") is not None:
-        print(f"\nreport: {run.uri('report', 'report.html')}")
+        print(f"report: {run.uri('report', 'report.html')}")
 
 
 def _run_stage(stage: Stage, run: Run, config: Config) -> None:

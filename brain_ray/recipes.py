@@ -9,6 +9,7 @@ from brain_ray.config import (
     DataConfig,
     ModelConfig,
     PhantomConfig,
+    SweepConfig,
     TrainConfig,
 )
 
@@ -115,4 +116,57 @@ def b0() -> Config:
     )
 
 
-RECIPES: dict[str, Callable[[], Config]] = {"smoke": smoke, "paper": paper, "b0": b0}
+def sweep() -> Config:
+    """EfficientNet B0, B3, B5 and B7 compared, each at its native size: which one to take, and how sure.
+
+    Command: python jobs/tune.py sweep --data.source DIR --train.use-gpu True
+    Cost: 8 trials of up to 12 epochs on GPUs; ASHA ends most early. An image takes B7 at 600 px about 95
+    times the arithmetic that it takes B0 at 224 px.
+    Score: to be found; B0 alone at 160 px has 0.97 (docs/RESULTS.md).
+    """
+    base = b0()
+    return base.model_copy(
+        update={
+            "recipe": "sweep",
+            "name": "sweep",
+            "sweep": SweepConfig(
+                space=(
+                    # Smaller batches where images are large, with the rate that goes with them (its root).
+                    "model.backbone train.batch_size train.learning_rate=grid("
+                    "EfficientNetB0 32 0.0005, EfficientNetB3 32 0.0005, "
+                    "EfficientNetB5 16 0.00035, EfficientNetB7 8 0.00025)",
+                ),
+                seeds=2,
+            ),
+        }
+    )
+
+
+def sweep_demo() -> Config:
+    """EfficientNet-B0 against V2-B0 on phantoms, from nothing: what a sweep looks like, in a few minutes.
+
+    Command: python jobs/tune.py sweep-demo
+    Cost: 4 trials; 5 minutes on 2 cores, 6 GB of memory.
+    Score: of the winner >= 0.9 on validation phantoms.
+    """
+    base = smoke()
+    return base.model_copy(
+        update={
+            "recipe": "sweep-demo",
+            "name": "sweep-demo",
+            "model": base.model.model_copy(update={"backbone": "EfficientNetB0", "height": 64, "width": 64}),
+            "train": base.train.model_copy(update={"epochs": 9, "learning_rate": 0.002}),
+            "sweep": SweepConfig(
+                space=("model.backbone=grid(EfficientNetB0, EfficientNetV2B0)",), native_size=False, seeds=2
+            ),
+        }
+    )
+
+
+RECIPES: dict[str, Callable[[], Config]] = {
+    "smoke": smoke,
+    "paper": paper,
+    "b0": b0,
+    "sweep": sweep,
+    "sweep-demo": sweep_demo,
+}

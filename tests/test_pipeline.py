@@ -1,15 +1,12 @@
 """The whole road on phantoms: done once, not done again, and gone on with after a kill."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from starting import ROOT, finish, kill_at, start
 
 from brain_ray.config import Config
 from brain_ray.model.predictor import Predictor
@@ -17,7 +14,6 @@ from brain_ray.pipeline import run_stages
 from brain_ray.recipes import smoke
 from brain_ray.runs import Run, RunError
 
-ROOT = Path(__file__).parents[1]
 SMALL = {
     "data.phantoms.train_per_class": 12,
     "data.phantoms.test_per_class": 5,
@@ -41,6 +37,12 @@ def small(storage: Path, **changes: object) -> Config:
             branch = branch[part]
         branch[last] = value
     return Config.model_validate({**tree, "storage": str(storage)})
+
+
+def words() -> list[str]:
+    """The same for a command line."""
+    shrunk = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+    return [str(ROOT / "jobs/pipeline.py"), "smoke", *shrunk]
 
 
 @pytest.fixture(scope="module")
@@ -119,48 +121,14 @@ def test_a_stage_before_its_input_says_which_job_to_run(tmp_path: Path, ray_clus
         run_stages(small(tmp_path), ["export"])
 
 
-def start(storage: Path) -> "subprocess.Popen[str]":
-    words = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, str(ROOT / "jobs/pipeline.py"), "smoke", "--storage", str(storage), *words]
-    home = storage / "home"
-    home.mkdir(exist_ok=True)
-    unset = ("RAY_ADDRESS", "PYTHONUNBUFFERED")  # lines come at once without the latter too
-    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(home)}
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        cwd=storage,
-        start_new_session=True,
-    )
-
-
-def kill_at(process: "subprocess.Popen[str]", sign: str) -> str:
-    """Read a process's output until a sign, then kill it and all that it started; return what it said."""
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if sign in line:
-            os.killpg(process.pid, signal.SIGKILL)
-            break
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "".join(said)
-    return "".join(said)
-
-
 @pytest.mark.slow
 def test_killed_between_stages_and_within_one_it_goes_on_where_it_was(tmp_path: Path) -> None:
-    kill_at(start(tmp_path), "prepare: ")
+    kill_at(start(tmp_path, *words()), "prepare: ")
     marker = tmp_path / "smoke/dataset/stage.json"
     prepared = marker.stat().st_mtime_ns
-    said = kill_at(start(tmp_path), "epoch 1/3")
+    said = kill_at(start(tmp_path, *words()), "epoch 1/3")
     assert "prepare: complete and unchanged" in said
-    last = start(tmp_path)
-    text, _ = last.communicate(timeout=300)
-    assert last.returncode == 0, text
+    text = finish(start(tmp_path, *words()))
     assert "train: goes on where it was interrupted" in text, text
     assert "epoch 1/3" not in text, "the first epoch is not trained again"
     assert marker.stat().st_mtime_ns == prepared

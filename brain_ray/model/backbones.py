@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.config import ModelConfig
+from brain_ray.config import Backbone, ModelConfig
 from brain_ray.runs import RunError, filesystem
 
 if TYPE_CHECKING:
@@ -18,6 +18,31 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE = 32
 """Pixels that an EfficientNet needs on each side: it halves its input five times."""
+
+NATIVE_SIDE: dict[Backbone, int] = {
+    "EfficientNetB0": 224,
+    "EfficientNetB1": 240,
+    "EfficientNetB2": 260,
+    "EfficientNetB3": 300,
+    "EfficientNetB4": 380,
+    "EfficientNetB5": 456,
+    "EfficientNetB6": 528,
+    "EfficientNetB7": 600,
+    "EfficientNetV2B0": 224,
+    "EfficientNetV2B1": 240,
+    "EfficientNetV2B2": 260,
+    "EfficientNetV2B3": 300,
+    "EfficientNetV2S": 384,
+    "EfficientNetV2M": 480,
+    "EfficientNetV2L": 480,
+    "tiny": 96,
+}
+"""Height and width of the input, in pixels, that each backbone was designed for.
+
+The default sizes of keras.applications: of B0 to B7 those that depth and width were scaled with (Tan and Le
+2019, arxiv.org/abs/1905.11946), of V2 those that it is evaluated at (2021, arxiv.org/abs/2104.00298). The one
+of `tiny` is ours.
+"""
 
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 """Standard deviation of ImageNet's red, green and blue, on a scale of 0..1."""

@@ -33,17 +33,22 @@ def convert(config: Config, weights_file: Path, destination: Path) -> None:
     with np.load(weights_file) as arrays:
         assign_weights(model, [arrays[str(i)] for i in range(len(arrays.files))])
     model.save(destination / KERAS_FILE)
-    with tempfile.TemporaryDirectory() as saved:
-        _with_maps(model).export(saved, verbose=False)
-        names = (["image"], ["probabilities", "feature_map", "statistics"])
-        _to_onnx(Path(saved), destination / ONNX_FILE, config.export.opset, *names)
+    convert_served(model, destination / ONNX_FILE, config.export.opset)
     with tempfile.TemporaryDirectory() as saved:
         _save_explanation(model, saved)
         names = (["feature_map", "label"], ["heatmap"])
         _to_onnx(Path(saved), destination / EXPLAIN_FILE, config.export.opset, *names)
 
 
-def _with_maps(model: "keras.Model") -> "keras.Model":
+def convert_served(model: "keras.Model", target: Path, opset: int) -> None:
+    """Write what a bundle's model.onnx computes of a network of `build_network`."""
+    with tempfile.TemporaryDirectory() as saved:
+        with_maps(model).export(saved, verbose=False)
+        names = (["image"], ["probabilities", "feature_map", "statistics"])
+        _to_onnx(Path(saved), target, opset, *names)
+
+
+def with_maps(model: "keras.Model") -> "keras.Model":
     """Return the network with two more outputs: the backbone's last feature map, and `statistics`.
 
     These are mean and standard deviation over each map of the last blocks at two sizes, a quarter and an

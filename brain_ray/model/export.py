@@ -1,10 +1,7 @@
 """Make a bundle of trained weights, and refuse to if its two models do not agree."""
 
-import os
 import platform
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,9 +24,11 @@ from brain_ray.model.bundle import (
     write_info,
 )
 from brain_ray.model.canaries import draw_canaries
+from brain_ray.model.fresh import run_module
 from brain_ray.model.info import BundleInfo, Check, Facts, Input, ModelScores
 from brain_ray.model.judge import expect, judge
 from brain_ray.model.predictor import open_session
+from brain_ray.runs import RunError
 
 PACKAGES = (
     "brain-ray",
@@ -41,12 +40,6 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
-
-QUIET = {
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "KERAS_BACKEND": "tensorflow",
-    "CUDA_VISIBLE_DEVICES": "-1",  # a GPU may be busy with another run, and would change the numbers
-}
 
 
 def export_bundle(
@@ -71,7 +64,7 @@ def export_bundle(
         valid_labels: (n,) indices into the classes.
         train_inputs: (m, height, width, 1), training images as they were found, without augmented copies:
             what `Unlikeness` is fitted to. A sample of some thousand is enough.
-        facts: the `data` and `training` of bundle.json.
+        facts: the `data`, `training` and, if any, `sweep` of bundle.json.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; the
@@ -121,6 +114,7 @@ def export_bundle(
             config=config.model_dump(mode="json"),
             files={name: sha256(data) for name, data in (models | extras).items()},
             check=difference,
+            sweep=known.sweep,
         )
         write_info(str(partial), info)
         partial.replace(destination)
@@ -171,22 +165,10 @@ def _make_models(
 
 
 def _run_module(module: str, *arguments: Path) -> str:
-    """Run a module in a fresh process and return what it printed; TensorFlow's own noise stays there."""
-    root = str(Path(__file__).parents[2])  # this very package, also where Ray has brought it by itself
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        env=os.environ | QUIET | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["it said nothing"]
-        raise BundleError(
-            f"no bundle was made: {module} ended with code {done.returncode}: {last[0].strip()}"
-        )
-    return done.stdout
+    try:
+        return run_module(module, *arguments)
+    except RunError as error:
+        raise BundleError(f"no bundle was made: {error}") from error
 
 
 def _versions() -> dict[str, str]:

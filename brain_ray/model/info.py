@@ -69,11 +69,12 @@ class TrainingFacts(_Part):
 
 
 class Facts(_Part):
-    """What an exporter has to be told: `data` and `training` of bundle.json; `versions` join its own."""
+    """What an exporter has to be told: parts of bundle.json under their names; `versions` join its own."""
 
     data: DataFacts
     training: TrainingFacts
     versions: dict[str, str] = {}
+    sweep: dict[str, Any] | None = None
 
 
 class Check(_Part):
@@ -128,3 +129,6 @@ class BundleInfo(_Part):
     files: dict[str, str]
     """SHA-256 (hex) of each file but bundle.json and MODEL_CARD.md."""
     check: Check
+    sweep: dict[str, Any] | None = None
+    """What the sweep that chose this model found: the rule and the sentence of its choice, how noise was
+    judged, its trials and the contenders; None: the model was trained by itself."""

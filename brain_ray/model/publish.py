@@ -19,6 +19,9 @@ from brain_ray.runs import Run
 MAX_VALIDATION = 5000
 """Validation images that the temperature is fitted on, at most; a larger split is sampled."""
 
+CHOICE = "choice.json"
+"""Within train/, where a sweep has chosen the model: the evidence."""
+
 MAX_TRAINING = 2000
 """Training images that `Unlikeness` is fitted to, at most."""
 
@@ -90,4 +93,5 @@ def _facts(run: Run) -> Facts:
         training=TrainingFacts(
             epochs=result["epochs"], best_epoch=result["best_epoch"], backbone=result["backbone"]
         ),
+        sweep=run.read_json("train", CHOICE) if run.exists("train", CHOICE) else None,
     )

@@ -31,6 +31,8 @@ class UnsoundError(ValueError):
 def write(folder: Path, state: TrainState) -> None:
     """Write a state into a local folder; the manifest with the other files' SHA-256 comes last."""
     groups = {**state.learner, "best": state.best}
+    if state.answers is not None:
+        groups["answers"] = [state.answers]
     arrays = {f"{group}/{i}": array for group, members in groups.items() for i, array in enumerate(members)}
     values = {
         "dwell": state.dwell.to_json(),
@@ -64,9 +66,10 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
         for name in stored.files:  # in the order in which they were written
             arrays[name.partition("/")[0]].append(stored[name])
     best = arrays.pop("best")
+    answers = arrays.pop("answers", [None])[0]
     history = tuple(EpochRecord.from_json(record) for record in values["history"])
     orders = Orders(**values["orders"])
-    return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history, orders)
+    return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history, orders, answers)
 
 
 def newest(run: Run) -> tuple[TrainState | None, list[str]]:

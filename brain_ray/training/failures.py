@@ -60,7 +60,7 @@ def fault_of(errors: Mapping[int, BaseException]) -> RunError | None:
 def loss_of(errors: Mapping[int, BaseException]) -> str:
     """Say in a line which loss ended a group: a worker's death rather than what others saw of it."""
     rank, error = min(errors.items(), key=lambda item: isinstance(item[1], LostPeerError))
-    return f"worker {rank} ended with: {_last_words(error)}"
+    return f"worker {rank} ended with: {last_words(error)}"
 
 
 def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
@@ -73,7 +73,7 @@ def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
         return cause
     if isinstance(cause, OSError):  # Ray Train's own list of checkpoints
         return RunError(_refusal(run.uri("train"), cause))
-    return RunError(f"training failed: {type(cause).__name__}: {_last_words(cause)}")
+    return RunError(f"training failed: {type(cause).__name__}: {last_words(cause)}")
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def _first_words(error: BaseException) -> str:
     return _shorten((lines[max(trace, default=-1) + 1 :] or lines)[0])
 
 
-def _last_words(error: BaseException) -> str:
+def last_words(error: BaseException) -> str:
     """Return the start of the last line: Ray ends with what may have been the causes, at length."""
     return _shorten((str(error).strip().splitlines() or ["no message"])[-1])
 

@@ -24,12 +24,15 @@ FILE_ROWS = 8192
 """Rows of features in a file, at most: 40 MB of those of EfficientNet-B0."""
 
 
-def cache_features(run: Run, config: Config, splits: Mapping[str, Sequence[Part]]) -> dict[str, list[Part]]:
+def cache_features(
+    run: Run, config: Config, splits: Mapping[str, Sequence[Part]], processes_here: int | None = None
+) -> dict[str, list[Part]]:
     """Compute the features of all rows of the splits, unless that is done already; returns their files.
 
     The files of a split hold `label` and `features` (channels of the backbone's last map, pooled, float32) in
     the order of the split's rows. Rows are as prepared: a balancing copy has its own changes, and no row has
-    those of an epoch.
+    those of an epoch. With `processes_here`, the backbone runs in this process, one of so many on its node
+    that do the same, and not in actors.
 
     Raises:
         RunError: a row cannot be decoded, or the network cannot be built.
@@ -39,7 +42,7 @@ def cache_features(run: Run, config: Config, splits: Mapping[str, Sequence[Part]
         start = time.monotonic()
         run.clear(FOLDER)
         for split, parts in splits.items():
-            _compute(run, config, split, parts)
+            _compute(run, config, split, parts, processes_here)
         run.finish(FOLDER, inputs, time.monotonic() - start)
     return {split: parts_of(run, *FOLDER.split("/"), split) for split in splits}
 
@@ -50,7 +53,7 @@ def drop_features(run: Run) -> None:
         run.fs.delete_dir(run.path(FOLDER))
 
 
-def _compute(run: Run, config: Config, split: str, parts: Sequence[Part]) -> None:
+def _compute(run: Run, config: Config, split: str, parts: Sequence[Part], processes_here: int | None) -> None:
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -58,13 +61,16 @@ def _compute(run: Run, config: Config, split: str, parts: Sequence[Part]) -> Non
     tasks = [
         pa.table({"path": [part.path], "first": [first]}) for part, first in zip(parts, firsts, strict=True)
     ]
-    settings = config.train
-    fewest, most = (min(len(parts), k) for k in (settings.min_workers, settings.max_workers))
-    nodes = sum(node["Alive"] for node in ray.nodes())
     loading = {"batch_format": "pyarrow", "num_cpus": LOADING_CPUS}
     decoded = ray.data.from_blocks(tasks).map_batches(
         decode_part, batch_size=None, fn_kwargs={"run": run, "config": config}, **loading
     )
+    if processes_here is not None:
+        _compute_here(run, split, decoded, Extractor(config, processes_here))
+        return
+    settings = config.train
+    fewest, most = (min(len(parts), k) for k in (settings.min_workers, settings.max_workers))
+    nodes = sum(node["Alive"] for node in ray.nodes())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         features = decoded.map_batches(
@@ -80,6 +86,30 @@ def _compute(run: Run, config: Config, split: str, parts: Sequence[Part]) -> Non
     written = features.map_batches(
         write_features, batch_size=FILE_ROWS, fn_kwargs={"run": run, "split": split}, **loading
     )
+    _raise_first(written)
+
+
+def _compute_here(run: Run, split: str, decoded: Any, extractor: "Extractor") -> None:
+    held: list[pa.Table] = []
+
+    def write() -> None:
+        for error in filter(None, write_features(pa.concat_tables(held), run, split)["error"]):
+            raise RunError(error)
+        held.clear()
+
+    for batch in decoded.iter_batches(batch_size=None, batch_format="numpy"):
+        rows = extractor(batch)
+        features = rows.pop("features")
+        columns = {name: pa.array(column) for name, column in rows.items()}
+        columns["features"] = pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
+        held.append(pa.table(columns))
+        if sum(map(len, held)) >= FILE_ROWS:
+            write()
+    if held:
+        write()
+
+
+def _raise_first(written: Any) -> None:
     for batch in written.iter_batches(batch_size=None, batch_format="numpy"):
         for error in filter(None, batch["error"]):
             raise RunError(error)

@@ -68,7 +68,7 @@ class Learner:
         self._mode: Mode | None = None
         self._num_steps = 0
         self._train_step: Callable[..., tf.Tensor]
-        self._valid_step: Callable[..., tf.Tensor]
+        self._valid_step: Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
     # --- an epoch
 
@@ -108,9 +108,10 @@ class Learner:
             for variable, mean in zip(own, means, strict=True):
                 variable.assign(mean)
 
-    def validate(self, batch: Batch) -> "tf.Tensor":
-        """Score one batch; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
-        return self._valid_step(batch.inputs, batch.labels, batch.weights)
+    def validate(self, batch: Batch) -> "tuple[tf.Tensor, tf.Tensor]":
+        """Score one batch; returns this worker's sums, as `train`, and its (n, classes) probabilities."""
+        sums, probabilities = self._valid_step(batch.inputs, batch.labels, batch.weights)
+        return sums, probabilities
 
     # --- what is kept of it
 
@@ -147,7 +148,7 @@ class Learner:
 
     # --- compiled steps
 
-    def _compile_steps(self) -> "tuple[Callable[..., tf.Tensor], Callable[..., tf.Tensor]]":
+    def _compile_steps(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         import tensorflow as tf
 
         inputs = tf.TensorSpec((None, self.config.model.height, self.config.model.width, 1), tf.uint8)
@@ -164,7 +165,7 @@ class Learner:
             return self._train(*inputs)
 
         def validate(*inputs: Any) -> Any:
-            return self._forward(*inputs, training=False)[1]
+            return self._forward(*inputs, training=False)[1:]
 
         return (
             tf.function(train, input_signature=[*batch, scalar, scalar, scalar], **options),
@@ -183,13 +184,14 @@ class Learner:
 
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            loss, sums = self._forward(inputs, labels, weights, training=True)
+            loss, sums, _ = self._forward(inputs, labels, weights, training=True)
             # This worker's share of the mean over the global batch: the shares' gradients add up to its own.
             loss = self.optimizer.scale_loss(loss / total)
         return tape.gradient(loss, variables, unconnected_gradients="zero"), sums
 
-    def _forward(self, inputs: Any, labels: Any, weights: Any, *, training: bool) -> tuple[Any, Any]:
-        """Return the sum of the loss over a batch's rows, and (4,) float64: it, cross-entropy, correct, rows.
+    def _forward(self, inputs: Any, labels: Any, weights: Any, *, training: bool) -> tuple[Any, Any, Any]:
+        """Return the sum of the loss over a batch's rows; (4,) float64: it, cross-entropy, correct, rows; and
+        the rows' probabilities.
 
         Both penalties are means over the rows, so they count once for each of them: divided by the global
         batch and added up over the workers, they are what one worker would have computed.
@@ -208,7 +210,7 @@ class Learner:
         cross_entropy = loss_function("categorical_crossentropy")(targets, probabilities)
         correct = tf.cast(tf.equal(tf.argmax(probabilities, axis=-1), labels), tf.float32)
         sums = [loss, tf.reduce_sum(weights * cross_entropy), tf.reduce_sum(weights * correct), rows]
-        return loss, tf.cast(tf.stack(sums), tf.float64)
+        return loss, tf.cast(tf.stack(sums), tf.float64), probabilities
 
     def _call(self, inputs: Any, *, training: bool) -> "tuple[tf.Tensor, keras.Model]":
         """Return probabilities, and the model that was called and so knows its penalties."""

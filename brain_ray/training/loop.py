@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +51,23 @@ class TrainState:
     history: tuple[EpochRecord, ...]
     orders: Orders = field(default_factory=Orders)
     """What the operator has said."""
+    answers: NDArray[np.float32] | None = None
+    """(rows, classes), the best epoch's probabilities of all validation rows, in their order, where they are
+    kept; None before the first best epoch."""
 
     @property
     def epoch(self) -> int:
         """Finished epochs."""
         return self.dwell.epochs
+
+
+class Ended(NamedTuple):
+    """An epoch that has ended."""
+
+    record: EpochRecord
+    line: str
+    """For people."""
+    state: TrainState
 
 
 OnEpoch = Callable[[EpochRecord, str, TrainState], None]
@@ -77,13 +89,36 @@ def train(
     state: TrainState | None = None,
     listen: Listen = lambda _: (),
     on_step: OnStep = lambda *_: None,
+    *,
+    keep_answers: bool = False,
 ) -> TrainState:
-    """Train up to `config.train.total_epochs` epochs, from the start or from a state; returns the last state.
+    """Go through all `epochs` from the start or from a state; returns the last state."""
+    for ended in epochs(
+        config, num_classes, feed, strategy, state, listen, on_step, keep_answers=keep_answers
+    ):
+        on_epoch(*ended)
+        state = ended.state
+    assert state is not None  # there is one epoch at least, or a state that says that all are done
+    return state
+
+
+def epochs(
+    config: Config,
+    num_classes: int,
+    feed: Feed,
+    strategy: "tf.distribute.Strategy",
+    state: TrainState | None = None,
+    listen: Listen = lambda _: (),
+    on_step: OnStep = lambda *_: None,
+    *,
+    keep_answers: bool = False,
+) -> Iterator[Ended]:
+    """Train up to `config.train.total_epochs` epochs, from the start or from a state, one for each `next`.
 
     It ends earlier when the operator says so, or when `ask_epoch` epochs have brought no improvement and he
     has not said otherwise; he can also have it go on for more. Every worker calls it alike. All decisions
     come from sums over all workers, so all take the same ones. `strategy` is the default one for one worker,
-    MultiWorkerMirroredStrategy (one replica each) for several.
+    MultiWorkerMirroredStrategy (one replica each) for several. With `keep_answers`, states hold `answers`.
 
     Raises:
         RunError: loss, optimizer, schedule or weights of the settings cannot be had.
@@ -98,9 +133,10 @@ def train(
     dwell = DwellState() if state is None else state.dwell
     history = () if state is None else state.history
     orders = Orders() if state is None else state.orders
+    best_answers = None if state is None else state.answers
     rates = planned_rates(settings, feed.steps_per_epoch)
 
-    while dwell.epochs < settings.total_epochs + orders.extra_epochs and not _ended(settings, dwell, orders):
+    while not _is_over(settings, dwell, orders):
         start = time.perf_counter()
         epoch = dwell.epochs
         if 0 < epoch == settings.frozen_epochs and settings.epochs:
@@ -114,14 +150,14 @@ def train(
         train_seconds = time.perf_counter() - start
         learner.finish_epoch()
         with learner.average.lent():
-            validated = _validate(learner, clock.waited(feed.valid(epoch)))
+            validated, answers = _validate(learner, clock.waited(feed.valid(epoch)), keep_answers)
             kept = learner.weights()
         monitored = validated[settings.monitor.removeprefix("val_")]
         dwell, decision = decide(
             dwell, monitored, trained["loss"], dwell=settings.dwell, factor=settings.dwell_factor
         )
         if decision.best:
-            best = kept
+            best, best_answers = kept, answers
         if decision.roll_back:
             learner.roll_back(best, forget=decision.diverged)
         words = listen(orders)
@@ -146,14 +182,19 @@ def train(
             operator="; ".join(f"{word} ({word.at})" for word in words),
         )
         history = (*history, record)
-        state = TrainState(learner.state(), best, dwell, history, orders)
+        state = TrainState(learner.state(), best, dwell, history, orders, best_answers)
         message = ", ".join(filter(None, [decision.message, *said]))
-        on_epoch(record, record.line(settings.total_epochs + orders.extra_epochs, message), state)
-    return state if state is not None else TrainState(learner.state(), best, dwell, history, orders)
+        yield Ended(record, record.line(settings.total_epochs + orders.extra_epochs, message), state)
 
 
-def _ended(settings: TrainConfig, dwell: DwellState, orders: Orders) -> bool:
-    return dwell.halted or orders.halted or _impatient(settings, dwell, orders)
+def is_over(settings: TrainConfig, state: TrainState) -> bool:
+    """Tell whether no epoch follows."""
+    return _is_over(settings, state.dwell, state.orders)
+
+
+def _is_over(settings: TrainConfig, dwell: DwellState, orders: Orders) -> bool:
+    all_done = dwell.epochs >= settings.total_epochs + orders.extra_epochs
+    return all_done or dwell.halted or orders.halted or _impatient(settings, dwell, orders)
 
 
 def _impatient(settings: TrainConfig, dwell: DwellState, orders: Orders) -> bool:
@@ -199,11 +240,28 @@ def _train_epoch(
     return _means(learner.reduction.sum(total))
 
 
-def _validate(learner: Learner, batches: Iterable[Batch]) -> dict[str, float]:
+def _validate(
+    learner: Learner, batches: Iterable[Batch], keep_answers: bool
+) -> tuple[dict[str, float], NDArray[np.float32] | None]:
+    """Return the means over all rows, and if they are kept (rows, classes) the rows' probabilities."""
     total: Any = np.zeros(4)
+    own: list[tuple[NDArray[np.int64], Any]] = []
+    rows = 0
     for batch in batches:
-        total = learner.validate(batch) + total
-    return _means(learner.reduction.sum(total))
+        sums, probabilities = learner.validate(batch)
+        total = sums + total
+        if keep_answers and batch.weights.all():
+            parts = np.array_split(np.arange(rows, rows + batch.total), learner.reduction.num_replicas)
+            own.append((parts[learner.rank], probabilities))
+        rows += batch.total
+    answers = None
+    if keep_answers:
+        answers = np.zeros((rows, learner.num_classes), np.float32)
+        for places, probabilities in own:
+            answers[places] = probabilities
+        if learner.reduction.num_replicas > 1:
+            answers = learner.reduction.sum(answers)
+    return _means(learner.reduction.sum(total)), answers
 
 
 def _means(sums: Any) -> dict[str, float]:

@@ -22,6 +22,8 @@ class Epoch:
 
     record: EpochRecord
     line: str
+    last: bool
+    """No epoch follows."""
 
 
 Message = str | Position | Epoch

@@ -72,6 +72,19 @@ def _places_beside_loading(nodes: list[dict[str, float]], settings: TrainConfig)
     ]
 
 
+def room_for_trials(settings: TrainConfig, trials_per_gpu: int) -> int:
+    """Return how many trials of a sweep can run at once, with loading beside them; 0: not even one.
+
+    On CPUs not more than there are cores: more would only slow each other down.
+    """
+    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    cores = int(sum(node.get("CPU", 0.0) for node in nodes))
+    if settings.max_workers == 1:  # they share GPUs
+        nodes = [{**node, "GPU": node.get("GPU", 0.0) * trials_per_gpu} for node in nodes]
+    found = max(_places_beside_loading(nodes, settings), default=0) // settings.min_workers
+    return found if settings.use_gpu else min(found, max(1, cores // settings.min_workers))
+
+
 @contextmanager
 def room_for_loading(settings: TrainConfig, requester: str) -> Iterator[None]:
     """Keep an elastic group from growing into the CPUs that loading needs, and tell it of lost nodes soon.

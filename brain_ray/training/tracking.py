@@ -82,7 +82,7 @@ def mlflow_run(
     if uri is None:
         yield lambda _: None
         return
-    records = _history(run)
+    records = read_history(run)
     teller = _Teller(say)
     status = "FAILED"
     with ThreadPoolExecutor(1) as pool:
@@ -105,7 +105,7 @@ def log_bundle(run: Run, config: Config, say: Callable[[str], None] = print) -> 
     """Log the exported bundle to the MLflow run of this one, and what that has missed of its epochs."""
     uri = tracking_uri(run, config)
     if uri is not None:
-        _Teller(say).trying(_log, run, config, uri, _history(run), "FINISHED", bundle=True)
+        _Teller(say).trying(_log, run, config, uri, read_history(run), "FINISHED", bundle=True)
 
 
 def tracking_uri(run: Run, config: Config) -> str | None:
@@ -128,7 +128,8 @@ def tracking_uri(run: Run, config: Config) -> str | None:
     return uri if ":" in uri else Path(uri).expanduser().resolve().as_uri()
 
 
-def _history(run: Run) -> list[EpochRecord]:
+def read_history(run: Run) -> list[EpochRecord]:
+    """Return the epochs of history.csv; none where there is no such file."""
     return from_csv(run.read_bytes("train", HISTORY)) if run.exists("train", HISTORY) else []
 
 

@@ -14,7 +14,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Queue
 
 from brain_ray.config import Config
-from brain_ray.runs import Run, RunError, resolve
+from brain_ray.runs import Run, resolve
 from brain_ray.training import checkpoints, control, tracking
 from brain_ray.training.backend import TensorflowWorkers
 from brain_ray.training.balance import class_weights, count_labels, split_weights
@@ -22,11 +22,12 @@ from brain_ray.training.devices import make_strategy, set_up
 from brain_ray.training.failures import fault_of, judge, loss_of, probe, verdict, writing_to
 from brain_ray.training.features import cache_features, drop_features
 from brain_ray.training.feeds import Sources, make_feed
-from brain_ray.training.history import HISTORY, EpochRecord, to_csv
+from brain_ray.training.history import EpochRecord
 from brain_ray.training.learner import mode_of
 from brain_ray.training.loading import Part, PartStore, find_parts
-from brain_ray.training.loop import TrainState, train
+from brain_ray.training.loop import TrainState, is_over, train
 from brain_ray.training.orders import Orders, Word
+from brain_ray.training.outcome import summary, write_epoch, write_result
 from brain_ray.training.progress import Position, ProgressBar, on_a_terminal
 from brain_ray.training.relay import Epoch, Message, Pace, relayed
 from brain_ray.training.resources import check_resources, on_this_node, per_worker, room_for_loading
@@ -50,11 +51,31 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     probe(run)
     for fault in checkpoints.mend(run):
         say(f"passed over: {fault}")
+    sources = _find_sources(run, with_absolute_paths(config), splits, say)
+    with _shown(run, config, say) as take:
+        drive(run, config, sources, take)
+    with writing_to(run.uri("train")):
+        checkpoints.prune(run, config.train.keep_checkpoints)
+        drop_features(run)
+    return summary(run)
+
+
+def drive(
+    run: Run,
+    config: Config,
+    sources: Sources,
+    take: Callable[[Message], None],
+    *,
+    keep_answers: bool = False,
+) -> None:
+    """Have workers train by Ray Train, from the newest sound checkpoint on, and give what they say to `take`.
+
+    Raises:
+        RunError: what ended the training.
+    """
     settings = config.train
-    sources = _find_sources(run, _with_absolute_paths(config), splits, say)
     with (
         control.operator_of(run) as operator,
-        _shown(run, config, say) as take,
         relayed(take) as messages,
         room_for_loading(settings, f"loading of {run.uri()}"),
     ):
@@ -63,11 +84,12 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
             backend_config=TensorflowWorkers(),
             train_loop_config={
                 "run": run,
-                "config": _with_absolute_paths(config),
+                "config": with_absolute_paths(config),
                 "sources": sources,
                 "messages": messages,
                 "terminal": on_a_terminal(),
                 "operator": operator,
+                "keep_answers": keep_answers,
             },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=settings.num_workers,
@@ -87,10 +109,6 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
             trainer.fit()
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise verdict(error, run, settings.max_failures) from error
-    with writing_to(run.uri("train")):
-        checkpoints.prune(run, settings.keep_checkpoints)
-        drop_features(run)
-    return _summary(run)
 
 
 @contextmanager
@@ -102,7 +120,7 @@ def _shown(run: Run, config: Config, say: Callable[[str], None]) -> Iterator[Cal
 
         def take(message: Message) -> None:
             match message:
-                case Epoch(record, line):
+                case Epoch(record, line, _):
                     say(line)
                     log(record)
                 case Position() if bar is not None:
@@ -179,10 +197,9 @@ def _train(task: dict[str, Any]) -> None:
         with writing_to(run.uri("train")), tempfile.TemporaryDirectory() as folder:
             checkpoints.write(Path(folder), state)
             ray.train.report(record.metrics(), checkpoint=ray.train.Checkpoint.from_directory(folder))
-        run.write_bytes(to_csv(state.history), "train", HISTORY)
-        tracking.write_epoch(run, record)
+        write_epoch(run, record, state)
         pace.epochs = config.train.total_epochs + state.orders.extra_epochs
-        messages.put(Epoch(record, line))
+        messages.put(Epoch(record, line, is_over(config.train, state)))
         operator.note.remote(line)
 
     def listen(orders: Orders) -> list[Word]:
@@ -192,45 +209,13 @@ def _train(task: dict[str, Any]) -> None:
     with closing(make_feed(config, sources, rank, num_workers)) as feed:
         shown = messages if rank == 0 and task["terminal"] else None
         pace = Pace(shown, config.train.total_epochs, feed.steps_per_epoch)
-        state = train(config, len(config.data.classes), feed, strategy, on_epoch, state, listen, pace)
+        kept = {"keep_answers": task["keep_answers"]}
+        state = train(config, len(config.data.classes), feed, strategy, on_epoch, state, listen, pace, **kept)
     if rank == 0:
-        _write_results(run, config, state)
+        write_result(run, config, state)
 
 
-def _write_results(run: Run, config: Config, state: TrainState) -> None:
-    run.write_bytes(to_csv(state.history), "train", HISTORY)
-    run.write_bytes(checkpoints.pack({str(i): w for i, w in enumerate(state.best)}), "train", "best.npz")
-    best = [record for record in state.history if record.best][-1:]
-    result = {
-        "best_epoch": state.dwell.best_epoch,
-        "epochs": state.epoch,
-        "monitor": config.train.monitor,
-        "value": state.dwell.lowest,
-        "val_accuracy": best[0].val_accuracy if best else None,
-        "diverged": state.dwell.halted,
-        "seconds": sum(record.seconds for record in state.history),
-        "backbone": config.model.backbone,
-    }
-    run.write_json(result, "train", "result.json")
-
-
-def _summary(run: Run) -> str:
-    result = run.read_json("train", "result.json")
-    if result["diverged"] or not result["best_epoch"]:
-        epoch = result["best_epoch"]
-        kept = f"the weights of epoch {epoch}" if epoch else "those at the start"
-        raise RunError(
-            f"training ended after epoch {result['epochs']}, the last ones without a finite loss; the best "
-            f"weights, {kept}, are in {run.uri('train', 'best.npz')}: lower train.learning_rate, or set "
-            "train.clip_norm"
-        )
-    return (
-        f"best epoch {result['best_epoch']} of {result['epochs']}: "
-        f"{result['monitor']} {result['value']:.4f}, val_accuracy {result['val_accuracy']:.4f}"
-    )
-
-
-def _with_absolute_paths(config: Config) -> Config:
+def with_absolute_paths(config: Config) -> Config:
     """Make paths absolute that workers read, since Ray changes their current folder."""
     weights = config.model.weights
     if weights not in ("imagenet", "none"):

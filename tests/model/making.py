@@ -27,6 +27,45 @@ FACTS: dict[str, Any] = {
     "training": {"epochs": 7, "best_epoch": 6, "backbone": "tiny"},
 }
 
+SWEEP: dict[str, Any] = {
+    "rule": "cheapest within noise",
+    "sentence": "tiny 48x40 gap (trial 003) is chosen: it is the fastest within noise of the best.",
+    "trials": 6,
+    "by_status": {"finished": 4, "stopped": 2},
+    "winner": "003",
+    "contenders": [
+        {
+            "model": "EfficientNetB0 48x40 gap",
+            "trial": "001",
+            "repeats": 1,
+            "cross_entropy": 0.0912,
+            "spread": None,
+            "accuracy": 0.9707,
+            "accuracy_low": 0.9411,
+            "accuracy_high": 0.9893,
+            "latency_ms": 8.14,
+            "parameters": 4054695,
+            "gflops": 0.801,
+            "within_noise": True,
+        },
+        {
+            "model": "tiny 48x40 gap",
+            "trial": "003",
+            "repeats": 2,
+            "cross_entropy": 0.0956,
+            "spread": 0.0123,
+            "accuracy": 0.9695,
+            "accuracy_low": 0.9396,
+            "accuracy_high": 0.9886,
+            "latency_ms": 0.33,
+            "parameters": 98355,
+            "gflops": 0.004,
+            "within_noise": True,
+        },
+    ],
+    "noise": "Noise was judged by the bootstrap of 2000 resamples.",
+}
+
 
 def tiny(**changes: Any) -> ModelConfig:
     """Settings of the smallest network."""

@@ -11,7 +11,13 @@ import pytest
 from making import tiny
 
 from brain_ray.config import Backbone, ModelConfig
-from brain_ray.model.backbones import IMAGENET_DEVIATION, assign_weights, build_backbone, fetch
+from brain_ray.model.backbones import (
+    IMAGENET_DEVIATION,
+    NATIVE_SIDE,
+    assign_weights,
+    build_backbone,
+    fetch,
+)
 from brain_ray.runs import RunError
 
 keras = pytest.importorskip("keras")
@@ -57,6 +63,21 @@ def test_every_configurable_backbone_is_in_keras() -> None:
     names = set(get_args(Backbone)) - {"tiny"}
     assert len(names) == 15
     assert [name for name in names if not callable(getattr(keras.applications, name, None))] == []
+
+
+def test_every_backbone_has_its_native_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(NATIVE_SIDE) == list(get_args(Backbone))
+    sizes: list[int] = []
+
+    def note(*arguments: Any, default_size: int = 0, **_: Any) -> None:
+        sizes.append(default_size or arguments[2])
+
+    monkeypatch.setattr("keras.src.applications.efficientnet.EfficientNet", note)
+    monkeypatch.setattr("keras.src.applications.efficientnet_v2.EfficientNetV2", note)
+    for name in NATIVE_SIDE:
+        if name != "tiny":
+            getattr(keras.applications, name)()
+    assert [*sizes, 96] == list(NATIVE_SIDE.values())
 
 
 def test_tiny_takes_raw_pixels_to_a_small_map() -> None:

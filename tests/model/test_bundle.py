@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from making import FACTS
+from making import FACTS, SWEEP
 
 from brain_ray.config import Config
 from brain_ray.model.bundle import BundleError, add_scores, load_bundle, render_card
@@ -150,3 +150,42 @@ def test_the_card_tells_the_bundles_numbers_and_limits(exported: tuple[Path, Bun
         update={"config": info.config | {"data": info.config["data"] | {"source": "scans"}}}
     )
     assert "phantoms" not in render_card(real)
+
+
+def test_the_card_tells_how_a_sweep_chose_the_model(exported: tuple[Path, BundleInfo]) -> None:
+    info = exported[1]
+    assert info.sweep is None
+    assert "How it was chosen" not in render_card(info)
+    card = render_card(info.model_copy(update={"sweep": SWEEP}))
+    _, _, section = card.partition("## How it was chosen\n")
+    section, _, _ = section.partition("\n## ")
+    for text in (
+        "By a sweep of 6 trials (4 finished, 2 stopped), by the rule `cheapest within noise`.",
+        SWEEP["sentence"],
+        "| EfficientNetB0 48x40 gap | 001 | 1 | 0.0912 | 97.07 % (94.11 % to 98.93 %) | 8.1 ms | 4,054,695 | "
+        "0.801 | yes |",
+        "| **tiny 48x40 gap** | 003 | 2 | 0.0956 ± 0.0123 | 96.95 % (93.96 % to 98.86 %) | 0.3 ms | 98,355 | "
+        "0.004 | yes |",
+        SWEEP["noise"],
+        "better on them than it is",
+        "took no part in the choice",
+    ):
+        assert text in section, text
+    assert "\n\n\n" not in card
+    unknown = dict.fromkeys(("accuracy", "accuracy_low", "latency_ms", "parameters", "gflops"))
+    rows = [SWEEP["contenders"][0] | unknown]
+    card = render_card(info.model_copy(update={"sweep": SWEEP | {"contenders": rows}}))
+    assert "| EfficientNetB0 48x40 gap | 001 | 1 | 0.0912 | - | - | - | - | yes |" in card
+
+
+def test_a_sweep_is_kept_and_a_bundle_from_before_it_stays_readable(bundle: Path) -> None:
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"sweep": SWEEP}))
+    assert load_bundle(str(bundle)).info.sweep == SWEEP
+    add_scores(str(bundle), TEST)
+    assert load_bundle(str(bundle)).info.sweep == SWEEP
+    assert "How it was chosen" in (bundle / "MODEL_CARD.md").read_text()
+    del content["sweep"]
+    file.write_text(json.dumps(content))
+    assert load_bundle(str(bundle)).info.sweep is None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from making import FACTS, noise, settle
+from making import FACTS, SWEEP, noise, settle
 
 from brain_ray.config import Config, ModelConfig
 from brain_ray.model import export
@@ -106,7 +106,9 @@ def test_models_further_apart_than_the_tolerance_make_no_bundle(
         export_bundle(target, few, network_weights, noise(24), LABELS, TRAINING, FACTS)
     assert list(target.parent.iterdir()) == []
     lax = few.model_copy(update={"export": few.export.model_copy(update={"tolerance": 1.0})})
-    info = export_bundle(target, lax, network_weights, noise(24), LABELS, TRAINING, FACTS)
+    facts = FACTS | {"sweep": SWEEP}
+    info = export_bundle(target, lax, network_weights, noise(24), LABELS, TRAINING, facts)
+    assert info.sweep == SWEEP
     assert info.check.images == 5
     assert info.check.largest_difference > 0.05
 

@@ -113,7 +113,7 @@ def test_rows_of_weight_0_do_not_count(make_config: MakeConfig) -> None:
     learner = make_learner(make_config(SEED_HEAD))
     batch = make_batch()
     none = Batch(batch.inputs[:1], batch.labels[:1], np.zeros(1, np.float32), 8)
-    assert_array_equal(learner.reduction.sum(learner.validate(none)), np.zeros(4))
+    assert_array_equal(learner.reduction.sum(learner.validate(none)[0]), np.zeros(4))
 
 
 def test_smoothed_labels_are_for_training_alone(make_config: MakeConfig) -> None:
@@ -123,7 +123,7 @@ def test_smoothed_labels_are_for_training_alone(make_config: MakeConfig) -> None
     probabilities = np.asarray(learner.model(batch.inputs.astype(np.float32)))
     logs = -np.log(probabilities)
     plain = logs[np.arange(8), batch.labels].sum()
-    validated = learner.reduction.sum(learner.validate(batch))
+    validated = learner.reduction.sum(learner.validate(batch)[0])
     trained = learner.reduction.sum(learner.train(batch, 0.0))
     assert_allclose(validated[:2], [plain, plain], rtol=1e-5)
     assert_allclose(trained[:2], [0.7 * plain + 0.3 * logs.mean(axis=1).sum(), plain], rtol=1e-5)

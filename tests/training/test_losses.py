@@ -97,7 +97,7 @@ def test_rows_weigh_what_their_class_does_as_in_keras(make_config: MakeConfig) -
 def test_class_weights_are_for_the_training_loss_alone(make_config: MakeConfig) -> None:
     config = make_config(SEED_HEAD)
     plain, weighted = make_learner(config), make_learner(config, WEIGHTS)
-    validated = [one.reduction.sum(one.validate(make_batch())) for one in (plain, weighted)]
+    validated = [one.reduction.sum(one.validate(make_batch())[0]) for one in (plain, weighted)]
     trained = [one.reduction.sum(one.train(make_batch(), 0.0)) for one in (plain, weighted)]
     assert_allclose(validated[0], validated[1], rtol=1e-5)
     assert_allclose(trained[0][1:], trained[1][1:], rtol=1e-5)  # cross-entropy, correct, rows

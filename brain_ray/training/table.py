@@ -1,0 +1,224 @@
+"""A live table of a sweep's trials, for one that is started on a terminal."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import get_console
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+Standing = Literal["waiting", "running", "finished", "stopped", "failed", "retried"]
+
+STYLES: dict[Standing, str] = {
+    "running": "cyan",
+    "retried": "magenta",
+    "finished": "green",
+    "stopped": "yellow",
+    "failed": "red",
+    "waiting": "dim",
+}
+"""Colours, in the order in which trials are counted."""
+
+ENDED: tuple[Standing, ...] = ("finished", "stopped", "failed")
+
+LEAST_FIRST = ("settings", "img/s", "size", "rate", "left", "best", "val_loss", "backbone")
+"""Columns in the order in which a narrow terminal goes without."""
+
+GAP = 2
+"""Between columns, in characters."""
+
+SHORTEST_SETTINGS = 12
+"""Characters that settings are cut to, at most, before their column is left out."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is shown of a trial; None where it is not known yet."""
+
+    trial: str
+    backbone: str
+    size: str
+    """Of the input: "224x224"."""
+    changes: str
+    """What else the sweep set, briefly."""
+    seed: int
+    """Shown where trials differ in it."""
+    epoch: int
+    """Finished epochs."""
+    epochs: int
+    val_loss: float | None
+    """Of the last epoch, as is `val_accuracy`."""
+    val_accuracy: float | None
+    best: float | None
+    """The best value so far of what is monitored."""
+    learning_rate: float | None
+    images_per_second: float | None
+    status: Standing
+    """`retried`: it failed and runs again."""
+    seconds_left: float | None
+
+
+class TrialTable:
+    """Shows a sweep's trials on a terminal until it is left; elsewhere only what is said.
+
+    Fits the terminal: a narrow one goes without `LEAST_FIRST`, a low one shows the trials that run and those
+    that ended last, and counts the others. Texts are shown as they are, without markup.
+    """
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        """Make a table of `total` trials, with those that are still to come."""
+        self._total = total
+        self._console = console or get_console()
+        self._lines: Sequence[Line] = ()
+        self._elapsed = 0.0
+        self._ended: dict[str, None] = {}
+        """Trials in the order in which they were seen to have ended."""
+        self._first: tuple[float, float] | None = None
+        """Elapsed seconds, and the share that was done, when it was first shown: not 0 in a resumed sweep."""
+        self._live = Live(
+            console=self._console, auto_refresh=False, transient=True, get_renderable=self._render
+        )
+
+    def __enter__(self) -> "TrialTable":
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, lines: Sequence[Line], elapsed: float) -> None:
+        """Show the trials, in the order of their ids, `elapsed` seconds after the sweep's start."""
+        self._lines, self._elapsed = tuple(lines), elapsed
+        for line in lines:
+            if line.status in ENDED:
+                self._ended.setdefault(line.trial)
+            else:
+                self._ended.pop(line.trial, None)
+        if self._first is None:
+            self._first = (elapsed, self._done())
+        self._live.refresh()
+
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        self._console.print(Text(_printable(text)), soft_wrap=True)
+
+    def _render(self) -> Group:
+        width, height = self._console.size
+        if not self._lines:
+            return Group()
+        shown, hidden = self._choose(height - 3)  # the header, the caption, and a line for the cursor
+        several = len({line.seed for line in self._lines}) > 1
+        parts: list[Table | Text] = [_table(shown, width, several)]
+        if hidden:
+            more = f"and {len(hidden)} more: {_count(line.status for line in hidden)}"
+            parts.append(Text(more, "dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*parts, Text(self._caption(), "bold", no_wrap=True, overflow="ellipsis"))
+
+    def _choose(self, room: int) -> tuple[list[Line], list[Line]]:
+        """Return the lines to be shown in so many rows, of which one may count the others; and the others."""
+        if len(self._lines) <= room:
+            return list(self._lines), []
+        places = {trial: place for place, trial in enumerate(self._ended)}
+
+        def rank(line: Line) -> tuple[int, int]:
+            if line.status in ENDED:
+                return 1, -places[line.trial]
+            return (2, 0) if line.status == "waiting" else (0, 0)
+
+        ranked = sorted(self._lines, key=rank)
+        rows = max(1, room - 1)
+        return ranked[:rows], ranked[rows:]
+
+    def _caption(self) -> str:
+        done = sum(line.status in ENDED for line in self._lines)
+        parts = [f"{done}/{self._total} trials done", f"{_clock(self._elapsed)} elapsed"]
+        left = self._seconds_left()
+        return " | ".join(parts if left is None else [*parts, f"about {_clock(left)} left"])
+
+    def _seconds_left(self) -> float | None:
+        """Seconds to the end: what is left, at the pace so far, and what the slowest running trial takes."""
+        known = [line.seconds_left or 0.0 for line in self._lines if line.status in ("running", "retried")]
+        done = self._done()
+        since, before = self._first or (0.0, 0.0)
+        if done <= before:
+            return None
+        return max((1 - done) / (done - before) * (self._elapsed - since), *known, 0.0)
+
+    def _done(self) -> float:
+        """Share of the sweep, 0..1: of a trial its share of epochs, or all of it once it has ended."""
+        shares = [1.0 if line.status in ENDED else line.epoch / max(1, line.epochs) for line in self._lines]
+        return min(1.0, sum(shares) / max(1, self._total))
+
+
+def _table(lines: Sequence[Line], width: int, several_seeds: bool) -> Table:
+    cells: dict[str, list[str]] = {
+        "trial": [line.trial for line in lines],
+        "backbone": [line.backbone for line in lines],
+        "size": [line.size for line in lines],
+        "settings": [_settings(line, several_seeds) for line in lines],
+        "epoch": [f"{line.epoch}/{line.epochs}" for line in lines],
+        "val_loss": [_number(line.val_loss) for line in lines],
+        "val_acc": [_number(line.val_accuracy) for line in lines],
+        "best": [_number(line.best) for line in lines],
+        "rate": ["-" if line.learning_rate is None else f"{line.learning_rate:.1e}" for line in lines],
+        "img/s": [
+            "-" if line.images_per_second is None else f"{line.images_per_second:.0f}" for line in lines
+        ],
+        "status": [line.status for line in lines],
+        "left": ["-" if line.seconds_left is None else _clock(line.seconds_left) for line in lines],
+    }
+    cells = {name: [" ".join(_printable(text).split()) for text in texts] for name, texts in cells.items()}
+    if not any(cells["settings"]):
+        del cells["settings"]
+    widths = {name: max(map(cell_len, [name, *texts])) for name, texts in cells.items()}
+    for name in LEAST_FIRST:
+        spare = width - sum(widths.values()) - GAP * (len(widths) - 1)
+        if spare >= 0:
+            break
+        if name == "settings" and name in widths and widths[name] + spare >= SHORTEST_SETTINGS:
+            widths[name] += spare
+        else:
+            widths.pop(name, None)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    left = ("trial", "backbone", "size", "settings", "status")
+    for name, size in widths.items():
+        justify: Literal["left", "right"] = "left" if name in left else "right"
+        table.add_column(name, justify=justify, width=size, no_wrap=True, overflow="ellipsis")
+    for row, line in enumerate(lines):
+        styles = {"status": STYLES[line.status]}
+        dim = "dim" if line.status == "waiting" else ""
+        table.add_row(*(Text(cells[name][row], styles.get(name, "")) for name in widths), style=dim)
+    return table
+
+
+def _settings(line: Line, several_seeds: bool) -> str:
+    seed = f"seed {line.seed}" if several_seeds else ""
+    return ", ".join(filter(None, [line.changes, seed]))
+
+
+def _count(statuses: Iterable[Standing]) -> str:
+    """Return "12 finished, 3 waiting"."""
+    counts = Counter(statuses)
+    return ", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status])
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if not abs(value) >= 1000 else f"{value:.1e}"
+
+
+def _clock(seconds: float) -> str:
+    """Return h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def _printable(text: str) -> str:
+    """Replace what would move the cursor or change colours."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text.expandtabs())

@@ -1,0 +1,47 @@
+"""Jobs as a user starts them, on a cluster of their own, and their sudden end."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(storage: Path, *words: str) -> "subprocess.Popen[str]":
+    """Start a job, by the words of its command line, whose runs are in a folder."""
+    home = storage / "home"
+    home.mkdir(exist_ok=True)
+    unset = ("RAY_ADDRESS", "PYTHONUNBUFFERED")  # lines come at once without the latter too
+    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(home)}
+    return subprocess.Popen(
+        [sys.executable, *words, "--storage", str(storage)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=storage,
+        start_new_session=True,
+    )
+
+
+def kill_at(process: "subprocess.Popen[str]", sign: str) -> str:
+    """Read a process's output until a sign, then kill it and all that it started; return what it said."""
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if sign in line:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "".join(said)
+    return "".join(said)
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    """Wait for a job's end, without an error; return what it said."""
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
