@@ -33,6 +33,10 @@ class Sources:
 AHEAD_BYTES = 128_000_000
 """Of images or features that wait for their step on each worker: a second or two even of fast ones."""
 
+AHEAD_STEPS = 32
+"""Of a small data set, batches that wait, if an epoch has fewer; else an epoch's. More would be loaded while
+the first step is compiled, and only slow that down."""
+
 
 def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> Feed:
     """Say where the batches of one of several workers come from.
@@ -60,11 +64,12 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
         return ("train", epoch + 1) if epoch + 1 < settings.total_epochs else None
 
     batch_bytes = settings.batch_size * config.model.height * config.model.width // num_workers
-    ahead = Ahead(open_stream, after, most=max(2, AHEAD_BYTES // batch_bytes))
-    num_rows = sum(part.num_rows for part in sources.images["train"])
+    steps = num_steps(sum(part.num_rows for part in sources.images["train"]), settings.batch_size)
+    most = min(AHEAD_BYTES // batch_bytes, max(AHEAD_STEPS, steps))
+    ahead = Ahead(open_stream, after, most=max(2, most))
     return Feed(
         rank=rank,
-        steps_per_epoch=num_steps(num_rows, settings.batch_size),
+        steps_per_epoch=steps,
         train=lambda epoch: ahead.take(("train", epoch)),
         valid=lambda epoch: ahead.take(("valid", epoch)),
         class_weights=sources.class_weights,

@@ -82,6 +82,8 @@ class Learner:
             self._let_learn(epoch)
             self._mode = mode
             self._train_step, self._valid_step = self._compile_steps()
+            # Traced here, and not by the first batch: loading, whose threads slow that down, begins later.
+            self._train_step.get_concrete_function()
         rng = np.random.default_rng([self.config.seed, epoch, self.rank])
         for variable in self.model.variables:
             if "seed_generator" in variable.path:
