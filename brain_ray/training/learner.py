@@ -1,6 +1,6 @@
 """One worker's network and optimizer, and the compiled steps that train and validate them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -67,8 +67,8 @@ class Learner:
         self.average = MovingAverage(self.model, config.train.ema)
         self._mode: Mode | None = None
         self._num_steps = 0
-        self._train_step: Callable[..., tf.Tensor]
-        self._valid_step: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+        self._train_step: Any
+        self._valid_step: Any
 
     # --- an epoch
 
@@ -92,7 +92,7 @@ class Learner:
     def train(self, batch: Batch, rate: float) -> "tf.Tensor":
         """Take one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
         self._num_steps += 1
-        return self._train_step(
+        sums: tf.Tensor = self._train_step(
             batch.inputs,
             batch.labels,
             batch.weights,
@@ -100,6 +100,7 @@ class Learner:
             np.float32(rate),
             np.float32(self.average.momentum(self._num_steps)),
         )
+        return sums
 
     def finish_epoch(self) -> None:
         """Give every worker the same batch norm statistics: their mean over the workers."""
@@ -150,7 +151,7 @@ class Learner:
 
     # --- compiled steps
 
-    def _compile_steps(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _compile_steps(self) -> tuple[Any, Any]:
         import tensorflow as tf
 
         inputs = tf.TensorSpec((None, self.config.model.height, self.config.model.width, 1), tf.uint8)
