@@ -19,6 +19,7 @@ from small_problem import MakeConfig, write_dataset
 from brain_ray.config import Config, SweepConfig
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints, sweep
+from brain_ray.training.resources import room_for_trials
 from brain_ray.training.trainable import TrialProcess
 from brain_ray.training.trial_folder import Clock, home_of, read_sweep, read_trials
 from brain_ray.training.trials import TrialRecord
@@ -215,6 +216,31 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(
         rtol=1e-3,
     )
     assert_array_equal([epoch.best for epoch in record.history], [epoch.best for epoch in expected.history])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "train", "per_gpu", "room"),
+    [
+        ([{"CPU": 2.0}], {}, 1, 2),  # as many as cores
+        ([{"CPU": 2.0}], {"cpus_per_worker": 1.0}, 1, 1),  # one core is half for loading
+        ([{"CPU": 2.0}], {"cpus_per_worker": 2.0}, 1, 0),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], {"num_workers": 4}, 1, 4),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"use_gpu": True}, 1, 2),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"use_gpu": True}, 3, 6),
+        ([{"CPU": 8.0, "GPU": 4.0}], {"use_gpu": True, "num_workers": 2}, 3, 2),  # workers share no GPU
+        ([{"CPU": 8.0}], {"use_gpu": True}, 4, 0),
+    ],
+)
+def test_as_many_trials_at_a_time_as_there_is_room_for(
+    nodes: list[dict[str, float]],
+    train: dict[str, Any],
+    per_gpu: int,
+    room: int,
+    make_config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    assert room_for_trials(make_config(**train).train, per_gpu) == room
 
 
 class FreeCpus:
