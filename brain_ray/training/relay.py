@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from ray.util.queue import Queue
 
@@ -26,7 +27,21 @@ class Epoch:
     """No epoch follows."""
 
 
-Message = str | Position | Epoch
+@dataclass(frozen=True)
+class Controller:
+    """Ray Train's controller, said after each epoch: who stops a training before its end has it abort."""
+
+    handle: Any
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What a group of workers runs in: who stops a training before its end removes it."""
+
+    placement_group: Any
+
+
+Message = str | Position | Epoch | Controller | Reservation
 
 
 @contextmanager

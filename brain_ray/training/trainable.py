@@ -3,7 +3,6 @@
 import contextlib
 import faulthandler
 import gc
-import os
 import tempfile
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import ray
 from ray import tune
 
 from brain_ray.config import Config
@@ -29,10 +29,16 @@ from brain_ray.training.learner import mode_of
 from brain_ray.training.loading import Part
 from brain_ray.training.loop import Ended, Feed, TrainState, epochs, is_over
 from brain_ray.training.outcome import write_epoch, write_result
-from brain_ray.training.relay import Epoch, Message
+from brain_ray.training.relay import Controller, Epoch, Message, Reservation
 from brain_ray.training.tracking import read_history
 from brain_ray.training.trainer import drive, with_absolute_paths
 from brain_ray.training.trial_folder import Clock, best_value, home_of, read_trial
+
+CONTROLLER_SECONDS = 5.0
+"""In which Ray Train's controller says which actor it is."""
+
+ABORT_SECONDS = 20.0
+"""In which Ray Train ends a stopped trial's workers."""
 
 EPOCH, VALUE, LINE, RECORD = "epoch", "best_value", "line", "record"
 """What a trial reports after each epoch: its number, the best value so far, a line for people, its record."""
@@ -69,6 +75,8 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         self._shared = shared
         self._reports: Generator[dict[str, Any], None, None] | None = None
         self._feed: Feed | None = None
+        self._controller: Any = None
+        self._reservation: Any = None
         self._config: Config
         self._take(config["trial"])
 
@@ -98,10 +106,17 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
             faulthandler.cancel_dump_traceback_later()
 
     def cleanup(self) -> None:
-        """Let go of everything. Workers of Ray Train end with the process that has started them."""
+        """Let go of everything, workers of Ray Train included: killed with this process, they would leave
+        their reservation behind."""
+        deadline = time.monotonic() + CONTROLLER_SECONDS
+        while self._reservation is not None and self._controller is None and time.monotonic() < deadline:
+            time.sleep(0.05)  # its word comes just after the first epoch's
+        if self._controller is not None:
+            with contextlib.suppress(ray.exceptions.RayError):  # it has ended by itself
+                ray.get(self._controller.abort.remote(), timeout=ABORT_SECONDS)
+        if self._reservation is not None:
+            ray.util.remove_placement_group(self._reservation)  # which an abort leaves behind
         self._end()
-        if self._shared.workers > 1:
-            threading.Timer(0.5, os._exit, [0]).start()
 
     # --- a trial's life
 
@@ -195,9 +210,18 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         config, home = self._config, self._home
         heard: Queue[Message | BaseException | None] = Queue()
 
+        def take(message: Message) -> None:
+            match message:
+                case Controller(handle):
+                    self._controller = handle
+                case Reservation(group):
+                    self._reservation = group
+                case _:
+                    heard.put(message)
+
         def work() -> None:
             try:
-                drive(home, config, self._sources(), heard.put, keep_answers=True)
+                drive(home, config, self._sources(), take, keep_answers=True)
                 heard.put(None)
             except BaseException as error:
                 heard.put(error)

@@ -29,7 +29,7 @@ from brain_ray.training.loop import TrainState, is_over, train
 from brain_ray.training.orders import Orders, Word
 from brain_ray.training.outcome import summary, write_epoch, write_result
 from brain_ray.training.progress import Position, ProgressBar, on_a_terminal
-from brain_ray.training.relay import Epoch, Message, Pace, relayed
+from brain_ray.training.relay import Controller, Epoch, Message, Pace, Reservation, relayed
 from brain_ray.training.resources import check_resources, on_this_node, per_worker, room_for_loading
 
 
@@ -140,6 +140,10 @@ class _EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
     def __init__(self, messages: Queue) -> None:
         self._messages = messages
 
+    def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:
+        """Say which actor this is."""
+        self._messages.put(Controller(ray.get_runtime_context().current_actor))
+
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
         """Raise the fault among what ended the workers; if there is none, say what was lost."""
         fault = fault_of(worker_exceptions)
@@ -189,6 +193,8 @@ def _train(task: dict[str, Any]) -> None:
     set_up(config.train, context.get_local_world_size())
     strategy = make_strategy(num_workers, use_gpu=config.train.use_gpu)
     state, _ = checkpoints.newest(run)
+    if rank == 0:
+        messages.put(Reservation(ray.util.get_current_placement_group()))
 
     def on_epoch(record: EpochRecord, line: str, state: TrainState) -> None:
         if rank != 0:
