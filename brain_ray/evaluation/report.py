@@ -1,12 +1,10 @@
 """One self-contained HTML page about a run: its scores, its data with the audit for copies, its errors."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,6 +14,7 @@ from brain_ray.config import PHANTOMS, Config
 from brain_ray.evaluation import pictures, plots
 from brain_ray.evaluation.curves import reliability, roc
 from brain_ray.evaluation.metrics import Scores
+from brain_ray.evaluation.pages import data_uri, environment
 from brain_ray.evaluation.pictures import CopyPair, LabelledImage, Misclassified
 
 MAX_MISCLASSIFIED = 300
@@ -83,22 +82,15 @@ def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
         for name, figure in _figures(data).items()
     }
     errors = sorted(data.misclassified, key=lambda error: -float(np.max(error.probabilities)))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("brain_ray", "evaluation"),
-        autoescape=True,  # paths and class names come from users
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = environment(
         count=lambda value: f"{value:,}",
         percent=lambda value: f"{value:.2%}".replace("%", " %"),
         digits=lambda value: "–" if value is None else f"{value:.4f}",
-        png=lambda data: _data_uri("png", data),
-        jpeg=lambda image: _data_uri("jpeg", pictures.to_jpeg(image)),
+        png=lambda data: data_uri("png", data),
+        jpeg=lambda image: data_uri("jpeg", pictures.to_jpeg(image)),
         undo=pictures.undo_transform,
     )
-    page = environment.get_template("report.html.jinja").render(
+    page = templates.get_template("report.html.jinja").render(
         data=data,
         classes=data.config.data.classes,
         colours=[plots.class_colour(i) for i in range(len(data.config.data.classes))],
@@ -193,7 +185,3 @@ def _settings(config: Config) -> dict[str, list[tuple[str, str, bool]]]:
 
     walk("", config.model_dump(), Config().model_dump())
     return groups
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

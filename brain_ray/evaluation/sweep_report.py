@@ -1,16 +1,14 @@
 """A sweep's page, its JSON and its table for a terminal: what was tried, what wins, and why."""
 
-import base64
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
-
 from brain_ray.config import PHANTOMS
 from brain_ray.evaluation import plots, sweep_plots
 from brain_ray.evaluation.comparison_results import Comparison, Difference, ModelResult, Spread, finite
+from brain_ray.evaluation.pages import data_uri, environment
 from brain_ray.evaluation.parallel_plot import parallel_coordinates
 from brain_ray.model.cost import Cost
 from brain_ray.training.trials import SweepRecord
@@ -35,14 +33,7 @@ def write_sweep_report(
         comparison: what `compare` made of both.
         created: when, as the page shows it.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("brain_ray", "evaluation"),
-        autoescape=True,  # settings and reasons hold what users and libraries wrote
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = environment(
         count=lambda value: "–" if value is None else f"{value:,}",
         percent=lambda value: "–" if value is None else f"{100 * value:.2f}\u00a0%",
         digits=lambda value: _number(value, 4),
@@ -54,9 +45,10 @@ def write_sweep_report(
         reach=_reach,
         pvalue=lambda value: "< 0.0001" if value < 1e-4 else f"{value:.4f}",
         size=_size,
+        png=lambda data: data_uri("png", data),
     )
     figures = {
-        name: base64.b64encode(plots.to_png(figure)).decode()
+        name: plots.to_png(figure)
         for name, figure in (
             ("curves", sweep_plots.validation_curves(record, comparison)),
             ("parallel", parallel_coordinates(comparison)),
@@ -67,7 +59,7 @@ def write_sweep_report(
     }
     names = [model.model for model in comparison.models]
     pairs = sorted(comparison.pairs, key=lambda pair: pair.first != comparison.best)
-    page = environment.get_template("sweep.html.jinja").render(
+    page = templates.get_template("sweep.html.jinja").render(
         config=record.config,
         phantoms=record.config.data.source == PHANTOMS,
         comparison=comparison,

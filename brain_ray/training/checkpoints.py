@@ -126,8 +126,9 @@ def mend(run: Run) -> list[str]:
 
 
 def prune(run: Run, keep: int) -> None:
-    """Delete all but the newest checkpoints: those that Ray has lost sight of since its list was mended."""
-    for folder in checkpoint_folders(run)[:-keep]:
+    """Delete all but so many of the newest checkpoints, those that Ray has lost sight of among them."""
+    folders = checkpoint_folders(run)
+    for folder in folders[: max(0, len(folders) - keep)]:
         run.fs.delete_dir(folder)
 
 

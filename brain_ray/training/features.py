@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,15 +86,15 @@ def _compute(run: Run, config: Config, split: str, parts: Sequence[Part], proces
     written = features.map_batches(
         write_features, batch_size=FILE_ROWS, fn_kwargs={"run": run, "split": split}, **loading
     )
-    _raise_first(written)
+    for batch in written.iter_batches(batch_size=None, batch_format="numpy"):
+        _raise_first(batch["error"])
 
 
 def _compute_here(run: Run, split: str, decoded: Any, extractor: "Extractor") -> None:
     held: list[pa.Table] = []
 
     def write() -> None:
-        for error in filter(None, write_features(pa.concat_tables(held), run, split)["error"]):
-            raise RunError(error)
+        _raise_first(write_features(pa.concat_tables(held), run, split)["error"])
         held.clear()
 
     for batch in decoded.iter_batches(batch_size=None, batch_format="numpy"):
@@ -109,10 +109,9 @@ def _compute_here(run: Run, split: str, decoded: Any, extractor: "Extractor") ->
         write()
 
 
-def _raise_first(written: Any) -> None:
-    for batch in written.iter_batches(batch_size=None, batch_format="numpy"):
-        for error in filter(None, batch["error"]):
-            raise RunError(error)
+def _raise_first(errors: Iterable[str]) -> None:
+    for error in filter(None, errors):
+        raise RunError(error)
 
 
 def decode_part(task: pa.Table, run: Run, config: Config) -> Iterator[dict[str, NDArray[Any]]]:

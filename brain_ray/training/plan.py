@@ -1,7 +1,8 @@
 """Which trial of a sweep comes next: what Ray Tune calls a search algorithm."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ from brain_ray.training import space
 from brain_ray.training.proposals import Proposer
 from brain_ray.training.tracking import read_history
 from brain_ray.training.trainable import VALUE
+from brain_ray.training.trainer import with_absolute_paths
 from brain_ray.training.trial_folder import best_value, home_of, write_trial
 from brain_ray.training.trials import Trial, TrialRecord
 
@@ -36,7 +38,7 @@ class Plan(Searcher):  # type: ignore[misc]
                 self._groups.append([])
             self._groups[-1].append(record.trial)
         if known:  # the last variant may lack some of its trials
-            made = space.make_trials(config, len(self._groups) - 1, known[-1].trial.changes)
+            made = self._make(len(self._groups) - 1, known[-1].trial.changes)
             self._groups[-1] += self._write(made[len(self._groups[-1]) :])
         self._queue += [trial for trial in self.trials if trial.id not in self._ended]
         self.left = total - len(self._ended)
@@ -61,7 +63,7 @@ class Plan(Searcher):  # type: ignore[misc]
             changes = next(self._variants, None)
             if changes is None:
                 return str(Searcher.FINISHED)
-            self._groups.append(self._write(space.make_trials(self._config, len(self._groups), changes)))
+            self._groups.append(self._write(self._make(len(self._groups), changes)))
             self._queue += self._groups[-1]
         trial = self._queue.pop(0)
         self._handed_out[trial_id] = trial
@@ -83,6 +85,10 @@ class Plan(Searcher):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune stores what it has been given, and nobody reads it
+
+    def _make(self, variant: int, changes: Mapping[str, Any]) -> list[Trial]:
+        made = space.make_trials(self._config, variant, changes)
+        return [replace(trial, config=with_absolute_paths(trial.config)) for trial in made]
 
     def _write(self, trials: list[Trial]) -> list[Trial]:
         for trial in trials:

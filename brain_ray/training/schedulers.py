@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
@@ -148,7 +149,5 @@ def _bounded(result: dict[str, Any]) -> dict[str, Any]:
 
 def _reports(record: TrialRecord) -> list[dict[str, Any]]:
     monitor = record.trial.config.train.monitor
-    return [
-        {EPOCH: epoch.epoch, VALUE: best_value(record.history[: place + 1], monitor)}
-        for place, epoch in enumerate(record.history)
-    ]
+    bests = accumulate((best_value([epoch], monitor) for epoch in record.history), min)
+    return [{EPOCH: each.epoch, VALUE: best} for each, best in zip(record.history, bests, strict=True)]

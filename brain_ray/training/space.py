@@ -188,10 +188,11 @@ def variants(config: Config) -> Iterator[dict[str, Any]]:
 
 def make_trials(config: Config, variant: int, changes: Mapping[str, Any]) -> list[Trial]:
     """Return the trials of a variant: one for each seed."""
-    typed = flatten(configure(config, changes).model_dump(mode="json"))
+    changed = configure(config, changes)
+    typed = flatten(changed.model_dump(mode="json"))
     trials = []
     for repeat in range(config.sweep.seeds):
-        settings = configure(config, changes).model_copy(update={"seed": config.seed + repeat})
+        settings = changed.model_copy(update={"seed": config.seed + repeat})
         number = variant * config.sweep.seeds + repeat
         trials.append(
             Trial(f"{number:03d}", variant, repeat, {name: typed[name] for name in changes}, settings)

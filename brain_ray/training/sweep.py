@@ -21,7 +21,6 @@ from brain_ray.training.resources import on_this_node, per_worker, room_for_tria
 from brain_ray.training.schedulers import Scheduler, make_scheduler
 from brain_ray.training.table import TrialTable
 from brain_ray.training.trainable import Shared, TrialProcess
-from brain_ray.training.trainer import with_absolute_paths
 from brain_ray.training.trial_folder import (
     FOLDER,
     home_of,
@@ -58,7 +57,6 @@ def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
         RunError: no dataset, a search space that cannot be read, no room for a trial, Optuna asked for and
             not installed, a storage that refuses to take what is written, no trial that finished.
     """
-    config = with_absolute_paths(config)
     total = space.count(config)
     shared, most = _share(run, config)
     probe(home_of(run, "probe"))
@@ -109,9 +107,9 @@ def _tune(
     config: Config,
     shared: Shared,
     most: int,
-    plan: "Plan",
+    plan: Plan,
     scheduler: Scheduler,
-    watch: "Watch",
+    watch: Watch,
 ) -> None:
     settings, alone = config.train, config.train.max_workers == 1
     resources = {"cpu": settings.cpus_per_worker if alone else DRIVER_CPUS}

@@ -31,7 +31,7 @@ from brain_ray.training.loop import Ended, Feed, TrainState, epochs, is_over
 from brain_ray.training.outcome import write_epoch, write_result
 from brain_ray.training.relay import Controller, Epoch, Message, Reservation
 from brain_ray.training.tracking import read_history
-from brain_ray.training.trainer import drive, with_absolute_paths
+from brain_ray.training.trainer import drive
 from brain_ray.training.trial_folder import Clock, best_value, home_of, read_trial
 
 CONTROLLER_SECONDS = 5.0
@@ -125,8 +125,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         self._home = home_of(self._shared.run, trial)
 
     def _begin(self) -> Generator[dict[str, Any], None, None]:
-        config = read_trial(self._shared.run, self._home.name).trial.config
-        self._config = with_absolute_paths(config)
+        self._config = read_trial(self._shared.run, self._home.name, answers=False).trial.config
         before = Clock.read(self._home)
         self._clock = replace(before, attempts=before.attempts + 1)
         self._clock.write(self._home)
@@ -155,6 +154,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
 
     def _alone(self) -> Generator[dict[str, Any], None, None]:
         config, home = self._config, self._home
+        checkpoints.prune(home, 1)  # two, if it was interrupted between writing one and deleting the other
         state, _ = checkpoints.newest(home)
         if state is not None and is_over(config.train, state):
             yield self._finish(Ended(state.history[-1], "", state))
@@ -194,7 +194,6 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         home = self._home
         name = f"checkpoint_{datetime.now(UTC):%Y%m%d-%H%M%S.%f}"
         with writing_to(home.uri("train")), tempfile.TemporaryDirectory() as folder:
-            checkpoints.prune(home, 1)
             checkpoints.write(Path(folder), state)
             home.upload(Path(folder), "train", name)
             checkpoints.prune(home, 1)
@@ -257,8 +256,7 @@ def _check(home: Run, halted: bool, best_epoch: int, epoch: int) -> None:
         return
     with contextlib.suppress(FileNotFoundError):
         home.fs.delete_file(home.path("train", "result.json"))
-    for folder in checkpoints.checkpoint_folders(home):
-        home.fs.delete_dir(folder)
+    checkpoints.prune(home, 0)
     raise RunError(f"no finite loss in the last epochs, up to epoch {epoch}")
 
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 import pyarrow.dataset as pads
 from numpy.typing import NDArray
+from pyarrow import fs as pafs
 
 from brain_ray.config import Config
 from brain_ray.runs import Run
@@ -71,11 +71,10 @@ def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> Non
 
 def read_trials(run: Run, *, answers: bool = True) -> list[TrialRecord]:
     """Return what is known of a sweep's trials, in the order of their ids; `answers` as in `read_trial`."""
-    if not run.exists(FOLDER, "trials"):
-        return []
+    selector = pafs.FileSelector(run.path(FOLDER, "trials"), allow_not_found=True)
     ids = sorted(
         info.base_name
-        for info in run.fs.get_file_info(_selector(run.path(FOLDER, "trials")))
+        for info in run.fs.get_file_info(selector)
         if run.exists(FOLDER, "trials", info.base_name, TRIAL)
     )
     return [read_trial(run, trial, answers=answers) for trial in ids]
@@ -138,8 +137,7 @@ def tidy(run: Run, records: Sequence[TrialRecord]) -> None:
         home = home_of(run, record.trial.id)
         if record.status == "running":
             continue
-        for folder in checkpoints.checkpoint_folders(home):
-            home.fs.delete_dir(folder)
+        checkpoints.prune(home, 0)
         drop_features(home)
         if record.trial.id not in kept and home.exists("train", BEST):
             home.fs.delete_file(home.path("train", BEST))
@@ -170,9 +168,3 @@ def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
 def _cross_entropy(record: TrialRecord) -> float:
     best = [epoch.val_cross_entropy for epoch in record.history if epoch.best]
     return best[-1] if best else math.inf
-
-
-def _selector(path: str) -> Any:
-    from pyarrow import fs as pafs
-
-    return pafs.FileSelector(path)

@@ -4,6 +4,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from ray import tune
 from brain_ray.runs import Run, RunError
 from brain_ray.training import space
 from brain_ray.training.failures import last_words, writing_to
+from brain_ray.training.history import EpochRecord
 from brain_ray.training.plan import Plan
 from brain_ray.training.table import Line, Standing, TrialTable
-from brain_ray.training.trainable import LINE
+from brain_ray.training.trainable import LINE, RECORD
 from brain_ray.training.trial_folder import best_value, home_of, read_trial, tidy, write_trial
 from brain_ray.training.trials import Status, Trial, TrialRecord
 
@@ -49,7 +51,11 @@ class Watch(tune.Callback):  # type: ignore[misc]
         """Say what an epoch has come to."""
         if result[LINE]:
             self._tell(f"{self._name(trial)}  {result[LINE]}")
-        self._read(trial)
+        before = self._known(trial)
+        record = EpochRecord.from_json(result[RECORD])
+        # Epochs that come again, after an attempt that failed, stand in place of the old ones.
+        history = (*(epoch for epoch in before.history if epoch.epoch < record.epoch), record)
+        self._records[before.trial.id] = replace(before, history=history)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Say that a trial is tried again."""
@@ -86,14 +92,17 @@ class Watch(tune.Callback):  # type: ignore[misc]
             self._read(trial)
             tidy(self._run, list(self._records.values()))
 
+    def _known(self, trial: Any) -> TrialRecord:
+        return self._records.get(trial.config["trial"]) or self._read(trial)
+
     def _read(self, trial: Any) -> TrialRecord:
         name = trial.config["trial"]
         self._records[name] = read_trial(self._run, name, answers=False)
         return self._records[name]
 
     def _name(self, trial: Any) -> str:
-        found = self._records.get(trial.config["trial"]) or self._read(trial)
-        return f"{found.trial.id} {label(found.trial)}"
+        found = self._known(trial).trial
+        return f"{found.id} {label(found)}"
 
     def _tell(self, line: str) -> None:
         if self._table is None:

@@ -1,0 +1,27 @@
+"""What the pages have in common: their templates, and figures that are part of the page."""
+
+import base64
+from typing import Any
+
+import jinja2
+
+
+def environment(**filters: Any) -> jinja2.Environment:
+    """Return the templates of this folder, with filters for what they show.
+
+    What stands in a page is escaped: paths, settings and reasons come from users and libraries.
+    """
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("brain_ray", "evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(filters)
+    return made
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """Return an image, `png` or `jpeg`, as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
