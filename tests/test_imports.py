@@ -57,7 +57,6 @@ TENSORFLOW = {
     "training.learner",
     "training.named",
     "training.reduction",
-    "training.trainable",
 }
 
 

@@ -38,6 +38,13 @@ def set_up(settings: TrainConfig, processes: int) -> str:
     return precision
 
 
+def clear() -> None:
+    """Drop what Keras keeps of the networks that this process has built, before it builds others."""
+    import keras
+
+    keras.backend.clear_session()
+
+
 def num_threads(cpus: float, cores: int, processes: int) -> int:
     """Return the threads of a worker: its CPUs, rounded up; of a fraction of one, its share of the node's."""
     return math.ceil(cpus) if cpus >= 1 else max(1, cores // processes)

@@ -20,7 +20,7 @@ from brain_ray.config import Config
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints
 from brain_ray.training.balance import Counts, class_weights
-from brain_ray.training.devices import make_strategy, set_up
+from brain_ray.training.devices import clear, make_strategy, set_up
 from brain_ray.training.failures import judge, writing_to
 from brain_ray.training.features import cache_features
 from brain_ray.training.feeds import Sources, make_feed
@@ -140,9 +140,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         if self._feed is not None:
             self._feed.close()
             self._feed = None
-            import keras
-
-            keras.backend.clear_session()
+            clear()
         gc.collect()
 
     def _report(self, record: EpochRecord, line: str, best: float, *, last: bool) -> dict[str, Any]:

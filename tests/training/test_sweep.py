@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,28 +130,69 @@ def broken(monkeypatch: pytest.MonkeyPatch, at: Callable[[TrialProcess], None]) 
     monkeypatch.setattr(sweep, "TrialProcess", Faulty)
 
 
-def test_trials_that_fail_are_listed_and_the_others_finish(run: Run, make: Callable[..., Config]) -> None:
-    """FAULTS 15 and 18: one raises, one has no finite loss."""
+@pytest.mark.slow
+def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
+    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 15 and 18: one raises, one has no finite loss, one is killed, one never reports."""
+
+    def fail(trial: TrialProcess) -> None:
+        home = trial._home
+        if home.name == "002" and trial._reports is not None and not home.exists("died"):
+            if len(home.read_bytes("train", "history.csv").splitlines()) == 3:  # the header, and two epochs
+                home.write_bytes(b"", "died")
+                os.kill(os.getpid(), signal.SIGKILL)
+        elif home.name == "003":
+            assert trial._shared.silence_seconds == 30
+            trial._shared = replace(trial._shared, silence_seconds=3)
+            trial._begin = lambda: time.sleep(600)  # type: ignore[method-assign,assignment]
+
+    broken(monkeypatch, fail)
     config = make(
         "train.loss train.learning_rate=grid("
-        "no_such_loss 0.003, categorical_crossentropy 1e30, categorical_crossentropy 0.003)",
+        "no_such_loss 0.003, categorical_crossentropy 1e30, categorical_crossentropy 0.003, "
+        "categorical_crossentropy 0.01, categorical_crossentropy 0.000001)",
         {"epochs": 4},
         max_failures=1,
+        silence_minutes=0.5,
     )
     lines: list[str] = []
-    assert sweep.sweep(run, config, lines.append) == "3 trials: 2 failed, 1 finished"
+    assert sweep.sweep(run, config, lines.append) == "5 trials: 3 failed, 2 finished"
     records = by_id(run)
-    assert [record.status for record in records.values()] == ["failed", "failed", "finished"]
-    assert [record.attempts for record in records.values()] == [2, 2, 1]
+    assert [record.status for record in records.values()] == [
+        "failed",
+        "failed",
+        "finished",
+        "failed",
+        "finished",
+    ]
+    assert [record.attempts for record in records.values()] == [2, 2, 2, 0, 1]  # 003 did not get to count
     assert "no_such_loss" in records["000"].reason
     assert "no finite loss" in records["001"].reason
-    assert sum("tried again" in line for line in lines) == 2
-    assert sum("given up" in line for line in lines) == 2
+    assert records["003"].reason
+    assert sum("tried again" in line for line in lines) == 4
+    assert sum("given up" in line for line in lines) == 3
     assert not checkpoints.checkpoint_folders(home_of(run, "001"))
+
+    # The one that was killed has gone on from its checkpoint, as if nothing had happened.
+    killed = records["002"]
+    told = [line for line in lines if line.startswith("002") and " | val ce " in line]
+    assert [line.split("epoch ")[1][0] for line in told] == ["1", "2", "3", "4"]
+    expected = undisturbed(run, killed.trial.config)
+    assert_allclose(
+        [epoch.val_cross_entropy for epoch in killed.history],
+        [epoch.val_cross_entropy for epoch in expected.history],
+        rtol=1e-3,
+    )
+    assert_array_equal([epoch.best for epoch in killed.history], [epoch.best for epoch in expected.history])
+    with np.load(home_of(run, "002").path("train", "best.npz")) as stored:
+        for i, weights in enumerate(expected.best):
+            assert_allclose(stored[str(i)], weights, rtol=1e-3, atol=1e-3)
+
     # Started again, it does not try once more what it has given up.
     again: list[str] = []
     sweep.sweep(run, config, again.append)
-    assert again == ["3 trials, 3 of them done already, 2 at a time"]
+    assert again == ["5 trials, 5 of them done already, 2 at a time"]
     assert by_id(run).keys() == records.keys()
 
 
@@ -158,53 +200,6 @@ def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config
     config = make("train.loss=grid(no_such_loss)")
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\).*no_such_loss"):
         sweep.sweep(run, config, lambda _: None)
-
-
-@pytest.mark.slow
-def test_a_trial_that_never_reports_is_given_up(
-    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """FAULTS 18: the process of a stuck trial ends itself."""
-
-    def hang(trial: TrialProcess) -> None:
-        if trial._home.name == "001" and trial._reports is None:  # in its first epoch
-            trial._begin = lambda: time.sleep(600)  # type: ignore[method-assign,assignment]
-
-    broken(monkeypatch, hang)
-    config = make("train.learning_rate=grid(0.003, 0.01)", silence_minutes=0.5)
-    assert sweep.sweep(run, config, lambda _: None) == "2 trials: 1 failed, 1 finished"
-    assert by_id(run)["001"].status == "failed"
-
-
-@pytest.mark.slow
-def test_a_killed_trial_goes_on_from_its_checkpoint(
-    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(trial: TrialProcess) -> None:
-        home = trial._home
-        if trial._reports is None or home.exists("died"):
-            return
-        if len(home.read_bytes("train", "history.csv").splitlines()) == 3:  # the header, and two epochs
-            home.write_bytes(b"", "died")
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    broken(monkeypatch, die)
-    config = make("train.learning_rate=grid(0.003)", {"epochs": 4}, max_failures=1)
-    lines: list[str] = []
-    assert sweep.sweep(run, config, lines.append) == "1 trials: 1 finished"
-    (record,) = read_trials(run)
-    assert record.attempts == 2
-    assert [line.split("epoch ")[1][0] for line in lines if " | val ce " in line] == ["1", "2", "3", "4"]
-    expected = undisturbed(run, record.trial.config)
-    assert_allclose(
-        [epoch.val_cross_entropy for epoch in record.history],
-        [epoch.val_cross_entropy for epoch in expected.history],
-        rtol=1e-3,
-    )
-    assert_array_equal([epoch.best for epoch in record.history], [epoch.best for epoch in expected.history])
-    with np.load(home_of(run, "000").path("train", "best.npz")) as stored:
-        for i, weights in enumerate(expected.best):
-            assert_allclose(stored[str(i)], weights, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
