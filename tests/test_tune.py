@@ -20,7 +20,7 @@ SETTINGS = {
     "data.phantoms.faults": "0",
     "train.epochs": "12",
     "train.batch_size": "8",
-    "sweep.space": "model.height model.width=grid(32 32, 48 48, 40 40)",
+    "sweep.space": "model.height model.width train.learning_rate=grid(32 32 0.003, 48 48 0.003, 48 48 0.001)",
     "sweep.scheduler": "none",
     "sweep.max_concurrent": "1",
     "sweep.bootstrap": "200",
@@ -36,8 +36,8 @@ def words(job: str, *more: str) -> list[str]:
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_its_winner_becomes_the_bundle(tmp_path: Path) -> None:
     """FAULTS 19, and that a sweep never reads the test split."""
-    killed = kill_at(start(tmp_path, *words("tune")), "001 tiny 48x48, seed 123  epoch  3/12")
-    assert "000 tiny 32x32, seed 123  epoch 12/12" in killed
+    killed = kill_at(start(tmp_path, *words("tune")), "001 tiny 48x48, learning_rate 0.003, seed 123  epoch  3/12")
+    assert "000 tiny 32x32, learning_rate 0.003, seed 123  epoch 12/12" in killed
     run = Run(str(tmp_path), "smoke")
     hidden = tmp_path / "hidden"
     shutil.move(run.path("dataset", "test"), hidden)  # from here on, opening it would fail

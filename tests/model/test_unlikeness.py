@@ -88,7 +88,7 @@ def test_real_slices_pass_and_photographs_do_not(tmp_path: Path) -> None:
 
     settings = ModelConfig(weights=str(WEIGHTS), height=side, width=side)  # ImageNet's, as they are
     weights = [np.asarray(weight) for weight in build_network(settings, 4, seed=1).weights]
-    learned, tests = read("Training", 4), read("Testing", 1)
+    learned, tests = read("Training", 8), read("Testing", 2)
     valid, training = learned[::3], np.delete(learned, np.s_[::3], axis=0)
     labels = np.arange(len(valid)) % 4  # the head knows nothing: they do not matter
     config = Config(name="real", model=settings)

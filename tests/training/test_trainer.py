@@ -217,9 +217,8 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     ("num_workers", "num_train", "num_valid", "cpus"),
     [
         # 61 and 13 are prime. Of 61 rows the last batch has one, and so leaves workers without any.
-        # Of the four CPUs only half a one is left for loading, and nothing waits for a whole one.
-        (2, 61, 13, 1.75),
-        (3, 61, 13, 1.0),
+        # Of the four CPUs less than one is left for loading, and nothing waits for a whole one.
+        (3, 61, 13, 1.125),
         (3, 67, 2, 0.5),  # a worker without a validation row, on a split smaller than a batch
     ],
 )
