@@ -7,7 +7,7 @@ import pandas as pd
 from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
-from brain_ray.runs import RunError, filesystem
+from brain_ray.runs import RunError, filesystem, reaching
 
 COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
 
@@ -20,29 +20,48 @@ def find_files(source: str, data: DataConfig) -> pd.DataFrame:
     mtime_ns. Without a test folder all rows are "train".
 
     Raises:
-        RunError: no such folder, no training folder, a class folder that is not in `data.classes`, or a
-            class with fewer than two files.
+        RunError: what `check_folders` finds, or a class with fewer than two files.
     """
+    found, root = filesystem(source)
+    rows: list[tuple[str, str, str, int, int, int]] = []
+    with reaching(f"read {source}"):
+        for split, folder in check_folders(source, data).items():
+            rows += _list(found, root, folder, split, data)
+    index = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
+    _check_counts(index, source, data)
+    index.insert(0, "image_id", range(len(index)))
+    return index
+
+
+def check_folders(source: str, data: DataConfig) -> dict[str, str]:
+    """Return the folder of each split that is there, "train" and perhaps "test"; no image is listed.
+
+    Raises:
+        RunError: no such folder, no training folder, or other class folders than `data.classes`; a storage
+            that refuses or does not answer.
+    """
+    with reaching(f"read {source}"):
+        return _check_folders(source, data)
+
+
+def _check_folders(source: str, data: DataConfig) -> dict[str, str]:
     found, root = filesystem(source)
     if found.get_file_info(root).type != pafs.FileType.Directory:
         raise RunError(
             f"{source} is not a folder: set --data.source to the one that holds {data.train_folder}/"
         )
-    rows: list[tuple[str, str, str, int, int, int]] = []
+    folders = {}
     for split, folder in (("train", data.train_folder), ("test", data.test_folder)):
         base = f"{root.rstrip('/')}/{folder}"
         if found.get_file_info(base).type == pafs.FileType.Directory:
             _check_classes(_names(found, base, pafs.FileType.Directory), f"{source}/{folder}", data)
-            rows += _list(found, root, folder, split, data)
+            folders[split] = folder
         elif split == "train":
             raise RunError(
                 f"{source} has no folder {folder}/, but {_names(found, root, pafs.FileType.Directory)}: "
                 "set --data.train-folder"
             )
-    index = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
-    _check_counts(index, source, data)
-    index.insert(0, "image_id", range(len(index)))
-    return index
+    return folders
 
 
 def listing_hash(index: pd.DataFrame) -> str:

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from itertools import combinations_with_replacement
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
-from brain_ray import cluster
+from brain_ray import cluster, metrics
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data import audit, phantom
 from brain_ray.data.account import account, as_text
+from brain_ray.data.copies import find_copies
 from brain_ray.data.index import find_files, listing_hash
 from brain_ray.data.rows import SPLITS
-from brain_ray.data.scan import FACTS, Scan, Write, compare_blocks
+from brain_ray.data.scan import FACTS, Scan, Write
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.runs import Run, RunError, resolve
 
@@ -59,8 +60,8 @@ def inputs_of(run: Run, config: Config) -> dict[str, Any]:
     return {"seed": config.seed, "data": config.data.model_dump(mode="json"), "files": files}
 
 
-def prepare(run: Run, config: Config) -> str:
-    """Fill the empty `dataset/` of a run; return a table of what is in it.
+def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
+    """Fill the empty `dataset/` of a run; return a table of what is in it. `say` gets a line for each step.
 
     Raises:
         RunError: the source is not as expected (see `find_files`), too many files are of no use, leaks with
@@ -70,15 +71,19 @@ def prepare(run: Run, config: Config) -> str:
     if data.export_images:
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
     source = source_of(run, config)
+    lap = _laps(say)
     index = find_files(source, data)
+    lap(f"listed {len(index)} files")
     for split in SPLITS:
         run.fs.create_dir(run.path("dataset", split), recursive=True)
     scanned = _scan(index, source, data)
     facts = scanned.select_columns(list(FACTS)).to_pandas().set_index("image_id").sort_index()
     manifest = index.join(facts, on="image_id").drop(columns=["size", "mtime_ns"])
+    lap("opened them and took their facts")
     _check_rejected(manifest, data)
     usable = manifest["reason"] == ""
-    pairs, near_misses = _find_copies(scanned, manifest[usable], data.copy_similarity)
+    pairs, near_misses = find_copies(scanned, manifest[usable], data.copy_similarity)
+    lap(f"compared each with each, {len(pairs)} pairs are copies")
     manifest = _join_clusters(manifest, usable, pairs)
     manifest["split"] = "rejected"
     drawn = assign(manifest[usable], data, config.seed)
@@ -87,11 +92,26 @@ def prepare(run: Run, config: Config) -> str:
     training = manifest["split"] == "train"
     manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
     _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
+    lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
     found = account(manifest, pairs, near_misses, data)
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, "dataset", "audit.json")
+    metrics.prepared(run.name, manifest["split"].value_counts().to_dict())
     return as_text(found)
+
+
+def _laps(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that says what was done, and how long after what was done before."""
+    last = time.monotonic()
+
+    def lap(text: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        say(f"{text}: {now - last:.0f} s")
+        last = now
+
+    return lap
 
 
 def _scan(index: pd.DataFrame, source: str, data: DataConfig) -> ray.data.Dataset:
@@ -113,45 +133,6 @@ def _check_rejected(manifest: pd.DataFrame, data: DataConfig) -> None:
             f"{len(bad)} of {len(manifest)} files cannot be used, more than --data.max-rejected "
             f"{data.max_rejected:g} allows; the first are\n{first}"
         )
-
-
-def _find_copies(
-    scanned: ray.data.Dataset, images: pd.DataFrame, threshold: float
-) -> tuple[pd.DataFrame, int]:
-    """Compare all pairs of images, block by block; return the verified ones and the number of near misses."""
-    blocks = scanned.to_arrow_refs()
-    compare = ray.remote(compare_blocks).options(num_cpus=1)
-    waiting = [compare.remote(a, b, a == b) for a, b in combinations_with_replacement(blocks, 2)]
-    found: list[pd.DataFrame] = []
-    while waiting:
-        done, waiting = ray.wait(waiting)
-        found += ray.get(done)
-    pairs: pd.DataFrame = pd.concat(found, ignore_index=True)
-    pairs = pairs[pairs["a"].isin(images.index) & pairs["b"].isin(images.index)]
-    near = pairs["similarity"] < threshold
-    near_misses = int(near.sum())
-    pairs = pairs[~near]
-    same = pd.DataFrame(_same_pixels(images), columns=["a", "b"])
-    # An even picture correlates with nothing, its equals are found by their hash.
-    pairs = pd.concat([pairs, same.assign(similarity=1.0, transform="identity")])
-    pairs = pairs.drop_duplicates(["a", "b"]).sort_values(["a", "b"], ignore_index=True)
-    return _describe(pairs, images), near_misses
-
-
-def _same_pixels(images: pd.DataFrame) -> list[tuple[int, int]]:
-    a, b = audit.equal_pairs(images["pixel_sha256"])
-    ids = images["image_id"].to_numpy()
-    return list(zip(ids[a].tolist(), ids[b].tolist(), strict=True))
-
-
-def _describe(pairs: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    a, b = images.loc[pairs["a"]], images.loc[pairs["b"]]
-    for name, column in (("path", "path"), ("class", "class_name"), ("split", "source_split")):
-        pairs[f"{name}_a"], pairs[f"{name}_b"] = a[column].to_numpy(), b[column].to_numpy()
-    pairs["kind"] = "near"
-    pairs.loc[(a["pixel_sha256"].to_numpy() == b["pixel_sha256"].to_numpy()), "kind"] = "same pixels"
-    pairs.loc[(a["file_sha256"].to_numpy() == b["file_sha256"].to_numpy()), "kind"] = "same bytes"
-    return pairs
 
 
 def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFrame) -> pd.DataFrame:

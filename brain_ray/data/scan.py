@@ -54,7 +54,7 @@ class Scan:
                 rows.append({"reason": reason, **_NO_FACTS, "file_sha256": _sha256(data)})
         table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
         for name, array in (("thumbnail", thumbnails), ("embedding", audit.embed(thumbnails))):
-            table = table.append_column(name, _fixed_size(array))
+            table = table.append_column(name, fixed_size(array))
         return table.append_column("image_id", files["image_id"]).append_column("path", files["path"])
 
     def _facts(self, data: bytes) -> tuple[dict[str, Any], images.Grey]:
@@ -98,39 +98,9 @@ def _sha256(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def _fixed_size(array: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
+def fixed_size(array: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
     flat = array.reshape(len(array), -1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
-
-
-def compare_blocks(first: pa.Table, second: pa.Table, same: bool) -> pd.DataFrame:
-    """Return copies and near misses between two scanned blocks: a < b (image_ids), similarity, transform."""
-    a, b = audit.candidates(_embeddings(first), _embeddings(second), audit.NEAR_MISS)
-    if same:
-        a, b = a[a < b], b[a < b]
-    pairs = audit.verify(_thumbnails(first), _thumbnails(second), a, b, audit.NEAR_MISS)
-    ids_a, ids_b = first["image_id"].to_numpy()[pairs.a], second["image_id"].to_numpy()[pairs.b]
-    names = np.array(audit.TRANSFORMS)[pairs.transform]
-    return pd.DataFrame(
-        {
-            "a": np.minimum(ids_a, ids_b),
-            "b": np.maximum(ids_a, ids_b),
-            "similarity": pairs.similarity,
-            "transform": names,
-        }
-    )
-
-
-def _thumbnails(table: pa.Table) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return _from_fixed_size(table["thumbnail"]).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-
-
-def _embeddings(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return _from_fixed_size(table["embedding"]).reshape(-1, audit.EMBEDDING_SIZE)
-
-
-def _from_fixed_size(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 import pickle
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ray import tune
 
+from brain_ray import metrics
 from brain_ray.runs import Run, RunError
 from brain_ray.training import space
 from brain_ray.training.failures import last_words, writing_to
@@ -56,6 +58,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
         # Epochs that come again, after an attempt that failed, stand in place of the old ones.
         history = (*(epoch for epoch in before.history if epoch.epoch < record.epoch), record)
         self._records[before.trial.id] = replace(before, history=history)
+        metrics.epoch(self._run.name, record.metrics(), before.trial.id)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Say that a trial is tried again."""
@@ -78,15 +81,25 @@ class Watch(tune.Callback):  # type: ignore[misc]
         self._end(trial, "stopped", reason)
 
     def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
-        """Draw the table anew, once a second."""
-        if self._table is not None and time.monotonic() > self._drawn + 1:
-            self._drawn = time.monotonic()
-            running = {trial.config["trial"] for trial in trials if trial.status == "RUNNING"}
-            lines = [self._line(trial, trial.id in running) for trial in self._plan.trials]
+        """Count the trials and draw the table anew, once a second."""
+        if time.monotonic() > self._drawn + 1:
+            self._show(trials)
+
+    def on_experiment_end(self, trials: Any, **_: Any) -> None:
+        """Count the trials when all have ended."""
+        self._show(trials)
+
+    def _show(self, trials: Any) -> None:
+        self._drawn = time.monotonic()
+        running = {trial.config["trial"] for trial in trials if trial.status == "RUNNING"}
+        lines = [self._line(trial, trial.id in running) for trial in self._plan.trials]
+        metrics.trials(self._run.name, Counter(line.status for line in lines))
+        if self._table is not None:
             self._table.show(lines, time.monotonic() - self._started)
 
     def _end(self, trial: Any, status: Status, reason: str) -> None:
         name = trial.config["trial"]
+        metrics.end_trial(self._run.name, name)
         with writing_to(home_of(self._run, name).uri()):
             write_trial(self._run, self._records[name].trial, status, reason)
             self._read(trial)

@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from on_ray import undisturbed
 from small_problem import MakeConfig, write_dataset
 
+from brain_ray import metrics
 from brain_ray.config import Config, SweepConfig
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints, sweep
@@ -55,9 +56,13 @@ def by_id(run: Run) -> dict[str, TrialRecord]:
     return {record.trial.id: record for record in read_trials(run)}
 
 
-def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(run: Run, make: Callable[..., Config]) -> None:
+def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
+    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = make(RATES, {"epochs": 4}, scheduler="asha", reduction_factor=2, seeds=2)
     lines: list[str] = []
+    counted: list[dict[str, int]] = []
+    monkeypatch.setattr(metrics, "trials", lambda _, counts: counted.append(dict(counts)))
     biggest = Sizes(run)
     with biggest:
         summary = sweep.sweep(run, config, lines.append)
@@ -74,6 +79,10 @@ def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(run: Run, make: Call
     # A line for each epoch; what the comparison reads.
     epochs = sum(len(record.history) for record in records.values())
     assert sum(" | val ce " in line for line in lines) == epochs
+    # What Prometheus gets: how many trials run, at the end none, and no epochs of trials that have ended.
+    assert max(counts.get("running", 0) for counts in counted) == 2
+    assert counted[-1] == {status: len(trials) for status, trials in ended.items()}
+    assert not any(("run", "sweep") in labels for _, labels in metrics._VALUES.last)
     found = read_sweep(run, config)
     assert len(found.labels) == 13
     for record in records.values():

@@ -14,11 +14,13 @@ from mlflow import MlflowClient
 from rich.console import Console
 from small_problem import MakeConfig
 
+from brain_ray import metrics
 from brain_ray.config import Config
 from brain_ray.runs import Run, RunError
-from brain_ray.training import tracking
+from brain_ray.training import tracking, trainer
 from brain_ray.training.history import EpochRecord, from_csv, to_csv
 from brain_ray.training.progress import Position, ProgressBar
+from brain_ray.training.relay import Epoch
 
 RECORD = EpochRecord(
     epoch=1,
@@ -40,6 +42,18 @@ RECORD = EpochRecord(
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run(str(tmp_path), "trial")
+
+
+def test_an_epoch_is_told_to_people_and_to_prometheus(
+    run: Run, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(metrics, "epoch", lambda *words: told.append(words))
+    with trainer._shown(run, make_config(), told.append) as take:
+        take(Epoch(replace(RECORD, val_loss=math.nan), "epoch 1", False))
+    numbers = RECORD.metrics()
+    del numbers["val_loss"]
+    assert told == ["epoch 1", ("trial", numbers)]
 
 
 def scalars(run: Run) -> dict[int, dict[str, float]]:

@@ -1,0 +1,152 @@
+"""What Prometheus gets of a run, from the process that drives it; the endpoint's own are in serving/app.py.
+
+Ray's agent on that process' node gives them out, each with `ray_` in front, beside Ray's own. Where none runs
+they go nowhere. Nothing here prints, raises or waits.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from ray.util.metrics import Gauge
+
+PREFIX = "brain_ray_"
+
+REFRESH_S = 5.0
+"""Between two times that all values are given to Ray again. Ray forgets a gauge once it has sent it, every
+ten seconds (`metrics_report_interval_ms`), and its agent drops it twenty seconds later."""
+
+TRAINING = ("run", "trial")
+"""Labels of what a training says; outside of sweeps, `trial` is empty, to Prometheus as if absent."""
+
+GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "epoch": ("Finished epochs", TRAINING),
+    "epoch_seconds": ("Seconds of the last epoch, training and validation", TRAINING),
+    "epoch_timestamp_seconds": ("When the last epoch ended, in seconds since 1970", TRAINING),
+    "loss": ("Loss of the last epoch", (*TRAINING, "split")),
+    "cross_entropy": ("Cross-entropy of the last epoch, in nats", (*TRAINING, "split")),
+    "accuracy": ("Share of images that were right in the last epoch", (*TRAINING, "split")),
+    "learning_rate": ("Learning rate of the last epoch's last step", TRAINING),
+    "images_per_second": ("Images a second while the last epoch trained, all workers together", TRAINING),
+    "input_wait": ("Share of the last epoch that the first worker waited for its batches", TRAINING),
+    "trials": ("Trials of a sweep", ("run", "status")),
+    "prepared_images": ("Images of a data set, by the split that they went to", ("run", "split")),
+    "stage": ("1 while a stage runs, 0 when it has ended", ("run", "stage")),
+    "stage_seconds": ("Seconds that a stage took", ("run", "stage")),
+}
+"""Description and labels of each, by its name without PREFIX."""
+
+STATUSES = ("waiting", "running", "retried", "finished", "stopped", "failed")
+"""Of trials; those of which there is none stand at 0."""
+
+FIELDS: dict[str, tuple[str, dict[str, str]]] = {
+    "epoch": ("epoch", {}),
+    "seconds": ("epoch_seconds", {}),
+    "loss": ("loss", {"split": "train"}),
+    "val_loss": ("loss", {"split": "validation"}),
+    "cross_entropy": ("cross_entropy", {"split": "train"}),
+    "val_cross_entropy": ("cross_entropy", {"split": "validation"}),
+    "accuracy": ("accuracy", {"split": "train"}),
+    "val_accuracy": ("accuracy", {"split": "validation"}),
+    "learning_rate": ("learning_rate", {}),
+    "images_per_second": ("images_per_second", {}),
+}
+"""Gauge and further labels of each field of an `EpochRecord`."""
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+"""A gauge's name without PREFIX, and its labels."""
+
+
+def epoch(run: str, record: Mapping[str, float], trial: str = "") -> None:
+    """Take note of an epoch that has ended: the numbers of an `EpochRecord`, those that are finite."""
+    labels = {"run": run, "trial": trial}
+    for name, (gauge, more) in FIELDS.items():
+        _VALUES.put(gauge, record.get(name, math.nan), **labels, **more)
+    seconds = record.get("seconds", 0.0)
+    if seconds > 0:
+        _VALUES.put("input_wait", record.get("input_wait", math.nan) / seconds, **labels)
+    _VALUES.put("epoch_timestamp_seconds", time.time(), **labels)
+
+
+def end_trial(run: str, trial: str) -> None:
+    """Say no more of a trial that has ended, so that of a large sweep only what runs is sent."""
+    _VALUES.drop({("run", run), ("trial", trial)})
+
+
+def trials(run: str, counts: Mapping[str, int]) -> None:
+    """Take note of how many trials of a sweep have each of STATUSES."""
+    for status in STATUSES:
+        _VALUES.put("trials", counts.get(status, 0), run=run, status=status)
+
+
+def prepared(run: str, images: Mapping[Any, int]) -> None:
+    """Take note of how many images of a data set went to each split, `dropped` and `rejected` among them."""
+    for split, number in images.items():
+        _VALUES.put("prepared_images", number, run=run, split=str(split))
+
+
+@contextmanager
+def stage(run: str, name: str) -> Iterator[None]:
+    """Say that a stage of a run goes on, and in the end how long it took."""
+    start = time.monotonic()
+    _VALUES.put("stage", 1, run=run, stage=name)
+    try:
+        yield
+    finally:
+        _VALUES.put("stage", 0, run=run, stage=name)
+        _VALUES.put("stage_seconds", time.monotonic() - start, run=run, stage=name)
+
+
+@cache
+def _gauge(name: str) -> Any:
+    text, labels = GAUGES[name]
+    return Gauge(PREFIX + name, text, labels)
+
+
+def _give(series: Series, value: float) -> None:
+    """Give a value to Ray; what goes wrong with it is no concern of a run."""
+    with suppress(Exception):
+        _gauge(series[0]).set(value, dict(series[1]))
+
+
+@dataclass
+class _Values:
+    """The last values of this process, which a thread gives to Ray again and again while it lives."""
+
+    last: dict[Series, float] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    thread: threading.Thread | None = None
+
+    def put(self, name: str, value: float, **labels: str) -> None:
+        if not math.isfinite(value):
+            return
+        series = (name, frozenset(labels.items()))
+        with self.lock:
+            self.last[series] = float(value)
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._refresh, name="metrics", daemon=True)
+                self.thread.start()
+        _give(series, float(value))
+
+    def drop(self, labels: set[tuple[str, str]]) -> None:
+        with self.lock:
+            self.last = {series: value for series, value in self.last.items() if not labels <= series[1]}
+
+    def give(self) -> None:
+        with self.lock:
+            values = list(self.last.items())
+        for series, value in values:
+            _give(series, value)
+
+    def _refresh(self) -> None:
+        while True:
+            time.sleep(REFRESH_S)
+            self.give()
+
+
+_VALUES = _Values()

@@ -1,0 +1,69 @@
+"""Copies are found the same, however the images lie in blocks and the blocks in groups."""
+
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from brain_ray.data import audit
+from brain_ray.data.copies import NO_PAIRS, find_candidates, select_embeddings, verify_candidates
+from brain_ray.data.images import THUMBNAIL_SIDE
+from brain_ray.data.scan import fixed_size
+
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def thumbnails() -> np.ndarray:
+    """Smooth pictures without a copy, but for planted ones: mirrored, turned, brighter."""
+    rng = np.random.default_rng(5)
+    coarse = rng.uniform(0, 200, (COUNT, 12, 12))
+    images = np.repeat(np.repeat(coarse, 8, axis=1), 8, axis=2).astype(np.uint8)
+    assert images.shape[1:] == (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    images[41] = images[3, :, ::-1]
+    images[42] = images[3, ::-1, ::-1]
+    images[7] = images[6] // 2 + 40
+    images[59] = images[0]
+    return images
+
+
+def block(thumbnails: np.ndarray, start: int, stop: int) -> pa.Table:
+    part = thumbnails[start:stop]
+    columns = {"thumbnail": fixed_size(part), "embedding": fixed_size(audit.embed(part))}
+    return pa.table({**columns, "image_id": np.arange(start, stop)})
+
+
+@pytest.mark.parametrize("size", [60, 17, 5])
+@pytest.mark.parametrize("group", [1, 2, 8])
+def test_copies_do_not_depend_on_blocks_and_groups(thumbnails: np.ndarray, size: int, group: int) -> None:
+    blocks = [block(thumbnails, k, min(k + size, COUNT)) for k in range(0, COUNT, size)]
+    groups = [blocks[k : k + group] for k in range(0, len(blocks), group)]
+    found = [NO_PAIRS]
+    for one, other in combinations_with_replacement(groups, 2):
+        members = one if one is other else [*one, *other]
+        for i, j, a, b in find_candidates(len(one), *map(select_embeddings, members)):
+            found.append(verify_candidates(one[i], other[j], a, b))
+    pairs = pd.concat(found).sort_values(["a", "b"], ignore_index=True)
+    assert list(zip(pairs["a"], pairs["b"], pairs["transform"], strict=True)) == [
+        (0, 59, "identity"),
+        (3, 41, "mirrored"),
+        (3, 42, "turned"),
+        (6, 7, "identity"),
+        (41, 42, "flipped"),
+    ]
+    assert (pairs["similarity"] > 0.99).all()
+
+
+def test_candidates_are_found_without_the_thumbnails(thumbnails: np.ndarray) -> None:
+    whole = block(thumbnails, 0, COUNT)
+    assert select_embeddings(whole).nbytes < whole.nbytes / 8
+
+
+def test_no_pairs_have_the_columns_of_some() -> None:
+    empty = np.empty(0, np.int64)
+    images = np.zeros((2, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+    pd.testing.assert_frame_equal(
+        NO_PAIRS, verify_candidates(block(images, 0, 2), block(images, 0, 2), empty, empty), check_dtype=False
+    )

@@ -1,0 +1,83 @@
+"""What the dashboard and the alerts ask for is what Prometheus finds at the metrics port of a node."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from exposed import EXPRESSIONS, exposed, labels_of, metrics_of
+from running import PNG, ROOT, Running, picture, wait_for
+
+pytestmark = pytest.mark.cluster
+
+NOT_HERE = {
+    "ray_node_gpus_utilization",
+    "ray_node_gram_used",
+    "ray_node_gram_available",
+    "ray_cluster_pending_nodes",
+    "ray_cluster_failed_nodes",
+}
+"""Metrics of Ray that need a GPU, or an autoscaler with something to do."""
+
+DRIVER = """
+from brain_ray import cluster, metrics
+cluster.connect()
+record = {name: 0.5 for name in metrics.FIELDS} | {"input_wait": 0.1}
+metrics.prepared("first", {"train": 5})
+metrics.trials("first", {"running": 2})
+metrics.epoch("first", record)
+metrics.epoch("first", record, "001")
+with metrics.stage("first", "prepare"):
+    pass
+with metrics.stage("first", "train"):
+    print("trains", flush=True)
+    input()
+"""
+"""What a job says of its run, on the endpoint's cluster."""
+
+
+@pytest.fixture
+def training(endpoint: Running) -> Iterator[None]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER],
+        env={**others, "HOME": endpoint.home, "RAY_ADDRESS": endpoint.address, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "trains\n"
+    yield
+    said, _ = driver.communicate("\n", timeout=30)
+    assert (driver.returncode, said) == (0, "")
+
+
+@pytest.mark.usefixtures("training")
+def test_every_metric_that_is_asked_for_is_there_with_its_labels(endpoint: Running) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    for content in (picture(), cv2.imencode(".png", noise)[1].tobytes(), b"x"):
+        httpx.post(f"{endpoint.url}/v1/predict", content=content, headers=PNG, timeout=60)
+    asked = {name for _, expression in EXPRESSIONS for name in metrics_of(expression)} - NOT_HERE
+    missing: set[str] = set()
+    found: dict[str, set[str]] = {}
+
+    def all_there() -> bool:
+        found.update(exposed(httpx.get(endpoint.metrics, timeout=20).text))
+        missing.clear()
+        missing.update(asked - set(found))
+        return not missing
+
+    try:
+        wait_for(all_there, 40)
+    except AssertionError:
+        pytest.fail(f"not at {endpoint.metrics}: {sorted(missing)}")
+    for where, expression in EXPRESSIONS:
+        names = metrics_of(expression)
+        if not names & NOT_HERE:
+            assert labels_of(expression) <= set().union(*(found[name] for name in names)), where
