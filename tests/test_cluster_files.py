@@ -1,0 +1,525 @@
+"""The files that describe clusters: Ray accepts them, they suffice for the recipes and leave no door open."""
+
+import json
+import re
+import shlex
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+from ray.autoscaler.v2.schema import AutoscalerInstance
+from ray.autoscaler.v2.utils import ResourceRequestUtil
+from ray.core.generated.autoscaler_pb2 import (
+    ClusterResourceConstraint,
+    GangResourceRequest,
+    NodeState,
+    NodeStatus,
+)
+from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
+from ray.scripts.scripts import start
+from ray.serve.schema import ServeDeploySchema
+
+from brain_ray.cli import parse
+from brain_ray.config import TrainConfig
+from brain_ray.recipes import RECIPES
+from brain_ray.serving.settings import ServingConfig
+from brain_ray.training.loading import LOADING_CPUS
+from brain_ray.training.resources import per_worker
+
+ROOT = Path(__file__).parents[1]
+CLUSTER = ROOT / "docs" / "cluster"
+AWS, GCP = ROOT / "cluster.yaml", CLUSTER / "cluster.gcp.yaml"
+JOB, SERVICE = CLUSTER / "rayjob.yaml", CLUSTER / "rayservice.yaml"
+POLICIES = sorted(CLUSTER.glob("*-policy.json"))
+ALL = [AWS, *sorted(path for path in CLUSTER.iterdir() if path.is_file())]
+
+GIB = 2**30
+MACHINES = {  # vCPUs, GiB of memory, GPUs
+    "m6i.2xlarge": (8, 32, 0),  # https://aws.amazon.com/ec2/instance-types/m6i/
+    "c6i.4xlarge": (16, 32, 0),  # https://aws.amazon.com/ec2/instance-types/c6i/
+    "g6.xlarge": (4, 16, 1),  # https://aws.amazon.com/ec2/instance-types/g6/
+    "e2-standard-8": (8, 32, 0),  # https://cloud.google.com/compute/docs/general-purpose-machines
+    "e2-standard-16": (16, 64, 0),
+    "g2-standard-4": (4, 16, 1),  # https://cloud.google.com/compute/docs/gpus
+}
+FOR_RAY = 2
+"""CPUs that a head keeps for Ray's own processes and the jobs' drivers."""
+OBJECT_STORE = 0.3
+"""Share of a node's memory that Ray takes for its object store, by default."""
+
+launchers = pytest.mark.parametrize("path", [AWS, GCP], ids=["aws", "gcp"])
+clusters = pytest.mark.parametrize("path", [AWS, GCP, JOB], ids=["aws", "gcp", "rayjob"])
+manifests = pytest.mark.parametrize("path", [JOB, SERVICE], ids=["rayjob", "rayservice"])
+files = pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+policies = pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+
+
+def pinned(package: str) -> str:
+    found = re.search(rf"^{package}==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def launcher(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    return content
+
+
+def documents(path: Path) -> dict[str, dict[str, Any]]:
+    return {document["kind"]: document for document in yaml.safe_load_all(path.read_text())}
+
+
+def ray_cluster(path: Path) -> dict[str, Any]:
+    """Return the RayCluster's spec of a manifest."""
+    found = documents(path)
+    spec: dict[str, Any] = (
+        found["RayJob"]["spec"]["rayClusterSpec"]
+        if "RayJob" in found
+        else found["RayService"]["spec"]["rayClusterConfig"]
+    )
+    return spec
+
+
+def autoscaling(path: Path) -> AutoscalingConfig:
+    """Read a file as Ray does: defaults filled in, and checked by Ray's schema and its code."""
+    if path in {AWS, GCP}:
+        return AutoscalingConfig(launcher(path), skip_content_hash=True)
+    cluster = {"metadata": {"name": "brain-ray", "namespace": "default"}, "spec": ray_cluster(path)}
+    return AutoscalingConfig(_derive_autoscaling_config_from_ray_cr(cluster), skip_content_hash=True)
+
+
+def pods(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the templates of all pods of a manifest, by what they are."""
+    spec = ray_cluster(path)
+    found = {"head": spec["headGroupSpec"]["template"]}
+    found |= {group["groupName"]: group["template"] for group in spec["workerGroupSpecs"]}
+    job = documents(path).get("RayJob")
+    return found | ({"submitter": job["spec"]["submitterPodTemplate"]} if job else {})
+
+
+def starts(
+    config: AutoscalingConfig,
+    tasks: Sequence[Mapping[str, float]] = (),
+    group: Sequence[Mapping[str, float]] = (),
+    wished: Sequence[Mapping[str, float]] = (),
+    refused: Sequence[str] = (),
+) -> tuple[Counter[str], bool]:
+    """Ask Ray's autoscaler what it starts when only the head runs.
+
+    Args:
+        config: the cluster.
+        tasks: what waiting tasks and actors ask for.
+        group: what a placement group asks for.
+        wished: what is asked for by `request_resources`.
+        refused: node types of which the cloud has just had none.
+
+    Returns the nodes that it starts, by type, and whether all that is asked for has room then.
+    """
+    head = config.get_head_node_type()
+    types = config.get_node_type_configs()
+    offered = {name: float(amount) for name, amount in types[head].resources.items()}
+    request = SchedulingRequest(
+        disable_launch_config_check=True,
+        node_type_configs=types,
+        max_num_nodes=config.get_max_num_nodes(),
+        resource_requests=ResourceRequestUtil.group_by_count(
+            [ResourceRequestUtil.make(dict(task)) for task in tasks]
+        ),
+        gang_resource_requests=[
+            GangResourceRequest(requests=[ResourceRequestUtil.make(dict(bundle)) for bundle in group])
+        ]
+        if group
+        else [],
+        cluster_resource_constraints=[
+            ClusterResourceConstraint(
+                resource_requests=ResourceRequestUtil.group_by_count(
+                    [ResourceRequestUtil.make(dict(bundle)) for bundle in wished]
+                )
+            )
+        ]
+        if wished
+        else [],
+        current_instances=[
+            AutoscalerInstance(
+                cloud_instance_id="i-head",
+                im_instance=Instance(
+                    instance_id="head",
+                    instance_type=head,
+                    status=Instance.RAY_RUNNING,
+                    node_kind=NodeKind.HEAD,
+                ),
+                ray_node=NodeState(
+                    node_id=b"head",
+                    ray_node_type_name=head,
+                    total_resources=offered,
+                    available_resources=offered,
+                    status=NodeStatus.RUNNING,
+                ),
+            )
+        ],
+        recoverable_resource_availabilities=dict.fromkeys(refused, 0.0),
+    )
+    reply = ResourceDemandScheduler().schedule(request)
+    assert not reply.to_terminate
+    unmet = (
+        reply.infeasible_resource_requests,
+        reply.infeasible_gang_resource_requests,
+        reply.infeasible_cluster_resource_constraints,
+    )
+    return Counter({launch.instance_type: launch.count for launch in reply.to_launch}), not any(unmet)
+
+
+def on_gpus(recipe: str, num_workers: int) -> TrainConfig:
+    """Return a recipe's settings with `--train.use-gpu True --train.num-workers N`."""
+    return RECIPES[recipe]().train.model_copy(update={"use_gpu": True, "num_workers": num_workers})
+
+
+def workers(settings: TrainConfig) -> list[dict[str, float]]:
+    """Return what Ray Train asks for."""
+    return [per_worker(settings) | ({"GPU": 1.0} if settings.use_gpu else {})] * settings.max_workers
+
+
+LOADING = [{"CPU": LOADING_CPUS}]
+
+
+def first_gpus(path: Path) -> str:
+    return "gpu" if path == JOB else "gpu-spot"
+
+
+@pytest.mark.parametrize("path", [AWS, GCP, JOB, SERVICE], ids=["aws", "gcp", "rayjob", "rayservice"])
+def test_ray_accepts_the_file(path: Path) -> None:
+    types = autoscaling(path).get_node_type_configs()
+    assert len(types) >= 2
+    assert all(node.resources for node in types.values())
+
+
+@launchers
+def test_nothing_is_left_to_rays_defaults_that_would_matter(path: Path) -> None:
+    content, filled = launcher(path), autoscaling(path).get_raw_config_mutable()
+    assert content["provider"].items() <= filled["provider"].items()
+    assert filled["docker"] == {}
+    for name in ("setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
+        assert filled[name] == content[name]
+    assert filled["worker_setup_commands"] == content["setup_commands"] + content["worker_setup_commands"]
+
+
+@launchers
+def test_node_types_offer_what_their_machines_have(path: Path) -> None:
+    content = launcher(path)
+    for name, node in content["available_node_types"].items():
+        kind = node["node_config"].get("InstanceType") or node["node_config"]["machineType"]
+        cpus, memory, gpus = MACHINES[kind]
+        own = FOR_RAY if name == content["head_node_type"] else 0
+        assert node["resources"]["CPU"] == cpus - own
+        assert node["resources"].get("GPU", 0) == gpus
+        assert 0.5 * memory * GIB < node["resources"]["memory"] <= (1 - OBJECT_STORE) * memory * GIB
+
+
+@clusters
+def test_nothing_is_started_when_nothing_is_asked_for(path: Path) -> None:
+    assert starts(autoscaling(path)) == (Counter(), True)
+
+
+@clusters
+def test_smoke_runs_on_the_head_alone(path: Path) -> None:
+    smoke = RECIPES["smoke"]()
+    room = int(
+        autoscaling(path).get_node_type_configs()[autoscaling(path).get_head_node_type()].resources["CPU"]
+    )
+    scoring = [{"CPU": float(smoke.evaluate.cpus_per_actor)}] * smoke.evaluate.num_actors
+    for stage in ([{"CPU": 1.0}] * room, [*workers(smoke.train), *LOADING], [*scoring, {"CPU": 1.0}]):
+        assert starts(autoscaling(path), tasks=stage) == (Counter(), True)
+
+
+@clusters
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_paper_on_gpus_starts_one_node_for_each_worker(path: Path, num_workers: int) -> None:
+    asked = workers(on_gpus("paper", num_workers))
+    expected = (Counter({first_gpus(path): num_workers}), True)
+    assert starts(autoscaling(path), group=asked, tasks=LOADING) == expected
+    assert starts(autoscaling(path), wished=asked + LOADING) == expected
+    assert starts(autoscaling(path), wished=asked + LOADING, group=asked, tasks=LOADING) == expected
+
+
+@clusters
+def test_sweep_on_gpus_starts_one_node_for_each_trial(path: Path) -> None:
+    sweep, settings = RECIPES["sweep"](), on_gpus("sweep", 1)
+    trial = per_worker(settings) | {"GPU": 1.0 / sweep.sweep.trials_per_gpu}
+    for trials in (1, 4):
+        expected = (Counter({first_gpus(path): trials}), True)
+        assert starts(autoscaling(path), tasks=[trial] * trials + LOADING) == expected
+
+
+@clusters
+def test_a_sweep_larger_than_the_cluster_may_become_waits_for_its_turn(path: Path) -> None:
+    config, trial = autoscaling(path), per_worker(on_gpus("sweep", 1)) | {"GPU": 1.0}
+    started, _ = starts(config, tasks=[trial] * 40 + LOADING)
+    assert started.total() == min(
+        config.get_max_num_worker_nodes(),
+        sum(
+            node.max_worker_nodes
+            for node in config.get_node_type_configs().values()
+            if "GPU" in node.resources
+        ),
+    )
+
+
+@launchers
+def test_on_demand_is_taken_where_there_is_no_spot_instance(path: Path) -> None:
+    asked = workers(on_gpus("paper", 4))
+    started = starts(autoscaling(path), group=asked, tasks=LOADING, refused=["gpu-spot"])
+    assert started == (Counter({"gpu-on-demand": 4}), True)
+
+
+@launchers
+def test_no_gpu_is_started_for_tasks_without_one_while_others_suffice(path: Path) -> None:
+    assert starts(autoscaling(path), tasks=[{"CPU": 1.0}] * 10) == (Counter({"cpu-spot": 1}), True)
+    assert starts(autoscaling(path), tasks=[{"CPU": 1.0}] * 38) == (Counter({"cpu-spot": 2}), True)
+
+
+@launchers
+def test_spot_and_on_demand_differ_in_nothing_but_that(path: Path) -> None:
+    types = launcher(path)["available_node_types"]
+    spot, demand = types["gpu-spot"], types["gpu-on-demand"]
+    assert spot["priority"] > demand["priority"]
+    assert spot["resources"] == demand["resources"]
+    for key in {"InstanceMarketOptions", "scheduling"} & {*spot["node_config"], *demand["node_config"]}:
+        assert spot["node_config"].pop(key) != demand["node_config"].pop(key, None)
+    assert spot["node_config"] == demand["node_config"]
+
+
+@launchers
+def test_every_ray_wants_the_token_and_shows_its_dashboard_to_its_own_machine(path: Path) -> None:
+    content = launcher(path)
+    for name in ("head_start_ray_commands", "worker_start_ray_commands"):
+        commands = content[name]
+        assert commands[0] == "ray stop"
+        starting = [command for command in commands if "ray start" in command]
+        assert len(starting) == 1
+        assert starting[0].startswith("export RAY_AUTH_MODE=token; ulimit -n 65536; ray start ")
+    head = " ".join(content["head_start_ray_commands"])
+    assert "--dashboard-host=127.0.0.1" in head
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in head
+    assert content["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert any("chmod 600 ~/.ray/auth_token" in command for command in content["setup_commands"])
+    assert content["idle_timeout_minutes"] > 0
+
+
+@launchers
+def test_the_shell_and_ray_understand_the_commands(path: Path) -> None:
+    content = launcher(path)
+    commands = [command for name, part in content.items() if name.endswith("_commands") for command in part]
+    for command in commands:
+        subprocess.run(["bash", "-nc", command], check=True)
+        if "ray start" in command:
+            options = shlex.split(command.partition("ray start ")[2])
+            start.make_context("ray start", options)  # raises for an option that it does not know
+
+
+@files
+def test_no_file_holds_a_secret_or_an_open_address(path: Path) -> None:
+    text = path.read_text()
+    assert "0.0.0.0" not in text
+    for secret in (
+        r"AKIA[0-9A-Z]{16}",
+        r"-----BEGIN",
+        r"\b[0-9a-f]{32,}\b",
+        r"RAY_AUTH_TOKEN\s*[=:]",
+        r"\d{12}",
+    ):
+        assert not re.search(secret, text), secret
+
+
+def test_aws_encrypts_disks_guards_the_metadata_and_opens_no_port_by_itself() -> None:
+    content = launcher(AWS)
+    assert "security_group" not in content["provider"]  # Ray would open ssh to all addresses
+    assert content["provider"]["cache_stopped_nodes"] is False
+    for name, node in content["available_node_types"].items():
+        config = node["node_config"]
+        assert config["MetadataOptions"]["HttpTokens"] == "required"
+        assert config["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+        assert config["SecurityGroupIds"] == ["SECURITY_GROUP"]
+        assert config["InstanceInitiatedShutdownBehavior"] == "terminate"
+        role = "brain-ray-head" if name == content["head_node_type"] else "brain-ray-worker"
+        assert config["IamInstanceProfile"] == {"Name": role}
+        disks = [mapping["Ebs"] for mapping in config["BlockDeviceMappings"]]
+        assert disks
+        assert all(disk["Encrypted"] and disk["DeleteOnTermination"] for disk in disks)
+
+
+def test_gcp_has_a_network_and_accounts_of_its_own() -> None:
+    content = launcher(GCP)
+    for name, node in content["available_node_types"].items():
+        config = node["node_config"]
+        assert [each["subnetwork"].rsplit("/", 1)[-1] for each in config["networkInterfaces"]] == [
+            "brain-ray"
+        ]
+        account = config["serviceAccounts"][0]
+        if name == content["head_node_type"]:
+            assert account["email"].startswith("brain-ray-head@")
+        else:
+            assert account["email"].startswith("brain-ray-worker@")
+            assert account["scopes"] == ["https://www.googleapis.com/auth/devstorage.read_write"]
+        assert all(disk["autoDelete"] for disk in config["disks"])
+
+
+@files
+def test_ray_is_the_one_of_the_constraints_wherever_it_is_named(path: Path) -> None:
+    named = re.findall(r"\bray(?:Version)?[=:\s-]+(\d+\.\d+\.\d+)\b", path.read_text())
+    assert set(named) <= {pinned("ray")}
+
+
+@launchers
+def test_nodes_install_what_the_constraints_say(path: Path) -> None:
+    content = launcher(path)
+    commands = "\n".join(content["setup_commands"] + content["head_setup_commands"])
+    assert f"astral.sh/uv/{pinned('uv')}/install.sh" in commands
+    assert commands.count("uv pip install") == commands.count("-c ~/brain_ray/constraints.txt") == 2
+    assert "--python 3.11" in commands
+    for name in ("pyproject.toml", "constraints.txt"):
+        assert (ROOT / content["file_mounts"][f"~/brain_ray/{name}"]).is_file()
+
+
+def test_the_image_installs_what_the_constraints_say() -> None:
+    text = (CLUSTER / "Dockerfile").read_text()
+    assert "FROM python:3.11-" in text
+    assert text.count(" -c constraints.txt") == 2
+    assert "--no-deps ." in text
+    assert re.findall(r"^USER (\S+)$", text, re.MULTILINE) == ["1000:1000"]
+    for source in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in source.split())
+
+
+def statements(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text())["Statement"]
+    return found
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+@policies
+def test_policies_name_what_they_allow_and_on_what(path: Path) -> None:
+    for statement in statements(path):
+        actions = as_list(statement["Action"])
+        assert statement["Effect"] == "Allow"
+        assert not any("*" in action for action in actions)
+        for resource in as_list(statement["Resource"]):
+            if resource == "*":
+                # All or none, docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+                assert all(action.startswith("ec2:Describe") for action in actions)
+            else:
+                assert resource.startswith("arn:aws:")
+
+
+def test_the_head_may_start_the_workers_of_the_cluster_and_no_other_machines() -> None:
+    content = launcher(AWS)
+    by_name = {statement["Sid"]: statement for statement in statements(CLUSTER / "head-policy.json")}
+    condition = by_name["StartInstancesOfThisCluster"]["Condition"]
+    starting = condition["StringEquals"]
+    nodes = {
+        name: node["node_config"]
+        for name, node in content["available_node_types"].items()
+        if name != content["head_node_type"]
+    }
+    assert set(starting["ec2:InstanceType"]) == {node["InstanceType"] for node in nodes.values()}
+    assert starting["aws:RequestTag/ray-cluster-name"] == content["cluster_name"]
+    (profile,) = {node["IamInstanceProfile"]["Name"] for node in nodes.values()}
+    assert condition["ArnEquals"]["ec2:InstanceProfile"].endswith(f"instance-profile/{profile}")
+    assert by_name["HandWorkersTheirRole"]["Resource"].endswith(f"role/{profile}")
+    parts = by_name["FromTheseParts"]["Resource"]
+    for image in {node["ImageId"] for node in nodes.values()}:
+        assert any(part.endswith(f"image/{image}") for part in parts)
+    ending = by_name["TagAndEndInstancesOfThisCluster"]["Condition"]["StringEquals"]
+    assert ending == {"aws:ResourceTag/ray-cluster-name": content["cluster_name"]}
+
+
+@manifests
+def test_clusters_on_kubernetes_want_a_token_and_grow_by_themselves(path: Path) -> None:
+    spec = ray_cluster(path)
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["rayVersion"] == pinned("ray")
+    assert spec["enableInTreeAutoscaling"] is True
+    assert spec["autoscalerOptions"]["version"] == "v2"
+    assert spec["autoscalerOptions"]["resources"]["limits"]
+
+
+@manifests
+def test_pods_are_bounded_and_have_no_rights_on_their_node(path: Path) -> None:
+    for name, template in pods(path).items():
+        pod = template["spec"]
+        assert pod["restartPolicy"] == "Never"
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        (container,) = pod["containers"]
+        assert container["image"].endswith(f"/brain-ray:ray-{pinned('ray')}")
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        limits = container["resources"]["limits"]
+        assert limits == container["resources"]["requests"]
+        assert {"cpu", "memory"} <= limits.keys()
+        assert limits.get("nvidia.com/gpu", 0) == (1 if name == "gpu" else 0)
+        if name == "submitter":
+            continue
+        volumes = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"]}
+        mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+        assert mounts["/dev/shm"]["medium"] == "Memory"
+        store = float(mounts["/dev/shm"]["sizeLimit"].removesuffix("Gi"))
+        memory = float(limits["memory"].removesuffix("Gi"))
+        assert OBJECT_STORE * memory <= store <= 0.5 * memory
+
+
+@manifests
+def test_only_the_cluster_itself_and_its_operator_reach_its_ports(path: Path) -> None:
+    found = documents(path)
+    policy, account = found["NetworkPolicy"]["spec"], found["ServiceAccount"]["metadata"]["name"]
+    members = policy["podSelector"]["matchLabels"]
+    for name, template in pods(path).items():
+        assert members.items() <= template["metadata"]["labels"].items()
+        assert (template["spec"]["serviceAccountName"] == account) == (name != "submitter")
+    within, *others = policy["ingress"]
+    assert {"podSelector": {"matchLabels": members}} in within["from"]
+    assert all(rule["ports"] == [{"protocol": "TCP", "port": 8000}] for rule in others)
+
+
+def test_the_job_runs_a_pipeline_that_its_cluster_has_room_for() -> None:
+    job = documents(JOB)["RayJob"]["spec"]
+    python, script, *arguments = shlex.split(job["entrypoint"])
+    assert python == "python"
+    assert (ROOT / Path(script).relative_to("/app")).is_file()
+    config = parse("pipeline.py", "", arguments)
+    assert config.recipe == "paper"
+    assert config.train.use_gpu
+    expected = (Counter({"gpu": config.train.max_workers}), True)
+    assert starts(autoscaling(JOB), group=workers(config.train), tasks=LOADING) == expected
+    assert job["shutdownAfterJobFinishes"] is True
+
+
+def test_the_service_serves_a_bundle_with_room_for_all_its_replicas_and_nobody_is_let_in_without_a_key() -> (
+    None
+):
+    text = documents(SERVICE)["RayService"]["spec"]["serveConfigV2"]
+    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications
+    assert application.import_path == "brain_ray.serving.app:build"
+    settings = ServingConfig.model_validate(application.args)
+    assert settings.api_keys_sha256
+    replica = {"CPU": settings.cpus_per_replica} | (
+        {"GPU": settings.gpus_per_replica} if settings.gpus_per_replica else {}
+    )
+    config = autoscaling(SERVICE)
+    started, room = starts(
+        config, tasks=[replica] * (settings.max_replicas + 1)
+    )  # one more: a new version's first
+    assert room
+    assert started == Counter({"replicas": settings.max_replicas + 1})
+    assert config.get_node_type_configs()["headgroup"].resources["CPU"] == 0
