@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo sweep-demo test browser check constraints clean
+.PHONY: demo sweep-demo doctor test test-cluster browser check constraints clean
 
 demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
 	$(BIN)/python jobs/pipeline.py smoke
@@ -11,8 +11,14 @@ demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
 sweep-demo: $(INSTALLED)  ## two backbones compared on drawn phantoms, and the better one exported
 	$(BIN)/python jobs/tune.py sweep-demo
 
-test: $(INSTALLED) browser  ## all tests
-	$(BIN)/python -m pytest
+doctor: $(INSTALLED)  ## what is wrong with this machine, before work is begun
+	$(BIN)/python jobs/doctor.py
+
+test: $(INSTALLED) browser  ## all tests but those that start clusters
+	$(BIN)/python -m pytest -m 'not cluster'
+
+test-cluster: $(INSTALLED)  ## tests on clusters of their own: submitting, storage, lost nodes
+	$(BIN)/python -m pytest -m cluster
 
 browser:  ## Chromium for the tests of the page; without it and without the right to install it, they skip
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import tyro
 from pydantic import ValidationError
 
+from brain_ray import logs
 from brain_ray.config import Config
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import Run, RunError, flatten
@@ -75,16 +76,17 @@ def run_job(
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
-        work(config)
-    except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C with exit code 0
-        print("error: interrupted; the same command goes on from here", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if debug:
-            raise
-        print(f"error: {_explain(error)}", file=sys.stderr)
-        return 1
+    with logs.stamped():
+        try:
+            work(config)
+        except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C with exit code 0
+            print("error: interrupted; the same command goes on from here", file=sys.stderr)
+            return 1
+        except Exception as error:
+            if debug:
+                raise
+            print(f"error: {_explain(error)}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -5,9 +5,15 @@ import os
 import re
 import signal
 import threading
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
+import grpc  # type: ignore[import-untyped]
 import ray
+from ray._private.authentication import authentication_token_setup
+from ray._private.grpc_utils import init_grpc_channel
+from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+from ray.exceptions import AuthenticationError
 
 from brain_ray.runs import RunError
 
@@ -25,20 +31,24 @@ WORKER_ENV = {
 }
 """Environment variables of every worker process."""
 
+ANSWER_S = 5.0
+"""How long a head node may take to say that it is there."""
+
 
 def connect() -> None:
     """Connect to the cluster of RAY_ADDRESS or of the submitted job, else start Ray on this machine.
 
     A cluster that `ray start` has started on this machine counts as named, as with any `ray.init`. Does
     nothing when the process is connected already, as tests are.
+
+    Raises:
+        RunError: the named cluster does not answer, or does not take this machine's token.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
+        _init(
+            os.environ.get("RAY_ADDRESS"),
+            include_dashboard=None if _is_named() else False,
             runtime_env={"env_vars": WORKER_ENV},
         )
         if threading.current_thread() is threading.main_thread():
@@ -50,16 +60,104 @@ def join() -> None:
     """Connect to a cluster that runs already: that of RAY_ADDRESS, else the one on this machine.
 
     Raises:
-        RunError: there is none.
+        RunError: there is none, or it does not take this machine's token.
     """
     if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS", "auto")
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            where = "on this machine" if address == "auto" else f"at {address}"
-            raise RunError(f"no Ray cluster runs {where}: set RAY_ADDRESS to the one that trains") from error
+        _init(os.environ.get("RAY_ADDRESS", "auto"))
     quiet()
+
+
+def _is_named() -> bool:
+    """Tell whether RAY_ADDRESS names a cluster."""
+    return os.environ.get("RAY_ADDRESS", "local") != "local"
+
+
+def _init(address: str | None, **options: Any) -> None:
+    """Connect with `ray.init`, after what would take it 20 seconds to find wrong."""
+    try:
+        if _is_named():
+            use_token()
+            _ask_head(str(address))
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except AuthenticationError as error:
+        raise RunError(": ".join(explain_refusal(str(address)))) from error
+    except ConnectionError as error:
+        where = "on this machine" if address in (None, "auto") else f"at {address}"
+        raise RunError(
+            f"no Ray cluster runs {where}: start it, or set RAY_ADDRESS to one that runs"
+        ) from error
+
+
+def _ask_head(address: str) -> None:
+    """Ask whether a head node, as `host:port`, is there and takes this process; what else is wrong, Ray says.
+
+    Raises:
+        ConnectionError: nothing answers there.
+        AuthenticationError: it does not take what it was shown.
+    """
+    if not re.fullmatch(r"(\[[^]]+\]|[^:/]+):\d+", address):
+        return
+    with init_grpc_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:  # as Ray connects
+        head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        try:
+            head.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=ANSWER_S)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise AuthenticationError("refused") from error
+            if error.code() == grpc.StatusCode.UNAVAILABLE:
+                raise ConnectionError(address) from error
+
+
+TOKEN_CURE = (
+    "copy ~/.ray/auth_token from the head node (`ray get-auth-token` prints it), or set RAY_AUTH_TOKEN"
+)
+"""What to do where a cluster's token is missing or another."""
+
+
+def explain_refusal(address: str) -> tuple[str, str]:
+    """Say why a cluster that wants a token refuses this process, and what to do."""
+    where, mode = find_token(), os.environ.get("RAY_AUTH_MODE", "token")
+    if where is None:
+        return f"{address} wants a token, and there is none here", TOKEN_CURE
+    if mode.lower() != "token":
+        text = f"{address} wants a token, and RAY_AUTH_MODE is {mode} here"
+        return text, "unset RAY_AUTH_MODE, or set it to token"
+    return f"{address} refuses the token of {where}, which is another cluster's", TOKEN_CURE
+
+
+def find_token() -> str | None:
+    """Return where this machine has a token for Ray, in Ray's own order; never the token itself."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN"
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    try:
+        found = bool(path.read_text().strip())
+    except (OSError, ValueError):
+        return None
+    return (named or "~/.ray/auth_token") if found else None
+
+
+def use_token() -> None:
+    """Have this process, and those it starts, show the token that is found, if RAY_AUTH_MODE says nothing.
+
+    Ray does so by itself only for a cluster on this machine. A cluster that wants no token ignores it.
+
+    Raises:
+        RunError: RAY_AUTH_TOKEN_PATH names a file that holds none.
+    """
+    where, named = find_token(), os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if where is None and named:
+        raise RunError(f"RAY_AUTH_TOKEN_PATH is {named}, where there is no token: correct it, or unset it")
+    if where is None or "RAY_AUTH_MODE" in os.environ:
+        return
+    logger = logging.getLogger(authentication_token_setup.__name__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it would warn that it does what is asked for
+    try:
+        authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    finally:
+        logger.setLevel(level)
 
 
 def _interrupt(*_: object) -> NoReturn:

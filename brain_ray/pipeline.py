@@ -5,18 +5,20 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from brain_ray import cluster
+from brain_ray import __version__, cluster, logs, metrics
 from brain_ray.cli import describe
 from brain_ray.config import Config
 from brain_ray.data import prepare
 from brain_ray.evaluation import evaluate
 from brain_ray.evaluation.choose import choose, settings_of, show_pages
 from brain_ray.model import publish
+from brain_ray.operations.preflight import preflight
 from brain_ray.runs import Run, differences, digest
 from brain_ray.training import space, sweep, trainer
 from brain_ray.training.tracking import log_bundle
@@ -24,7 +26,7 @@ from brain_ray.training.tracking import log_bundle
 STARTED = "started.json"
 """Written first into a stage's folder: what a half-finished stage was started with."""
 
-PACKAGES = ("brain-ray", "ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
+PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -118,24 +120,29 @@ COMPARED = TUNED[:-1]
 def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     """Run the named stages, one after the other; say which are done already, and why others are not.
 
+    First comes what is cheap: that the cluster, from each of its nodes, has what they need.
+
     Raises:
-        RunError: what a stage found wrong, or a stage before the named one is not complete.
+        RunError: what `preflight` or a stage found wrong, or a stage before the named one is not complete.
     """
     if "sweep" in names:
         space.count(config)  # what is wrong with its search space is said before anything is done
     run = Run(config.storage, config.name)
-    print(f"brain_ray {version('brain-ray')}  run {config.name}  {run.uri()}")
-    print(describe(config))
-    _store(run, config)
-    cluster.connect()
-    for name in names:
-        _run_stage(STAGES[name], run, config)
-    print()
-    if "choose" in names:
-        print(f"sweep:  {run.uri('report', 'sweep.html')}")
-        print(f"winner: {run.uri('bundle')}")
-    if run.finished("report") is not None:
-        print(f"report: {run.uri('report', 'report.html')}")
+    with logs.within(config.name):
+        print(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
+        print(describe(config))
+        cluster.connect()
+        preflight(run, config, [name for name in names if run.finished(STAGES[name].folder) is None], print)
+        _store(run, config)
+        for name in names:
+            with logs.within(name), metrics.stage(run.name, name):
+                _run_stage(STAGES[name], run, config)
+        print()
+        if "choose" in names:
+            print(f"sweep:  {run.uri('report', 'sweep.html')}")
+            print(f"winner: {run.uri('bundle')}")
+        if run.finished("report") is not None:
+            print(f"report: {run.uri('report', 'report.html')}")
 
 
 def _run_stage(stage: Stage, run: Run, config: Config) -> None:
@@ -176,10 +183,18 @@ def _reason(
 def _store(run: Run, config: Config) -> None:
     value = {
         "config": config.model_dump(mode="json"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": _versions(),
         "git": _git_revision(),
     }
     run.write_json(value, "config.json")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "brain-ray": __version__}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # a machine may have another build, such as opencv-python
+            found[name] = version(name)
+    return found
 
 
 def _git_revision() -> str | None:

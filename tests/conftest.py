@@ -17,6 +17,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     home = os.environ["HOME"]
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))  # Ray leaves tokens there
     ray.init(
+        address="local",  # another cluster may run on this machine
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,

@@ -11,9 +11,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "brain_ray"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-BASE = {"config", "runs", "recipes"}
+BASE = {"config", "runs", "recipes", "metrics", "logs"}
 MAY_IMPORT = {
     "config": set(),
+    "metrics": set(),
+    "logs": set(),
     "recipes": {"config"},
     "runs": {"config"},
     "cluster": BASE,
@@ -22,15 +24,25 @@ MAY_IMPORT = {
     "model": BASE | {"data", "model"},
     "training": BASE | {"data", "model", "training", "cluster"},
     "evaluation": BASE | {"data", "model", "training", "evaluation", "cluster"},
-    "pipeline": BASE | {"cluster", "cli", "data", "model", "training", "evaluation"},
+    "operations": BASE | {"cluster", "cli", "data", "model", "training", "operations"},
+    "pipeline": BASE | {"cluster", "cli", "data", "model", "training", "evaluation", "operations"},
 }
 SERVING = {"serving", "data.images", "model.predictor", "runs"}  # runs: the errors that jobs print
 RAY = {
     "cluster",
+    "metrics",
+    "data.copies",
     "data.prepare",
+    "operations.client",
+    "operations.doctor",
+    "operations.follow",
+    "operations.nodes",
+    "operations.submit",
+    "operations.upload",
     "training.backend",
     "training.control",
     "training.features",
+    "training.growth",
     "training.loading",
     "training.plan",
     "training.relay",
@@ -39,6 +51,7 @@ RAY = {
     "training.sweep",
     "training.trainable",
     "training.trainer",
+    "training.waiting",
     "training.watch",
     "evaluation.evaluate",
     "serving.app",

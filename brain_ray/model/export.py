@@ -4,6 +4,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_ray import __version__
 from brain_ray.config import Config
 from brain_ray.model.bundle import (
     CANARY_FOLDER,
@@ -31,7 +33,6 @@ from brain_ray.model.predictor import open_session
 from brain_ray.runs import RunError
 
 PACKAGES = (
-    "brain-ray",
     "ray",
     "tensorflow",
     "keras",
@@ -173,10 +174,8 @@ def _run_module(module: str, *arguments: Path) -> str:
 
 def _versions() -> dict[str, str]:
     """Versions of what made the bundle, without importing any of it."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "brain_ray": __version__}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):  # a machine may have another build, such as opencv-python
             found[package.replace("-", "_")] = version(package)
-        except PackageNotFoundError:  # brain_ray itself, where Ray ships it as a working directory
-            continue
     return found

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from brain_ray import __version__
 from brain_ray.runs import RunError
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.guard import Guard
@@ -75,7 +75,7 @@ COMMON_PROBLEMS = _problems("unauthorized", "internal")
 
 def make_app(engine: Engine, seen: Seen = lambda *_: None) -> Guard:
     """Make the ASGI application of one replica."""
-    app = FastAPIOffline(title="brain_ray", version=_version(), description=DESCRIPTION, redoc_url=None)
+    app = FastAPIOffline(title="brain_ray", version=__version__, description=DESCRIPTION, redoc_url=None)
     _add_errors(app, seen)
     _add_uploads(app, engine, seen)
     _add_facts(app, engine)
@@ -261,10 +261,3 @@ def _since(start: float) -> float:
 
 def _route(request: Request) -> str:
     return str(getattr(request.scope.get("route"), "path", "none"))
-
-
-def _version() -> str:
-    try:
-        return version("brain-ray")
-    except PackageNotFoundError:  # where Ray ships it as a working directory
-        return "0"

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,15 +30,24 @@ def per_worker(settings: TrainConfig) -> dict[str, float]:
     return {"CPU": math.ceil(cpus * 16) / 16 if settings.elastic else cpus}
 
 
-def check_resources(settings: TrainConfig) -> None:
+def running_nodes() -> list[Mapping[str, float]]:
+    """Return the resources of each node of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def check_resources(settings: TrainConfig, nodes: list[Mapping[str, float]] | None = None) -> None:
     """Make sure that as many workers as are needed can run at once, and loading beside them.
 
     Ray would wait for ever.
 
+    Args:
+        settings: what is asked for.
+        nodes: the resources of each node; None: of those that run.
+
     Raises:
         RunError: they cannot.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = running_nodes() if nodes is None else nodes
     needed = settings.min_workers
     places = _places_beside_loading(nodes, settings)
     # Ray Train keeps room for loading on the first node that has it, whichever that is.
@@ -57,10 +66,10 @@ def check_resources(settings: TrainConfig) -> None:
     )
 
 
-def _places_beside_loading(nodes: list[dict[str, float]], settings: TrainConfig) -> list[int]:
+def _places_beside_loading(nodes: Sequence[Mapping[str, float]], settings: TrainConfig) -> list[int]:
     """Return how many workers the cluster holds when loading has its room: on each node that can give it."""
 
-    def places(node: dict[str, float], kept_free: float = 0.0) -> int:
+    def places(node: Mapping[str, float], kept_free: float = 0.0) -> int:
         by_cpu = int((node.get("CPU", 0.0) - kept_free) // per_worker(settings)["CPU"])
         return max(0, min(by_cpu, int(node.get("GPU", 0.0)) if settings.use_gpu else by_cpu))
 
@@ -77,7 +86,7 @@ def room_for_trials(settings: TrainConfig, trials_per_gpu: int) -> int:
 
     On CPUs not more than there are cores: more would only slow each other down.
     """
-    nodes = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    nodes = running_nodes()
     cores = int(sum(node.get("CPU", 0.0) for node in nodes))
     if settings.max_workers == 1:  # they share GPUs
         nodes = [{**node, "GPU": node.get("GPU", 0.0) * trials_per_gpu} for node in nodes]

@@ -14,6 +14,7 @@ from brain_ray.runs import Run, RunError
 from brain_ray.training import space
 from brain_ray.training.balance import count_labels
 from brain_ray.training.failures import probe
+from brain_ray.training.growth import make_room
 from brain_ray.training.loading import LOADING_CPUS, PartStore, find_parts
 from brain_ray.training.plan import Plan
 from brain_ray.training.progress import on_a_terminal
@@ -58,9 +59,12 @@ def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
             not installed, a storage that refuses to take what is written, no trial that finished.
     """
     total = space.count(config)
+    trials = min(total, config.sweep.max_concurrent or 1)
+    make_room(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}), say)
     shared, most = _share(run, config)
     probe(home_of(run, "probe"))
-    run.fs.delete_dir(home_of(run, "probe").path())
+    with suppress(OSError):  # a bucket's folder is gone with its only file
+        run.fs.delete_dir(home_of(run, "probe").path())
     known = read_trials(run, answers=False)
     tidy(run, known)
     scheduler = make_scheduler(config)

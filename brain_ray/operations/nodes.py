@@ -1,0 +1,254 @@
+"""What each node of the cluster has and sees, asked by a task on it."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from brain_ray.config import Config, EvaluateConfig, TrainConfig
+from brain_ray.operations import machine
+from brain_ray.operations.findings import Finding
+from brain_ray.operations.machine import GIB
+from brain_ray.operations.places import end_probe, try_data, try_storage, try_weights
+from brain_ray.runs import Run, RunError
+from brain_ray.training.growth import check_room, growth
+from brain_ray.training.resources import running_nodes
+
+ANSWER_S = 60.0
+"""How long a node may take to answer: it may have to start a process first, and install packages."""
+
+WORKER_GIB = 3.0
+"""Memory of a training worker: TensorFlow, a network, its gradients and two batches of 32 at 224 px."""
+
+READING_CPUS = 1.0
+"""CPUs of a task of Ray Data that reads what is scored."""
+
+STORAGE_CURE = "set --storage to an s3:// or gs:// URI, or to a folder that all nodes mount"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a task saw on one node; the texts say what is wrong, "" if nothing is."""
+
+    node: str
+    """Its address."""
+    facts: Mapping[str, Any]
+    storage: str = ""
+    data: str = ""
+    weights: str = ""
+    gpus: Mapping[str, Any] | None = None
+
+
+def visit(node: str, run: Run, config: Config, mark: str, weights: bool, gpus: bool) -> Visit:
+    """Look around on the node that this runs on."""
+    return Visit(
+        node,
+        machine.facts(),
+        try_storage(run, mark, node),
+        try_data(config),
+        try_weights(config) if weights else "",
+        machine.see_gpus() if gpus else None,
+    )
+
+
+def visit_nodes(
+    run: Run, config: Config, *, weights: bool = True, gpus: bool = False
+) -> tuple[list[Finding], list[Visit]]:
+    """Have a task look around on each node; return what those did not do that should have, and the visits.
+
+    Args:
+        run: its storage is written to and read from everywhere.
+        config: says where the data and the weights are.
+        weights: whether these are looked for.
+        gpus: whether TensorFlow and ONNX Runtime are asked for the GPUs of nodes that have any.
+    """
+    mark = uuid.uuid4().hex
+    wrong = try_storage(run, mark)
+    if wrong:
+        return [Finding("storage", "error", wrong, "mend the storage, or set --storage elsewhere")], []
+    look = ray.remote(num_cpus=0, max_retries=0)(visit)
+    waiting = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            address = f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}"
+            sees = gpus and node["Resources"].get("GPU", 0) > 0
+            task = look.options(scheduling_strategy=there).remote(address, run, config, mark, weights, sees)
+            waiting[task] = address
+    done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_S)
+    visits, findings = [], []
+    for task in done:
+        try:
+            visits.append(ray.get(task))
+        except ray.exceptions.RayError as error:
+            first = str(error).strip().splitlines()[0]
+            findings.append(_no_answer(waiting[task], f"its task ended with: {first}"))
+    for task in late:
+        ray.cancel(task, force=True)
+        findings.append(_no_answer(waiting[task], f"it has not answered within {ANSWER_S:.0f} s"))
+    end_probe(run)
+    return findings, visits
+
+
+def _no_answer(node: str, text: str) -> Finding:
+    return Finding("nodes", "error", f"{node}: {text}", "see its logs (`ray logs`), or take it out")
+
+
+def check_places(run: Run, config: Config, visits: Iterable[Visit]) -> list[Finding]:
+    """Say whether storage, data and weights are there for every node that was visited."""
+    visits = list(visits)
+    places = {
+        "storage": (run.storage, STORAGE_CURE),
+        "data": (config.data.source, "set --data.source to a folder or URI that all nodes see"),
+        "weights": (config.model.weights, "set --model.weights to a file that all nodes see, or to none"),
+    }
+    return [_check_place(name, *place, visits) for name, place in places.items()]
+
+
+def _check_place(name: str, place: str, cure: str, visits: list[Visit]) -> Finding:
+    wrong: dict[str, list[str]] = {}
+    for each in visits:
+        if getattr(each, name):
+            wrong.setdefault(getattr(each, name), []).append(each.node)
+    if not wrong:
+        return Finding(name, "ok", f"{place}, from {_count(len(visits), 'node')}")
+    told = "; ".join(
+        text if len(nodes) == len(visits) else f"{text} (on {_some(nodes)} of {len(visits)} nodes)"
+        for text, nodes in wrong.items()
+    )
+    told = told if place in told else f"{place}: {told}"
+    return Finding(name, "error", told, "" if "set --" in told else cure)
+
+
+def check_nodes(visits: Iterable[Visit]) -> list[Finding]:
+    """Say whether the nodes are alike, and have disk and memory enough for Ray itself."""
+    visits = list(visits)
+    here = machine.facts()
+    unlike = []
+    for each in visits:
+        theirs = {"python": each.facts["python"], **each.facts["versions"]}
+        ours = {"python": here["python"], **here["versions"]}
+        other = [f"{k} {theirs[k]} (here {ours[k]})" for k in theirs if k in ours and theirs[k] != ours[k]]
+        if other:
+            unlike.append(f"{each.node} has {', '.join(other[:5])}")
+    resources = ray.cluster_resources()
+    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+    text = f"{_count(len(visits), 'node')}, {cpus:g} CPUs, {gpus:g} GPUs"
+    same = (
+        Finding("nodes", "error", "; ".join(unlike), "install the same constraints.txt on all machines")
+        if unlike
+        else Finding("nodes", "ok", f"{text}; the same Python and packages everywhere")
+    )
+    disks = [machine.check_disk(dict(each.facts), f"on {each.node}") for each in visits]
+    short = [found for found in disks if found.level != "ok"]
+    least = min((each.facts["free_gib"] for each in visits), default=0.0)
+    enough = Finding("disk", "ok", f"{least:.0f} GiB free for Ray's temporary files, or more, on each node")
+    return [same, *(short or [enough]), *_check_stores(visits)]
+
+
+def _check_stores(visits: list[Visit]) -> list[Finding]:
+    """Compare Ray's object stores with /dev/shm, which they should be in."""
+    stores = {
+        f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}": node["Resources"].get(
+            "object_store_memory", 0.0
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    small = [
+        f"{each.node} has {stores[each.node] / GIB:.1f} GiB of it and /dev/shm of {each.facts['shm_gib']:.1f}"
+        for each in visits
+        if each.facts["shm_gib"] is not None
+        and stores.get(each.node, 0.0) / GIB > each.facts["shm_gib"] * 1.05
+    ]
+    if small:
+        cure = "give containers more (docker run --shm-size, a Memory volume on Kubernetes)"
+        return [Finding("object store", "warning", "; ".join(small), cure)]
+    least = min(stores.values(), default=0.0) / GIB
+    return [Finding("object store", "ok", f"{least:.1f} GiB or more on each node, in shared memory")]
+
+
+def check_cluster(settings: TrainConfig) -> list[Finding]:
+    """Say whether the cluster has, or can get, what a training asks for."""
+    asked = f"{settings.min_workers} worker(s)" + (" with a GPU each" if settings.use_gpu else "")
+    try:
+        waits = check_room(settings)
+    except RunError as error:
+        return [Finding("room", "error", str(error))]
+    room = Finding("room", "ok", f"for {asked}")
+    if waits:
+        room = Finding("room", "warning", f"not yet for {asked}", waits)
+    memory = [node["Resources"].get("memory", 0.0) / GIB for node in ray.nodes() if node["Alive"]]
+    needed = WORKER_GIB * settings.min_workers
+    if sum(memory) < needed and not waits:
+        cure = "lower train.num_workers, or add memory"
+        text = f"{sum(memory):.1f} GiB for {asked}, which take about {WORKER_GIB:g} GiB each"
+        return [room, Finding("memory", "warning", text, cure)]
+    return [room, Finding("memory", "ok", f"{sum(memory):.0f} GiB on all nodes together")]
+
+
+def check_scoring(settings: EvaluateConfig) -> Finding:
+    """Say whether the cluster has room for the copies of the model that score, and for reading beside them.
+
+    Ray Data would wait for ever.
+    """
+    grown = growth()
+    nodes = [node.get("CPU", 0.0) for node in [*running_nodes(), *(grown.nodes if grown else ())]]
+    each = settings.cpus_per_actor
+    most = max(
+        (
+            sum((cpus - READING_CPUS * (other == reader)) // each for other, cpus in enumerate(nodes))
+            for reader, cpus in enumerate(nodes)
+            if cpus >= READING_CPUS
+        ),
+        default=0.0,
+    )
+    asked = f"{settings.num_actors} x {each} CPUs and one for reading"
+    if most >= settings.num_actors:
+        return Finding("scoring", "ok", f"room for {asked}")
+    text = (
+        f"evaluation asks for {asked}, and there are {', '.join(f'{cpus:g}' for cpus in nodes)} on the nodes"
+    )
+    return Finding("scoring", "error", text, "lower evaluate.num_actors or evaluate.cpus_per_actor")
+
+
+def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
+    """Say what TensorFlow and ONNX Runtime see of the GPUs that Ray offers."""
+    findings = []
+    offered = {
+        f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}": int(node["Resources"].get("GPU", 0))
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    for each in visits:
+        if each.gpus is None:
+            continue
+        cure = "install the extra gpu (pip install -e '.[gpu]') on a machine with NVIDIA's driver"
+        if "error" in each.gpus:
+            findings.append(Finding("gpus", "error", f"{each.node}: TensorFlow: {each.gpus['error']}", cure))
+        elif each.gpus["tensorflow"] < offered.get(each.node, 0):
+            text = (
+                f"{each.node}: Ray offers {offered[each.node]} and TensorFlow sees {each.gpus['tensorflow']}"
+            )
+            findings.append(Finding("gpus", "error", text, cure))
+        else:
+            onnx = "CUDAExecutionProvider" in each.gpus["onnxruntime"]
+            text = f"{each.node}: TensorFlow sees {each.gpus['tensorflow']}; ONNX Runtime computes on "
+            findings.append(Finding("gpus", "ok", text + ("GPUs" if onnx else "CPUs")))
+    if not findings:
+        needs = "and none is asked for"
+        if config.train.use_gpu:
+            needs = "yet; those that come are looked at when training starts"
+        findings.append(Finding("gpus", "ok", f"no node of the cluster has any {needs}"))
+    return findings
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _some(nodes: list[str]) -> str:
+    return ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")

@@ -1,0 +1,37 @@
+"""The cheap checks before a run's stages: a wrong bucket costs two seconds, and not an hour of GPUs."""
+
+from collections.abc import Callable, Collection
+
+from brain_ray.config import Config
+from brain_ray.operations.findings import refuse_errors
+from brain_ray.operations.nodes import check_cluster, check_places, check_scoring, visit_nodes
+from brain_ray.runs import Run
+
+TRAINING = {"train", "sweep"}
+"""Stages that need workers and weights."""
+
+
+def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[str], None]) -> None:
+    """Look for what the stages to come will need, on the connected cluster; `say` gets warnings.
+
+    Raises:
+        RunError: a node does not answer, storage, data or weights are not there for each of them, or there
+            are not, and will not be, as many CPUs and GPUs as the stages ask for.
+    """
+    if not stages:
+        return
+    trains = bool(TRAINING & set(stages))
+    findings, visits = visit_nodes(run, config, weights=trains)
+    refuse_errors(findings)
+    looked_for = (
+        {"storage"} | ({"data"} if "prepare" in stages else set()) | ({"weights"} if trains else set())
+    )
+    findings = [found for found in check_places(run, config, visits) if found.name in looked_for]
+    if trains:
+        findings += check_cluster(config.train)
+    if "evaluate" in stages:
+        findings.append(check_scoring(config.evaluate))
+    refuse_errors(findings)
+    for found in findings:
+        if found.level == "warning":
+            say(f"{found.name}: {found.told()}")

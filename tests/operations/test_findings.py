@@ -1,0 +1,140 @@
+"""What checks find, without a cluster: one line each, with a cure where something is wrong."""
+
+import json
+import urllib.request
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+
+from brain_ray.config import Config, DataConfig, ModelConfig
+from brain_ray.operations import doctor, machine, nodes, places
+from brain_ray.operations.findings import Finding, refuse_errors
+from brain_ray.operations.nodes import Visit
+from brain_ray.runs import Run, RunError
+
+GOOD = Finding("disk", "ok", "9 GiB")
+BAD = Finding("storage", "error", "cannot write s3://x", "set --storage elsewhere")
+
+
+def test_a_finding_is_a_line_with_its_cure() -> None:
+    assert BAD.line() == "error    storage        cannot write s3://x: set --storage elsewhere"
+    assert GOOD.line().endswith("9 GiB")
+    assert json.loads(json.dumps(BAD.to_json()))["level"] == "error"
+
+
+def test_errors_stop_and_warnings_do_not() -> None:
+    refuse_errors([GOOD, Finding("room", "warning", "not yet", "wait")])
+    with pytest.raises(RunError, match=r"^storage: cannot write s3://x: set --storage elsewhere$"):
+        refuse_errors([GOOD, BAD])
+
+
+def test_this_installation_is_as_required() -> None:
+    (found,) = machine.check_packages()
+    assert found.level == "ok", found.line()
+    assert "tensorflow 2.21" in found.text
+
+
+@pytest.mark.parametrize(
+    ("installed", "variables", "level", "text"),
+    [
+        ({"opencv-python": "5.0"}, {}, "warning", "both bring cv2"),
+        ({"onnxruntime-gpu": "1.31"}, {}, "warning", "both bring onnxruntime"),
+        ({"tensorflow": "2.16.1"}, {}, "error", "tensorflow is 2.16.1, expected ==2.21"),
+        ({"imutils": None}, {}, "error", "imutils is missing"),
+        ({}, {"KERAS_BACKEND": "jax"}, "error", "KERAS_BACKEND is jax"),
+        ({}, {"TF_USE_LEGACY_KERAS": "1"}, "warning", "TF_USE_LEGACY_KERAS is set"),
+        ({}, {"RAY_AUTH_MODE": "disabled"}, "warning", "everybody who reaches this Ray"),
+    ],
+)
+def test_combinations_known_to_be_bad_are_found(
+    installed: dict[str, str | None],
+    variables: dict[str, str],
+    level: str,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    really = machine._version
+    monkeypatch.setattr(machine, "_version", lambda name: installed.get(name, really(name)))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = [each for each in machine.check_packages() if each.level != "ok"]
+    assert [each.level for each in found] == [level]
+    assert text in found[0].text
+    assert found[0].cure
+
+
+def test_a_full_disk_is_a_warning() -> None:
+    facts = {"free_gib": 0.4, "temporary": "/tmp"}
+    found = machine.check_disk(facts, "on 10.0.0.1")
+    assert (found.level, found.text) == ("warning", "0 GiB free in /tmp on 10.0.0.1")
+
+
+def test_storage_is_written_to_and_read_from(tmp_path: Path) -> None:
+    run = Run(str(tmp_path), "trial")
+    assert places.try_storage(run, "a") == ""
+    assert places.try_storage(run, "a", "node") == ""
+    assert places.try_storage(run, "another", "node") == "it is not the same folder there"
+    places.end_probe(run)
+    assert list((tmp_path / "trial").iterdir()) == []
+    (tmp_path / "file").touch()
+    assert f"cannot write {tmp_path}/file/trial/probe/a" in places.try_storage(
+        Run(str(tmp_path / "file"), "trial"), "a"
+    )
+
+
+def test_data_and_weights_are_looked_for_without_being_read(tmp_path: Path) -> None:
+    def config(source: str, weights: str) -> Config:
+        return Config(data=DataConfig(source=source), model=ModelConfig(weights=weights))
+
+    assert places.try_data(config("phantoms", "none")) == ""
+    assert "is not a folder: set --data.source" in places.try_data(config(str(tmp_path / "no"), "none"))
+    assert "has no folder Training/" in places.try_data(config(str(tmp_path), "none"))
+    for name in Config().data.classes:
+        (tmp_path / "Training" / name).mkdir(parents=True)
+    assert places.try_data(config(str(tmp_path), "none")) == ""
+    assert places.try_weights(config("phantoms", "none")) == ""
+    assert (
+        places.try_weights(config("phantoms", str(tmp_path / "w.h5"))) == f"there is no file {tmp_path}/w.h5"
+    )
+    (tmp_path / "w.h5").touch()
+    assert places.try_weights(config("phantoms", str(tmp_path / "w.h5"))) == ""
+
+
+def test_imagenet_weights_are_on_this_machine_or_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    config = Config(model=ModelConfig(backbone="EfficientNetV2B0", weights="imagenet"))
+    assert places.try_weights(config).endswith("cannot be reached: no route")
+    kept = tmp_path / ".keras/models"
+    kept.mkdir(parents=True)
+    (kept / "efficientnetv2-b0_notop.h5").touch()
+    assert places.try_weights(config) == ""
+
+
+def test_a_place_that_some_nodes_miss_names_them() -> None:
+    facts = machine.facts()
+    missing = "it is not the same folder there"
+    visits = [Visit("10.0.0.1", facts), *(Visit(f"10.0.0.{k}", facts, storage=missing) for k in (2, 3, 4, 5))]
+    run = Run("/runs", "trial")
+    storage, data, weights = nodes.check_places(run, Config(model=ModelConfig(weights="none")), visits)
+    assert storage.level == "error"
+    assert storage.text == (
+        "/runs: it is not the same folder there (on 10.0.0.2, 10.0.0.3, 10.0.0.4 and 1 more of 5 nodes)"
+    )
+    assert "s3://" in storage.cure
+    assert (data.level, weights.level) == ("ok", "ok")
+
+
+def test_options_of_the_doctor_are_taken_out_wherever_they_stand() -> None:
+    words = ["b0", "--json", "--address", "auto", "--train.epochs", "3"]
+    assert doctor._take(words, "--json")
+    assert doctor._take_value(words, "--address") == "auto"
+    assert words == ["b0", "--train.epochs", "3"]
+    assert not doctor._take(words, "--json")
+    assert doctor._take_value(["--address=http://x"], "--address") == "http://x"
