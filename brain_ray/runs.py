@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,26 @@ from pyarrow import fs as pafs
 
 MARKER = "stage.json"
 """Written last into a stage's folder: without it, the stage never counts as done."""
+
+CURES = {
+    "NETWORK_CONNECTION": (
+        "see that the server runs, and where AWS_ENDPOINT_URL or the URI's endpoint_override say it is"
+    ),
+    r"NO_SUCH_BUCKET|Bucket '.*' not found|Status\(NOT_FOUND": "make the bucket first, or correct its name",
+    "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE": (
+        "see that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile, are those of this storage"
+    ),
+    "UNAVAILABLE|UNAUTHENTICATED|PERMISSION_DENIED": (
+        "see that Google's servers are in reach, and that GOOGLE_APPLICATION_CREDENTIALS names a key for it"
+    ),
+}
+"""What to do about an error of a bucket, by what its text holds."""
+
+NOISE = r"^When .*?: (?=AWS Error)|\(Request ID.*|error_info=\{.*?\}\}(?=\))"
+"""What those texts hold that tells a person nothing."""
+
+RETRY_S = 10
+"""For which Google Cloud Storage is tried again, instead of for a quarter of an hour."""
 
 
 class RunError(RuntimeError):
@@ -28,18 +51,74 @@ def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a path or URI, and the path within it.
 
     Raises:
-        RunError: the URI's scheme is not one that pyarrow reads.
+        RunError: the URI's scheme is not one that pyarrow reads, or its bucket's region cannot be found out.
     """
     location = resolve(location)
     if "://" not in location:
         return pafs.LocalFileSystem(), location
     try:
         found, path = pafs.FileSystem.from_uri(location)
-    except (ArrowInvalid, OSError) as error:
+    except ArrowInvalid as error:
         raise RunError(
             f"cannot open {location}: {error}; expected a path, s3://, gs:// or file://"
         ) from error
-    return found, path
+    except OSError as error:
+        raise RunError(f"cannot open {location}: {cause_of(error)}") from error
+    return (_limited(found) if found.type_name in ("s3", "gcs") else found), path
+
+
+def _limited(found: pafs.FileSystem) -> pafs.FileSystem:
+    """Rebuild a bucket's filesystem so that it gives up soon, in each process alike.
+
+    One of S3 made from a URI tries for 100 s where packets vanish, a rebuilt or unpickled one three times,
+    for some 10 s. Folders that are there it leaves alone when it makes another below them: it may not be
+    allowed to write them.
+    """
+    rebuild, (options,) = found.__reduce__()
+    if found.type_name == "s3":
+        options["check_directory_existence_before_creation"] = True
+    elif options["retry_time_limit"] is None:
+        options["retry_time_limit"] = timedelta(seconds=RETRY_S)
+    return rebuild(options)
+
+
+def cause_of(error: OSError) -> str:
+    """Return what a storage said in a line, with what to do about it where that is known."""
+    said = " ".join(re.sub(NOISE, "", str(error)).split()).rstrip(".")
+    cures = [cure for text, cure in CURES.items() if re.search(text, said)]
+    return "; ".join([said, *cures[:1]])
+
+
+@contextmanager
+def reaching(what: str) -> Iterator[None]:
+    """Say what was wanted of a storage, such as `read s3://bucket/x`, when it refuses or does not answer.
+
+    What is not there is no such error.
+
+    Raises:
+        RunError: it is one.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise RunError(f"cannot {what}: {cause_of(error)}") from error
+
+
+def subfolders(found: pafs.FileSystem, folder: str) -> list[str]:
+    """Return the sorted names of a folder's folders; none of one that is not there.
+
+    Google Cloud Storage lists a folder only if it was made as one, which uploading files does not: there, all
+    that is below is listed.
+    """
+    selector = pafs.FileSelector(folder, allow_not_found=True, recursive=found.type_name == "gcs")
+    names = set()
+    for info in found.get_file_info(selector):
+        first, *deeper = info.path.removeprefix(folder).strip("/").split("/")
+        if deeper or info.type == pafs.FileType.Directory:
+            names.add(first)
+    return sorted(names)
 
 
 def digest(value: object) -> str:
@@ -91,6 +170,11 @@ class Run:
         """The filesystem that the run lives on."""
         return self._opened[0]
 
+    @property
+    def _makes_folders(self) -> bool:
+        """Whether a folder is listed only if it was made; in S3, it is what the names of its objects say."""
+        return bool(self.fs.type_name != "s3")
+
     def uri(self, *parts: str) -> str:
         """Return the absolute path or URI of something in the run."""
         base, mark, query = self.storage.partition("?")
@@ -102,16 +186,28 @@ class Run:
 
     def exists(self, *parts: str) -> bool:
         """Tell whether a file or folder is there."""
-        return bool(self.fs.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound)
+        with reaching(f"read {self.uri(*parts)}"):
+            return bool(self.fs.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound)
 
     def list_files(self, *parts: str, suffix: str = "") -> list[str]:
         """Return the sorted paths, within the filesystem, of a folder's files that end in `suffix`."""
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
-        return sorted(info.path for info in self.fs.get_file_info(selector) if info.path.endswith(suffix))
+        with reaching(f"read {self.uri(*parts)}"):
+            return sorted(info.path for info in self.fs.get_file_info(selector) if info.path.endswith(suffix))
+
+    def list_folders(self, *parts: str) -> list[str]:
+        """Return the sorted names of a folder's folders."""
+        with reaching(f"read {self.uri(*parts)}"):
+            return subfolders(self.fs, self.path(*parts))
 
     def read_bytes(self, *parts: str) -> bytes:
-        """Read a file."""
-        with self.fs.open_input_stream(self.path(*parts)) as stream:
+        """Read a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RunError: the storage refuses, or does not answer.
+        """
+        with reaching(f"read {self.uri(*parts)}"), self.fs.open_input_stream(self.path(*parts)) as stream:
             return bytes(stream.read())
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
@@ -120,13 +216,14 @@ class Run:
         local = isinstance(self.fs, pafs.LocalFileSystem)
         written = f"{target}.partial" if local else target  # a bucket shows an object only when it is closed
         try:
-            self.fs.create_dir(target.rpartition("/")[0], recursive=True)
+            if self._makes_folders:
+                self.fs.create_dir(target.rpartition("/")[0], recursive=True)
             with self.fs.open_output_stream(written) as stream:
                 stream.write(data)
             if local:
                 self.fs.move(written, target)
         except OSError as error:
-            raise RunError(f"cannot write {self.uri(*parts)}: {error}") from error
+            raise RunError(f"cannot write {self.uri(*parts)}: {cause_of(error)}") from error
 
     def read_json(self, *parts: str) -> Any:
         """Read a JSON file."""
@@ -138,10 +235,12 @@ class Run:
 
     def clear(self, *parts: str) -> None:
         """Delete a folder's content, its marker first, so that a half-deleted stage never counts as done."""
-        if self.exists(*parts, MARKER):
-            self.fs.delete_file(self.path(*parts, MARKER))
-        self.fs.create_dir(self.path(*parts), recursive=True)
-        self.fs.delete_dir_contents(self.path(*parts))
+        with reaching(f"empty {self.uri(*parts)}"):
+            if self.exists(*parts, MARKER):
+                self.fs.delete_file(self.path(*parts, MARKER))
+            if self._makes_folders:
+                self.fs.create_dir(self.path(*parts), recursive=True)
+            self.fs.delete_dir_contents(self.path(*parts), missing_dir_ok=True)
 
     def upload(self, folder: Path, *parts: str) -> None:
         """Copy a local folder's files into a folder of the run."""

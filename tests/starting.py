@@ -9,19 +9,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def start(storage: Path, *words: str) -> "subprocess.Popen[str]":
-    """Start a job, by the words of its command line, whose runs are in a folder."""
-    home = storage / "home"
+def start(folder: Path, *words: str, storage: str | None = None) -> "subprocess.Popen[str]":
+    """Start a job, by the words of its command line, whose runs are in a folder, or in another storage."""
+    home = folder / "home"
     home.mkdir(exist_ok=True)
     unset = ("RAY_ADDRESS", "PYTHONUNBUFFERED")  # lines come at once without the latter too
     environment = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(home)}
     return subprocess.Popen(
-        [sys.executable, *words, "--storage", str(storage)],
+        [sys.executable, *words, "--storage", storage or str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
-        cwd=storage,
+        cwd=folder,
         start_new_session=True,
     )
 

@@ -7,7 +7,7 @@ import pandas as pd
 from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
-from brain_ray.runs import RunError, filesystem, reaching
+from brain_ray.runs import RunError, filesystem, reaching, subfolders
 
 COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
 
@@ -54,12 +54,11 @@ def _check_folders(source: str, data: DataConfig) -> dict[str, str]:
     for split, folder in (("train", data.train_folder), ("test", data.test_folder)):
         base = f"{root.rstrip('/')}/{folder}"
         if found.get_file_info(base).type == pafs.FileType.Directory:
-            _check_classes(_names(found, base, pafs.FileType.Directory), f"{source}/{folder}", data)
+            _check_classes(_folders(found, base), f"{source}/{folder}", data)
             folders[split] = folder
         elif split == "train":
             raise RunError(
-                f"{source} has no folder {folder}/, but {_names(found, root, pafs.FileType.Directory)}: "
-                "set --data.train-folder"
+                f"{source} has no folder {folder}/, but {_folders(found, root)}: set --data.train-folder"
             )
     return folders
 
@@ -72,9 +71,8 @@ def listing_hash(index: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _names(found: pafs.FileSystem, folder: str, kind: pafs.FileType) -> list[str]:
-    infos = found.get_file_info(pafs.FileSelector(folder))
-    return sorted(i.base_name for i in infos if i.type == kind and not i.base_name.startswith("."))
+def _folders(found: pafs.FileSystem, folder: str) -> list[str]:
+    return [name for name in subfolders(found, folder) if not name.startswith(".")]
 
 
 def _check_classes(names: list[str], where: str, data: DataConfig) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Backbone, ModelConfig
-from brain_ray.runs import RunError, filesystem
+from brain_ray.runs import RunError, cause_of, filesystem
 
 if TYPE_CHECKING:
     import keras
@@ -69,7 +69,7 @@ def fetch(location: str) -> Iterator[Path]:
             with found.open_input_stream(path) as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target)
         except OSError as error:
-            raise RunError(f"cannot read the weights file {location}: {error}") from error
+            raise RunError(f"cannot read the weights file {location}: {cause_of(error)}") from error
         yield copy
 
 

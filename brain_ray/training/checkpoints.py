@@ -89,13 +89,8 @@ def newest(run: Run) -> tuple[TrainState | None, list[str]]:
 
 def checkpoint_folders(run: Run) -> list[str]:
     """Return the paths of a run's checkpoints within its filesystem, oldest first."""
-    selector = pafs.FileSelector(run.path("train"), allow_not_found=True)
-    infos = run.fs.get_file_info(selector)
-    return sorted(
-        info.path
-        for info in infos
-        if info.type == pafs.FileType.Directory and info.base_name.startswith("checkpoint_")
-    )
+    names = run.list_folders("train")
+    return [run.path("train", name) for name in names if name.startswith("checkpoint_")]
 
 
 def mend(run: Run) -> list[str]:

@@ -73,7 +73,7 @@ def tell(name: str, text: Sequence[str]) -> str:
         for actor in ray.util.list_named_actors(all_namespaces=True)
         if actor["namespace"] == NAMESPACE and actor["name"].startswith(PREFIX)
     ]
-    found = [uri for uri in training if uri == name or uri.endswith(f"/{name}")]
+    found = [uri for uri in training if uri == name or uri.partition("?")[0].endswith(f"/{name}")]
     if len(found) != 1:
         there = ", ".join(training) or "none"
         raise RunError(

@@ -8,7 +8,6 @@ from itertools import accumulate
 import numpy as np
 import pyarrow.dataset as pads
 from numpy.typing import NDArray
-from pyarrow import fs as pafs
 
 from brain_ray.config import Config
 from brain_ray.runs import Run
@@ -71,13 +70,8 @@ def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> Non
 
 def read_trials(run: Run, *, answers: bool = True) -> list[TrialRecord]:
     """Return what is known of a sweep's trials, in the order of their ids; `answers` as in `read_trial`."""
-    selector = pafs.FileSelector(run.path(FOLDER, "trials"), allow_not_found=True)
-    ids = sorted(
-        info.base_name
-        for info in run.fs.get_file_info(selector)
-        if run.exists(FOLDER, "trials", info.base_name, TRIAL)
-    )
-    return [read_trial(run, trial, answers=answers) for trial in ids]
+    ids = run.list_folders(FOLDER, "trials")
+    return [read_trial(run, each, answers=answers) for each in ids if home_of(run, each).exists(TRIAL)]
 
 
 def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:

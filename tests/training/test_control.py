@@ -43,6 +43,13 @@ def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_co
         control.tell("trial", ["status"])
 
 
+def test_a_run_is_named_without_the_query_of_its_uri(tmp_path: Path) -> None:
+    run = Run(f"file://{tmp_path}?region=somewhere", "trial")
+    with control.operator_of(run):
+        for name in ("trial", run.uri()):
+            assert control.tell(name, ["status"]) == "no epoch has ended yet"
+
+
 def test_one_of_several_runs_is_named_by_its_path(tmp_path: Path) -> None:
     here, there = Run(str(tmp_path / "a"), "trial"), Run(str(tmp_path / "b"), "trial")
     with control.operator_of(here), control.operator_of(there):

@@ -1,0 +1,196 @@
+"""Data, runs, bundles and weights in a bucket, as a user has them: the scores are those of a disk."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from buckets import Server, s3_server
+from pandas.testing import assert_frame_equal
+from pyarrow import fs
+from serving.running import PNG, picture, stop
+from serving.running import start as serve
+from starting import ROOT, finish, kill_at, start
+from test_pipeline import SMALL, small
+
+from brain_ray.config import ModelConfig
+from brain_ray.data import phantom
+from brain_ray.model.backbones import build_backbone
+from brain_ray.model.predictor import Predictor
+from brain_ray.runs import Run
+from brain_ray.serving.offline import predict_offline
+
+pytestmark = pytest.mark.cluster
+
+EPOCHS = 6
+"""Enough to be killed among them."""
+
+LEFT = (
+    "config.json",
+    "dataset/manifest.parquet",
+    "dataset/audit.json",
+    "dataset/rejected.parquet",
+    "train/history.csv",
+    "bundle/model.keras",
+    "bundle/model.onnx",
+    "bundle/bundle.json",
+    "bundle/MODEL_CARD.md",
+    "report/report.html",
+    "report/metrics.json",
+    "report/predictions.parquet",
+    "report/confusion.png",
+)
+"""What a run leaves."""
+
+
+def words(job: str, **changes: object) -> list[str]:
+    """The words of a command line; of a setting's name, the dots are double underscores."""
+    settings = {**SMALL, "train.epochs": EPOCHS, **{k.replace("__", "."): v for k, v in changes.items()}}
+    shrunk = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return [str(ROOT / f"jobs/{job}.py"), "smoke", *shrunk]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with s3_server("images", "runs") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Path:
+    """Images in a folder, and the same in s3://images/tree."""
+    folder, config = tmp_path_factory.mktemp("tree"), small(Path("unused"))
+    phantom.write_tree(folder, config.data.phantoms, config.data.classes, config.seed)
+    Run("s3://images", "tree").upload(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def disk(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
+    """A folder, and the job that runs in it, without a stop, beside the one in a bucket."""
+    folder = tmp_path_factory.mktemp("disk")
+    job = start(folder, *words("pipeline", data__source=tree))
+    yield folder, job
+    if job.poll() is None:
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+
+
+@pytest.fixture(scope="module")
+def run(disk: object, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run in a bucket, killed in training and gone on with."""
+    folder, run = tmp_path_factory.mktemp("jobs"), Run("s3://runs/deep", "smoke")
+    command = words("pipeline", data__source="s3://images/tree")
+    kill_at(start(folder, *command, storage=run.storage), f"epoch 1/{EPOCHS}")
+    assert run.finished("dataset") is not None
+    assert run.finished("train") is None
+
+    said = finish(start(folder, *command, storage=run.storage))
+    assert "prepare: complete and unchanged" in said
+    assert "train: goes on where it was interrupted" in said, said
+    assert f"epoch 1/{EPOCHS}" not in said, "the first epoch is not trained again"
+    assert re.search(r"report: s3://runs/deep/smoke/report/report\.html$", said, re.MULTILINE)
+
+    again = finish(start(folder, *command, storage=run.storage))
+    for stage in ("prepare", "train", "export", "evaluate"):
+        assert f"{stage}: complete and unchanged" in again
+    return run
+
+
+@pytest.fixture(scope="module")
+def on_disk(run: Run, disk: tuple[Path, "subprocess.Popen[str]"]) -> Run:
+    """The same run on a disk."""
+    folder, job = disk
+    finish(job)
+    return Run(str(folder), "smoke")
+
+
+def test_a_run_in_a_bucket_leaves_what_one_on_a_disk_does(run: Run, on_disk: Run, server: Server) -> None:
+    for name in LEFT:
+        assert run.exists(*name.split("/")), name
+    ours, theirs = (
+        pq.read_table(each.path("report", "predictions.parquet"), filesystem=each.fs).to_pandas()
+        for each in (run, on_disk)
+    )
+    assert_frame_equal(ours, theirs, rtol=0, atol=1e-5)
+    assert run.read_json("dataset", "audit.json") == on_disk.read_json("dataset", "audit.json")
+    assert not [key for key in server.objects("runs") if key.endswith(".partial")]
+
+
+def test_a_bundle_in_a_bucket_answers_like_a_copy_of_it(
+    run: Run, tree: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    fs.copy_files(run.path("bundle"), str(copy), run.fs, fs.LocalFileSystem())
+    folder = tree / "Testing/glioma"
+    expected = predict_offline(Predictor(copy), sorted(folder.iterdir()))
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    command = [sys.executable, str(ROOT / "jobs/predict.py"), "--json", str(folder)]
+    place = ["--bundle", f"{run.uri('bundle')}?{server.query}"]
+    done = subprocess.run([*command, *place], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    for line, answer in zip(done.stdout.splitlines(), expected, strict=True):
+        found = json.loads(line)
+        assert found["label"] == answer.label
+        assert found["probabilities"] == pytest.approx(answer.probabilities, abs=1e-6)
+
+
+def test_a_bundle_in_a_bucket_is_served(run: Run, tmp_path: Path) -> None:
+    endpoint = serve(run.uri("bundle"), tmp_path)
+    try:
+        answer = httpx.post(f"{endpoint.url}/v1/predict", content=picture(), headers=PNG, timeout=30)
+        (result,) = answer.json()["results"]
+        assert result["model"]["id"] == Predictor(run.uri("bundle")).id
+    finally:
+        stop(endpoint)
+
+
+def test_a_sweep_in_a_bucket_that_its_uri_alone_tells(
+    tree: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images, weights, and the folder of the sweep; only the keys are in the environment."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    place = f"s3://{{}}?{server.query}"
+    weights = Run(place.format("images"), "weights")
+    file = tmp_path / "tiny.weights.h5"
+    build_backbone(ModelConfig(backbone="tiny", weights="none", height=32, width=32)).save_weights(file)
+    weights.write_bytes(file.read_bytes(), file.name)
+    run = Run(place.format("runs"), "swept")
+    command = words(
+        "tune",
+        name=run.name,
+        data__source=place.format("images/tree"),
+        model__weights=weights.uri(file.name),
+        train__epochs=2,
+        sweep__space="train.learning_rate=grid(0.003, 0.001)",
+        sweep__scheduler="none",
+        sweep__max_concurrent=1,
+        sweep__bootstrap=200,
+    )
+    said = finish(start(tmp_path, *command, storage=run.storage))
+    assert "2 trials: 2 finished" in said
+    assert run.exists("report", "sweep.html")
+    assert not run.exists("sweep", "tune")
+    info = Predictor(run.uri("bundle")).info
+    assert info["sweep"]["winner"] in ("000", "001")
+    assert info["config"]["model"]["weights"] == weights.uri(file.name)
+
+
+def test_a_bucket_that_is_not_there_ends_a_job_in_a_line(tmp_path: Path, server: Server) -> None:
+    job = start(tmp_path, *words("pipeline"), storage="s3://nowhere/runs")
+    said, _ = job.communicate(timeout=120)
+    assert job.returncode == 1
+    assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if "error: " in line]
+    assert "cannot write s3://nowhere/runs/smoke/" in line
+    assert "make the bucket first, or correct its name" in line
+    assert "nowhere" not in server.buckets()
