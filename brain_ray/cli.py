@@ -76,6 +76,9 @@ def run_job(
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except RunError as error:  # the storage, which is asked for the settings of a run that is there
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     with logs.stamped():
         try:
             work(config)

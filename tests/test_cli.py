@@ -139,6 +139,16 @@ def test_an_error_is_one_line_and_exit_code_1(
     assert capsys.readouterr().err == f"error: {said}\n"
 
 
+def test_a_storage_that_cannot_be_asked_for_settings_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", "--name", "first", "--storage", "gopher://there"])
+    assert cli.run_job("train.py", "", lambda _: None) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: cannot open gopher://there")
+    assert said.count("\n") == 1
+
+
 def test_debug_shows_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(config: Config) -> None:
         raise RunError("no such folder")

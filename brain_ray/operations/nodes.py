@@ -68,7 +68,8 @@ def visit_nodes(
     mark = uuid.uuid4().hex
     wrong = try_storage(run, mark)
     if wrong:
-        return [Finding("storage", "error", wrong, "mend the storage, or set --storage elsewhere")], []
+        cure = "" if ";" in wrong else "mend the storage, or set --storage elsewhere"  # the text has its own
+        return [Finding("storage", "error", wrong, cure)], []
     look = ray.remote(num_cpus=0, max_retries=0)(visit)
     waiting = {}
     for node in ray.nodes():
