@@ -1,6 +1,7 @@
 """Scores a run's bundle on its test split, by Ray Data, with the code that serves it; writes `report/`."""
 
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from brain_ray.evaluation.report import write_report
 from brain_ray.model.bundle import add_scores
 from brain_ray.model.predictor import Predictor
 from brain_ray.runs import Run, RunError
+from brain_ray.training.failures import again_if_lost
 
 COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 
@@ -51,15 +53,17 @@ class Classifier:
         return batch
 
 
-def evaluate(run: Run, config: Config) -> str:
+def evaluate(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     """Fill the empty `report/` of a run, and put the scores into its bundle; return a table of them.
 
     Raises:
-        RunError: the dataset or the bundle is not complete, or a test image was lost or counted twice.
+        RunError: the dataset or the bundle is not complete, a test image was missed or counted twice, or
+            nodes were lost again and again.
     """
     run.require("dataset", "prepare")
     run.require("bundle", "export")
-    predictions = _predict(run, config)
+    found = again_if_lost(lambda: _predict(run, config), "scoring", say)
+    predictions = _with_facts(found, run, config)
     official = _score(predictions, config)
     clean = predictions[predictions["leak_free"]]
     leak_free = _score(clean, config) if len(clean) else None
@@ -95,10 +99,19 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
             num_cpus=settings.cpus_per_actor,
             compute=ActorPoolStrategy(size=settings.num_actors),
             # Ray cannot be relied on to restart such actors, and prints an error that says so in every run
-            # (ray-project/ray issue 53727). Lost, they end the stage, which the same command does again.
+            # (ray-project/ray issue 53727). When one is lost, all of this is done again.
             max_restarts=0,
         )
     found: pd.DataFrame = scored.to_pandas()
+    return found
+
+
+def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
+    """Add to the test images' probabilities what they say, in the order of the rows.
+
+    Raises:
+        RunError: an image is missing, or there twice.
+    """
     manifest = _manifest(run)
     expected = manifest.loc[manifest["split"] == "test", "image_id"]
     if sorted(found["image_id"]) != sorted(expected):

@@ -75,7 +75,7 @@ def launch(config: ServingConfig) -> None:
         own = _connect(Path(folder))
         if own:
             config = _with_port(config)
-        _run(config, Path(folder) if own else None)
+        _run(config)
         url = f"http://{config.host}:{config.port}"
         if not own:
             print(f"deployed on the running cluster: {config.bundle}")
@@ -182,7 +182,7 @@ def _connect(folder: Path) -> bool:
     return bool(node and node.head)
 
 
-def _run(config: ServingConfig, folder: Path | None) -> None:
+def _run(config: ServingConfig) -> None:
     from ray import serve
     from ray.serve.config import ProxyLocation
 
@@ -194,14 +194,27 @@ def _run(config: ServingConfig, folder: Path | None) -> None:
         http_options={"host": config.host, "port": config.port},
         logging_config={"enable_access_log": False},
     )
-    if folder is not None:
-        for page in folder.rglob("500.http"):
-            page.write_bytes(ERROR_PAGE.encode())
+    _mend_error_page()
     try:
         serve.run(build(config.model_dump(mode="json")), name=NAME, route_prefix="/")
     except RuntimeError as error:
         first = str(error).strip().splitlines()[0]
         raise RunError(f"{config.bundle} was not put on the air, what was there stays: {first}") from error
+
+
+def _mend_error_page() -> None:
+    """Have the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
+    import ray
+
+    there = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+    ray.get(ray.remote(**there)(_write_error_page).remote())
+
+
+def _write_error_page() -> None:
+    from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
+
+    for page in Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent.rglob("500.http"):
+        page.write_bytes(ERROR_PAGE.encode())
 
 
 def _metrics_url() -> str:

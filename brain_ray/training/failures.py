@@ -1,13 +1,15 @@
 """What ends a training at once, and what is tried again: faults of the program, and losses of machines."""
 
+import logging
 import textwrap
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import brain_ray
-from brain_ray.runs import Run, RunError
+from brain_ray.runs import Run, RunError, cause_of
 
 RETRIED = {
     "tensorflow": {
@@ -22,7 +24,15 @@ RETRIED = {
 }
 """Errors, by package, that come of a lost process, node or connection: another attempt may do without it."""
 
+LOST = {"RayActorError", "ObjectLostError", "NodeDiedError", "WorkerCrashedError"}
+"""Errors of Ray that come of a lost process or node, and of nothing that was run there."""
+
+ATTEMPTS = 3
+"""How often work is begun that Ray cannot go on with once an actor of it is lost."""
+
 PACKAGE = Path(brain_ray.__file__).parent
+
+T = TypeVar("T")
 
 
 class LostPeerError(RuntimeError):
@@ -72,8 +82,44 @@ def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
     if isinstance(cause, RunError):
         return cause
     if isinstance(cause, OSError):  # Ray Train's own list of checkpoints
-        return RunError(_refusal(run.uri("train"), cause))
+        return RunError(_refusal(run.uri("train"), cause_of(cause)))
     return RunError(f"training failed: {type(cause).__name__}: {last_words(cause)}")
+
+
+def again_if_lost(work: Callable[[], T], what: str, say: Callable[[str], None]) -> T:
+    """Do some work by actors of Ray Data; begin it anew when a process or node is lost that it needs.
+
+    Ray cannot be relied on to restart such actors (ray-project/ray issue 53727).
+
+    Raises:
+        RunError: it happens again and again.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _silent("ray.data"):  # which prints the trace of what it raises
+                return work()
+        except Exception as error:
+            if not LOST & {kind.__name__ for kind in type(error).__mro__}:
+                raise
+            last = last_words(error)
+            if attempt == ATTEMPTS:
+                raise RunError(
+                    f"{what} was begun {ATTEMPTS} times, and each time a process or node was lost, the last "
+                    f"time: {last}; the same command goes on from here"
+                ) from error
+            say(f"{what} begins anew, a process or node was lost: {last}")
+    raise AssertionError
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -86,7 +132,7 @@ def writing_to(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(_refusal(place, error)) from error
+        raise RunError(_refusal(place, cause_of(error))) from error
     except RuntimeError as error:
         if not str(error).startswith("Unable to set up cluster storage"):  # by Ray, before each upload
             raise

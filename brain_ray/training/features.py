@@ -2,8 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from brain_ray.config import Config
 from brain_ray.runs import Run, RunError
+from brain_ray.training.failures import again_if_lost
 from brain_ray.training.feed import Batch, Step, locate
 from brain_ray.training.loading import LOADING_CPUS, Loader, Part, decode_rows, parts_of, task_rows
 
@@ -25,7 +27,11 @@ FILE_ROWS = 8192
 
 
 def cache_features(
-    run: Run, config: Config, splits: Mapping[str, Sequence[Part]], processes_here: int | None = None
+    run: Run,
+    config: Config,
+    splits: Mapping[str, Sequence[Part]],
+    processes_here: int | None = None,
+    say: Callable[[str], None] = print,
 ) -> dict[str, list[Part]]:
     """Compute the features of all rows of the splits, unless that is done already; returns their files.
 
@@ -35,14 +41,18 @@ def cache_features(
     that do the same, and not in actors.
 
     Raises:
-        RunError: a row cannot be decoded, or the network cannot be built.
+        RunError: a row cannot be decoded, the network cannot be built, or nodes were lost again and again.
     """
     inputs = {"seed": config.seed, "model": config.model.model_dump(mode="json")}
     if run.finished(FOLDER) != inputs:
         start = time.monotonic()
         run.clear(FOLDER)
         for split, parts in splits.items():
-            _compute(run, config, split, parts, processes_here)
+            again_if_lost(
+                partial(_compute, run, config, split, parts, processes_here),
+                f"computing the features of {split} rows",
+                say,
+            )
         run.finish(FOLDER, inputs, time.monotonic() - start)
     return {split: parts_of(run, *FOLDER.split("/"), split) for split in splits}
 

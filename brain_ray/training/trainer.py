@@ -13,6 +13,7 @@ import ray.train.collective
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Queue
 
+from brain_ray import metrics
 from brain_ray.config import Config
 from brain_ray.runs import Run, resolve
 from brain_ray.training import checkpoints, control, tracking
@@ -22,6 +23,7 @@ from brain_ray.training.devices import make_strategy, set_up
 from brain_ray.training.failures import fault_of, judge, loss_of, probe, verdict, writing_to
 from brain_ray.training.features import cache_features, drop_features
 from brain_ray.training.feeds import Sources, make_feed
+from brain_ray.training.growth import make_room
 from brain_ray.training.history import EpochRecord
 from brain_ray.training.learner import mode_of
 from brain_ray.training.loading import Part, PartStore, find_parts
@@ -30,7 +32,8 @@ from brain_ray.training.orders import Orders, Word
 from brain_ray.training.outcome import summary, write_epoch, write_result
 from brain_ray.training.progress import Position, ProgressBar, on_a_terminal
 from brain_ray.training.relay import Controller, Epoch, Message, Pace, Reservation, relayed
-from brain_ray.training.resources import check_resources, on_this_node, per_worker, room_for_loading
+from brain_ray.training.resources import on_this_node, per_worker, room_for_loading
+from brain_ray.training.waiting import Waiting
 
 
 def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
@@ -42,12 +45,13 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     too.
 
     Raises:
-        RunError: no dataset, more CPUs or GPUs asked for than there are, settings that name something
-            unknown, a storage that refuses to take what is written, any fault of the program, no epoch with
-            a finite loss, workers that are lost again and again, MLflow asked for and not installed.
+        RunError: no dataset, more CPUs or GPUs asked for than there are or come, settings that name
+            something unknown, a storage that refuses to take what is written, any fault of the program, no
+            epoch with a finite loss, workers that are lost again and again, MLflow asked for and not
+            installed.
     """
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    check_resources(config.train)
+    make_room(config.train, say)
     probe(run)
     for fault in checkpoints.mend(run):
         say(f"passed over: {fault}")
@@ -102,7 +106,7 @@ def drive(
                 storage_filesystem=run.fs,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
                 failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
-                callbacks=[_EndAtFaults(messages)],
+                callbacks=[_EndAtFaults(messages), Waiting(settings, messages)],
             ),
         )
         try:
@@ -113,7 +117,7 @@ def drive(
 
 @contextmanager
 def _shown(run: Run, config: Config, say: Callable[[str], None]) -> Iterator[Callable[[Message], None]]:
-    """Lend the function that takes what workers say: to people, and to MLflow."""
+    """Lend the function that takes what workers say: to people, to MLflow and to Prometheus."""
     with ExitStack() as stack:
         log = stack.enter_context(tracking.mlflow_run(run, config, say))
         bar = stack.enter_context(ProgressBar(config.train.batch_size)) if on_a_terminal() else None
@@ -123,6 +127,7 @@ def _shown(run: Run, config: Config, say: Callable[[str], None]) -> Iterator[Cal
                 case Epoch(record, line, _):
                     say(line)
                     log(record)
+                    metrics.epoch(run.name, record.metrics())
                 case Position() if bar is not None:
                     bar.show(message)
                 case str():
@@ -162,7 +167,7 @@ def _find_sources(
     features = {}
     if mode_of(config, 0) == "head on features":
         start = time.monotonic()
-        features = cache_features(run, config, splits)
+        features = cache_features(run, config, splits, say=say)
         say(
             f"features of {sum(part.num_rows for split in splits.values() for part in split)} rows: "
             f"{time.monotonic() - start:.0f} s"

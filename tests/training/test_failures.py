@@ -21,11 +21,12 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.testing import assert_allclose
 from on_ray import EXACT, undisturbed
 from pyarrow import fs as pafs
+from ray.exceptions import ObjectLostError, RayActorError, UserCodeException
 from small_problem import MakeConfig, write_dataset
 
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints, trainer
-from brain_ray.training.failures import LostPeerError, fault_of, judge, loss_of
+from brain_ray.training.failures import ATTEMPTS, LostPeerError, again_if_lost, fault_of, judge, loss_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -307,3 +308,24 @@ def assert_readable(run: Run, epochs: int) -> None:
     state, _ = checkpoints.newest(run)
     assert state is not None
     assert state.epoch == epochs < 5
+
+
+def test_work_whose_actors_are_lost_is_begun_anew_and_given_up_after_some_times() -> None:
+    lines: list[str] = []
+    left = [RayActorError(error_msg="The node\nis gone"), ObjectLostError("ab" * 14, "", "")]
+
+    def work() -> str:
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    assert again_if_lost(work, "scoring", lines.append) == "done"
+    assert lines[0] == "scoring begins anew, a process or node was lost: is gone"
+    assert len(lines) == 2
+    left += [RayActorError(error_msg="gone")] * ATTEMPTS
+    with pytest.raises(RunError, match=r"scoring was begun 3 times.*the last time: gone; the same command"):
+        again_if_lost(work, "scoring", lines.append)
+    left += [UserCodeException("of the program")] * 2
+    with pytest.raises(UserCodeException):
+        again_if_lost(work, "scoring", lines.append)
+    assert len(left) == 1

@@ -1,0 +1,217 @@
+"""How the cost of preparing and loading an image grows: with the number of images, and of nodes.
+
+Phantoms are drawn once, 7,000 of them; larger sets hold each in several poses (turned, scaled and shifted at
+random, encoded anew), which are no copies of each other. Each leg is a process and a cluster of its own.
+
+- images: 7,000 and 70,000, or those of --images, on one node with two CPUs;
+- nodes: 7,000 images on one, two and three nodes of one machine, six CPUs together in each case: what is sent
+  between nodes costs time, but no more cores are there to gain any;
+- loading: rows decoded and augmented for training at 224 px, on one node with two CPUs.
+
+Eight minutes on two cores. With 700,000 images it takes over an hour and 20 GB of disk:
+
+    python benchmarks/scaling.py
+    python benchmarks/scaling.py --images 7000 70000 700000 --nodes 1
+"""
+
+import argparse
+import json
+import logging
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from brain_ray.config import AugmentConfig, Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
+
+BASE = 7_000
+CLASSES = DataConfig().classes
+STEPS = {"listed": "list", "opened": "scan", "compared": "compare", "wrote": "write"}
+"""The first words of what preparation says after each step, and the step's name here."""
+
+Figures = dict[str, Any]
+
+
+def draw(folder: Path, images: int) -> None:
+    """Write so many phantoms: the first 7,000 as they are drawn, then these in other poses."""
+    from brain_ray.data import phantom
+
+    base = folder / str(BASE)
+    if not base.exists():
+        per_class = BASE // len(CLASSES)
+        phantoms = PhantomConfig(train_per_class=per_class * 4 // 5, test_per_class=per_class // 5)
+        phantom.write_tree(base, phantoms, CLASSES, seed=1)
+    if images <= BASE:
+        return
+    files = sorted(path for path in base.rglob("*") if path.is_file())
+    target = folder / str(images)
+    for file in {file.parent for file in files}:
+        (target / file.relative_to(base)).mkdir(parents=True, exist_ok=True)
+
+    def pose(number: int) -> None:
+        file = files[number % len(files)]
+        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        rng = np.random.default_rng([number, 7])
+        height, width = image.shape
+        matrix = cv2.getRotationMatrix2D(
+            (width / 2, height / 2), rng.uniform(-180, 180), rng.uniform(0.8, 1.1)
+        )
+        matrix[:, 2] += rng.uniform(-0.08, 0.08, 2) * (width, height)
+        posed = cv2.warpAffine(image, matrix, (width, height))
+        name = target / file.relative_to(base).with_name(f"{file.stem}-{number // len(files):03d}.jpg")
+        cv2.imwrite(str(name), posed, [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(pose, range(images)))
+
+
+def connect(nodes: int, cpus: int) -> Any:
+    """Start a cluster of several nodes on this machine, and let every CPU's worker start."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from brain_ray import cluster
+
+    head = {"num_cpus": cpus // nodes, "include_dashboard": False}
+    started = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(nodes - 1):
+        started.add_node(num_cpus=cpus // nodes)
+    ray.init(
+        address=started.address,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": cluster.WORKER_ENV},
+    )
+    cluster.quiet()
+    ray.get([ray.remote(time.sleep).options(num_cpus=1).remote(2) for _ in range(cpus)])
+    return started
+
+
+def prepare(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
+    """Prepare so many images; return the seconds of each step, and the driver's memory."""
+    from brain_ray.data.prepare import prepare as work
+    from brain_ray.runs import Run
+
+    connect(nodes, cpus)
+    run = Run(str(folder / f"runs-{images}-{nodes}"), "run")
+    run.clear("dataset")
+    seconds: dict[str, float] = {}
+    last = time.perf_counter()
+
+    def say(line: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds[STEPS[line.split(maxsplit=1)[0]]] = now - last
+        last = now
+
+    started = time.perf_counter()
+    work(run, Config(data=DataConfig(source=str(folder / str(images)))), say)
+    found = run.read_json("dataset", "audit.json")
+    return {
+        "images": found["files"],
+        "nodes": nodes,
+        **seconds,
+        "all": time.perf_counter() - started,
+        "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
+    """Decode and augment rows for training, at 224 px, for two epochs; the second one counts."""
+    import ray
+
+    from brain_ray.runs import Run
+    from brain_ray.training.feed import epoch_order, worker_steps
+    from brain_ray.training.loading import Loader, PartStore, find_parts
+
+    connect(nodes, cpus)
+    run = Run(str(folder / f"runs-{images}-{nodes}"), "run")
+    augment = AugmentConfig(rotation=10, shift=0.05, zoom=0.1, brightness=0.1, contrast=0.1, flip=0.5)
+    config = Config(
+        model=ModelConfig(height=224, width=224), train=TrainConfig(augment=augment, batch_size=32)
+    )
+    parts = find_parts(run, "train")
+    counts = [part.num_rows for part in parts]
+    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 2 * config.train.shuffle_window)
+    loader = Loader(config, parts, store)
+    rows, started = 0, 0.0
+    for epoch in range(2):
+        rows, started = 0, time.perf_counter()
+        order = epoch_order(counts, 1, epoch, config.train.shuffle_window)
+        for batch in loader.batches(worker_steps(order, 32, 0, 1), epoch):
+            rows += len(batch.image)
+    seconds = time.perf_counter() - started
+    size = sum(run.fs.get_file_info(part.path).size for part in parts)
+    return {"images": rows, "all": seconds, "kb_per_image": size / sum(counts) / 1024}
+
+
+LEGS = {"prepare": prepare, "load": load}
+
+
+def apart(leg: str, *values: Any) -> Figures:
+    """Run a leg in a process of its own."""
+    command = [sys.executable, __file__, "--leg", leg, *map(str, values)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{leg}: {done.stderr}")
+    found: Figures = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def show(found: Figures) -> None:
+    """Print a leg's figures: milliseconds for each image, step by step."""
+    each = [1000 * found.get(step, 0.0) / found["images"] for step in (*STEPS.values(), "all")]
+    print(
+        f"{found['images']:>8}{found['nodes']:>6}"
+        + "".join(f"{value:>9.2f}" for value in each)
+        + f"{found['all']:>9.0f}{found['driver_mb']:>11.0f}",
+        flush=True,
+    )
+
+
+def main(sizes: list[int], nodes: list[int], folder: Path) -> None:
+    """Measure, print tables and, last, the ratios as JSON."""
+    titles = "".join(f"{step:>9}" for step in (*STEPS.values(), "all"))
+    print(
+        f"{'':14}{'ms for each image':>45}\n{'images':>8}{'nodes':>6}{titles}{'seconds':>9}{'driver MB':>11}"
+    )
+    grown, spread = [], []
+    for images in sizes:
+        draw(folder, images)
+        grown.append(apart("prepare", folder, images, 1, 2))
+        show(grown[-1])
+    for number in nodes:
+        spread.append(apart("prepare", folder, BASE, number, 6))
+        show(spread[-1])
+    loaded = apart("load", folder, BASE, 1, 2)
+    speed = loaded["images"] / loaded["all"]
+    print(f"loading at 224 px: {speed:.0f} images/s, {loaded['kb_per_image']:.1f} KB for each image")
+    costs = [found["all"] / found["images"] for found in grown]
+    ratios = {
+        f"cost_per_image_{sizes[-1]}_over_{sizes[0]}": round(costs[-1] / costs[0], 2),
+        f"time_on_{nodes[-1]}_nodes_over_1": round(spread[-1]["all"] / spread[0]["all"], 2),
+    }
+    print(json.dumps(ratios))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, nargs="+", default=[BASE, 10 * BASE])
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--leg", nargs=5)
+    given = parser.parse_args()
+    if given.leg:
+        name, where, *numbers = given.leg
+        print(json.dumps(LEGS[name](Path(where), *map(int, numbers))))
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            main(given.images, given.nodes, Path(temporary))

@@ -1,0 +1,113 @@
+"""A program for tests: a job whose work on the nodes pauses, at the right moment, until one of them is lost.
+
+python holding.py FOLDER PATIENCE JOB WORDS...
+
+FOLDER gets a folder for each kind of work, and in it a note of each piece that was done, named by the piece
+and the node. After the first few, what is done waits until there is a file `lost` beside the notes. A
+training pauses after the epochs that have a folder there before, and waits for PATIENCE seconds for a node.
+"""
+
+import runpy
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import ray
+
+from brain_ray.data import prepare, scan
+from brain_ray.evaluation import evaluate
+from brain_ray.training import sweep, trainable, trainer, waiting
+
+FIRST = {"scan": 4, "write": 4, "score": 4, "trial": 0}
+"""Pieces of work that are done without a pause."""
+
+FOLDER = Path(sys.argv[1])
+
+
+def pause(kind: str, piece: object) -> None:
+    """Take note of a piece of work, and wait for the loss if it is not among the first."""
+    notes = FOLDER / kind
+    node = ray.get_runtime_context().get_node_id()
+    (notes / f"{piece}.{node}.{uuid4().hex}").touch()
+    while len(list(notes.iterdir())) > FIRST.get(kind, 0) and not (notes / "lost").exists():
+        time.sleep(0.05)
+
+
+class Scan(scan.Scan):
+    """Pauses after blocks."""
+
+    def __call__(self, files: pa.Table) -> pa.Table:
+        """Scan a block, and pause."""
+        table = super().__call__(files)
+        pause("scan", files["image_id"][0])
+        return table
+
+
+class Write(scan.Write):
+    """Pauses after blocks."""
+
+    def __call__(self, block: pa.Table) -> dict[str, int]:
+        """Write a block, and pause."""
+        counts = super().__call__(block)
+        pause("write", block["image_id"][0])
+        return counts
+
+
+class Classifier(evaluate.Classifier):
+    """Pauses after batches."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Score a batch, and pause."""
+        scored = super().__call__(batch)
+        pause("score", batch["row_id"][0])
+        return scored
+
+
+def train_worker(task: dict[str, Any]) -> None:
+    """Train as one of the workers, and pause after epochs."""
+    from brain_ray.training import trainer as there
+
+    write_epoch = there.write_epoch
+
+    def write_and_pause(run: Any, record: Any, state: Any) -> None:
+        write_epoch(run, record, state)
+        if (FOLDER / f"epoch{record.epoch}").exists():
+            pause(f"epoch{record.epoch}", "")
+
+    there.write_epoch = write_and_pause
+    there._train_worker(task)
+
+
+class TrialProcess(trainable.TrialProcess):
+    """Pauses after epochs."""
+
+    def step(self) -> dict[str, Any]:
+        """Train an epoch of a trial, and pause."""
+        report = super().step()
+        pause("trial", self._home.name)
+        return report
+
+
+def main(patience: float, job: str, words: list[str]) -> None:
+    """Run a job with what is above."""
+    for kind in FIRST:
+        (FOLDER / kind).mkdir(parents=True, exist_ok=True)
+    changed: list[tuple[Any, str, Any]] = [
+        (prepare, "Scan", Scan),
+        (prepare, "Write", Write),
+        (evaluate, "Classifier", Classifier),
+        (trainer, "_train_worker", train_worker),
+        (sweep, "TrialProcess", TrialProcess),
+        (waiting, "PATIENCE_S", patience),
+    ]
+    for module, name, value in changed:
+        setattr(module, name, value)
+    sys.argv = [job, *words]
+    runpy.run_path(job, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[2]), sys.argv[3], sys.argv[4:])

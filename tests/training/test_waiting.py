@@ -1,0 +1,89 @@
+"""A training without room for its workers: what it says, and when it gives up."""
+
+import re
+from typing import Any
+
+import pytest
+from ray.train.v2._internal.execution.controller.state import RestartingState, RunningState
+
+from brain_ray.config import TrainConfig
+from brain_ray.runs import RunError
+from brain_ray.training import waiting
+from brain_ray.training.waiting import Waiting
+
+LACKING = "the cluster has 2 CPUs on 1 node(s), and training asks for 4"
+
+
+class Heard(list[str]):
+    """In place of the queue of messages."""
+
+    def put(self, text: str) -> None:
+        self.append(text)
+
+
+class Controller:
+    """Walks Ray Train's controller through its states, and the clock with it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.heard = Heard()
+        self.room: str | RunError = ""
+        self._now = 1000.0
+        self._waiting = Waiting(TrainConfig(), self.heard)
+        monkeypatch.setattr(waiting, "monotonic", lambda: self._now)
+        monkeypatch.setattr(waiting, "check_room", self._check_room)
+
+    def _check_room(self, settings: TrainConfig) -> str:
+        if isinstance(self.room, RunError):
+            raise self.room
+        return self.room
+
+    def pass_through(self, kind: Any, seconds: float, steps: int) -> None:
+        """Stay in a state, of which Ray Train takes notice again and again."""
+        state = kind(training_failed_error=None) if kind is RestartingState else kind()
+        for _ in range(steps):
+            self._waiting.after_controller_state_update(state, state)
+            self._now += seconds / steps
+
+
+@pytest.fixture
+def controller(monkeypatch: pytest.MonkeyPatch) -> Controller:
+    return Controller(monkeypatch)
+
+
+def test_a_group_that_starts_within_seconds_is_not_spoken_of(controller: Controller) -> None:
+    controller.pass_through(RestartingState, 25, 10)
+    controller.pass_through(RunningState, 600, 10)
+    controller.pass_through(RestartingState, 25, 10)
+    assert controller.heard == []
+
+
+def test_without_room_in_the_cluster_it_gives_up_after_a_minute(controller: Controller) -> None:
+    controller.room = RunError(LACKING)
+    controller.pass_through(RestartingState, 59, 200)
+    assert controller.heard == [f"waits up to 60 s for room for its workers: {LACKING}"]
+    with pytest.raises(
+        RunError, match=re.escape(f"no room for the workers within 60 s: {LACKING}; the same")
+    ):
+        controller.pass_through(RestartingState, 10, 10)
+
+
+def test_a_node_that_comes_ends_the_wait_and_the_next_one_begins_anew(controller: Controller) -> None:
+    for _ in range(2):
+        controller.room = RunError(LACKING)
+        controller.pass_through(RestartingState, 50, 50)
+        controller.room = ""
+        controller.pass_through(RunningState, 10, 10)
+    assert controller.heard == [f"waits up to 60 s for room for its workers: {LACKING}"] * 2
+
+
+def test_it_waits_longer_for_nodes_that_an_autoscaler_starts(controller: Controller) -> None:
+    controller.room = "2 node(s) can be started"
+    controller.pass_through(RestartingState, waiting.WAIT_S - 1, 1000)
+    assert controller.heard == ["waits up to 1800 s for room for its workers: 2 node(s) can be started"]
+    with pytest.raises(RunError, match="within 1800 s: 2 node"):
+        controller.pass_through(RestartingState, 10, 10)
+
+
+def test_it_waits_without_end_for_room_that_others_use(controller: Controller) -> None:
+    controller.pass_through(RestartingState, 100_000, 1000)
+    assert controller.heard == ["waits for room for its workers, which others use now"]
