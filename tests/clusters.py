@@ -89,7 +89,6 @@ class Job:
 
     def __init__(self, words: tuple[str, ...], environment: Mapping[str, str]) -> None:
         self.lines: list[str] = []
-        self.times: list[float] = []
         self._process = subprocess.Popen(
             [sys.executable, *words],
             stdout=subprocess.PIPE,
@@ -134,7 +133,6 @@ class Job:
     def _read(self) -> None:
         for line in self._process.stdout or ():
             self.lines.append(line.rstrip("\n"))
-            self.times.append(time.monotonic())
 
 
 @contextmanager
