@@ -1,5 +1,8 @@
 """What preparation does to one block of files, in a worker: scan them into rows, write rows as Parquet."""
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import PurePosixPath
@@ -10,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
 from brain_ray.data import audit, images
@@ -20,6 +22,9 @@ from brain_ray.runs import Run, RunError, filesystem
 
 FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256", "pixel_sha256")
 """Columns of a scan that are small enough for the driver."""
+
+READERS = 16
+"""Files that a task reads at a time: each one in a bucket keeps it waiting for tens of milliseconds."""
 
 FILE_IMAGES = 1024
 """Most images in one Parquet file: what a writing task holds in memory."""
@@ -40,18 +45,17 @@ class Scan:
         """
         cv2.setNumThreads(1)  # the cluster's other CPUs have blocks of their own
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        opened, root = filesystem(self.source)
         rows = []
         thumbnails = np.zeros((len(files), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-        for position, path in enumerate(files["path"].to_pylist()):
-            data = b""
+        for position, data in enumerate(_read_files(self.source, files["path"].to_pylist())):
+            if isinstance(data, OSError):
+                rows.append({"reason": f"cannot be read: {data}", **_NO_FACTS, "file_sha256": _sha256(b"")})
+                continue
             try:
-                data = _read(opened, root, path)
                 facts, thumbnails[position] = self._facts(data)
                 rows.append({"reason": "", **facts})
-            except (OSError, ImageError) as error:
-                reason = str(error) if isinstance(error, ImageError) else f"cannot be read: {error}"
-                rows.append({"reason": reason, **_NO_FACTS, "file_sha256": _sha256(data)})
+            except ImageError as error:
+                rows.append({"reason": str(error), **_NO_FACTS, "file_sha256": _sha256(data)})
         table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
         for name, array in (("thumbnail", thumbnails), ("embedding", audit.embed(thumbnails))):
             table = table.append_column(name, fixed_size(array))
@@ -89,9 +93,25 @@ _SCAN_SCHEMA = pa.schema(
 _NO_FACTS = {"width": 0, "height": 0, **dict.fromkeys(BOX, 0), "has_box": False, "pixel_sha256": ""}
 
 
-def _read(opened: pafs.FileSystem, root: str, path: str) -> bytes:
-    with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
-        return bytes(stream.read())
+def _read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:
+    """Yield the content of files in their order, or what kept one from being read; some are read ahead."""
+    opened, root = filesystem(source)
+
+    def read(path: str) -> bytes | OSError:
+        try:
+            with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
+                return bytes(stream.read())
+        except OSError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[Future[bytes | OSError]] = deque()
+        for path in paths:
+            waiting.append(pool.submit(read, path))
+            if len(waiting) > 2 * READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _sha256(data: bytes) -> str:
@@ -146,13 +166,11 @@ class Write:
             export_images(rows, self.data, split)
 
     def _with_bytes(self, block: pa.Table) -> pa.Table:
-        opened, root = filesystem(self.source)
+        paths, hashes = block["path"].to_pylist(), block["file_sha256"].to_pylist()
         found = []
-        for path, expected in zip(block["path"].to_pylist(), block["file_sha256"].to_pylist(), strict=True):
-            try:
-                data = _read(opened, root, path)
-            except OSError as error:
-                raise RunError(f"{path} cannot be read any more: {error}; prepare again") from error
+        for path, expected, data in zip(paths, hashes, _read_files(self.source, paths), strict=True):
+            if isinstance(data, OSError):
+                raise RunError(f"{path} cannot be read any more: {data}; prepare again") from data
             if _sha256(data) != expected:
                 raise RunError(
                     f"{path} changed while it was prepared: its SHA-256 is {_sha256(data)}, "
