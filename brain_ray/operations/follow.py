@@ -97,7 +97,12 @@ class Follower:
         self._printer.restart()
         chunks = self._client.tail_job_logs(self._job)
         try:
-            while (text := await asyncio.wait_for(anext(chunks, None), SILENCE_S)) is not None:
+            while True:
+                # Not wait_for, which forgets a Ctrl-C that comes together with a text (python/cpython 86296).
+                async with asyncio.timeout(SILENCE_S):
+                    text = await anext(chunks, None)
+                if text is None:
+                    break
                 self._printer.take(text)
         except RunError:  # of the printer
             raise
