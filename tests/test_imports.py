@@ -56,6 +56,7 @@ RAY = {
     "evaluation.evaluate",
     "serving.app",
     "serving.launch",
+    "serving.proxy",
 }
 TENSORFLOW = {
     "model.backbones",

@@ -30,7 +30,7 @@ from brain_ray.data.phantom import draw
 from brain_ray.data.rows import SPLITS
 from brain_ray.runs import Run
 from brain_ray.serving.client import Client
-from brain_ray.serving.launch import proxy_settings
+from brain_ray.serving.proxy import proxy_settings
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.training.history import from_csv
 from brain_ray.training.trial_folder import home_of

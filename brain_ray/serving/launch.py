@@ -14,22 +14,13 @@ from pathlib import Path
 import tyro
 
 from brain_ray.runs import RunError
-from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
+from brain_ray.serving.proxy import mend_error_page, proxy_settings
 from brain_ray.serving.settings import ServingConfig
 
 KEYS_VARIABLE = "BRAIN_RAY_API_KEYS"
 """Environment variable with API keys, separated by commas, spaces or line breaks."""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-
-ERROR_PAGE = (
-    "HTTP/1.1 503 Service Unavailable\r\n"
-    "Content-Type: application/problem+json\r\n"
-    f"Retry-After: {RETRY_AFTER_S}\r\n"
-    "Connection: close\r\n"
-    "\r\n" + ProblemError("queue_full", "no replica is ready; try again soon").problem.model_dump_json()
-)
-"""What the proxy answers while there is no replica; by default, Ray Serve has it say 500."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -87,29 +78,6 @@ def launch(config: ServingConfig) -> None:
         _wait()
         print("ends when what was accepted is answered", flush=True)
         _stop(folder)
-
-
-def proxy_settings(folder: Path) -> dict[str, str]:
-    """Return the environment that Ray Serve's proxy and replicas want, with this instance's own files.
-
-    HAProxy in front of the replicas handles several times the requests of Serve's Python proxy.
-    """
-    return {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-        # A prediction can be asked for twice: a replica that dies before it answers costs no request.
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # one sound answer puts a replica on the air
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
-    }
 
 
 def serve_config(config: ServingConfig) -> str:
@@ -194,27 +162,12 @@ def _run(config: ServingConfig) -> None:
         http_options={"host": config.host, "port": config.port},
         logging_config={"enable_access_log": False},
     )
-    _mend_error_page()
+    mend_error_page()
     try:
         serve.run(build(config.model_dump(mode="json")), name=NAME, route_prefix="/")
     except RuntimeError as error:
         first = str(error).strip().splitlines()[0]
         raise RunError(f"{config.bundle} was not put on the air, what was there stays: {first}") from error
-
-
-def _mend_error_page() -> None:
-    """Have the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
-    import ray
-
-    there = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
-    ray.get(ray.remote(**there)(_write_error_page).remote())
-
-
-def _write_error_page() -> None:
-    from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
-
-    for page in Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent.rglob("500.http"):
-        page.write_bytes(ERROR_PAGE.encode())
 
 
 def _metrics_url() -> str:
@@ -236,12 +189,6 @@ def _with_port(config: ServingConfig) -> ServingConfig:
             where = f"{config.host}:{config.port}"
             raise RunError(f"cannot listen on {where}: {error.strerror}; choose another --port") from error
         return config.model_copy(update={"port": probe.getsockname()[1]})
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait() -> None:

@@ -1,0 +1,81 @@
+"""The proxy in front of the replicas, HAProxy: its settings, and what it says while none is ready."""
+
+import random
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from brain_ray.runs import RunError
+from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
+
+PORTS = 100
+"""Of each endpoint's replicas on a machine."""
+
+ERROR_PAGE = (
+    "HTTP/1.1 503 Service Unavailable\r\n"
+    "Content-Type: application/problem+json\r\n"
+    f"Retry-After: {RETRY_AFTER_S}\r\n"
+    "Connection: close\r\n"
+    "\r\n" + ProblemError("queue_full", "no replica is ready; try again soon").problem.model_dump_json()
+)
+"""What the proxy answers while there is no replica; by default, Ray Serve has it say 500."""
+
+
+def proxy_settings(folder: Path) -> dict[str, str]:
+    """Return the environment that Ray Serve's proxy and replicas want, with this instance's own files.
+
+    HAProxy in front of the replicas handles several times the requests of Serve's Python proxy.
+    """
+    first = _free_ports()
+    return {
+        # The proxy may send a request to the port of a replica that has just died. By default, all endpoints
+        # of a machine share their ports: another's replica may have it by then, and answers with its model.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + PORTS - 1),
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        # A prediction can be asked for twice: a replica that dies before it answers costs no request.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # one sound answer puts a replica on the air
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+    }
+
+
+def mend_error_page() -> None:
+    """Have the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
+    import ray
+
+    there = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+    ray.get(ray.remote(**there)(_write_error_page).remote())
+
+
+def _write_error_page() -> None:
+    from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
+
+    for page in Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent.rglob("500.http"):
+        page.write_bytes(ERROR_PAGE.encode())
+
+
+def _free_ports() -> int:
+    """Return the first of PORTS ports that no other endpoint of this machine uses."""
+    starts = list(range(10_000, 32_000, PORTS))  # below those that the system gives to connections
+    random.shuffle(starts)
+    for start in starts:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", start))
+            return start
+    raise RunError("no ports below 32000 are free for replicas: end other endpoints on this machine")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
