@@ -9,7 +9,7 @@ from brain_ray.runs import RunError
 from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
 
 PORTS = 100
-"""Of each endpoint's replicas on a machine."""
+"""Of each endpoint on a machine: one for Serve's own proxy, the others for replicas."""
 
 ERROR_PAGE = (
     "HTTP/1.1 503 Service Unavailable\r\n"
@@ -28,9 +28,11 @@ def proxy_settings(folder: Path) -> dict[str, str]:
     """
     first = _free_ports()
     return {
-        # The proxy may send a request to the port of a replica that has just died. By default, all endpoints
-        # of a machine share their ports: another's replica may have it by then, and answers with its model.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        # Where no replica is ready, HAProxy asks Serve's own proxy, by default at port 8500 of the machine
+        # whoever it belongs to: another endpoint's would answer with its model. So might another's replica at
+        # the port of one that has just died.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first + 1),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + PORTS - 1),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

@@ -8,15 +8,22 @@ import pytest
 
 from brain_ray.serving.proxy import PORTS, proxy_settings
 
+FALLBACK = "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"
 FIRST, LAST = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
 
 
-def test_replicas_of_two_endpoints_share_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that comes too late for a replica that died must not be answered by another model."""
+def ports(folder: Path) -> set[int]:
+    settings = proxy_settings(folder)
+    return {int(settings[FALLBACK]), *range(int(settings[FIRST]), int(settings[LAST]) + 1)}
+
+
+def test_two_endpoints_share_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that finds no replica of its own must not be answered by another endpoint's model."""
     monkeypatch.setattr(random, "shuffle", lambda _: None)
-    one = proxy_settings(tmp_path)
-    assert int(one[LAST]) - int(one[FIRST]) == PORTS - 1
-    with socket.socket() as replica:
-        replica.bind(("127.0.0.1", int(one[FIRST])))
-        other = proxy_settings(tmp_path)
-    assert int(other[FIRST]) > int(one[LAST])
+    one = ports(tmp_path)
+    assert len(one) == PORTS
+    with socket.socket() as taken:  # as Serve's own proxy takes it
+        taken.bind(("127.0.0.1", min(one)))
+        other = ports(tmp_path)
+    assert len(other) == PORTS
+    assert not one & other
