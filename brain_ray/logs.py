@@ -77,6 +77,7 @@ class Stamped(io.TextIOBase):
 @contextmanager
 def stamped() -> Iterator[None]:
     """Stamp this process's lines for the while, where they go into a file or a pipe."""
+    _failed.clear()
     before = sys.stdout, sys.stderr
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -17,7 +17,6 @@ def test_each_line_is_stamped_once_however_it_is_written() -> None:
 
 
 def test_a_stamp_names_run_and_stage_and_nothing_outside_of_them() -> None:
-    assert logs.stamp() == ""
     with logs.within("first"), logs.within("train"):
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ first/train  ", logs.stamp())
     assert logs.stamp() == ""

@@ -72,7 +72,7 @@ def test_a_killed_sweep_goes_on_and_its_winner_becomes_the_bundle(tmp_path: Path
     told = json.loads(run.read_bytes("report", "sweep.json"))
     assert [row["trial"] for row in told["trials"]] == ["000", "001", "002"]
     for name in ("sweep", "winner"):
-        assert re.search(rf"^{name}: +{tmp_path}", said, re.MULTILINE)
+        assert re.search(rf"Z smoke  {name}: +{tmp_path}", said)
 
     # The test split is opened by the evaluation, for the winner; the sweep's page stays in the report.
     shutil.move(hidden, run.path("dataset", "test"))
