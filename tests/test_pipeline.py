@@ -121,7 +121,7 @@ def test_a_stage_before_its_input_says_which_job_to_run(tmp_path: Path, ray_clus
         run_stages(small(tmp_path), ["export"])
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_killed_within_a_stage_it_goes_on_where_it_was(tmp_path: Path) -> None:
     kill_at(start(tmp_path, *words()), "epoch 1/3")
     marker = tmp_path / "smoke/dataset/stage.json"
