@@ -52,6 +52,18 @@ def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
         raise UsageError(_one_line(stop, heard.getvalue())) from stop
 
 
+def parse_or_explain(job: str, purpose: str, argv: Sequence[str]) -> Config | int:
+    """Do as `parse`; where that fails, say why in a line and return the process's exit code."""
+    try:
+        return parse(job, purpose, argv)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:  # the storage, which is asked for the settings of a run that is there
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
 def run_job(
     job: str,
     purpose: str,
@@ -71,14 +83,9 @@ def run_job(
     for option, other in (instead or {}).items():
         work = other if option in argv else work
     own = {"--debug", *(instead or {})}
-    try:
-        config = parse(job, purpose, [word for word in argv if word not in own])
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:  # the storage, which is asked for the settings of a run that is there
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    config = parse_or_explain(job, purpose, [word for word in argv if word not in own])
+    if isinstance(config, int):
+        return config
     with logs.stamped():
         try:
             work(config)

@@ -15,6 +15,7 @@ from ray._private.grpc_utils import init_grpc_channel
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
+from brain_ray.logs import silenced
 from brain_ray.runs import RunError
 
 WORKER_ENV = {
@@ -151,13 +152,8 @@ def use_token() -> None:
         raise RunError(f"RAY_AUTH_TOKEN_PATH is {named}, where there is no token: correct it, or unset it")
     if where is None or "RAY_AUTH_MODE" in os.environ:
         return
-    logger = logging.getLogger(authentication_token_setup.__name__)
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it would warn that it does what is asked for
-    try:
+    with silenced(authentication_token_setup.__name__, logging.ERROR):  # it warns that it does as it is asked
         authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-    finally:
-        logger.setLevel(level)
 
 
 def _interrupt(*_: object) -> NoReturn:

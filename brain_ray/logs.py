@@ -1,6 +1,7 @@
 """Lines of a log: each says when, of which run and in which stage; a terminal is spared that."""
 
 import io
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -87,3 +88,15 @@ def stamped() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def silenced(name: str, level: int = logging.CRITICAL) -> Iterator[None]:
+    """Have a logger of another package say only what is of a level, for the while."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,13 +1,10 @@
 """The stages of a run in their order; one that is complete, with nothing changed before it, is not redone."""
 
 import json
-import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from brain_ray.operations.preflight import preflight
 from brain_ray.runs import Run, differences, digest
 from brain_ray.training import space, sweep, trainer
 from brain_ray.training.tracking import log_bundle
+from brain_ray.versions import versions
 
 STARTED = "started.json"
 """Written first into a stage's folder: what a half-finished stage was started with."""
@@ -183,18 +181,10 @@ def _reason(
 def _store(run: Run, config: Config) -> None:
     value = {
         "config": config.model_dump(mode="json"),
-        "versions": _versions(),
+        "versions": versions(PACKAGES),
         "git": _git_revision(),
     }
     run.write_json(value, "config.json")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "brain-ray": __version__}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):  # a machine may have another build, such as opencv-python
-            found[name] = version(name)
-    return found
 
 
 def _git_revision() -> str | None:

@@ -11,11 +11,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "brain_ray"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-BASE = {"config", "runs", "recipes", "metrics", "logs"}
+BASE = {"config", "runs", "recipes", "metrics", "logs", "versions"}
 MAY_IMPORT = {
     "config": set(),
     "metrics": set(),
     "logs": set(),
+    "versions": set(),
     "recipes": {"config"},
     "runs": {"config"},
     "cluster": BASE,

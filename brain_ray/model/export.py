@@ -1,19 +1,15 @@
 """Make a bundle of trained weights, and refuse to if its two models do not agree."""
 
-import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray import __version__
 from brain_ray.config import Config
 from brain_ray.model.bundle import (
     CANARY_FOLDER,
@@ -31,6 +27,7 @@ from brain_ray.model.info import BundleInfo, Check, Facts, Input, ModelScores
 from brain_ray.model.judge import expect, judge
 from brain_ray.model.predictor import open_session
 from brain_ray.runs import RunError
+from brain_ray.versions import versions
 
 PACKAGES = (
     "ray",
@@ -111,7 +108,8 @@ def export_bundle(
             scores=ModelScores(validation=scores),
             data=known.data,
             training=known.training,
-            versions=_versions() | known.versions,
+            versions={name.replace("-", "_"): found for name, found in versions(PACKAGES).items()}
+            | known.versions,
             config=config.model_dump(mode="json"),
             files={name: sha256(data) for name, data in (models | extras).items()},
             check=difference,
@@ -170,12 +168,3 @@ def _run_module(module: str, *arguments: Path) -> str:
         return run_module(module, *arguments)
     except RunError as error:
         raise BundleError(f"no bundle was made: {error}") from error
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what made the bundle, without importing any of it."""
-    found = {"python": platform.python_version(), "brain_ray": __version__}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):  # a machine may have another build, such as opencv-python
-            found[package.replace("-", "_")] = version(package)
-    return found

@@ -1,6 +1,5 @@
 """What ends a training at once, and what is tried again: faults of the program, and losses of machines."""
 
-import logging
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import brain_ray
+from brain_ray.logs import silenced
 from brain_ray.runs import Run, RunError, cause_of
 
 RETRIED = {
@@ -96,7 +96,7 @@ def again_if_lost(work: Callable[[], T], what: str, say: Callable[[str], None]) 
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _silent("ray.data"):  # which prints the trace of what it raises
+            with silenced("ray.data"):  # which prints the trace of what it raises
                 return work()
         except Exception as error:
             if not LOST & {kind.__name__ for kind in type(error).__mro__}:
@@ -109,17 +109,6 @@ def again_if_lost(work: Callable[[], T], what: str, say: Callable[[str], None]) 
                 ) from error
             say(f"{what} begins anew, a process or node was lost: {last}")
     raise AssertionError
-
-
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager
