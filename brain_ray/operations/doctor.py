@@ -1,24 +1,21 @@
 """Looks for what is wrong with an installation, a cluster and a run's places, and says what to do."""
 
+import argparse
 import json
 import os
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from brain_ray import cluster
-from brain_ray.cli import UsageError, parse
+from brain_ray.cli import parse_or_explain
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.index import find_files
 from brain_ray.operations import machine, nodes
 from brain_ray.operations.client import check_dashboard
 from brain_ray.operations.findings import Finding
+from brain_ray.operations.packages import ROOT
 from brain_ray.operations.upload import check_upload
 from brain_ray.runs import Run, RunError, resolve
-
-ROOT = Path(__file__).parents[2]
-"""Folder that a job carries to a cluster: where jobs/ and brain_ray/ stand."""
 
 
 def main(purpose: str, argv: Sequence[str]) -> int:
@@ -26,23 +23,17 @@ def main(purpose: str, argv: Sequence[str]) -> int:
 
     Returns the exit code: 0, 1 with an error among the findings, 2 for a wrong command line.
     """
-    words = list(argv)
-    as_json = _take(words, "--json")
-    address = _take_value(words, "--address")
-    if address:
-        os.environ["RAY_API_SERVER_ADDRESS" if "://" in address else "RAY_ADDRESS"] = address
-    try:
-        config = parse("doctor.py", purpose, words)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    own, words = read_own(argv)
+    config = parse_or_explain("doctor.py", purpose, words)
+    if isinstance(config, int):
+        return config
     found: list[Finding] = []
-    for finding in findings(config, address):
+    for finding in findings(config, own.address):
         found.append(finding)
-        if not as_json:
+        if not own.json:
             print(finding.line(), flush=True)
     levels = Counter(finding.level for finding in found)
-    if as_json:
+    if own.json:
         print(json.dumps([finding.to_json() for finding in found], indent=1))
     else:
         print(
@@ -50,6 +41,14 @@ def main(purpose: str, argv: Sequence[str]) -> int:
             f"{levels['error']} error(s)"
         )
     return 1 if levels["error"] else 0
+
+
+def read_own(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Tell the doctor's own options, `json` and `address`, from a recipe and its settings."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--json", action="store_true")
+    finder.add_argument("--address")
+    return finder.parse_known_args(list(argv))
 
 
 def findings(config: Config, address: str | None) -> Iterator[Finding]:
@@ -70,6 +69,8 @@ def findings(config: Config, address: str | None) -> Iterator[Finding]:
             f"python jobs/submit.py doctor {config.recipe} --address {address}",
         )
         return
+    if address:
+        os.environ["RAY_ADDRESS"] = address
     try:
         cluster.connect()
     except RunError as error:
@@ -98,7 +99,7 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
         places = nodes.check_places(run, config, visits)
         yield from places
         if any(found.name == "data" and found.level == "ok" for found in places):
-            yield from _checked("data", lambda: _count_files(config))
+            yield _count_files(config)
         yield from nodes.check_cluster(config.train)
         yield nodes.check_scoring(config.evaluate)
         yield from nodes.check_gpus(config, visits)
@@ -106,40 +107,15 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
         run.fs.delete_dir(run.path())
 
 
-def _count_files(config: Config) -> Iterable[Finding]:
+def _count_files(config: Config) -> Finding:
     if config.data.source == PHANTOMS:
         drawn = config.data.phantoms
         number = len(config.data.classes) * (drawn.train_per_class + drawn.test_per_class)
-        return [Finding("files", "ok", f"about {number} phantoms are drawn when preparation starts")]
-    index = find_files(resolve(config.data.source), config.data)
+        return Finding("files", "ok", f"about {number} phantoms are drawn when preparation starts")
+    try:
+        index = find_files(resolve(config.data.source), config.data)
+    except RunError as error:
+        return Finding("files", "error", str(error))
     counts = index.groupby("source_split").size()
     text = ", ".join(f"{count} for {split}" for split, count in counts.sort_index(ascending=False).items())
-    return [Finding("files", "ok", f"{text}, in {len(config.data.classes)} classes")]
-
-
-def _checked(name: str, check: Callable[[], Iterable[Finding]]) -> Iterable[Finding]:
-    try:
-        return check()
-    except RunError as error:
-        return [Finding(name, "error", str(error), "mend what it says")]
-
-
-def _take(words: list[str], option: str) -> bool:
-    """Remove an option from a command line; tell whether it was there."""
-    found = option in words
-    while option in words:
-        words.remove(option)
-    return found
-
-
-def _take_value(words: list[str], option: str) -> str | None:
-    """Remove an option with its value from a command line, and return the value."""
-    for position, word in enumerate(words):
-        if word == option and position + 1 < len(words):
-            value = words[position + 1]
-            del words[position : position + 2]
-            return value
-        if word.startswith(f"{option}="):
-            del words[position]
-            return word.partition("=")[2]
-    return None
+    return Finding("files", "ok", f"{text}, in {len(config.data.classes)} classes")

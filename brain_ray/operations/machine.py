@@ -14,6 +14,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from brain_ray.operations import packages
 from brain_ray.operations.findings import Finding
 
 GIB = 2**30
@@ -34,16 +35,15 @@ def facts() -> dict[str, Any]:
         "free_gib": shutil.disk_usage(temporary).free / GIB,
         "temporary": temporary,
         "shm_gib": shutil.disk_usage("/dev/shm").total / GIB if Path("/dev/shm").is_dir() else None,
-        "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }
 
 
 def required() -> dict[str, Requirement]:
-    """Return what the installed brain_ray requires by its name; nothing if it is not installed here."""
+    """Return what brain_ray requires, by name: as its folder says, which jobs carry along, or its package."""
     try:
+        lines = packages.requirements(packages.ROOT)
+    except FileNotFoundError:
         lines = requires("brain-ray") or []
-    except PackageNotFoundError:  # Ray ships it as a working directory
-        return {}
     found = [Requirement(line) for line in lines]
     return {each.name: each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})}
 
@@ -73,12 +73,10 @@ def check_packages() -> list[Finding]:
     shown = ", ".join(f"{name} {_version(name)}" for name in ("ray", "tensorflow", "keras", "onnxruntime"))
     cure = "pip install -c constraints.txt -e ."
     if wrong:
-        packages = Finding("packages", "error", "; ".join(wrong), cure)
-    elif not needed:
-        packages = Finding("packages", "ok", f"{shown}; brain_ray itself is run from a folder")
+        told = Finding("packages", "error", "; ".join(wrong), cure)
     else:
-        packages = Finding("packages", "ok", f"{shown} and {len(needed) - 4} others, all as required")
-    return [packages, *_known_bad()]
+        told = Finding("packages", "ok", f"{shown} and {len(needed) - 4} others, all as required")
+    return [told, *_known_bad()]
 
 
 def _known_bad() -> list[Finding]:
@@ -147,7 +145,7 @@ def see_gpus() -> dict[str, Any]:
     code = (
         "import json, tensorflow as tf, onnxruntime as ort\n"
         "print(json.dumps({'tensorflow': len(tf.config.list_physical_devices('GPU')),"
-        " 'onnxruntime': ort.get_available_providers(), 'built': tf.test.is_built_with_cuda()}))\n"
+        " 'onnxruntime': ort.get_available_providers()}))\n"
     )
     hidden = {"CUDA_VISIBLE_DEVICES"}  # which Ray empties for a task without a GPU of its own
     environment = {k: v for k, v in os.environ.items() if k not in hidden} | {"TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -1,7 +1,7 @@
 """What each node of the cluster has and sees, asked by a task on it."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ from brain_ray.config import Config, EvaluateConfig, TrainConfig
 from brain_ray.operations import machine
 from brain_ray.operations.findings import Finding
 from brain_ray.operations.machine import GIB
-from brain_ray.operations.places import end_probe, try_data, try_storage, try_weights
+from brain_ray.operations.places import end_probe, try_data, try_folder, try_storage, try_weights
 from brain_ray.runs import Run, RunError
-from brain_ray.training.growth import check_room, growth
-from brain_ray.training.resources import running_nodes
+from brain_ray.training.growth import Nodes, check_now_or_later, check_room
+from brain_ray.training.resources import places_beside, running_nodes
 
 ANSWER_S = 60.0
 """How long a node may take to answer: it may have to start a process first, and install packages."""
@@ -42,27 +42,38 @@ class Visit:
     gpus: Mapping[str, Any] | None = None
 
 
-def visit(node: str, run: Run, config: Config, mark: str, weights: bool, gpus: bool) -> Visit:
+def visit(node: str, run: Run, config: Config, mark: str, places: Collection[str], gpus: bool) -> Visit:
     """Look around on the node that this runs on."""
     return Visit(
         node,
         machine.facts(),
         try_storage(run, mark, node),
-        try_data(config),
-        try_weights(config) if weights else "",
+        try_folder(config) if "data" in places else "",
+        try_weights(config) if "weights" in places else "",
         machine.see_gpus() if gpus else None,
     )
 
 
+def _alive() -> dict[str, Mapping[str, Any]]:
+    """Return what Ray says of each node that runs, by an address that no two of one machine share."""
+    return {
+        f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}": node for node in ray.nodes() if node["Alive"]
+    }
+
+
+PLACES = ("storage", "data", "weights")
+"""What a run may need to find, from each node."""
+
+
 def visit_nodes(
-    run: Run, config: Config, *, weights: bool = True, gpus: bool = False
+    run: Run, config: Config, places: Collection[str] = PLACES, *, gpus: bool = False
 ) -> tuple[list[Finding], list[Visit]]:
     """Have a task look around on each node; return what those did not do that should have, and the visits.
 
     Args:
         run: its storage is written to and read from everywhere.
         config: says where the data and the weights are.
-        weights: whether these are looked for.
+        places: which of PLACES are looked for; the storage always is.
         gpus: whether TensorFlow and ONNX Runtime are asked for the GPUs of nodes that have any.
     """
     mark = uuid.uuid4().hex
@@ -72,13 +83,11 @@ def visit_nodes(
         return [Finding("storage", "error", wrong, cure)], []
     look = ray.remote(num_cpus=0, max_retries=0)(visit)
     waiting = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            address = f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}"
-            sees = gpus and node["Resources"].get("GPU", 0) > 0
-            task = look.options(scheduling_strategy=there).remote(address, run, config, mark, weights, sees)
-            waiting[task] = address
+    for address, node in _alive().items():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        sees = gpus and node["Resources"].get("GPU", 0) > 0
+        task = look.options(scheduling_strategy=there).remote(address, run, config, mark, places, sees)
+        waiting[task] = address
     done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_S)
     visits, findings = [], []
     for task in done:
@@ -98,15 +107,22 @@ def _no_answer(node: str, text: str) -> Finding:
     return Finding("nodes", "error", f"{node}: {text}", "see its logs (`ray logs`), or take it out")
 
 
-def check_places(run: Run, config: Config, visits: Iterable[Visit]) -> list[Finding]:
-    """Say whether storage, data and weights are there for every node that was visited."""
+def check_places(
+    run: Run, config: Config, visits: Iterable[Visit], places: Collection[str] = PLACES
+) -> list[Finding]:
+    """Say whether storage, data and weights, those looked for, are there for every node that was visited."""
     visits = list(visits)
-    places = {
+    told = {
         "storage": (run.storage, STORAGE_CURE),
         "data": (config.data.source, "set --data.source to a folder or URI that all nodes see"),
         "weights": (config.model.weights, "set --model.weights to a file that all nodes see, or to none"),
     }
-    return [_check_place(name, *place, visits) for name, place in places.items()]
+    found = [_check_place(name, *told[name], visits) for name in PLACES if name in places]
+    # Once is enough for the classes' folders: finding them may list all images.
+    classes = try_data(config) if "data" in places else ""
+    if classes:
+        found = [Finding("data", "error", classes) if each.name == "data" else each for each in found]
+    return found
 
 
 def _check_place(name: str, place: str, cure: str, visits: list[Visit]) -> Finding:
@@ -153,11 +169,7 @@ def check_nodes(visits: Iterable[Visit]) -> list[Finding]:
 def _check_stores(visits: list[Visit]) -> list[Finding]:
     """Compare Ray's object stores with /dev/shm, which they should be in."""
     stores = {
-        f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}": node["Resources"].get(
-            "object_store_memory", 0.0
-        )
-        for node in ray.nodes()
-        if node["Alive"]
+        address: node["Resources"].get("object_store_memory", 0.0) for address, node in _alive().items()
     }
     small = [
         f"{each.node} has {stores[each.node] / GIB:.1f} GiB of it and /dev/shm of {each.facts['shm_gib']:.1f}"
@@ -182,13 +194,12 @@ def check_cluster(settings: TrainConfig) -> list[Finding]:
     room = Finding("room", "ok", f"for {asked}")
     if waits:
         room = Finding("room", "warning", f"not yet for {asked}", waits)
-    memory = [node["Resources"].get("memory", 0.0) / GIB for node in ray.nodes() if node["Alive"]]
-    needed = WORKER_GIB * settings.min_workers
-    if sum(memory) < needed and not waits:
+    memory = sum(node.get("memory", 0.0) for node in running_nodes()) / GIB
+    if memory < WORKER_GIB * settings.min_workers and not waits:
         cure = "lower train.num_workers, or add memory"
-        text = f"{sum(memory):.1f} GiB for {asked}, which take about {WORKER_GIB:g} GiB each"
+        text = f"{memory:.1f} GiB for {asked}, which take about {WORKER_GIB:g} GiB each"
         return [room, Finding("memory", "warning", text, cure)]
-    return [room, Finding("memory", "ok", f"{sum(memory):.0f} GiB on all nodes together")]
+    return [room, Finding("memory", "ok", f"{memory:.0f} GiB on all nodes together")]
 
 
 def check_scoring(settings: EvaluateConfig) -> Finding:
@@ -196,34 +207,32 @@ def check_scoring(settings: EvaluateConfig) -> Finding:
 
     Ray Data would wait for ever.
     """
-    grown = growth()
-    nodes = [node.get("CPU", 0.0) for node in [*running_nodes(), *(grown.nodes if grown else ())]]
-    each = settings.cpus_per_actor
-    most = max(
-        (
-            sum((cpus - READING_CPUS * (other == reader)) // each for other, cpus in enumerate(nodes))
-            for reader, cpus in enumerate(nodes)
-            if cpus >= READING_CPUS
-        ),
-        default=0.0,
-    )
-    asked = f"{settings.num_actors} x {each} CPUs and one for reading"
-    if most >= settings.num_actors:
-        return Finding("scoring", "ok", f"room for {asked}")
-    text = (
-        f"evaluation asks for {asked}, and there are {', '.join(f'{cpus:g}' for cpus in nodes)} on the nodes"
-    )
-    return Finding("scoring", "error", text, "lower evaluate.num_actors or evaluate.cpus_per_actor")
+    each, asked = settings.cpus_per_actor, f"{settings.num_actors} x {settings.cpus_per_actor} CPUs"
+
+    def places(node: Mapping[str, float], kept: float) -> int:
+        return int((node.get("CPU", 0.0) - kept) // each)
+
+    def check(nodes: Nodes) -> None:
+        if max(places_beside(nodes, READING_CPUS, places), default=0) < settings.num_actors:
+            there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
+            raise RunError(
+                f"evaluation asks for {asked} and one for reading, and there are {there} on the nodes: "
+                "lower evaluate.num_actors or evaluate.cpus_per_actor"
+            )
+
+    try:
+        waits = check_now_or_later(check, "evaluation")
+    except RunError as error:
+        return Finding("scoring", "error", str(error))
+    if waits:
+        return Finding("scoring", "warning", f"not yet room for {asked} and one for reading", waits)
+    return Finding("scoring", "ok", f"room for {asked} and one for reading")
 
 
 def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
     """Say what TensorFlow and ONNX Runtime see of the GPUs that Ray offers."""
     findings = []
-    offered = {
-        f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}": int(node["Resources"].get("GPU", 0))
-        for node in ray.nodes()
-        if node["Alive"]
-    }
+    offered = {address: int(node["Resources"].get("GPU", 0)) for address, node in _alive().items()}
     for each in visits:
         if each.gpus is None:
             continue

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-"""Folder with pyproject.toml and constraints.txt."""
+"""Folder that a job takes to the cluster: with jobs/, brain_ray/, pyproject.toml and constraints.txt."""
 
 LACKS = "lacks: "
 """What the line begins with where something is missing."""

@@ -2,6 +2,7 @@
 
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.index import check_folders
-from brain_ray.runs import Run, RunError, filesystem, resolve
+from brain_ray.runs import Run, RunError, filesystem, reaching, resolve
 
 PROBE = "probe"
 """Folder of a run that holds what is written to see whether it can be."""
@@ -26,18 +27,17 @@ def try_storage(run: Run, mark: str, node: str = "") -> str:
 
     Returns what is wrong, or "".
     """
-    try:
+    name = f"{mark}-{node}" if node else mark
+
+    def look() -> str:
         if node and not run.exists(PROBE, mark):
             return "it is not the same folder there"
-        name = f"{mark}-{node}" if node else mark
         run.write_bytes(mark.encode(), PROBE, name)
         if run.read_bytes(PROBE, name) != mark.encode():
             return f"{run.uri(PROBE, name)} does not hold what was written into it"
-    except RunError as error:
-        return str(error)
-    except OSError as error:
-        return f"cannot read {run.uri(PROBE)}: {error}"
-    return ""
+        return ""
+
+    return _told(run.uri(PROBE), look)
 
 
 def end_probe(run: Run) -> None:
@@ -47,16 +47,34 @@ def end_probe(run: Run) -> None:
 
 
 def try_data(config: Config) -> str:
-    """Look for the folders of the images, without listing what is in them; return what is wrong, or ""."""
-    if config.data.source == PHANTOMS:
+    """Look for the folders of the images and of their classes; return what is wrong, or "".
+
+    In a bucket of Google's, that lists all images.
+    """
+    source = config.data.source
+    if source == PHANTOMS:
         return ""
-    try:
-        check_folders(resolve(config.data.source), config.data)
-    except RunError as error:
-        return str(error)
-    except OSError as error:
-        return f"cannot read {config.data.source}: {error}"
-    return ""
+
+    def look() -> str:
+        check_folders(resolve(source), config.data)
+        return ""
+
+    return _told(source, look)
+
+
+def try_folder(config: Config) -> str:
+    """Look for the folder of the training images alone; return what is wrong, or ""."""
+    source = config.data.source
+    if source == PHANTOMS:
+        return ""
+
+    def look() -> str:
+        opened, root = filesystem(source)
+        folder = f"{root.rstrip('/')}/{config.data.train_folder}"
+        there = opened.get_file_info(folder).type == pafs.FileType.Directory
+        return "" if there else f"there is no folder {config.data.train_folder}/ in {source}"
+
+    return _told(source, look)
 
 
 def try_weights(config: Config) -> str:
@@ -66,15 +84,24 @@ def try_weights(config: Config) -> str:
         return ""
     if weights == "imagenet":
         return _try_download(config.model.backbone)
-    try:
+
+    def look() -> str:
         opened, path = filesystem(weights)
-        if opened.get_file_info(path).type != pafs.FileType.File:
-            return f"there is no file {weights}"
+        there = opened.get_file_info(path).type == pafs.FileType.File
+        return "" if there else f"there is no file {weights}"
+
+    return _told(weights, look)
+
+
+def _told(place: str, look: Callable[[], str]) -> str:
+    """Return what a look at a place says is wrong, also where it ends with an error."""
+    try:
+        with reaching(f"read {place}"):
+            return look()
     except RunError as error:
         return str(error)
     except OSError as error:
-        return f"cannot read {weights}: {error}"
-    return ""
+        return f"cannot read {place}: {error}"
 
 
 def _try_download(backbone: str) -> str:

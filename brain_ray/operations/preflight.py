@@ -21,12 +21,10 @@ def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[
     if not stages:
         return
     trains = bool(TRAINING & set(stages))
-    findings, visits = visit_nodes(run, config, weights=trains)
+    places = ("storage", *["data"] * ("prepare" in stages), *["weights"] * trains)
+    findings, visits = visit_nodes(run, config, places)
     refuse_errors(findings)
-    looked_for = (
-        {"storage"} | ({"data"} if "prepare" in stages else set()) | ({"weights"} if trains else set())
-    )
-    findings = [found for found in check_places(run, config, visits) if found.name in looked_for]
+    findings = check_places(run, config, visits, places)
     if trains:
         findings += check_cluster(config.train)
     if "evaluate" in stages:

@@ -5,7 +5,6 @@ import secrets
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from brain_ray.cli import UsageError
 from brain_ray.config import Config
@@ -21,11 +20,9 @@ from brain_ray.operations.client import (
 from brain_ray.operations.findings import Finding, refuse_errors
 from brain_ray.operations.follow import STOPPED, Follower, tell_end
 from brain_ray.operations.order import Order, check_paths, goes_on, read_order, read_settings
+from brain_ray.operations.packages import ROOT
 from brain_ray.operations.upload import check_upload
 from brain_ray.runs import RunError
-
-ROOT = Path(__file__).parents[2]
-"""Folder that a job takes to the cluster: where jobs/ and brain_ray/ stand."""
 
 
 def main(purpose: str, argv: Sequence[str]) -> int:

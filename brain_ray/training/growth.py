@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,12 @@ HEAD = "node:__internal_head__"
 """Resource that Ray gives to the head node."""
 
 
-@dataclass(frozen=True)
-class Growth:
-    """What an autoscaling cluster may become, beyond the nodes that run."""
-
-    nodes: tuple[Mapping[str, float], ...]
-    """Resources of each node that could be started, all of them at once."""
+Nodes = Sequence[Mapping[str, float]]
+"""The resources of each of some nodes."""
 
 
-def growth() -> Growth | None:
-    """Return what the cluster's autoscaler may start; None: nothing, or nothing is known of it.
+def growth() -> Nodes | None:
+    """Return the nodes that the autoscaler may start, all of them at once; None: nothing is known of one.
 
     It stands in the config that `ray up` hands to the autoscaler's process on the head node.
     """
@@ -61,7 +57,7 @@ def _read_config() -> Any:
     return None
 
 
-def _growth_of(config: Mapping[str, Any], running: int) -> Growth:
+def _growth_of(config: Mapping[str, Any], running: int) -> Nodes:
     """Return the nodes that a launcher's config lets start, when so many workers run already."""
     most = int(config.get("max_workers", 0))
     nodes: list[Mapping[str, float]] = []
@@ -70,32 +66,42 @@ def _growth_of(config: Mapping[str, Any], running: int) -> Growth:
             nodes += [kind.get("resources", {})] * min(most, int(kind.get("max_workers", most)))
     # Which kinds run already is not told apart: large ones are counted on, as the autoscaler may end others.
     nodes.sort(key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), reverse=True)
-    return Growth(tuple(nodes[: max(0, most - running)]))
+    return nodes[: max(0, most - running)]
 
 
 def check_room(settings: TrainConfig) -> str:
-    """Make sure that the workers have room on the nodes that run, or on those that may be started.
+    """Make sure that the workers have room; as `check_now_or_later`."""
+    return check_now_or_later(partial(check_resources, settings), "training")
+
+
+def check_now_or_later(check: Callable[[Nodes], None], what: str) -> str:
+    """Make sure that something has room on the nodes that run, or on those that may be started.
+
+    Args:
+        check: raises `RunError` where some nodes do not suffice.
+        what: the name of what starts the nodes.
 
     Returns what is to be waited for, or "" if there is room already.
 
     Raises:
-        RunError: they never will have.
+        RunError: there never will be.
     """
+    running = running_nodes()
     try:
-        check_resources(settings)
+        check(running)
     except RunError as error:
         if _unknown():
-            return "nodes are asked for when training starts"
+            return f"nodes are asked for when {what} starts"
         grown = growth()
         if grown is None:
             raise
         try:
-            check_resources(settings, [*running_nodes(), *grown.nodes])
+            check([*running, *grown])
         except RunError:
             raise RunError(
-                f"{error}; the autoscaler may start {len(grown.nodes)} node(s) more, and they do not suffice"
+                f"{error}; the autoscaler may start {len(grown)} node(s) more, and they do not suffice"
             ) from error
-        return f"{len(grown.nodes)} node(s) can be started, and are when training starts"
+        return f"{len(grown)} node(s) can be started, and are when {what} starts"
     return ""
 
 

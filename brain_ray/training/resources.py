@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +35,7 @@ def running_nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def check_resources(settings: TrainConfig, nodes: list[Mapping[str, float]] | None = None) -> None:
+def check_resources(settings: TrainConfig, nodes: Sequence[Mapping[str, float]] | None = None) -> None:
     """Make sure that as many workers as are needed can run at once, and loading beside them.
 
     Ray would wait for ever.
@@ -67,17 +67,28 @@ def check_resources(settings: TrainConfig, nodes: list[Mapping[str, float]] | No
 
 
 def _places_beside_loading(nodes: Sequence[Mapping[str, float]], settings: TrainConfig) -> list[int]:
-    """Return how many workers the cluster holds when loading has its room: on each node that can give it."""
+    """Return how many workers the cluster holds when loading has its room, on each node that can give it."""
 
-    def places(node: Mapping[str, float], kept_free: float = 0.0) -> int:
+    def places(node: Mapping[str, float], kept_free: float) -> int:
         by_cpu = int((node.get("CPU", 0.0) - kept_free) // per_worker(settings)["CPU"])
         return max(0, min(by_cpu, int(node.get("GPU", 0.0)) if settings.use_gpu else by_cpu))
 
-    everywhere = sum(places(node) for node in nodes)
+    return places_beside(nodes, LOADING_CPUS, places)
+
+
+def places_beside(
+    nodes: Sequence[Mapping[str, float]], kept: float, places: Callable[[Mapping[str, float], float], int]
+) -> list[int]:
+    """Return how many of something the cluster holds beside other work, on each node that has room for that.
+
+    Args:
+        nodes: the resources of each node.
+        kept: CPUs of the other work, all on one node.
+        places: tells how many a node holds when so many of its CPUs are kept free.
+    """
+    everywhere = sum(places(node, 0.0) for node in nodes)
     return [
-        everywhere - places(node) + places(node, kept_free=LOADING_CPUS)
-        for node in nodes
-        if node.get("CPU", 0.0) >= LOADING_CPUS
+        everywhere - places(node, 0.0) + places(node, kept) for node in nodes if node.get("CPU", 0.0) >= kept
     ]
 
 

@@ -132,9 +132,9 @@ def test_a_place_that_some_nodes_miss_names_them() -> None:
 
 
 def test_options_of_the_doctor_are_taken_out_wherever_they_stand() -> None:
-    words = ["b0", "--json", "--address", "auto", "--train.epochs", "3"]
-    assert doctor._take(words, "--json")
-    assert doctor._take_value(words, "--address") == "auto"
+    own, words = doctor.read_own(["b0", "--json", "--address", "auto", "--train.epochs", "3"])
+    assert own.json
+    assert own.address == "auto"
     assert words == ["b0", "--train.epochs", "3"]
-    assert not doctor._take(words, "--json")
-    assert doctor._take_value(["--address=http://x"], "--address") == "http://x"
+    assert not doctor.read_own(words)[0].json
+    assert doctor.read_own(["--address=http://x"])[0].address == "http://x"

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,13 +17,13 @@ import ray
 import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.autoscaler._private.util import prepare_config
+from starting import ROOT, environment_of, free_port
 
 from brain_ray.config import TrainConfig
 from brain_ray.recipes import paper
 from brain_ray.runs import RunError
 from brain_ray.training import growth
 
-ROOT = Path(__file__).parents[2]
 HEAD = {"CPU": 6.0}
 FOUR = paper().train.model_copy(update={"use_gpu": True, "num_workers": 4})
 
@@ -44,10 +43,10 @@ def on_a_head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_launcher_s_file_tells_what_may_come() -> None:
     config = launcher_config()
     grown = growth._growth_of(config, 0)
-    assert len(grown.nodes) == config["max_workers"]
-    assert len(growth._growth_of(config, 2).nodes) == config["max_workers"] - 2
-    assert growth._growth_of(config, 99).nodes == ()
-    assert grown.nodes[0]["GPU"] >= 1
+    assert len(grown) == config["max_workers"]
+    assert len(growth._growth_of(config, 2)) == config["max_workers"] - 2
+    assert growth._growth_of(config, 99) == []
+    assert grown[0]["GPU"] >= 1
 
 
 @pytest.mark.usefixtures("on_a_head_alone")
@@ -63,12 +62,6 @@ def test_where_nothing_starts_nodes_it_is_said_at_once(monkeypatch: pytest.Monke
     monkeypatch.setattr(growth, "growth", lambda: None)
     with pytest.raises(RunError, match=r"or add nodes$"):
         growth.make_room(FOUR, print)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -116,9 +109,8 @@ def autoscaling(tmp_path: Path) -> Iterator[dict[str, str]]:
     }
     file = tmp_path / "launcher.yaml"
     file.write_text(json.dumps(config))
-    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with tempfile.TemporaryDirectory(prefix="gr-", dir="/tmp") as folder:
-        environment = {**others, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        environment = environment_of(tmp_path)
         own = {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_FAKE_CLUSTER": "1",
