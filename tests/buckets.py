@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+from starting import free_port
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "some-key",
@@ -75,13 +75,6 @@ def s3_server(*buckets: str) -> Iterator[Server]:
     finally:
         process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(server: Server, process: "subprocess.Popen[bytes]") -> None:

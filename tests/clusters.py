@@ -1,7 +1,6 @@
 """Clusters of several nodes, in a process of their own, whose nodes can be lost; and jobs on them."""
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
-from starting import ROOT
+from starting import environment_of
 
 SOON = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 4}
 """By which Ray sees after two seconds, and not after some ten, that a node is lost."""
@@ -27,11 +26,7 @@ class Nodes:
     def __init__(self, home: Path, *cpus: float, **environment: str) -> None:
         """Start a node for each number of CPUs; `environment` holds for all that the cluster runs."""
         home.mkdir(parents=True, exist_ok=True)
-        self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
-            "HOME": str(home),
-            "PYTHONPATH": str(ROOT),
-        }
+        self._environment = environment_of(home)
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,

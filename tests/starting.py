@@ -2,11 +2,35 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+
+def environment_of(home: Path | str, **more: str) -> dict[str, str]:
+    """Environment variables of somebody at home there, who knows of no cluster unless `more` names one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**kept, "HOME": str(home), "PYTHONPATH": str(ROOT), **more}
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not within the time"
+        time.sleep(0.2)
 
 
 def start(folder: Path, *words: str, storage: str | None = None) -> "subprocess.Popen[str]":

@@ -4,7 +4,6 @@ Jobs run as a user starts them, on a cluster of several nodes.
 """
 
 import re
-import socket
 import tempfile
 import threading
 import time
@@ -24,7 +23,7 @@ import pytest
 from clusters import Job, Nodes, nodes_of
 from numpy.testing import assert_allclose
 from pandas.testing import assert_frame_equal
-from starting import ROOT
+from starting import ROOT, free_port
 
 from brain_ray.data.phantom import draw
 from brain_ray.data.rows import SPLITS
@@ -340,9 +339,3 @@ def test_an_endpoint_that_lost_its_replicas_answers_again(undisturbed: Run, tmp_
     assert silence > 0.5, "the loss was not felt"
     assert traffic.results
     assert {result.status for result in traffic.results} == {"ok"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

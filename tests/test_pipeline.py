@@ -27,6 +27,24 @@ SMALL = {
 }
 
 
+LEFT = (
+    "config.json",
+    "dataset/manifest.parquet",
+    "dataset/audit.json",
+    "dataset/rejected.parquet",
+    "train/history.csv",
+    "bundle/model.keras",
+    "bundle/model.onnx",
+    "bundle/bundle.json",
+    "bundle/MODEL_CARD.md",
+    "report/report.html",
+    "report/metrics.json",
+    "report/predictions.parquet",
+    "report/confusion.png",
+)
+"""What a run leaves."""
+
+
 def small(storage: Path, **changes: object) -> Config:
     """Shrink `smoke` so that its stages take seconds."""
     tree = smoke().model_dump()
@@ -39,10 +57,11 @@ def small(storage: Path, **changes: object) -> Config:
     return Config.model_validate({**tree, "storage": str(storage)})
 
 
-def words() -> list[str]:
-    """The same for a command line."""
-    shrunk = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
-    return [str(ROOT / "jobs/pipeline.py"), "smoke", *shrunk]
+def words(job: str = "pipeline", **changes: object) -> list[str]:
+    """The same for a command line; of a setting's name, the dots are double underscores."""
+    settings = {**SMALL, **{name.replace("__", "."): value for name, value in changes.items()}}
+    shrunk = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return [str(ROOT / f"jobs/{job}.py"), "smoke", *shrunk]
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +73,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Run
 
 @pytest.mark.slow
 def test_a_run_leaves_everything_that_the_design_names(finished: Run) -> None:
-    for name in (
-        "config.json",
-        "dataset/manifest.parquet",
-        "dataset/audit.json",
-        "dataset/rejected.parquet",
-        "train/history.csv",
-        "bundle/model.keras",
-        "bundle/model.onnx",
-        "bundle/bundle.json",
-        "bundle/MODEL_CARD.md",
-        "report/report.html",
-        "report/metrics.json",
-        "report/predictions.parquet",
-    ):
+    for name in LEFT:
         assert finished.exists(*name.split("/")), name
     stored = finished.read_json("config.json")
     assert Config.model_validate(stored["config"]).train.epochs == 3

@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
+import test_pipeline
 from buckets import Server, s3_server
 from pandas.testing import assert_frame_equal
 from pyarrow import fs
 from serving.running import PNG, picture, stop
 from serving.running import start as serve
 from starting import ROOT, finish, kill_at, start
-from test_pipeline import SMALL, small
+from test_pipeline import LEFT, small
 
 from brain_ray.config import ModelConfig
 from brain_ray.data import phantom
@@ -32,29 +34,7 @@ pytestmark = pytest.mark.cluster
 EPOCHS = 6
 """Enough to be killed among them."""
 
-LEFT = (
-    "config.json",
-    "dataset/manifest.parquet",
-    "dataset/audit.json",
-    "dataset/rejected.parquet",
-    "train/history.csv",
-    "bundle/model.keras",
-    "bundle/model.onnx",
-    "bundle/bundle.json",
-    "bundle/MODEL_CARD.md",
-    "report/report.html",
-    "report/metrics.json",
-    "report/predictions.parquet",
-    "report/confusion.png",
-)
-"""What a run leaves."""
-
-
-def words(job: str, **changes: object) -> list[str]:
-    """The words of a command line; of a setting's name, the dots are double underscores."""
-    settings = {**SMALL, "train.epochs": EPOCHS, **{k.replace("__", "."): v for k, v in changes.items()}}
-    shrunk = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    return [str(ROOT / f"jobs/{job}.py"), "smoke", *shrunk]
+words = partial(test_pipeline.words, train__epochs=EPOCHS)
 
 
 @pytest.fixture(scope="module")

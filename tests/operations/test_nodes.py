@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from clusters import Nodes, nodes_of
-from starting import ROOT
+from starting import ROOT, environment_of
 
 CURRENT = Path("/tmp/ray/ray_current_cluster")
 """Where `ray start` writes to which cluster this machine belongs: whoever starts Ray then would join it."""
@@ -26,7 +26,7 @@ def node_with_a_disk_of_its_own(nodes: Nodes, folder: Path) -> Iterator[None]:
     words = f"{ray} start --address={nodes.address} --num-cpus=1 --block --disable-usage-stats"
     process = subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none {folder} && exec {words}"],
-        env={k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)},
+        env=environment_of(Path.home()),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

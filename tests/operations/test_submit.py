@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import cv2
 import psutil
 import pytest
 import requests
+from starting import environment_of, free_port, wait_for
 
 from brain_ray.data.phantom import draw
 
@@ -36,12 +37,6 @@ BEGUN = "prepare\n"
 CURE = "copy ~/.ray/auth_token from the head node"
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @dataclass(frozen=True)
 class Head:
     """A head node in processes of its own."""
@@ -53,9 +48,8 @@ class Head:
 
     def environment(self, **changed: str) -> dict[str, str]:
         """Environment variables of somebody at home there, who has the token."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {**kept, "HOME": str(self.home), "PATH": path, **changed}
+        return environment_of(self.home, **{"PATH": path, **changed})
 
     def ask(self, method: str, path: str) -> Any:
         """Ask the Jobs API, without Ray's client."""
@@ -127,13 +121,6 @@ def end_all_of(home: Path) -> None:
                 process.kill()
         except psutil.Error:
             continue
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not within the time"
-        time.sleep(0.2)
 
 
 class CuttingProxy:

@@ -1,22 +1,20 @@
 """An endpoint in processes of its own, and a picture to send it."""
 
-import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import psutil
+from starting import ROOT, environment_of
 
 from brain_ray.data.phantom import draw
 
 PNG = {"content-type": "image/png"}
 
-ROOT = Path(__file__).parents[2]
 SERVE = ROOT / "jobs" / "serve.py"
 
 
@@ -54,11 +52,10 @@ class Running:
 
 def start(bundle: Path, home: Path, *options: str) -> Running:
     """Start an endpoint on a free port and a Ray cluster of its own; wait until it answers."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     command = [sys.executable, str(SERVE), "--bundle", str(bundle), "--port", "0", *options]
     process = subprocess.Popen(
         command,
-        env={**others, "HOME": str(home), "RAY_ADDRESS": "local", "PYTHONPATH": str(ROOT)},
+        env=environment_of(home, RAY_ADDRESS="local"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -78,14 +75,6 @@ def stop(running: Running) -> None:
     """End an endpoint as Ctrl-C does."""
     running.process.terminate()
     running.process.wait(60)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not within the time"
-        time.sleep(0.2)
 
 
 def picture(kind: str = "glioma", index: int = 0, suffix: str = ".png") -> bytes:

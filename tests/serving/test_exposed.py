@@ -1,6 +1,5 @@
 """What the dashboard and the alerts ask for is what Prometheus finds at the metrics port of a node."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 from exposed import EXPRESSIONS, exposed, labels_of, metrics_of
-from running import PNG, ROOT, Running, picture, wait_for
+from running import PNG, Running, picture
+from starting import environment_of, wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -42,10 +42,9 @@ with metrics.stage("first", "train"):
 
 @pytest.fixture
 def training(endpoint: Running) -> Iterator[None]:
-    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER],
-        env={**others, "HOME": endpoint.home, "RAY_ADDRESS": endpoint.address, "PYTHONPATH": str(ROOT)},
+        env=environment_of(endpoint.home, RAY_ADDRESS=endpoint.address),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import PNG, ROOT, SERVE, Running, picture, start, stop, wait_for
+from running import PNG, SERVE, Running, picture, start, stop
+from starting import ROOT, wait_for
 
 pytestmark = pytest.mark.slow
 
