@@ -110,7 +110,7 @@ def autoscaling(tmp_path: Path) -> Iterator[dict[str, str]]:
     file = tmp_path / "launcher.yaml"
     file.write_text(json.dumps(config))
     with tempfile.TemporaryDirectory(prefix="gr-", dir="/tmp") as folder:
-        environment = environment_of(tmp_path)
+        environment = environment_of(tmp_path, PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}")
         own = {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_FAKE_CLUSTER": "1",
