@@ -256,6 +256,19 @@ def test_a_lost_trial_of_a_sweep_is_tried_again(nodes: Nodes, undisturbed: Run, 
     assert len(from_csv(home_of(run, "001").read_bytes("train", "history.csv"))) == 6
 
 
+def test_rows_are_read_again_though_tasks_that_wait_for_them_hold_all_cpus(tmp_path: Path) -> None:
+    with (
+        nodes_of(tmp_path / "home", 1, 1) as nodes,
+        nodes.start(str(ROOT / "tests/waiting_for_rows.py"), str(tmp_path)) as running,
+    ):
+        running.wait_for("made ")
+        (made,) = [line.split()[1] for line in running.lines if line.startswith("made ")]
+        nodes.lose(made)
+        time.sleep(1)  # the rows are wanted again by their owner, and have no CPU yet
+        (tmp_path / "lost").touch()
+        assert running.finish(seconds=60).splitlines()[-1] == "rows 300000"
+
+
 class Traffic:
     """Requests without a pause, and what came of each; some of them by the endpoint's own client."""
 

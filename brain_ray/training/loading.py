@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data.images import InputSpec
@@ -26,6 +27,9 @@ TASK_ROWS = 128
 
 TASK_PIXELS = 16_000_000
 """Pixels that a task returns, about: large inputs come in smaller pieces."""
+
+LATE_S = 5.0
+"""After so long a task gives its CPUs back while it waits for rows: they may have to be read again."""
 
 COLUMNS = ["row_id", "path", "label", "bytes", *BOX, "augment_seed"]
 
@@ -182,11 +186,30 @@ def decode_plan(
 ) -> dict[str, NDArray[Any]]:
     """Decode the rows that a plan lists by `part` and `row`; as `decode_rows`."""
     parts = plan["part"].to_numpy()
-    tables = {part: ray.get(references[part]) for part in np.unique(parts).tolist()}
+    needed = np.unique(parts).tolist()
+    tables = dict(zip(needed, fetch([references[part] for part in needed]), strict=True))
     rows = [
         tables[part].slice(row, 1) for part, row in zip(parts.tolist(), plan["row"].to_pylist(), strict=True)
     ]
     return decode_rows(pa.concat_tables(rows), config, epoch)
+
+
+def fetch(references: Sequence[Any]) -> list[Any]:
+    """Return what references stand for, as `ray.get`, in a task that holds CPUs.
+
+    Ray keeps a task's CPUs while it waits for an object that was lost with a node. If tasks that wait hold
+    all of them, none is left to make the object again, and all wait for ever (seen with Ray 2.60). It gives
+    them back to a task that waits for another one.
+    """
+    _, late = ray.wait(list(references), num_returns=len(references), timeout=LATE_S)
+    if late:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        ray.get(ray.remote(_arrive).options(num_cpus=0, scheduling_strategy=here).remote(*late))
+    return list(ray.get(list(references)))
+
+
+def _arrive(*_: Any) -> None:
+    """Do nothing; what a task is given has come before it starts."""
 
 
 def decode_rows(rows: pa.Table, config: Config, epoch: int | None) -> dict[str, NDArray[Any]]:
