@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from brain_ray import logs
 from brain_ray.config import Config
 from brain_ray.recipes import RECIPES
-from brain_ray.runs import Run, RunError, flatten
+from brain_ray.runs import Run, RunError, flatten, refuse_keys
 
 
 class UsageError(ValueError):
@@ -30,7 +30,7 @@ def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
     Without a recipe, a run that exists goes on with its stored settings, a new one starts from `smoke`.
 
     Raises:
-        UsageError: an unknown recipe or setting, or a value that cannot be.
+        UsageError: an unknown recipe or setting, a value that cannot be, or a URI with keys in it.
     """
     base, options = _base(list(argv))
     if not {"-h", "--help"} & set(options):
@@ -38,7 +38,7 @@ def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
-            return tyro.cli(
+            config = tyro.cli(
                 Config,
                 default=base,
                 args=options,
@@ -50,6 +50,12 @@ def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
         if not stop.code:
             raise
         raise UsageError(_one_line(stop, heard.getvalue())) from stop
+    for name, value in flatten(config.model_dump(mode="json")).items():
+        try:
+            refuse_keys(str(value))
+        except RunError as error:
+            raise UsageError(f"{name} is {error}") from error
+    return config
 
 
 def parse_or_explain(job: str, purpose: str, argv: Sequence[str]) -> Config | int:

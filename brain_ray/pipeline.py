@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from brain_ray.data import prepare
 from brain_ray.evaluation import evaluate
 from brain_ray.evaluation.choose import choose, settings_of, show_pages
 from brain_ray.model import publish
+from brain_ray.operations.nodes import refuse_preparing, refuse_scoring
+from brain_ray.operations.outage import bounded
 from brain_ray.operations.preflight import preflight
 from brain_ray.runs import Run, differences, digest
 from brain_ray.training import space, sweep, trainer
@@ -80,6 +83,11 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     }
 
 
+def _prepare(run: Run, config: Config) -> str:
+    with bounded("preparation", refuse_preparing, print):
+        return prepare.prepare(run, config)
+
+
 def _export(run: Run, config: Config) -> str:
     config = settings_of(run, config)
     text = publish.publish(run, config)
@@ -88,7 +96,8 @@ def _export(run: Run, config: Config) -> str:
 
 
 def _evaluate(run: Run, config: Config) -> str:
-    text = evaluate.evaluate(run, settings_of(run, config))
+    with bounded("evaluation", partial(refuse_scoring, config.evaluate), print):
+        text = evaluate.evaluate(run, settings_of(run, config))
     show_pages(run)
     return text
 
@@ -96,7 +105,7 @@ def _evaluate(run: Run, config: Config) -> str:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", "dataset", prepare.inputs_of, prepare.prepare),
+        Stage("prepare", "dataset", prepare.inputs_of, _prepare),
         Stage("train", "train", _train_inputs, trainer.fit, resumes=True),
         Stage("sweep", "sweep", _sweep_inputs, sweep.sweep, resumes=True),
         Stage("choose", "train", _choose_inputs, choose),

@@ -34,6 +34,13 @@ CURES = {
 NOISE = r"^When .*?: (?=AWS Error)|\(Request ID.*|error_info=\{.*?\}\}(?=\))"
 """What those texts hold that tells a person nothing."""
 
+KEY_VARIABLES = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "http": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "https": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+}
+"""Where keys for a URI's scheme belong, on every node."""
+
 RETRY_S = 10
 """For which Google Cloud Storage is tried again, instead of for a quarter of an hour."""
 
@@ -47,12 +54,29 @@ def resolve(location: str) -> str:
     return location if "://" in location else str(Path(location).expanduser().resolve())
 
 
+def refuse_keys(location: str) -> None:
+    """Refuse a URI that has keys in it: URIs are printed, and stand in config.json.
+
+    Raises:
+        RunError: it has; the text does not hold them.
+    """
+    scheme, _, rest = location.partition("://")
+    if re.match("[^/@]*:[^/@]*@", rest):
+        names = KEY_VARIABLES.get(scheme, "the variables that docs/STORAGE.md names")
+        raise RunError(
+            f"a URI with keys in it ({scheme}://KEY:SECRET@...), which would be printed and stored: give the "
+            f"keys in {names}, and the URI without them"
+        )
+
+
 def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a path or URI, and the path within it.
 
     Raises:
-        RunError: the URI's scheme is not one that pyarrow reads, or its bucket's region cannot be found out.
+        RunError: the URI's scheme is not one that pyarrow reads, its bucket's region cannot be found out, or
+            it holds keys.
     """
+    refuse_keys(location)
     location = resolve(location)
     if "://" not in location:
         return pafs.LocalFileSystem(), location

@@ -4,7 +4,7 @@ python holding.py FOLDER PATIENCE JOB WORDS...
 
 FOLDER gets a folder for each kind of work, and in it a note of each piece that was done, named by the piece
 and the node. After the first few, what is done waits until there is a file `lost` beside the notes. A
-training pauses after the epochs that have a folder there before, and waits for PATIENCE seconds for a node.
+training pauses after the epochs that have a folder there before. Nodes are waited for PATIENCE seconds.
 """
 
 import runpy
@@ -19,6 +19,7 @@ import ray
 
 from brain_ray.data import prepare, scan
 from brain_ray.evaluation import evaluate
+from brain_ray.operations import outage
 from brain_ray.training import sweep, trainable, trainer, waiting
 
 FIRST = {"scan": 4, "write": 4, "score": 4, "trial": 0}
@@ -102,6 +103,7 @@ def main(patience: float, job: str, words: list[str]) -> None:
         (trainer, "_train_worker", train_worker),
         (sweep, "TrialProcess", TrialProcess),
         (waiting, "PATIENCE_S", patience),
+        (outage, "PATIENCE_S", patience),
     ]
     for module, name, value in changed:
         setattr(module, name, value)

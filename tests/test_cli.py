@@ -44,6 +44,11 @@ def test_smoke_is_the_default() -> None:
         (["--model.backbone", "EfficientNetB9"], "--model.backbone cannot be 'EfficientNetB9'; did you mean"),
         (["--data.crop.blur", "4"], "--data.crop: blur is 4: a Gaussian kernel needs an odd side"),
         (["--name", "a/b"], "name is 'a/b': expected a plain folder name"),
+        (
+            ["--data.source", "s3://key:hidden@bucket/mri"],
+            "data.source is a URI with keys in it (s3://KEY:SECRET@...)",
+        ),
+        (["--train.mlflow-uri", "https://me:hidden@host"], "train.mlflow_uri is a URI with keys in it"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(
@@ -54,6 +59,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(
     err = capsys.readouterr().err
     assert err.startswith(f"error: {said}")
     assert err.count("\n") == 1
+    assert "hidden" not in err
 
 
 def test_help_names_every_setting_and_recipe(capsys: pytest.CaptureFixture[str]) -> None:

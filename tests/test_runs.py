@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from brain_ray.runs import MARKER, Run, RunError, differences, filesystem
+from brain_ray.runs import MARKER, Run, RunError, differences, filesystem, refuse_keys
 
 
 @pytest.fixture
@@ -66,6 +66,19 @@ def test_storage_that_cannot_be_written_names_path_and_cause(tmp_path: Path) -> 
 def test_an_unknown_scheme_is_an_error() -> None:
     with pytest.raises(RunError, match=r"cannot open ftp://x/y.*s3://"):
         filesystem("ftp://x/y")
+
+
+def test_keys_in_a_uri_are_refused_and_not_told() -> None:
+    with pytest.raises(
+        RunError, match=r"give the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    ) as refused:
+        filesystem("s3://key:hidden@bucket/runs")
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["gs://anonymous@bucket/runs", "s3://bucket/a:b@c", "http://host:5000/x"])
+def test_what_only_looks_like_keys_is_not_refused(uri: str) -> None:
+    refuse_keys(uri)
 
 
 def test_uris_keep_their_query() -> None:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -202,31 +203,50 @@ def check_cluster(settings: TrainConfig) -> list[Finding]:
     return [room, Finding("memory", "ok", f"{memory:.0f} GiB on all nodes together")]
 
 
-def check_scoring(settings: EvaluateConfig) -> Finding:
-    """Say whether the cluster has room for the copies of the model that score, and for reading beside them.
+def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
+    """Make sure that nodes have room for the copies of the model that score, and for reading beside them.
 
     Ray Data would wait for ever.
+
+    Raises:
+        RunError: they have not.
     """
-    each, asked = settings.cpus_per_actor, f"{settings.num_actors} x {settings.cpus_per_actor} CPUs"
+    each = settings.cpus_per_actor
 
     def places(node: Mapping[str, float], kept: float) -> int:
         return int((node.get("CPU", 0.0) - kept) // each)
 
-    def check(nodes: Nodes) -> None:
-        if max(places_beside(nodes, READING_CPUS, places), default=0) < settings.num_actors:
-            there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
-            raise RunError(
-                f"evaluation asks for {asked} and one for reading, and there are {there} on the nodes: "
-                "lower evaluate.num_actors or evaluate.cpus_per_actor"
-            )
+    if max(places_beside(nodes, READING_CPUS, places), default=0) < settings.num_actors:
+        there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
+        raise RunError(
+            f"evaluation asks for {_scoring(settings)}, and there are {there} on the nodes: "
+            "lower evaluate.num_actors or evaluate.cpus_per_actor"
+        )
 
+
+def refuse_preparing(nodes: Nodes) -> None:
+    """Make sure that a task of preparation has room on one of some nodes.
+
+    Raises:
+        RunError: it has not.
+    """
+    if max((node.get("CPU", 0.0) for node in nodes), default=0.0) < READING_CPUS:
+        raise RunError(f"none of the cluster's {len(nodes)} node(s) has a CPU: add nodes")
+
+
+def check_scoring(settings: EvaluateConfig) -> Finding:
+    """Say whether the cluster has, or will have, room for scoring."""
     try:
-        waits = check_now_or_later(check, "evaluation")
+        waits = check_now_or_later(partial(refuse_scoring, settings), "evaluation")
     except RunError as error:
         return Finding("scoring", "error", str(error))
     if waits:
-        return Finding("scoring", "warning", f"not yet room for {asked} and one for reading", waits)
-    return Finding("scoring", "ok", f"room for {asked} and one for reading")
+        return Finding("scoring", "warning", f"not yet room for {_scoring(settings)}", waits)
+    return Finding("scoring", "ok", f"room for {_scoring(settings)}")
+
+
+def _scoring(settings: EvaluateConfig) -> str:
+    return f"{settings.num_actors} x {settings.cpus_per_actor} CPUs and one for reading"
 
 
 def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
