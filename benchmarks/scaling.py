@@ -28,6 +28,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 
 from brain_ray.config import AugmentConfig, Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
 
@@ -85,10 +86,13 @@ def connect(nodes: int, cpus: int) -> Any:
 
     # Whoever starts Ray on this machine later would find the address there, and look for this cluster.
     ray._private.utils.write_ray_address = lambda *_: None
-    head = {"num_cpus": cpus // nodes, "include_dashboard": False}
-    started = Cluster(initialize_head=True, head_node_args=head)
+    # A node's object store is as large as `ray start` makes it, with its share of this machine's memory; that
+    # of `Cluster` itself has 150 MB and would spill most blocks to the disk.
+    store = int(0.3 * psutil.virtual_memory().total / nodes)
+    node = {"num_cpus": cpus // nodes, "object_store_memory": store}
+    started = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     for _ in range(nodes - 1):
-        started.add_node(num_cpus=cpus // nodes)
+        started.add_node(**node)
     ray.init(
         address=started.address,
         log_to_driver=False,
