@@ -69,7 +69,8 @@ def embed(thumbnails: NDArray[np.uint8], step: int = 256) -> Floats:
 def _embed(thumbnails: NDArray[np.uint8]) -> Floats:
     unit = normalise(thumbnails).reshape(-1, _BLOCKS, _STEP, _BLOCKS, _STEP)
     means = unit.mean(axis=(2, 4)) * _STEP
-    rest = np.sqrt(np.maximum(0.0, 1.0 - np.square(means).sum(axis=(1, 2))))
+    whole = unit.any(axis=(1, 2, 3, 4))  # 1, the norm of all; of an even picture 0
+    rest = np.sqrt(np.maximum(0.0, whole - np.square(means).sum(axis=(1, 2))))
     half = _BLOCKS // 2
     left, right = means[:, :, :half], means[:, :, half:][:, :, ::-1]
     parts = []

@@ -13,10 +13,14 @@ import ray.data
 from brain_ray import cluster
 from brain_ray.data import audit
 from brain_ray.data.images import THUMBNAIL_SIDE
+from brain_ray.data.scan import fixed_size
 
 GROUP_BLOCKS = 8
 """Most blocks that a task compares with as many others: for 10 million images these are 47,000 tasks, which
 are sent 3 TB; pair by pair they would be 3 million, and 25 TB."""
+
+REPEATS = 16
+"""Most images with the same pixels that are compared; thousands of one would be millions of pairs."""
 
 T = TypeVar("T")
 
@@ -25,6 +29,9 @@ def find_copies(
     scanned: ray.data.Dataset, images: pd.DataFrame, threshold: float
 ) -> tuple[pd.DataFrame, int]:
     """Compare all pairs of images, block by block; return the copies and the number of near misses.
+
+    Of more than `REPEATS` images with the same pixels, each further one is a copy of the one before it, and
+    no other pair of it is listed.
 
     Args:
         scanned: what `Scan` returns.
@@ -36,7 +43,9 @@ def find_copies(
         ray.remote(work).options(num_cpus=1)
         for work in (select_embeddings, find_candidates, verify_candidates)
     )
-    embeddings = [select.remote(block) for block in blocks]
+    further = images.groupby("pixel_sha256").cumcount().to_numpy() >= REPEATS
+    passed_over = ray.put(images["image_id"].to_numpy()[further])
+    embeddings = [select.remote(block, passed_over) for block in blocks]
     size = min(GROUP_BLOCKS, max(1, len(blocks) // (2 * cluster.cpus())))
     groups = [range(k, min(k + size, len(blocks))) for k in range(0, len(blocks), size)]
 
@@ -108,9 +117,20 @@ NO_PAIRS = pd.DataFrame({"a": [], "b": [], "similarity": [], "transform": []}).a
 """What `verify_candidates` returns where there is no copy."""
 
 
-def select_embeddings(block: pa.Table) -> pa.Table:
-    """Return what finds candidates for copies in a scanned block: a tenth of it."""
-    return block.select(["embedding"])
+def select_embeddings(block: pa.Table, passed_over: audit.Ints) -> pa.Table:
+    """Return what finds candidates for copies in a scanned block: a tenth of it.
+
+    Args:
+        block: what `Scan` returns.
+        passed_over: image_ids of those that shall resemble nothing.
+    """
+    chosen = block.select(["embedding"])
+    over = np.isin(block["image_id"].to_numpy(), passed_over)
+    if not over.any():
+        return chosen
+    embeddings = _embeddings(chosen)
+    embeddings[over] = 0.0
+    return pa.table({"embedding": fixed_size(embeddings)})
 
 
 def find_candidates(count: int, *blocks: pa.Table) -> Candidates:

@@ -13,6 +13,7 @@ from brain_ray.data.images import THUMBNAIL_SIDE
 from brain_ray.data.scan import fixed_size
 
 COUNT = 60
+NONE = np.empty(0, np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,8 @@ def test_copies_do_not_depend_on_blocks_and_groups(thumbnails: np.ndarray, size:
     found = [NO_PAIRS]
     for one, other in combinations_with_replacement(groups, 2):
         members = one if one is other else [*one, *other]
-        for i, j, a, b in find_candidates(len(one), *map(select_embeddings, members)):
+        embeddings = [select_embeddings(member, NONE) for member in members]
+        for i, j, a, b in find_candidates(len(one), *embeddings):
             found.append(verify_candidates(one[i], other[j], a, b))
     pairs = pd.concat(found).sort_values(["a", "b"], ignore_index=True)
     assert list(zip(pairs["a"], pairs["b"], pairs["transform"], strict=True)) == [
@@ -58,7 +60,14 @@ def test_copies_do_not_depend_on_blocks_and_groups(thumbnails: np.ndarray, size:
 
 def test_candidates_are_found_without_the_thumbnails(thumbnails: np.ndarray) -> None:
     whole = block(thumbnails, 0, COUNT)
-    assert select_embeddings(whole).nbytes < whole.nbytes / 8
+    assert select_embeddings(whole, NONE).nbytes < whole.nbytes / 8
+
+
+def test_what_is_passed_over_and_what_is_even_is_no_candidate(thumbnails: np.ndarray) -> None:
+    images = thumbnails.copy()
+    images[10:40] = np.arange(30)[:, None, None]
+    found = find_candidates(1, select_embeddings(block(images, 0, COUNT), np.array([0, 41, 59])))
+    assert [(i, j, a.tolist(), b.tolist()) for i, j, a, b in found] == [(0, 0, [3, 6], [42, 7])]
 
 
 def test_no_pairs_have_the_columns_of_some() -> None:

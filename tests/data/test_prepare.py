@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import images, phantom, prepare, scan
+from brain_ray.data.copies import REPEATS
 from brain_ray.data.images import Box
 from brain_ray.data.index import find_files
 from brain_ray.data.phantom import Planted
@@ -189,6 +191,26 @@ def test_too_many_bad_files_stop_with_counts_and_the_first_ten(
         prepare_folder(tmp_path, folder, DATA)
     assert str(stop.value).count("Training/") == 10
     assert not Run(str(tmp_path), "run").exists("dataset", "manifest.parquet")
+
+
+def test_many_images_with_the_same_pixels_are_one_cluster_and_few_pairs(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    phantom.write_tree(tmp_path / "source", PHANTOMS.model_copy(update={"faults": 0}), DATA.classes, seed=3)
+    folder = tmp_path / "source/Training/glioma"
+    slices = [phantom.draw("glioma", 77, 0), np.zeros((64, 64), np.uint8)]
+    for k, pixels in enumerate(slices):
+        for number in range(200):
+            cv2.imwrite(str(folder / f"again-{k}-{number:03d}.png"), pixels)
+    run, _ = prepare_folder(tmp_path, tmp_path / "source", DATA)
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    pairs = pq.read_table(run.path("dataset", "pairs.parquet")).to_pandas()
+    for k in range(len(slices)):
+        again = manifest["path"].str.contains(f"again-{k}-")
+        assert manifest.loc[again, "cluster"].nunique() == 1
+        assert not manifest.loc[~again, "cluster"].isin(manifest.loc[again, "cluster"]).any()
+        listed = pairs["path_a"].str.contains(f"again-{k}-").sum()
+        assert 199 <= listed <= 199 + REPEATS**2 / 2
 
 
 def test_leaks_can_be_an_error(source: tuple[Path, list[Planted]], tmp_path: Path, ray_cluster: None) -> None:
