@@ -9,9 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from moto import mock_aws
+from ray.autoscaler._private.aws.config import bootstrap_aws
+from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+from ray.autoscaler._private.util import prepare_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.schema import AutoscalerInstance
@@ -352,6 +357,39 @@ def test_aws_encrypts_disks_guards_the_metadata_and_opens_no_port_by_itself() ->
         disks = [mapping["Ebs"] for mapping in config["BlockDeviceMappings"]]
         assert disks
         assert all(disk["Encrypted"] and disk["DeleteOnTermination"] for disk in disks)
+
+
+def test_ray_up_starts_every_machine_in_an_account_prepared_as_documented(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where Ray puts the key that it makes
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "simulated")
+    with mock_aws():
+        ec2, iam = boto3.client("ec2", "us-east-1"), boto3.client("iam")
+        group = ec2.create_security_group(GroupName="brain-ray", Description="brain_ray")["GroupId"]
+        image = ec2.describe_images()["Images"][0]["ImageId"]
+        for role in ("brain-ray-head", "brain-ray-worker"):
+            iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
+            iam.create_instance_profile(InstanceProfileName=role)
+            iam.add_role_to_instance_profile(InstanceProfileName=role, RoleName=role)
+        text = re.sub("AMI_[CG]PU", image, AWS.read_text()).replace("SECURITY_GROUP", group)
+        config = bootstrap_aws(prepare_config(yaml.safe_load(text)))
+        provider = AWSNodeProvider(config["provider"], config["cluster_name"])
+        for name, node in config["available_node_types"].items():
+            provider.create_node(node["node_config"], {"ray-user-node-type": name}, 1)
+        found = {
+            next(tag["Value"] for tag in instance["Tags"] if tag["Key"] == "ray-user-node-type"): instance
+            for reservation in ec2.describe_instances()["Reservations"]
+            for instance in reservation["Instances"]
+        }
+    assert set(found) == set(launcher(AWS)["available_node_types"])
+    for name, instance in found.items():
+        expected = launcher(AWS)["available_node_types"][name]["node_config"]
+        assert instance["InstanceType"] == expected["InstanceType"]
+        assert instance["IamInstanceProfile"]["Arn"].endswith(f"/{expected['IamInstanceProfile']['Name']}")
+        assert [each["GroupId"] for each in instance["SecurityGroups"]] == [group]
+        assert instance["State"]["Name"] == "running"
 
 
 def test_gcp_has_a_network_and_accounts_of_its_own() -> None:
