@@ -17,10 +17,10 @@ from brain_ray.evaluation import evaluate
 from brain_ray.evaluation.choose import choose, settings_of, show_pages
 from brain_ray.model import publish
 from brain_ray.operations.nodes import refuse_preparing, refuse_scoring
-from brain_ray.operations.outage import bounded
 from brain_ray.operations.preflight import preflight
 from brain_ray.runs import Run, differences, digest
 from brain_ray.training import space, sweep, trainer
+from brain_ray.training.outage import bounded
 from brain_ray.training.tracking import log_bundle
 from brain_ray.versions import versions
 

@@ -19,8 +19,7 @@ import ray
 
 from brain_ray.data import prepare, scan
 from brain_ray.evaluation import evaluate
-from brain_ray.operations import outage
-from brain_ray.training import sweep, trainable, trainer, waiting
+from brain_ray.training import outage, sweep, trainable, trainer, waiting
 
 FIRST = {"scan": 4, "write": 4, "score": 4, "trial": 0}
 """Pieces of work that are done without a pause."""

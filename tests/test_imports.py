@@ -44,6 +44,7 @@ RAY = {
     "training.control",
     "training.features",
     "training.growth",
+    "training.outage",
     "training.loading",
     "training.plan",
     "training.relay",

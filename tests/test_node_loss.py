@@ -166,26 +166,33 @@ def test_preparation_does_again_what_was_lost(nodes: Nodes, undisturbed: Run, tm
         assert_frame_equal(rows_of(run, "dataset", name), rows_of(undisturbed, "dataset", name))
 
 
-def test_preparation_that_lost_all_nodes_gives_up_in_time_and_begins_again(
-    nodes: Nodes, undisturbed: Run, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "work", "what", "lacking"),
+    [
+        ("prepare", "scan", "preparation", "none of the cluster's 1 node(s) has a CPU: add nodes"),
+        (
+            "tune",
+            "trial",
+            "the sweep",
+            "the cluster has 0 CPUs on 1 node(s), and training asks for 1 x 1.5 CPUs",
+        ),
+    ],
+)
+def test_what_has_lost_all_nodes_gives_up_in_time(
+    name: str, work: str, what: str, lacking: str, nodes: Nodes, undisturbed: Run, tmp_path: Path
 ) -> None:
-    run = up_to(undisturbed, tmp_path, "phantoms")
-    notes = tmp_path / "notes" / "scan"
-    with holding(nodes, notes, "prepare", *words_for(run), patience=1) as running:
-        lose_in(nodes, notes, running)
+    run = up_to(undisturbed, tmp_path, "phantoms", *["dataset"] * (name == "tune"))
+    notes = tmp_path / "notes" / work
+    words = *words_for(run), *["--sweep.space", "model.dropout=grid(0.0, 0.1)"] * (name == "tune")
+    with holding(nodes, notes, name, *words, patience=1) as running:
+        lose_in(nodes, notes, running, 1)
         nodes.lose(nodes.names[0])
         said = running.finish(1, seconds=60)
-    lacking = "none of the cluster's 1 node(s) has a CPU: add nodes"
     assert f"waits up to 1 s for nodes: {lacking}" in said
-    (error,) = [line for line in running.lines if "error: " in line]
-    assert error.endswith(
-        f"error: no room for preparation within 1 s: {lacking}; the same command goes on from here"
-    )
+    (error,) = [line for line in running.lines if "  error: " in line]
+    assert f"error: no room for {what} within 1 s: {lacking}" in error
+    assert error.endswith("; the same command goes on from here")
     assert "Traceback" not in said
-    nodes.add(2)
-    with nodes.start(job("prepare"), *words_for(run)) as again:
-        again.finish()
-    assert run.finished("dataset") == undisturbed.finished("dataset")
 
 
 def training(

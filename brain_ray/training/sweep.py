@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from unittest import mock
 
 import ray
@@ -16,9 +17,10 @@ from brain_ray.training.balance import count_labels
 from brain_ray.training.failures import probe
 from brain_ray.training.growth import make_room
 from brain_ray.training.loading import LOADING_CPUS, PartStore, find_parts
+from brain_ray.training.outage import bounded
 from brain_ray.training.plan import Plan
 from brain_ray.training.progress import on_a_terminal
-from brain_ray.training.resources import on_this_node, per_worker, room_for_trials
+from brain_ray.training.resources import check_resources, on_this_node, per_worker, room_for_trials
 from brain_ray.training.schedulers import Scheduler, make_scheduler
 from brain_ray.training.table import TrialTable
 from brain_ray.training.trainable import Shared, TrialProcess
@@ -56,7 +58,8 @@ def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
 
     Raises:
         RunError: no dataset, a search space that cannot be read, no room for a trial, Optuna asked for and
-            not installed, a storage that refuses to take what is written, no trial that finished.
+            not installed, a storage that refuses to take what is written, no trial that finished, or
+            nodes that were lost and did not come back.
     """
     total = space.count(config)
     trials = min(total, config.sweep.max_concurrent or 1)
@@ -74,7 +77,8 @@ def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     if plan.left:
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:
             watch = Watch(run, plan, known, scheduler.reasons, say, table)
-            _tune(run, config, shared, most, plan, scheduler, watch)
+            with bounded("the sweep", partial(check_resources, config.train), say):
+                _tune(run, config, shared, most, plan, scheduler, watch)
     write_rungs(run, scheduler.rungs())
     return _summary(run, read_trials(run, answers=False))
 

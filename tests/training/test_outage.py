@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from brain_ray.operations import outage
-from brain_ray.operations.outage import bounded
 from brain_ray.runs import RunError
+from brain_ray.training import outage
+from brain_ray.training.outage import bounded
 
 
 @pytest.fixture(autouse=True)
