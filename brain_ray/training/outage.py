@@ -54,11 +54,11 @@ def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None
             with lock:
                 if monotonic() > since + limit and not ended.is_set():
                     reasons.append(f"no room for {what} within {limit:g} s: {lacking}")
-                    signal.pthread_kill(main, signal.SIGUSR1)
+                    signal.pthread_kill(main, signal.SIGUSR2)
                     return
 
-    # SIGINT is ignored in what a script starts in the background.
-    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    # SIGINT is ignored in what a script starts in the background; SIGUSR1 is taken by Ray Tune.
+    before = signal.signal(signal.SIGUSR2, signal.default_int_handler)
     thread = threading.Thread(target=watch, name="outage", daemon=True)
     thread.start()
     try:
@@ -70,7 +70,7 @@ def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None
     finally:
         with lock:
             ended.set()
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGUSR2, before)
 
 
 def _look(what: str, check: Callable[[Nodes], None]) -> tuple[float, str]:
