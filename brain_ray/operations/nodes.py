@@ -24,8 +24,8 @@ ANSWER_S = 60.0
 WORKER_GIB = 3.0
 """Memory of a training worker: TensorFlow, a network, its gradients and two batches of 32 at 224 px."""
 
-READING_CPUS = 1.0
-"""CPUs of a task of Ray Data that reads what is scored."""
+TASK_CPUS = 1.0
+"""CPUs of a task of Ray Data: one that prepares images, or reads what is scored."""
 
 STORAGE_CURE = "set --storage to an s3:// or gs:// URI, or to a folder that all nodes mount"
 
@@ -216,7 +216,7 @@ def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
     def places(node: Mapping[str, float], kept: float) -> int:
         return int((node.get("CPU", 0.0) - kept) // each)
 
-    if max(places_beside(nodes, READING_CPUS, places), default=0) < settings.num_actors:
+    if max(places_beside(nodes, TASK_CPUS, places), default=0) < settings.num_actors:
         there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
         raise RunError(
             f"evaluation asks for {_scoring(settings)}, and there are {there} on the nodes: "
@@ -230,7 +230,7 @@ def refuse_preparing(nodes: Nodes) -> None:
     Raises:
         RunError: it has not.
     """
-    if max((node.get("CPU", 0.0) for node in nodes), default=0.0) < READING_CPUS:
+    if max((node.get("CPU", 0.0) for node in nodes), default=0.0) < TASK_CPUS:
         raise RunError(f"none of the cluster's {len(nodes)} node(s) has a CPU: add nodes")
 
 

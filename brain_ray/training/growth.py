@@ -20,6 +20,9 @@ from brain_ray.training.resources import check_resources, per_worker, running_no
 WAIT_S = 30 * 60.0
 """How long a training waits for nodes; GPUs are sold out at times."""
 
+PATIENCE_S = 60.0
+"""How long work waits that has no room in the whole cluster, where nothing starts nodes."""
+
 SIGN_S = 60.0
 """How long it waits for a sign that any come, where it is not known what may come."""
 
@@ -103,6 +106,19 @@ def check_now_or_later(check: Callable[[Nodes], None], what: str) -> str:
             ) from error
         return f"{len(grown)} node(s) can be started, and are when {what} starts"
     return ""
+
+
+def shortage(look: Callable[[], str], patience: float) -> tuple[float, str]:
+    """Return for how many seconds to wait for room, and what is waited for; "" if there is room.
+
+    Args:
+        look: does as `check_now_or_later`.
+        patience: the seconds where nothing starts nodes.
+    """
+    try:
+        return WAIT_S, look()
+    except RunError as error:
+        return patience, str(error)
 
 
 def _unknown() -> bool:

@@ -194,18 +194,19 @@ def decode_plan(
     return decode_rows(pa.concat_tables(rows), config, epoch)
 
 
-def fetch(references: Sequence[Any]) -> list[Any]:
+def fetch(references: list[Any]) -> list[Any]:
     """Return what references stand for, as `ray.get`, in a task that holds CPUs.
 
     Ray keeps a task's CPUs while it waits for an object that was lost with a node. If tasks that wait hold
     all of them, none is left to make the object again, and all wait for ever (seen with Ray 2.60). It gives
     them back to a task that waits for another one.
     """
-    _, late = ray.wait(list(references), num_returns=len(references), timeout=LATE_S)
+    _, late = ray.wait(references, num_returns=len(references), timeout=LATE_S)
     if late:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         ray.get(ray.remote(_arrive).options(num_cpus=0, scheduling_strategy=here).remote(*late))
-    return list(ray.get(list(references)))
+    found: list[Any] = ray.get(references)
+    return found
 
 
 def _arrive(*_: Any) -> None:

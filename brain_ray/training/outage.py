@@ -4,15 +4,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 
 import ray
 
 from brain_ray.runs import RunError
-from brain_ray.training.growth import WAIT_S, Nodes, check_now_or_later
-
-PATIENCE_S = 60.0
-"""How long a stage waits where nothing starts nodes."""
+from brain_ray.training.growth import PATIENCE_S, Nodes, check_now_or_later, shortage
 
 LOOK_S = 2.0
 """Between two looks at the cluster."""
@@ -40,7 +38,7 @@ def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None
         since: float | None = None
         while not ended.wait(LOOK_S):
             try:
-                limit, lacking = _look(what, check)
+                limit, lacking = shortage(partial(check_now_or_later, check, what), PATIENCE_S)
             except ray.exceptions.RayError:
                 continue  # the head node is not there just now, of which Ray tells
             if not lacking:
@@ -71,12 +69,3 @@ def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None
         with lock:
             ended.set()
         signal.signal(signal.SIGUSR2, before)
-
-
-def _look(what: str, check: Callable[[Nodes], None]) -> tuple[float, str]:
-    """Return how long to wait, and for what; "" if there is room."""
-    try:
-        coming = check_now_or_later(check, what)
-    except RunError as error:
-        return PATIENCE_S, str(error)
-    return WAIT_S, coming

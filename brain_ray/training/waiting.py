@@ -1,5 +1,6 @@
 """A training without room for its workers: it says what it waits for, and gives up when no room will come."""
 
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -14,10 +15,7 @@ from ray.util.queue import Queue
 
 from brain_ray.config import TrainConfig
 from brain_ray.runs import RunError
-from brain_ray.training.growth import WAIT_S, check_room
-
-PATIENCE_S = 60.0
-"""How long a training waits whose workers have no room in the whole cluster, and nothing starts nodes."""
+from brain_ray.training.growth import PATIENCE_S, check_room, shortage
 
 LOOK_S = 5.0
 """Between two looks at the cluster; Ray needs some seconds to see that a node is lost."""
@@ -67,12 +65,9 @@ class Waiting(ControllerCallback):  # type: ignore[misc]
         Raises:
             RunError: it was waited for too long.
         """
-        try:
-            coming = check_room(self._settings)
-        except RunError as error:
-            return self._said_within(self._patience, waited, str(error))
-        if coming:
-            return self._said_within(WAIT_S, waited, coming)
+        limit, lacking = shortage(partial(check_room, self._settings), self._patience)
+        if lacking:
+            return self._said_within(limit, waited, lacking)
         return "waits for room for its workers, which others use now" if waited > BUSY_S else ""
 
     def _said_within(self, limit: float, waited: float, text: str) -> str:

@@ -8,7 +8,7 @@ from ray.train.v2._internal.execution.controller.state import RestartingState, R
 
 from brain_ray.config import TrainConfig
 from brain_ray.runs import RunError
-from brain_ray.training import waiting
+from brain_ray.training import growth, waiting
 from brain_ray.training.waiting import Waiting
 
 LACKING = "the cluster has 2 CPUs on 1 node(s), and training asks for 4"
@@ -78,7 +78,7 @@ def test_a_node_that_comes_ends_the_wait_and_the_next_one_begins_anew(controller
 
 def test_it_waits_longer_for_nodes_that_an_autoscaler_starts(controller: Controller) -> None:
     controller.room = "2 node(s) can be started"
-    controller.pass_through(RestartingState, waiting.WAIT_S - 1, 1000)
+    controller.pass_through(RestartingState, growth.WAIT_S - 1, 1000)
     assert controller.heard == ["waits up to 1800 s for room for its workers: 2 node(s) can be started"]
     with pytest.raises(RunError, match="within 1800 s: 2 node"):
         controller.pass_through(RestartingState, 10, 10)
