@@ -8,7 +8,7 @@ random, encoded anew), which are no copies of each other. Each leg is a process 
   between nodes costs time, but no more cores are there to gain any;
 - loading: rows decoded and augmented for training at 224 px, on one node with two CPUs.
 
-Three minutes on two cores. With 700,000 images it takes half an hour and 20 GB of disk:
+Three to four minutes on two cores. With 700,000 images it takes half an hour and 20 GB of disk:
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --images 7000 70000 700000 --nodes 1
