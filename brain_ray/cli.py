@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import tyro
 from pydantic import ValidationError
 
-from brain_ray import logs
+from brain_ray import interrupts, logs
 from brain_ray.config import Config
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import Run, RunError, flatten, refuse_keys
+
+INTERRUPTED = "error: interrupted; the same command goes on from here"
 
 
 class UsageError(ValueError):
@@ -92,11 +94,11 @@ def run_job(
     config = parse_or_explain(job, purpose, [word for word in argv if word not in own])
     if isinstance(config, int):
         return config
-    with logs.stamped():
+    with logs.stamped(), interrupts.announced(INTERRUPTED) as tell:
         try:
             work(config)
         except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C with exit code 0
-            print("error: interrupted; the same command goes on from here", file=sys.stderr)
+            tell()
             return 1
         except Exception as error:
             if debug:

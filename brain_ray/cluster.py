@@ -3,10 +3,8 @@
 import logging
 import os
 import re
-import signal
-import threading
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import ray
@@ -15,6 +13,7 @@ from ray._private.grpc_utils import init_grpc_channel
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
+from brain_ray import interrupts
 from brain_ray.logs import silenced
 from brain_ray.runs import RunError
 
@@ -52,8 +51,7 @@ def connect() -> None:
             include_dashboard=None if _is_named() else False,
             runtime_env={"env_vars": WORKER_ENV},
         )
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupt)  # for which Ray would print the C stack
+        interrupts.take_signals()  # at SIGTERM, Ray would print the C stack
     quiet()
 
 
@@ -154,11 +152,6 @@ def use_token() -> None:
         return
     with silenced(authentication_token_setup.__name__, logging.ERROR):  # it warns that it does as it is asked
         authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    """Take SIGTERM, which `ray job stop` sends, as Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 def quiet() -> None:

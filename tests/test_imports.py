@@ -11,11 +11,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "brain_ray"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-BASE = {"config", "runs", "recipes", "metrics", "logs", "versions"}
+BASE = {"config", "runs", "recipes", "metrics", "logs", "interrupts", "versions"}
 MAY_IMPORT = {
     "config": set(),
     "metrics": set(),
     "logs": set(),
+    "interrupts": set(),
     "versions": set(),
     "recipes": {"config"},
     "runs": {"config"},

@@ -60,12 +60,14 @@ def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None
     thread = threading.Thread(target=watch, name="outage", daemon=True)
     thread.start()
     try:
-        yield
+        try:
+            yield
+        finally:
+            with lock:
+                ended.set()
     except KeyboardInterrupt:
         if not reasons:
             raise
         raise RunError(f"{reasons[0]}; the same command goes on from here") from None
     finally:
-        with lock:
-            ended.set()
         signal.signal(signal.SIGUSR2, before)

@@ -333,14 +333,14 @@ def test_a_cluster_that_is_gone_is_given_up(head: Head) -> None:
 
 @pytest.fixture(scope="module")
 def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that takes a job long to prepare, and no time to make: each class is one file, 2000 times."""
+    """A folder that takes a job long to prepare, and no time to make: each class is one file, 6000 times."""
     folder = tmp_path_factory.mktemp("images")
     for kind in ("glioma", "meningioma", "notumor", "pituitary"):
         place = folder / "Training" / kind
         place.mkdir(parents=True)
         first = place / "0.png"
         first.write_bytes(cv2.imencode(".png", draw(kind, 5, 0))[1].tobytes())
-        for number in range(1, 2000):
+        for number in range(1, 6000):
             (place / f"{number}.png").hardlink_to(first)
     return folder
 

@@ -2,10 +2,12 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 import pytest
 
+from brain_ray.interrupts import announced
 from brain_ray.runs import RunError
 from brain_ray.training import outage
 from brain_ray.training.outage import bounded
@@ -43,6 +45,24 @@ def test_work_that_waits_in_vain_ends_with_what_is_lacking(monkeypatch: pytest.M
         held.acquire()
     assert time.monotonic() < start + 5
     assert said == ["waits up to 0.2 s for nodes: no CPU: add nodes"]
+
+
+def test_an_interrupt_that_python_ignores_is_raised_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster_of(monkeypatch, [RunError("no CPU")])
+
+    def work() -> None:
+        thing = threading.Event()
+        cleared = weakref.ref(thing, lambda _: time.sleep(1))
+        del thing
+        assert cleared() is None
+        time.sleep(5)
+
+    with announced("interrupted"):
+        with pytest.raises(RunError, match="no room for x"), bounded("x", lambda _: None, lambda _: None):
+            work()
+        assert capsys.readouterr().err == ""
 
 
 def test_a_node_that_comes_in_time_lets_work_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,87 @@
+"""Ctrl-C and SIGTERM end a job: said at once, and not lost where Python ignores what is raised."""
+
+import _thread
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+AGAIN = signal.SIGURG
+"""Raises an interrupt once more; nobody else sends it, and without a handler it does nothing."""
+
+AGAIN_S = 0.05
+"""How long after it was lost."""
+
+
+@contextmanager
+def announced(words: str) -> Iterator[Callable[[], None]]:
+    """Have signals that interrupt this process raise `KeyboardInterrupt`, and say so as soon as they come.
+
+    Not only when it is caught: Ray takes seconds to unwind, and `ray job stop` kills what has not ended after
+    three. Where Python ignores exceptions, as when a weak reference is cleared (Ray Data has many), the
+    interrupt is raised once more; the job would go on otherwise.
+
+    Args:
+        words: the line for standard error.
+
+    Yields:
+        A function that says the line unless it was said already, for interrupts that come another way.
+    """
+    lock, said = threading.Lock(), threading.Event()
+
+    def tell() -> None:
+        with lock:
+            if not said.is_set():
+                print(words, file=sys.stderr, flush=True)
+                said.set()
+
+    def listen() -> None:
+        with inbox:
+            while number := inbox.recv(1):
+                if number[0] in INTERRUPTS:
+                    tell()
+
+    def see_ignored(ignored: "sys.UnraisableHookArgs") -> None:
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            # Not by threading, whose locks the main thread may hold just now.
+            _thread.start_new_thread(_raise_again, ())
+        else:
+            hook(ignored)
+
+    handlers = {number: signal.getsignal(number) for number in (*INTERRUPTS, AGAIN)}
+    hook = sys.unraisablehook
+    inbox, outbox = socket.socketpair()
+    outbox.setblocking(False)
+    threading.Thread(target=listen, name="interrupts", daemon=True).start()
+    sys.unraisablehook = see_ignored
+    signal.signal(AGAIN, signal.default_int_handler)
+    take_signals()
+    # A signal's number is written there even while the main thread is in a call that does not end.
+    descriptor = signal.set_wakeup_fd(outbox.fileno(), warn_on_full_buffer=False)
+    try:
+        yield tell
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
+        outbox.close()
+
+
+def take_signals() -> None:
+    """Take the signals once more, where a library may have taken them; within `announced` alone."""
+    if signal.getsignal(AGAIN) is not signal.default_int_handler:
+        return
+    for number in INTERRUPTS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in what a script starts in the background
+            signal.signal(number, signal.default_int_handler)
+
+
+def _raise_again() -> None:
+    time.sleep(AGAIN_S)
+    signal.pthread_kill(threading.main_thread().ident or 0, AGAIN)
