@@ -19,9 +19,9 @@ import ray
 
 from brain_ray.data import prepare, scan
 from brain_ray.evaluation import evaluate
-from brain_ray.training import outage, sweep, trainable, trainer, waiting
+from brain_ray.training import features, outage, sweep, trainable, trainer, waiting
 
-FIRST = {"scan": 4, "write": 4, "score": 4, "trial": 0}
+FIRST = {"scan": 4, "write": 4, "score": 4, "features": 0, "trial": 0}
 """Pieces of work that are done without a pause."""
 
 FOLDER = Path(sys.argv[1])
@@ -66,6 +66,16 @@ class Classifier(evaluate.Classifier):
         return scored
 
 
+class Extractor(features.Extractor):
+    """Pauses after batches."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Compute the features of a batch, and pause."""
+        computed = super().__call__(batch)
+        pause("features", batch["index"][0])
+        return computed
+
+
 def train_worker(task: dict[str, Any]) -> None:
     """Train as one of the workers, and pause after epochs."""
     from brain_ray.training import trainer as there
@@ -99,6 +109,7 @@ def main(patience: float, job: str, words: list[str]) -> None:
         (prepare, "Scan", Scan),
         (prepare, "Write", Write),
         (evaluate, "Classifier", Classifier),
+        (features, "Extractor", Extractor),
         (trainer, "_train_worker", train_worker),
         (sweep, "TrialProcess", TrialProcess),
         (waiting, "PATIENCE_S", patience),

@@ -25,8 +25,10 @@ from numpy.testing import assert_allclose
 from pandas.testing import assert_frame_equal
 from starting import ROOT, free_port
 
+from brain_ray.config import ModelConfig
 from brain_ray.data.phantom import draw
 from brain_ray.data.rows import SPLITS
+from brain_ray.model.backbones import build_backbone
 from brain_ray.runs import Run
 from brain_ray.serving.client import Client
 from brain_ray.serving.proxy import proxy_settings
@@ -166,25 +168,28 @@ def test_preparation_does_again_what_was_lost(nodes: Nodes, undisturbed: Run, tm
         assert_frame_equal(rows_of(run, "dataset", name), rows_of(undisturbed, "dataset", name))
 
 
+NO_ROOM = "the cluster has 0 CPUs on 1 node(s), and training asks for 1 x 1.5 CPUs"
+
+
 @pytest.mark.parametrize(
     ("name", "work", "what", "lacking"),
     [
         ("prepare", "scan", "preparation", "none of the cluster's 1 node(s) has a CPU: add nodes"),
-        (
-            "tune",
-            "trial",
-            "the sweep",
-            "the cluster has 0 CPUs on 1 node(s), and training asks for 1 x 1.5 CPUs",
-        ),
+        ("train", "features", "the features", NO_ROOM),
+        ("tune", "trial", "the sweep", NO_ROOM),
     ],
 )
 def test_what_has_lost_all_nodes_gives_up_in_time(
     name: str, work: str, what: str, lacking: str, nodes: Nodes, undisturbed: Run, tmp_path: Path
 ) -> None:
-    run = up_to(undisturbed, tmp_path, "phantoms", *["dataset"] * (name == "tune"))
+    run = up_to(undisturbed, tmp_path, "phantoms", *["dataset"] * (name != "prepare"))
+    words = {
+        "prepare": (),
+        "train": ("--model.weights", str(write_weights(tmp_path)), "--train.frozen-epochs", "1"),
+        "tune": ("--sweep.space", "model.dropout=grid(0.0, 0.1)"),
+    }
     notes = tmp_path / "notes" / work
-    words = *words_for(run), *["--sweep.space", "model.dropout=grid(0.0, 0.1)"] * (name == "tune")
-    with holding(nodes, notes, name, *words, patience=1) as running:
+    with holding(nodes, notes, name, *words_for(run), *words[name], patience=1) as running:
         lose_in(nodes, notes, running, 1)
         nodes.lose(nodes.names[0])
         said = running.finish(1, seconds=60)
@@ -193,6 +198,13 @@ def test_what_has_lost_all_nodes_gives_up_in_time(
     assert f"error: no room for {what} within 1 s: {lacking}" in error
     assert error.endswith("; the same command goes on from here")
     assert "Traceback" not in said
+
+
+def write_weights(folder: Path) -> Path:
+    """Write weights that the run's backbone can start from."""
+    file = folder / "tiny.weights.h5"
+    build_backbone(ModelConfig(backbone="tiny", weights="none", height=32, width=32)).save_weights(file)
+    return file
 
 
 def training(

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ from brain_ray.training.learner import mode_of
 from brain_ray.training.loading import Part, PartStore, find_parts
 from brain_ray.training.loop import TrainState, is_over, train
 from brain_ray.training.orders import Orders, Word
+from brain_ray.training.outage import bounded
 from brain_ray.training.outcome import summary, write_epoch, write_result
 from brain_ray.training.progress import Position, ProgressBar, on_a_terminal
 from brain_ray.training.relay import Controller, Epoch, Message, Pace, Reservation, relayed
-from brain_ray.training.resources import on_this_node, per_worker, room_for_loading
+from brain_ray.training.resources import check_resources, on_this_node, per_worker, room_for_loading
 from brain_ray.training.waiting import Waiting
 
 
@@ -167,7 +169,8 @@ def _find_sources(
     features = {}
     if mode_of(config, 0) == "head on features":
         start = time.monotonic()
-        features = cache_features(run, config, splits, say=say)
+        with bounded("the features", partial(check_resources, settings), say):
+            features = cache_features(run, config, splits, say=say)
         say(
             f"features of {sum(part.num_rows for split in splits.values() for part in split)} rows: "
             f"{time.monotonic() - start:.0f} s"
