@@ -4,7 +4,7 @@ First, four trials one after the other, of a tiny network on phantoms, as brain_
 documentation has it: a function of Ray Tune's in which each trial starts Ray Train with one worker. What is
 not an epoch is overhead: starting processes, importing TensorFlow, building the network, writing results.
 Then nine learning rates, two trials at a time, to the end, and with ASHA as it is by default. Device time is
-that for which trials hold their CPUs; the winner is the rate with the lowest validation cross-entropy. Five
+that for which trials hold their CPUs; the winner is the rate with the lowest validation cross-entropy. Seven
 minutes on two cores.
 
     python benchmarks/sweep.py
@@ -112,7 +112,7 @@ def asha(folder: Path) -> tuple[float, bool]:
     held, winners = {}, {}
     print(f"{'':28}device seconds   epochs   best rate   cross-entropy")
     for scheduler in ("none", "asha"):
-        config = config_of(folder, RATES, 18, scheduler=scheduler, max_concurrent=2)
+        config = config_of(folder, RATES, 27, scheduler=scheduler, max_concurrent=2)
         _, records = sweep_of(folder, config)
         best = min(
             (epoch.val_cross_entropy, each.trial.changes["train.learning_rate"])
