@@ -213,12 +213,21 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
 
 
 @pytest.mark.slow
-def test_many_workers_do_what_one_does(tmp_path: Path, make_config: MakeConfig) -> None:
+@pytest.mark.parametrize(
+    ("num_workers", "num_train", "num_valid", "cpus"),
+    [
+        # 61 and 13 are prime. Of 61 rows the last batch has one, and so leaves workers without any.
+        # Of the four CPUs less than one is left for loading, and nothing waits for a whole one.
+        (3, 61, 13, 1.125),
+        (3, 67, 2, 0.5),  # a worker without a validation row, on a split smaller than a batch
+    ],
+)
+def test_many_workers_do_what_one_does(
+    num_workers: int, num_train: int, num_valid: int, cpus: float, tmp_path: Path, make_config: MakeConfig
+) -> None:
     run = Run(str(tmp_path), "trial")
-    # Of 61 rows, a prime number, the last batch has one, and so leaves workers without any; one worker has no
-    # validation row. Of the four CPUs less than one is left for loading, and nothing waits for a whole one.
-    write_dataset(run, 61, 2)
-    workers = {"num_workers": 3, "cpus_per_worker": 1.125}
+    write_dataset(run, num_train, num_valid)
+    workers = {"num_workers": num_workers, "cpus_per_worker": cpus}
     config = make_config(EXACT, epochs=3, batch_size=20, clip_norm=0.1, ema=0.9, dwell=False, **workers)
     lines: list[str] = []
     trainer.fit(run, config, lines.append)
