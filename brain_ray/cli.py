@@ -19,8 +19,6 @@ from brain_ray.config import Config
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import Run, RunError, flatten, refuse_keys
 
-INTERRUPTED = "error: interrupted; the same command goes on from here"
-
 
 class UsageError(ValueError):
     """A command line that says nothing usable; its text is one line."""
@@ -94,7 +92,8 @@ def run_job(
     config = parse_or_explain(job, purpose, [word for word in argv if word not in own])
     if isinstance(config, int):
         return config
-    with logs.stamped(), interrupts.announced(INTERRUPTED) as tell:
+    words = "error: interrupted; the same command goes on from here"
+    with logs.stamped(), interrupts.announced(words) as tell:
         try:
             work(config)
         except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C with exit code 0

@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ from ray._private.grpc_utils import init_grpc_channel
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
-from brain_ray import interrupts
 from brain_ray.logs import silenced
 from brain_ray.runs import RunError
 
@@ -51,7 +52,9 @@ def connect() -> None:
             include_dashboard=None if _is_named() else False,
             runtime_env={"env_vars": WORKER_ENV},
         )
-        interrupts.take_signals()  # at SIGTERM, Ray would print the C stack
+        if threading.current_thread() is threading.main_thread():
+            # As Ctrl-C: it is what `ray job stop` sends, and Ray would print the C stack.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
     quiet()
 
 

@@ -59,8 +59,9 @@ def announced(words: str) -> Iterator[Callable[[], None]]:
     outbox.setblocking(False)
     threading.Thread(target=listen, name="interrupts", daemon=True).start()
     sys.unraisablehook = see_ignored
-    signal.signal(AGAIN, signal.default_int_handler)
-    take_signals()
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:  # as SIGINT in what a script starts in the background
+            signal.signal(number, signal.default_int_handler)
     # A signal's number is written there even while the main thread is in a call that does not end.
     descriptor = signal.set_wakeup_fd(outbox.fileno(), warn_on_full_buffer=False)
     try:
@@ -71,15 +72,6 @@ def announced(words: str) -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
         sys.unraisablehook = hook
         outbox.close()
-
-
-def take_signals() -> None:
-    """Take the signals once more, where a library may have taken them; within `announced` alone."""
-    if signal.getsignal(AGAIN) is not signal.default_int_handler:
-        return
-    for number in INTERRUPTS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as in what a script starts in the background
-            signal.signal(number, signal.default_int_handler)
 
 
 def _raise_again() -> None:
