@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from brain_ray.config import AugmentConfig, CropConfig, Fit
-from brain_ray.data.structure import find_fault, unpacks_beyond
+from brain_ray.data.structure import StructureError, reduce_to_picture, unpacks_beyond
 
 Grey = NDArray[np.uint8]
 """A grey image: (height, width), uint8, 0..255."""
@@ -67,19 +67,29 @@ class InputSpec:
     crop_size: tuple[int, int] | None = None
 
 
-def decode(data: bytes, max_pixels: int = 40_000_000) -> Grey:
+def decode(data: bytes, max_pixels: int = 40_000_000, formats: tuple[str, ...] | None = None) -> Grey:
     """Decode an encoded image to 8-bit grey, (height, width).
 
     Colour becomes luma, alpha is ignored, EXIF rotation is applied, of several frames the first counts.
     More than 8 bits (16-bit, float) are scaled linearly from the image's own minimum..maximum to 0..255.
 
+    Args:
+        data: the file.
+        max_pixels: more are refused.
+        formats: that are taken, by Pillow's names; None: all that Pillow and OpenCV know. What PNG, JPEG,
+            TIFF and WebP may cost is bounded (`brain_ray.data.structure`), other formats only by their size.
+
     Raises:
-        ImageError: not an image, damaged, fewer than 16 px on a side, more than `max_pixels`, not finite.
+        ImageError: not an image, damaged, too costly, fewer than 16 px on a side, more than `max_pixels`, or
+            not finite.
     """
     if not data:
         raise ImageError("empty file", "not_an_image")
-    check_structure(data)
-    width, height = _header_size(data)
+    try:
+        data = reduce_to_picture(data, max_pixels)
+    except StructureError as error:
+        raise ImageError(f"refused: {error}") from error
+    width, height = _header_size(data, formats)
     if width * height > max_pixels:
         raise ImageError(f"too large: {width}x{height} px, more than {max_pixels} pixels", "too_many_pixels")
     if min(width, height) < MIN_SIDE:
@@ -104,27 +114,18 @@ def decode(data: bytes, max_pixels: int = 40_000_000) -> Grey:
     return grey
 
 
-def check_structure(data: bytes) -> None:
-    """Look through a file's structure for what would cost a decoder seconds or gigabytes.
-
-    Raises:
-        ImageError: there is such a thing. `decode` says so as well; whoever opens a file before asks here.
-    """
-    if (fault := find_fault(data)) is not None:
-        raise ImageError(f"damaged: {fault}")
-
-
-def _header_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) from an image's header, without decoding its pixels."""
+def _header_size(data: bytes, formats: tuple[str, ...] | None) -> tuple[int, int]:
+    """Return (width, height) from the header of an image of some formats, without decoding its pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own limit on pixels is not ours
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=formats) as image:
                 return image.size
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}", "too_many_pixels") from error
     except UnidentifiedImageError as error:
-        raise ImageError("not an image", "not_an_image") from error
+        expected = f": expected one of {', '.join(formats)}" if formats else ""
+        raise ImageError(f"not an image{expected}", "not_an_image") from error
     except Exception as error:  # Pillow's plugins raise many kinds on damaged headers
         raise ImageError(f"damaged header: {error}") from error
 

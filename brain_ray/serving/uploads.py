@@ -1,16 +1,13 @@
 """From a request to the bytes of its images: limits, multipart, and what kind of file it really is."""
 
-import io
-import warnings
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from brain_ray.data.images import Grey, ImageError, check_structure, decode
+from brain_ray.data.images import Grey, ImageError, decode
 from brain_ray.serving.problems import ProblemError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
@@ -90,30 +87,9 @@ def decode_upload(data: bytes, max_pixels: int) -> Grey:
         ProblemError: it is none, or cannot be used.
     """
     try:
-        check_format(data)
-        return decode(data, max_pixels)
+        return decode(data, max_pixels, FORMATS)
     except ImageError as error:
         raise ProblemError(error.code, str(error)) from error
-
-
-def check_format(data: bytes) -> None:
-    """Tell by its content whether a file is of a format that is taken; its pixels are not decoded.
-
-    Raises:
-        ProblemError: `not_an_image`, or `undecodable` where its header is damaged.
-        ImageError: its structure would cost too much to read.
-    """
-    check_structure(data)  # before Pillow, which some files keep for minutes
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            Image.open(io.BytesIO(data), formats=FORMATS).close()
-    except UnidentifiedImageError as error:
-        raise ProblemError("not_an_image", f"expected one of {', '.join(FORMATS)}") from error
-    except Image.DecompressionBombError:
-        return  # its pixels are counted against our own limit
-    except Exception as error:  # Pillow's plugins raise many kinds on damaged headers
-        raise ProblemError("undecodable", "the header of the image is damaged") from error
 
 
 def _clean(name: str | None) -> str:

@@ -371,6 +371,138 @@ def _tiff(width: int, height: int, depth: int, samples: int, pixels: bytes, kind
     )
 
 
+# --- files that kept a decoder busy for seconds, took gigabytes, or ended its process -----------------------
+
+
+def costly(rng: random.Random) -> Made:
+    return rng.choice(all_costly())
+
+
+@cache
+def all_costly() -> tuple[Made, ...]:
+    """Each of them once."""
+    small = _save(Image.new("L", (64, 64), 90), "JPEG")
+    exif = _segment(0xE1, b"Exif\0\0" + bytes(994))
+    resources = _segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5000)
+    tables = _segment(0xDB, (b"\0" + bytes([1] * 64)) * 1000)
+    text = _chunk(b"zTXt", b"k\0\0" + zlib.compress(b"A" * 7_900_000, 9))
+    rows, deep = _zeros(64, 64), _zeros(8 * 6_320, 6_320)
+    dots = np.zeros((6_320, 6_320), np.uint8)
+    dots[(np.arange(6_320) % 8 < 5)[:, None] & (np.arange(6_320) % 8 < 5)] = 255
+    made = {
+        "PNG, 2 GB of texts after its pixels": _png(64, 64, rows)[:-12] + text * 250 + _chunk(b"IEND", b""),
+        "PNG, a frame with a filter that there is not": _animation(
+            64, rows, zlib.compress((b"\t" + bytes(64)) * 64)
+        ),
+        "PNG, frames of 16 bits and 40 million pixels": _animation(6_320, deep, deep, depth=16, colour=6),
+        "PNG, 620,000 specks": _encode(".png", dots),
+        "JPEG, 10,000 EXIF segments": small[:2] + exif * 10_000 + small[2:],
+        "JPEG, 300 Photoshop segments": small[:2] + resources * 300 + small[2:],
+        "JPEG, 300,000 tables": small[:2] + tables * 300 + small[2:],
+        "JPEG, two million comments after its end": small[:2] + b"\xff\xd9" + _segment(0xFE) * 2_000_000,
+        "JPEG, 99 scans over 40 million pixels": _scans(6_320, 99, 0xC2),
+        "JPEG, 99 arithmetic scans": _scans(6_320, 99, 0xCA),
+        "TIFF, 99 scans": _tiff_of(64, 64, 7, _scans(6_320, 99, 0xC2), {256: 6_320, 257: 6_320, 278: 6_320}),
+        "TIFF, 99 arithmetic scans": _tiff_of(6_320, 6_320, 7, _scans(6_320, 99, 0xCA)),
+        "TIFF, a tile of 144 million pixels": _tiff_of(64, 64, 8, _zeros(12_000, 12_000), tile=12_000),
+        "TIFF, two million strips": _tiff_of(64, 64, 1, bytes(8_000_000), {273: 2_000_000, 278: 1}),
+        "TIFF, a million strips, none there": _tiff_of(16, 1_000_000, 8, zlib.compress(bytes(16)), {278: 1}),
+        "TIFF, strips that share their bytes": _sharing_strips(60_000, 10_000_000),
+        "WebP, a frame of 16 pixels on a canvas of 40 million": _canvas(16_383, 2_441),
+    }
+    return tuple(made.items())
+
+
+def _animation(side: int, picture: bytes, frame: bytes, depth: int = 8, colour: int = 0) -> bytes:
+    """An animated PNG whose default image is none of its two frames."""
+
+    def control(number: int) -> bytes:
+        return _chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, side, side, 0, 0, 1, 10, 0, 0))
+
+    animated = _chunk(b"acTL", struct.pack(">II", 2, 0))
+    frames = [control(n) + _chunk(b"fdAT", struct.pack(">I", n + 1) + frame) for n in (0, 2)]
+    still = _png(side, side, picture, depth, colour, animated)
+    return still[:-12] + b"".join(frames) + still[-12:]
+
+
+def _segment(kind: int, body: bytes = b"") -> bytes:
+    return bytes([0xFF, kind]) + struct.pack(">H", len(body) + 2) + body
+
+
+@cache
+def _scans(side: int, number: int, kind: int) -> bytes:
+    """A progressive JPEG of empty scans: each code says that many thousand blocks have nothing more."""
+    start = b"\xff\xd8" + _segment(0xDB, b"\0" + bytes([1] * 64))
+    start += _segment(kind, struct.pack(">BHHB", 8, side, side, 1) + b"\1\x11\0")
+    start += _segment(
+        0xC4, b"\x10\1" + bytes(15) + b"\xe0"
+    )  # one code of one bit: a run of 2**14 blocks and more
+    bits = ("0" + "1" * 14) * (side * side // 64 // 32_767 + 2)
+    packed = (
+        int(bits + "1" * (-len(bits) % 8), 2).to_bytes(-(-len(bits) // 8), "big").replace(b"\xff", b"\xff\0")
+    )
+    return start + (_segment(0xDA, b"\1\1\0\1\x3f\x10") + packed) * number + b"\xff\xd9"
+
+
+def _tiff_of(
+    width: int,
+    height: int,
+    compression: int,
+    body: bytes,
+    changed: dict[int, int] | None = None,
+    tile: int = 0,
+) -> bytes:
+    """A TIFF of one strip or tile, with some tags changed: their value, or the number of strips (273)."""
+    tags = {256: width, 257: height, 258: 8, 259: compression, 262: 1, 277: 1, 278: height, 279: len(body)}
+    if tile:
+        tags = {tag: value for tag, value in tags.items() if tag not in (278, 279)}
+        tags |= {322: tile, 323: tile, 324: 8, 325: len(body)}
+    tags |= changed or {}
+    places = {} if tile else {273: (tags.get(273, 1), 8)}
+    entries = {tag: (1, value) for tag, value in tags.items()} | places
+    packed = b"".join(struct.pack("<HHII", tag, 4, *entry) for tag, entry in sorted(entries.items()))
+    body += bytes(len(body) % 2)
+    return (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(body))
+        + body
+        + struct.pack("<H", len(entries))
+        + packed
+        + bytes(4)
+    )
+
+
+def _sharing_strips(number: int, length: int) -> bytes:
+    lists = struct.pack(f"<{number}I", *[8] * number) + struct.pack(f"<{number}I", *[length // 10] * number)
+    body = zlib.compress(bytes(16)).ljust(length, b"\0") + lists
+    entries = {
+        256: (1, 16),
+        257: (1, number),
+        258: (1, 8),
+        259: (1, 8),
+        262: (1, 1),
+        273: (number, 8 + length),
+    }
+    entries |= {277: (1, 1), 278: (1, 1), 279: (number, 8 + length + 4 * number)}
+    packed = b"".join(struct.pack("<HHII", tag, 4, *entry) for tag, entry in entries.items())
+    return (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(body))
+        + body
+        + struct.pack("<H", len(entries))
+        + packed
+        + bytes(4)
+    )
+
+
+def _canvas(width: int, height: int) -> bytes:
+    inner = _save(Image.new("RGB", (16, 16), (90, 90, 90)), "WEBP", lossless=True)[12:]
+    frame = bytes(6) + _three(16) * 2 + b"\1\0\0\0" + inner
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\2\0\0\0" + _three(width) + _three(height)
+    body += b"ANIM" + struct.pack("<IIH", 6, 0, 0) + b"ANMF" + struct.pack("<I", len(frame)) + frame
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 # --- odd but true images ------------------------------------------------------------------------------------
 
 
@@ -511,5 +643,5 @@ _KINDS: tuple[Maker, ...] = (
     *_COMMON, spliced, png_lengths, tiny_bomb, text_bomb, huge_exif, exif_junk, icc_junk,
     *_COMMON, many_frames, odd_sides, four_channels, polyglot, header_and_script, other_files, nothing_much,
     *_COMMON, deep_tiff, not_finite, tiff_loops, untouched,
-    *_COMMON, real_bomb, endless_pixels, many_scans, frame_sizes, shared_values, many_parts,
+    *_COMMON, real_bomb, endless_pixels, many_scans, frame_sizes, shared_values, many_parts, costly,
 )  # fmt: skip
