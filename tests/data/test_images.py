@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from brain_ray.config import AugmentConfig, CropConfig
 from brain_ray.data import images
 from brain_ray.data.images import Box, ImageError, InputSpec
+from brain_ray.data.phantom import draw
 
 CROP = CropConfig()
 ANY_SIZE = CropConfig(min_share=0.0)
@@ -119,6 +121,59 @@ def test_specks_do_not_widen_the_box() -> None:
 def test_without_a_contour_there_is_no_box(image: NDArray[np.uint8]) -> None:
     assert images.find_box(image, CROP) is None
     assert Box.whole(image).crop(image).shape == image.shape
+
+
+def specks(side: int, step: int, size: int) -> NDArray[np.uint8]:
+    """Bright squares, apart from one another, all over an image."""
+    on = np.arange(side) % step < size
+    return (on[:, None] & on[None, :]).astype(np.uint8) * 255
+
+
+def all_contours(image: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """The largest contour among all of them."""
+    found = cv2.findContours(images.head_mask(image, CROP), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    return max(found, key=cv2.contourArea)
+
+
+def test_specks_by_the_ten_thousand_are_not_followed_and_the_head_among_them_is_found() -> None:
+    image = specks(1200, 8, 5)
+    assert np.count_nonzero(np.diff(images.head_mask(image, CROP).astype(int)) > 0) > images.MAX_STARTS
+    head = cv2.resize(disc(), (500, 600))
+    image[300:900, 300:800] = np.maximum(head, image[300:900, 300:800] // 8)
+    expected = all_contours(image)
+    found = images.find_contour(image, CROP)
+    assert found is not None
+    assert np.array_equal(found, expected)
+    assert len(expected) > 100
+
+
+def test_the_contour_is_the_same_whether_components_are_counted_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 90, (300, 300)).astype(np.uint8)
+    drawn = [draw(kind, 3, index) for index, kind in enumerate(("glioma", "notumor", "pituitary") * 8)]
+    shown = [image if image.ndim == 2 else np.ascontiguousarray(image[..., 0]) for image in drawn]
+    shown += [np.maximum(cv2.resize(disc(), (300, 300)), noise), noise]
+    expected = [all_contours(image) for image in shown]
+    monkeypatch.setattr(images, "MAX_STARTS", 0)
+    monkeypatch.setattr(images, "MAX_COMPONENTS", 20)
+    for image, contour in zip(shown, expected, strict=True):
+        found = images.find_contour(image, CROP)
+        assert found is not None
+        assert np.array_equal(found, contour)
+
+
+def test_an_image_that_is_all_specks_does_not_make_an_array_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = []
+
+    def find_contours(mask: NDArray[np.uint8], *options: int) -> tuple[tuple[NDArray[np.int32], ...], object]:
+        found = cv2.findContours(mask, *options)
+        followed.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(images, "cv2", SimpleNamespace(**vars(cv2) | {"findContours": find_contours}))
+    assert images.find_box(specks(4000, 8, 5), CROP) is None
+    assert followed == [images.MAX_COMPONENTS]
 
 
 def test_a_bright_border_gives_the_whole_image() -> None:
