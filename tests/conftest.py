@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+import brain_ray  # noqa: F401  # turns telemetry off before a test imports onnxruntime
+
 
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
