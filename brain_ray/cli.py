@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from brain_ray import interrupts, logs
 from brain_ray.config import Config
 from brain_ray.recipes import RECIPES
-from brain_ray.runs import Run, RunError, flatten, refuse_keys
+from brain_ray.runs import Run, RunError, flatten, printable, refuse_keys, refuse_keys_in
 
 
 class UsageError(ValueError):
@@ -30,8 +30,13 @@ def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
     Without a recipe, a run that exists goes on with its stored settings, a new one starts from `smoke`.
 
     Raises:
-        UsageError: an unknown recipe or setting, a value that cannot be, or a URI with keys in it.
+        UsageError: an unknown recipe or setting, a value that cannot be, or a URI with keys in it, which the
+            text does not hold.
     """
+    try:
+        refuse_keys_in(argv)
+    except RunError as error:
+        raise UsageError(str(error)) from error
     base, options = _base(list(argv))
     if not {"-h", "--help"} & set(options):
         _check_names(options)
@@ -63,11 +68,17 @@ def parse_or_explain(job: str, purpose: str, argv: Sequence[str]) -> Config | in
     try:
         return parse(job, purpose, argv)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 2
     except RunError as error:  # the storage, which is asked for the settings of a run that is there
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 1
+
+
+def complain(error: object) -> None:
+    """Print an error on standard error, without what steers a terminal: it may hold texts from elsewhere."""
+    text = printable(str(error), keep="\n")  # several findings are a line each
+    print(f"error: {text}", file=sys.stderr)
 
 
 def run_job(
@@ -102,7 +113,7 @@ def run_job(
         except Exception as error:
             if debug:
                 raise
-            print(f"error: {_explain(error)}", file=sys.stderr)
+            complain(_explain(error))
             return 1
     return 0
 

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pyarrow import ArrowInvalid
 from pyarrow import fs as pafs
@@ -36,10 +37,31 @@ NOISE = r"^When .*?: (?=AWS Error)|\(Request ID.*|error_info=\{.*?\}\}(?=\))"
 
 KEY_VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "http": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    "https": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "gs": "a file that GOOGLE_APPLICATION_CREDENTIALS names",
+    "http": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (MLflow) or RAY_AUTH_TOKEN (a cluster)",
+    "https": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (MLflow) or RAY_AUTH_TOKEN (a cluster)",
 }
 """Where keys for a URI's scheme belong, on every node."""
+
+URI = re.compile(
+    r"(?P<scheme>\b(?:s3|gs|https?)(?=:/)|[a-z][a-z0-9+.-]+(?=://)):(?P<slashes>/+)(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A URI in a text, to the text's end; those that are typed most often also with one slash too few."""
+
+USER_SCHEMES = {"abfs", "abfss", "hdfs", "viewfs", "postgresql", "mysql"}
+"""Schemes whose URIs name a container or a user before an `@`, which is no secret without a password."""
+
+PARAMETERS = {
+    "allow_bucket_creation",
+    "allow_bucket_deletion",
+    "endpoint_override",
+    "project_id",
+    "region",
+    "retry_limit_seconds",
+    "scheme",
+}
+"""Names in the queries of URIs that pyarrow reads, and whose values are no secrets."""
 
 RETRY_S = 10
 """For which Google Cloud Storage is tried again, instead of for a quarter of an hour."""
@@ -54,19 +76,90 @@ def resolve(location: str) -> str:
     return location if "://" in location else str(Path(location).expanduser().resolve())
 
 
-def refuse_keys(location: str) -> None:
-    """Refuse a URI that has keys in it: URIs are printed, and stand in config.json.
+def printable(text: str, keep: str = "") -> str:
+    """Replace what steers a terminal (control and format characters, line breaks) by U+FFFD.
+
+    For texts that may come from elsewhere: file names, an endpoint's errors.
+
+    Args:
+        text: what is to be printed.
+        keep: characters that stay as they are, such as line breaks.
+    """
+    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def refuse_keys(text: str) -> None:
+    """Refuse a URI, or a word with one in it, that holds keys: URIs are printed, and stored in config.json.
+
+    Keys may hold any character: what can be a key is taken for one. Also refused is therefore a port that is
+    no number, an `@` behind a host with a port, and all but `PARAMETERS` in a query.
 
     Raises:
-        RunError: it has; the text does not hold them.
+        RunError: it holds what can be a key; the error does not hold it.
     """
-    scheme, _, rest = location.partition("://")
-    if re.match("[^/@]*:[^/@]*@", rest):
-        names = KEY_VARIABLES.get(scheme, "the variables that docs/STORAGE.md names")
+    found = URI.search(text)
+    if not found:
+        return
+    scheme, slashes, rest = found["scheme"].lower(), found["slashes"], found["rest"]
+    names = KEY_VARIABLES.get(scheme, "the variables that docs/STORAGE.md names")
+    cure = f"which would be printed and stored: give the keys in {names}, and the URI without them"
+    if _has_login(scheme, slashes, rest):
+        raise RunError(f"a URI with keys in it ({scheme}://KEY:SECRET@...), {cure}")
+    if _has_secret_parameter(rest):
+        known = ", ".join(sorted(PARAMETERS))
         raise RunError(
-            f"a URI with keys in it ({scheme}://KEY:SECRET@...), which would be printed and stored: give the "
-            f"keys in {names}, and the URI without them"
+            f"a URI with what may be a key after its ? or # ({scheme}://...?NAME=SECRET), {cure}; names that "
+            f"are known to be none: {known}"
         )
+
+
+def refuse_keys_in(words: Iterable[str], but: str = "") -> None:
+    """Refuse a command line with keys in it, before anything prints a word of it.
+
+    Args:
+        words: the command line, without the program's name.
+        but: an option whose value is not looked at.
+
+    Raises:
+        RunError: as `refuse_keys`, with the option's name.
+    """
+    option, exempt = "", False
+    for word in words:
+        name, mark, _ = word.partition("=")
+        if re.fullmatch(r"--[\w.-]+", name):
+            option = name
+        if exempt or name == but:
+            exempt = name == but and not mark
+            continue
+        try:
+            refuse_keys(word)
+        except RunError as error:
+            where = option.removeprefix("--").replace("-", "_") if option else "a word of the command line"
+            raise RunError(f"{where} is {error}") from error
+
+
+def _has_login(scheme: str, slashes: str, rest: str) -> bool:
+    """Tell whether a user's name and key, or one of them, may stand before a URI's host."""
+    authority = unquote(re.split("[/?#]", rest, maxsplit=1)[0])
+    if len(slashes) > 2 and scheme not in KEY_VARIABLES:
+        authority = ""  # file:///home, which has no host
+    user, at, host = authority.rpartition("@")
+    harmless = scheme in USER_SCHEMES or (scheme, user) == ("gs", "anonymous")
+    if at and (":" in user or not harmless):
+        return True
+    if not re.fullmatch(r"(\[[^]]*\]|[^:]*)(:\d*)?", host):
+        return True  # KEY:SECRET/WITH/SLASHES@host, of which the first slash seems to begin the path
+    return not at and "@" in rest and (":" in authority or scheme in ("http", "https"))
+
+
+def _has_secret_parameter(rest: str) -> bool:
+    """Tell whether a query or a fragment holds more than what is known to be harmless."""
+    tail = "".join(re.findall("[?#].*", rest, re.DOTALL))
+    for mark, part in re.findall("([?#&;])([^?#&;]*)", tail):
+        route = mark == "#" and part.startswith("/") and "=" not in part  # of a page, as MLflow's own
+        if part and not route and unquote(part.partition("=")[0]) not in PARAMETERS:
+            return True
+    return "@" in unquote(tail)
 
 
 def filesystem(location: str) -> tuple[pafs.FileSystem, str]:

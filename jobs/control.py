@@ -13,7 +13,7 @@ import argparse
 import sys
 
 from brain_ray import cluster
-from brain_ray.runs import RunError
+from brain_ray.runs import RunError, printable, refuse_keys_in
 from brain_ray.training.control import tell
 
 if __name__ == "__main__":
@@ -24,8 +24,9 @@ if __name__ == "__main__":
     parser.add_argument("word", metavar="WORD", nargs="+")
     given = parser.parse_args()
     try:
+        refuse_keys_in(sys.argv[1:])
         cluster.join()
         print(tell(given.run, given.word))
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)

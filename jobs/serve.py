@@ -2,12 +2,12 @@
 
 import sys
 
-from brain_ray.runs import RunError
+from brain_ray.runs import RunError, printable
 from brain_ray.serving.launch import main
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)

@@ -1,12 +1,22 @@
 """The run folder: atomic writes, stage markers, and clear errors."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 from pyarrow import fs
 
-from brain_ray.runs import MARKER, Run, RunError, differences, filesystem, refuse_keys
+from brain_ray.runs import (
+    MARKER,
+    Run,
+    RunError,
+    differences,
+    filesystem,
+    printable,
+    refuse_keys,
+    refuse_keys_in,
+)
 
 
 @pytest.fixture
@@ -76,9 +86,85 @@ def test_keys_in_a_uri_are_refused_and_not_told() -> None:
     assert "hidden" not in str(refused.value)
 
 
-@pytest.mark.parametrize("uri", ["gs://anonymous@bucket/runs", "s3://bucket/a:b@c", "http://host:5000/x"])
-def test_what_only_looks_like_keys_is_not_refused(uri: str) -> None:
-    refuse_keys(uri)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gs://anonymous@bucket/runs",
+        "s3://bucket/a:b@c",
+        "s3://bucket/runs?region=eu&scheme=http&endpoint_override=localhost:9000",
+        "http://host:5000/x",
+        "http://[::1]:5000",
+        "https://host/#/experiments/0",
+        "file:///home/a:b@c/x",
+        "sqlite:////home/a:b@c.db",
+        "postgresql://me@host/runs",
+        "abfs://container@account.dfs.core.windows.net/runs",
+        "hdfs://me@host:9000/runs/a@b",
+        "/data/a@b:c",
+        "C:/me@home/x",
+        "imagenet",
+    ],
+)
+def test_what_only_looks_like_keys_is_not_refused(text: str) -> None:
+    refuse_keys(text)
+
+
+SECRET = "hidden"
+ODD = ("", "/", "/x/", "@", "+/==", "?", "#", ":", "%2F", "%40", ";a=b", " ", "\n")
+SHAPES = [SECRET + odd for odd in ODD] + [odd + SECRET for odd in (*"/@?#:%", "12/", "12:")]
+"""Secrets that hold what has a meaning in URIs, before and behind a part that no text may show."""
+
+
+@pytest.mark.parametrize("secret", SHAPES)
+def test_a_key_of_any_shape_is_refused_and_not_told(secret: str) -> None:
+    places = [
+        f"s3://AKIA:{secret}@bucket/runs",
+        f"S3://AKIA:{secret}@bucket",
+        f"s3:/AKIA:{secret}@bucket",
+        f"s3://:{secret}@bucket/runs?region=eu",
+        f"gs://me:{secret}@bucket",
+        f"abfs://account:{secret}@container.dfs.core.windows.net/runs",
+        f"https://me:{secret}@server:5000/x",
+        f"https://{secret}@server",
+        f"postgresql+psycopg2://me:{secret}@server/db",
+        f"s3://bucket/runs?access_key=AKIA&secret_key={secret}",
+        f"s3://bucket/runs?region=eu&endpoint_override=AKIA:{secret}%40minio:9000",
+        f"https://account.blob.core.windows.net/c?sv=2022&sig={secret}",
+        f"https://server/x?token={secret}",
+        f"https://server/x?%74oken={secret}",
+        f"https://server/x#access_token={secret}",
+        f"https://server/x?{secret}",
+        f"--storage=s3://AKIA:{secret}@bucket",
+        f"['s3://AKIA:{secret}@bucket']",
+    ]
+    for place in places:
+        with pytest.raises(RunError) as refused:
+            refuse_keys(place)
+        assert SECRET not in str(refused.value), place
+        with pytest.raises(RunError) as opened:
+            filesystem(place)
+        assert SECRET not in str(opened.value), place
+
+
+def test_a_command_line_is_looked_at_word_by_word() -> None:
+    refuse_keys_in(["pipeline", "b0", "--url", "https://me:hidden@host", "a.png"], but="--url")
+    refuse_keys_in(["--url=https://me:hidden@host", "a.png"], but="--url")
+    for words, where in [
+        (["s3://me:hidden@host"], "a word of the command line is a URI with keys"),
+        (["b0", "--model.weights", "s3://me:hidden@host"], "model.weights is a URI with keys"),
+        (["--data.export-images=s3://me:hidden@host"], "data.export_images is a URI with keys"),
+        (["--s3://me:hidden@host"], "a word of the command line is a URI with keys"),
+        (["--url", "https://host", "s3://me:hidden@host"], "url is a URI with keys"),
+    ]:
+        with pytest.raises(RunError, match=re.escape(where)) as refused:
+            refuse_keys_in(words, but="--url")
+        assert "hidden" not in str(refused.value)
+
+
+def test_a_text_from_elsewhere_cannot_steer_a_terminal() -> None:
+    said = printable("\x1b[2J\x9b2Jred\r\nerror: \u202efake\ttext\udcff", keep="\n")
+    assert said == "�[2J�2Jred�\nerror: �fake�text�".replace("�", "\N{REPLACEMENT CHARACTER}")
+    assert printable("Größe – 5 µm: 脳") == "Größe – 5 µm: 脳"
 
 
 def test_uris_keep_their_query() -> None:

@@ -13,7 +13,7 @@ from ray.job_submission import JobSubmissionClient
 
 from brain_ray import cluster
 from brain_ray.operations.findings import Finding
-from brain_ray.runs import RunError
+from brain_ray.runs import RunError, refuse_keys
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
@@ -30,11 +30,15 @@ def find_address(given: str | None = None) -> str:
     """Return the URL where jobs are submitted: as given, of the environment, else that of this machine.
 
     Raises:
-        RunError: it is not one of HTTP.
+        RunError: it is not one of HTTP, or holds a user's name or key: it is printed in many lines.
     """
     named = os.environ.get("RAY_ADDRESS", "")
     by_http = named if named.startswith(("http://", "https://")) else ""
     address = (given or os.environ.get(VARIABLE) or by_http or DEFAULT_ADDRESS).rstrip("/")
+    try:
+        refuse_keys(address)
+    except RunError as error:
+        raise RunError(f"the cluster's address is {error}") from error
     if "://" not in address:
         address = f"http://{address}"
     if not address.startswith(("http://", "https://")):

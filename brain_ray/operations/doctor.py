@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from brain_ray import cluster
-from brain_ray.cli import parse_or_explain
+from brain_ray.cli import complain, parse_or_explain
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.index import find_files
 from brain_ray.operations import machine, nodes
@@ -15,7 +15,7 @@ from brain_ray.operations.client import check_dashboard
 from brain_ray.operations.findings import Finding
 from brain_ray.operations.packages import ROOT
 from brain_ray.operations.upload import check_upload
-from brain_ray.runs import Run, RunError, resolve
+from brain_ray.runs import Run, RunError, refuse_keys_in, resolve
 
 
 def main(purpose: str, argv: Sequence[str]) -> int:
@@ -23,6 +23,11 @@ def main(purpose: str, argv: Sequence[str]) -> int:
 
     Returns the exit code: 0, 1 with an error among the findings, 2 for a wrong command line.
     """
+    try:
+        refuse_keys_in(argv)
+    except RunError as error:
+        complain(error)
+        return 2
     own, words = read_own(argv)
     config = parse_or_explain("doctor.py", purpose, words)
     if isinstance(config, int):

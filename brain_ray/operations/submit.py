@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 
-from brain_ray.cli import UsageError
+from brain_ray.cli import UsageError, complain
 from brain_ray.config import Config
 from brain_ray.operations import environment
 from brain_ray.operations.client import (
@@ -22,7 +22,7 @@ from brain_ray.operations.follow import STOPPED, Follower, tell_end
 from brain_ray.operations.order import Order, check_paths, goes_on, read_order, read_settings
 from brain_ray.operations.packages import ROOT
 from brain_ray.operations.upload import check_upload
-from brain_ray.runs import RunError
+from brain_ray.runs import RunError, refuse_keys_in
 
 
 def main(purpose: str, argv: Sequence[str]) -> int:
@@ -35,10 +35,11 @@ def main(purpose: str, argv: Sequence[str]) -> int:
         print(purpose)
         return 0 if argv else 2
     try:
+        refuse_keys_in(argv)
         order = read_order(argv)
         config = read_settings(order)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UsageError, RunError) as error:
+        complain(error)
         return 2
     try:
         return _obey(order, config)
@@ -48,7 +49,7 @@ def main(purpose: str, argv: Sequence[str]) -> int:
     except FAILURES as error:  # RunError is one of them
         if order.debug:
             raise
-        print(f"error: {error if isinstance(error, RunError) else explain(error)}", file=sys.stderr)
+        complain(error if isinstance(error, RunError) else explain(error))
         return 1
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from brain_ray.runs import RunError
+from brain_ray.runs import RunError, refuse_keys_in
 from brain_ray.serving.proxy import mend_error_page, proxy_settings
 from brain_ray.serving.settings import ServingConfig
 
@@ -27,9 +27,10 @@ def main(argv: Sequence[str]) -> None:
     """Do what the command line says, until it is interrupted where the cluster is this process's own.
 
     Raises:
-        RunError: a bundle that must not be served, no keys in a file of keys, a port in use.
+        RunError: keys in a URI, a bundle that must not be served, no keys in a file of keys, a port in use.
         SystemExit: a wrong command line, or `--help`.
     """
+    refuse_keys_in(argv)
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--api-keys-file")
     finder.add_argument("--write-config")

@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from brain_ray.runs import RunError
+from brain_ray.runs import RunError, printable, refuse_keys_in
 from brain_ray.serving.client import Client, EndpointError
 from brain_ray.serving.files import Source, find_images
 from brain_ray.serving.schemas import Answer, Failure
@@ -27,7 +27,7 @@ NARROWEST, PIPED = 24, 48
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {printable(message)}\n")
 
 
 def run(purpose: str, argv: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def run(purpose: str, argv: Sequence[str] | None = None) -> int:
         print("error: interrupted", file=sys.stderr)
         return 1
     except (EndpointError, RunError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 1 if summary.errors else 0
 
@@ -82,9 +82,9 @@ class Summary:
         """Count results and hand them on."""
         for result in results:
             if isinstance(result, Failure):
-                self.errors[result.problem.code] += 1
+                self.errors[printable(result.problem.code)] += 1
             else:
-                self.labels[result.label] += 1
+                self.labels[printable(result.label)] += 1
                 self.decisions[result.decision] += 1
             yield result
 
@@ -130,11 +130,11 @@ def _table(results: Iterable[Answer | Failure], out: TextIO) -> Iterator[str]:
     for i, result in enumerate(results):
         if i == 0:
             yield f"{'file':<{width}}  {FIGURES}"
-        name = _fit(_printable(result.name), width, cut=terminal)
+        name = _fit(printable(result.name), width, cut=terminal)
         if isinstance(result, Failure):
-            yield f"{name}  error: {_printable(result.problem.detail)} ({result.problem.code})"
+            yield f"{name}  error: {printable(result.problem.detail)} ({printable(result.problem.code)})"
         else:
-            label = _fit(_printable(result.label), 14, cut=False)
+            label = _fit(printable(result.label), 14, cut=False)
             yield (
                 f"{name}  {label}{result.confidence:>10.4f}  {result.decision:<8}{result.milliseconds:>8.1f}"
             )
@@ -151,10 +151,6 @@ def _fit(text: str, width: int, *, cut: bool) -> str:
     return set_cell_size(f"…{text}", width)
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _api_key(file: str | None) -> str | None:
     if file is None:
         return os.environ.get(KEY_VARIABLE) or None
@@ -162,6 +158,7 @@ def _api_key(file: str | None) -> str | None:
 
 
 def _parse(purpose: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    words = sys.argv[1:] if argv is None else argv
     parser = _Parser(
         prog="predict.py", description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -182,7 +179,11 @@ def _parse(purpose: str, argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=_positive, default=16, metavar="N", help="with --bundle (%(default)s)"
     )
-    return parser.parse_args(argv)
+    try:
+        refuse_keys_in(words, but="--url")  # whose password the client never shows
+    except RunError as error:
+        parser.error(str(error))
+    return parser.parse_args(words)
 
 
 def _positive(text: str) -> int:
