@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,9 @@ UNLIKENESS_FILE = "unlikeness.npz"
 INFO_FILE = "bundle.json"
 CARD_FILE = "MODEL_CARD.md"
 CANARY_FOLDER = "canaries"
+
+FILE_NAME = re.compile(rf"({CANARY_FOLDER}/)?[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Names of a bundle's files: none leads out of its folder, whoever wrote bundle.json."""
 
 FORMAT = 2
 """Version of bundle.json that this code writes and reads."""
@@ -73,7 +77,8 @@ def load_bundle(location: str | Path) -> Bundle:
     """Open the bundle in a folder, given by path or URI; its other files are not read yet.
 
     Raises:
-        BundleError: no bundle there, or not of a format that this version reads.
+        BundleError: no bundle there, not of a format that this version reads, or one that names files as no
+            export does, such as those outside of its folder.
     """
     folder = _folder(str(location))
     where = folder.uri(INFO_FILE)
@@ -92,11 +97,18 @@ def load_bundle(location: str | Path) -> Bundle:
             "that made it, or export the model again"
         )
     try:
-        return Bundle(folder, BundleInfo.model_validate(content))
+        info = BundleInfo.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise BundleError(f"{where}: {field}: {first['msg']}; export the bundle again") from error
+    for name in (*info.files, *(f"{CANARY_FOLDER}/{canary}" for canary in info.canaries)):
+        if not FILE_NAME.fullmatch(name):
+            raise BundleError(
+                f"{where} names a file {name!r}: expected letters, digits, dots, dashes and underscores, in "
+                f"the bundle's folder or in {CANARY_FOLDER}/; export the bundle again"
+            )
+    return Bundle(folder, info)
 
 
 def write_info(location: str, info: BundleInfo) -> None:

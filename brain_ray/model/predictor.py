@@ -1,11 +1,12 @@
 """From the bytes of an image to probabilities, with a bundle and ONNX Runtime: what evaluates and serves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from brain_ray.model.bundle import (
     EXPLAIN_FILE,
     ONNX_FILE,
     UNLIKENESS_FILE,
+    Bundle,
     BundleError,
     load_bundle,
     render_card,
@@ -56,7 +58,8 @@ class Predictor:
             gpu: whether to use a GPU where ONNX Runtime has one.
 
         Raises:
-            BundleError: no bundle there, of another format, or a file is not the one that was exported.
+            BundleError: no bundle there, of another format, a file is not the one that was exported, or a
+                model wants weights from files beside it.
         """
         opened = load_bundle(bundle)
         info = opened.info
@@ -79,8 +82,8 @@ class Predictor:
         self._expected = info.canaries
         self._threshold = info.decision.unlikeness_threshold
         self._unlikeness = Unlikeness.from_bytes(opened.read(UNLIKENESS_FILE))
-        self._session = open_session(opened.read(ONNX_FILE), threads, gpu)
-        self._explain = open_session(opened.read(EXPLAIN_FILE), threads, gpu=False)  # not worth the transfer
+        self._session = _open_file(opened, ONNX_FILE, threads, gpu)
+        self._explain = _open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
 
     def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], Box, bool]:
         """Decode and crop an encoded image: (height, width, 1) uint8, the box, whether one was found.
@@ -179,15 +182,52 @@ def open_session(model: bytes, threads: int = 0, gpu: bool = True) -> onnxruntim
     Its threads sleep while they wait: they share their cores with other replicas, and spinning ones would
     take the time from those that compute. A GPU computes in float32, not in the shorter TF32: the canary
     images have to come out as they did at export.
+
+    Raises:
+        BundleError: the bytes are no ONNX model, or name files to read weights from (external data): ONNX
+            Runtime would look for them in the current folder, whatever is there.
     """
+    _refuse_external_data(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was just looked through
     options.log_severity_level = 3  # errors only
     wanted: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0"})] * gpu + ["CPUExecutionProvider"]
     present = onnxruntime.get_available_providers()
     providers = [p for p in wanted if (p if isinstance(p, str) else p[0]) in present]
     return onnxruntime.InferenceSession(model, options, providers=providers)
+
+
+def _open_file(bundle: Bundle, name: str, threads: int, gpu: bool) -> onnxruntime.InferenceSession:
+    try:
+        return open_session(bundle.read(name), threads, gpu)
+    except BundleError as error:
+        raise BundleError(f"{bundle.folder.uri(name)}: {error}") from error
+
+
+def _refuse_external_data(model: bytes) -> None:
+    try:
+        parsed = onnx.ModelProto.FromString(model)
+    except Exception as error:  # protobuf's DecodeError, which is no dependency of ours
+        raise BundleError("no ONNX model; export the bundle again") from error
+    for message in _messages(parsed):
+        if isinstance(message, onnx.TensorProto) and (
+            message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
+        ):
+            raise BundleError(
+                "weights in files beside the model (ONNX external data), which an exported bundle never has; "
+                "export the bundle again"
+            )
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Yield a protobuf message and all within it: weights may be in constants and branches, too."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if field.is_repeated else (value,):
+                yield from _messages(inner)
 
 
 def run(
