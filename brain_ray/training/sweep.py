@@ -147,6 +147,10 @@ def _tune(
         )
         try:
             tuner.fit()
+        except tune.TuneError as error:  # which has the trace of what a callback raised as its text
+            if isinstance(error.__context__, RunError):
+                raise error.__context__ from None
+            raise
         finally:
             with suppress(OSError):
                 run.fs.delete_dir(run.path(FOLDER, "tune"))

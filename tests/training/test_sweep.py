@@ -20,7 +20,7 @@ from small_problem import MakeConfig, write_dataset
 from brain_ray import metrics
 from brain_ray.config import Config, SweepConfig
 from brain_ray.runs import Run, RunError
-from brain_ray.training import checkpoints, sweep
+from brain_ray.training import checkpoints, sweep, watch
 from brain_ray.training.resources import room_for_trials
 from brain_ray.training.trainable import TrialProcess
 from brain_ray.training.trial_folder import Clock, home_of, read_sweep, read_trials
@@ -209,6 +209,17 @@ def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config
     config = make("train.loss=grid(no_such_loss)")
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\).*no_such_loss"):
         sweep.sweep(run, config, lambda _: None)
+
+
+def test_a_storage_that_refuses_a_trials_end_is_named(
+    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(watch, "write_trial", refuse)
+    with pytest.raises(RunError, match=r"^cannot write .*/trials/000: no space left; mend the storage"):
+        sweep.sweep(run, make("train.loss=grid(no_such_loss)"), lambda _: None)
 
 
 @pytest.mark.parametrize(
