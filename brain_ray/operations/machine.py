@@ -138,17 +138,24 @@ def check_disk(found: dict[str, Any], where: str) -> Finding:
 
 
 def see_gpus() -> dict[str, Any]:
-    """Return the GPUs that TensorFlow sees and the ways that ONNX Runtime can compute, in a process apart.
+    """Return what a process apart sees: `tensorflow`, a number of GPUs, and `onnxruntime`, its providers.
+
+    `reason` says why TensorFlow sees no GPU, "" if it sees one; if the process fails, there is `error` alone.
 
     Apart, since TensorFlow would take the GPUs, and a crash in a CUDA library would end this process.
     """
     code = (
+        "from brain_ray.training import cuda\n"
+        "cuda.preload()\n"
         "import json, tensorflow as tf, onnxruntime as ort\n"
-        "print(json.dumps({'tensorflow': len(tf.config.list_physical_devices('GPU')),"
-        " 'onnxruntime': ort.get_available_providers()}))\n"
+        "gpus = len(tf.config.list_physical_devices('GPU'))\n"
+        "print(json.dumps({'tensorflow': gpus, 'onnxruntime': ort.get_available_providers(),"
+        " 'reason': '' if gpus else cuda.why_no_gpu()}))\n"
     )
     hidden = {"CUDA_VISIBLE_DEVICES"}  # which Ray empties for a task without a GPU of its own
-    environment = {k: v for k, v in os.environ.items() if k not in hidden} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    paths = [str(packages.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {k: v for k, v in os.environ.items() if k not in hidden} | own
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],

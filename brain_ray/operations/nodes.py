@@ -15,6 +15,7 @@ from brain_ray.operations.findings import Finding
 from brain_ray.operations.machine import GIB
 from brain_ray.operations.places import end_probe, try_data, try_folder, try_storage, try_weights
 from brain_ray.runs import Run, RunError
+from brain_ray.training.cuda import CURE
 from brain_ray.training.growth import Nodes, check_now_or_later, check_room
 from brain_ray.training.resources import places_beside, running_nodes
 
@@ -89,7 +90,8 @@ def visit_nodes(
         sees = gpus and node["Resources"].get("GPU", 0) > 0
         task = look.options(scheduling_strategy=there).remote(address, run, config, mark, places, sees)
         waiting[task] = address
-    done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_S)
+    patience = ANSWER_S + (machine.PATIENCE_S if gpus else 0.0)
+    done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=patience)
     visits, findings = [], []
     for task in done:
         try:
@@ -99,7 +101,7 @@ def visit_nodes(
             findings.append(_no_answer(waiting[task], f"its task ended with: {first}"))
     for task in late:
         ray.cancel(task, force=True)
-        findings.append(_no_answer(waiting[task], f"it has not answered within {ANSWER_S:.0f} s"))
+        findings.append(_no_answer(waiting[task], f"it has not answered within {patience:.0f} s"))
     end_probe(run)
     return findings, visits
 
@@ -256,14 +258,12 @@ def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
     for each in visits:
         if each.gpus is None:
             continue
-        cure = "install the extra gpu (pip install -e '.[gpu]') on a machine with NVIDIA's driver"
         if "error" in each.gpus:
-            findings.append(Finding("gpus", "error", f"{each.node}: TensorFlow: {each.gpus['error']}", cure))
+            findings.append(Finding("gpus", "error", f"{each.node}: TensorFlow: {each.gpus['error']}", CURE))
         elif each.gpus["tensorflow"] < offered.get(each.node, 0):
-            text = (
-                f"{each.node}: Ray offers {offered[each.node]} and TensorFlow sees {each.gpus['tensorflow']}"
-            )
-            findings.append(Finding("gpus", "error", text, cure))
+            text = f"{each.node}: Ray offers {offered[each.node]} GPU(s) and TensorFlow sees "
+            seen = str(each.gpus["tensorflow"] or f"none: {each.gpus['reason']}")
+            findings.append(Finding("gpus", "error", text + seen, CURE))
         else:
             onnx = "CUDAExecutionProvider" in each.gpus["onnxruntime"]
             text = f"{each.node}: TensorFlow sees {each.gpus['tensorflow']}; ONNX Runtime computes on "

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 from brain_ray.config import Config
 from brain_ray.operations.findings import refuse_errors
-from brain_ray.operations.nodes import check_cluster, check_places, check_scoring, visit_nodes
+from brain_ray.operations.nodes import check_cluster, check_gpus, check_places, check_scoring, visit_nodes
 from brain_ray.runs import Run
 
 TRAINING = {"train", "sweep"}
@@ -15,18 +15,22 @@ def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[
     """Look for what the stages to come will need, on the connected cluster; `say` gets warnings.
 
     Raises:
-        RunError: a node does not answer, storage, data or weights are not there for each of them, or there
-            are not, and will not be, as many CPUs and GPUs as the stages ask for.
+        RunError: a node does not answer, storage, data or weights are not there for each of them, there are
+            not, and will not be, as many CPUs and GPUs as the stages ask for, or TensorFlow does not see the
+            GPUs of a node that trains.
     """
     if not stages:
         return
     trains = bool(TRAINING & set(stages))
     places = ("storage", *["data"] * ("prepare" in stages), *["weights"] * trains)
-    findings, visits = visit_nodes(run, config, places)
+    gpus = trains and config.train.use_gpu
+    findings, visits = visit_nodes(run, config, places, gpus=gpus)
     refuse_errors(findings)
     findings = check_places(run, config, visits, places)
     if trains:
         findings += check_cluster(config.train)
+    if gpus:
+        findings += check_gpus(config, visits)
     if "evaluate" in stages:
         findings.append(check_scoring(config.evaluate))
     refuse_errors(findings)

@@ -7,7 +7,7 @@ from urllib.error import URLError
 
 import pytest
 
-from brain_ray.config import Config, DataConfig, ModelConfig
+from brain_ray.config import Config, DataConfig, ModelConfig, TrainConfig
 from brain_ray.operations import doctor, machine, nodes, places
 from brain_ray.operations.findings import Finding, refuse_errors
 from brain_ray.operations.nodes import Visit
@@ -129,6 +129,52 @@ def test_a_place_that_some_nodes_miss_names_them() -> None:
     )
     assert "s3://" in storage.cure
     assert (data.level, weights.level) == ("ok", "ok")
+
+
+def gpus_of(monkeypatch: pytest.MonkeyPatch, seen: dict[str, object] | None, use_gpu: bool = True) -> Finding:
+    """Check a cluster of one node with two GPUs, of which a process there has seen so much."""
+    offered = {"10.0.0.7-aa": {"Resources": {"GPU": 2.0}}}
+    monkeypatch.setattr(nodes, "_alive", lambda: offered)
+    (found,) = nodes.check_gpus(
+        Config(train=TrainConfig(use_gpu=use_gpu)), [Visit("10.0.0.7-aa", {}, gpus=seen)]
+    )
+    return found
+
+
+def test_gpus_that_tensorflow_does_not_see_are_an_error_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = gpus_of(
+        monkeypatch, {"tensorflow": 0, "onnxruntime": [], "reason": "cannot load libcudnn.so.9: no such file"}
+    )
+    assert found.level == "error"
+    assert found.text == (
+        "10.0.0.7-aa: Ray offers 2 GPU(s) and TensorFlow sees none: cannot load libcudnn.so.9: no such file"
+    )
+    assert "install NVIDIA's driver and the extra gpu" in found.cure
+    found = gpus_of(monkeypatch, {"tensorflow": 1, "onnxruntime": [], "reason": ""})
+    assert (found.level, found.text) == (
+        "error",
+        "10.0.0.7-aa: Ray offers 2 GPU(s) and TensorFlow sees 1",
+    )
+    found = gpus_of(monkeypatch, {"tensorflow": 2, "onnxruntime": ["CUDAExecutionProvider"], "reason": ""})
+    assert (found.level, found.text) == (
+        "ok",
+        "10.0.0.7-aa: TensorFlow sees 2; ONNX Runtime computes on GPUs",
+    )
+    assert "looked at when training starts" in gpus_of(monkeypatch, None).text
+
+
+@pytest.mark.slow
+def test_a_process_apart_sees_what_training_would_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as Ray sets it for a task without a GPU
+    seen = machine.see_gpus()
+    assert set(seen) == {"tensorflow", "onnxruntime", "reason"}
+    assert "CPUExecutionProvider" in seen["onnxruntime"]
+    assert seen["tensorflow"] == len(tf.config.list_physical_devices("GPU"))
+    assert bool(seen["reason"]) == (seen["tensorflow"] == 0)
 
 
 def test_options_of_the_doctor_are_taken_out_wherever_they_stand() -> None:
