@@ -61,9 +61,9 @@ def decide(
         return {}
     lacks = ""
     if choice == "auto":
-        lacks = ask_image(client, working_dir, extras)
+        lacks, unasked = ask_image(client, working_dir, extras)
         if not lacks:
-            say("the image has what is needed")
+            say(f"the image has what is needed{unasked}")
             return {}
     tool = "pip" if choice == "auto" else choice
     number = len(packages.requirements(root, extras))
@@ -75,8 +75,10 @@ def decide(
     return installed_by(tool, root, extras)
 
 
-def ask_image(client: Any, working_dir: dict[str, Any], extras: tuple[str, ...]) -> str:
-    """Have the image compared with constraints.txt by a job; return what it lacks, or "".
+def ask_image(client: Any, working_dir: dict[str, Any], extras: tuple[str, ...]) -> tuple[str, str]:
+    """Have the image compared with constraints.txt by a job, on the head node as jobs are by default.
+
+    Returns what it lacks, or "", and `packages.UNASKED`, or "".
 
     Raises:
         RunError: the job did not run, or took too long, or Python is too old.
@@ -96,7 +98,7 @@ def ask_image(client: Any, working_dir: dict[str, Any], extras: tuple[str, ...])
     client.delete_job(probe)
     last = said[-1] if said else " ".join(str(info.message).split())[:300]
     if info.driver_exit_code == 0:
-        return ""
+        return "", packages.UNASKED if last.endswith(packages.UNASKED) else ""
     if last.startswith(packages.LACKS):
-        return last.removeprefix(packages.LACKS)
+        return last.removeprefix(packages.LACKS), ""
     raise RunError(f"the cluster's Python cannot run brain_ray, which needs 3.11 or newer: {last}")

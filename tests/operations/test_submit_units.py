@@ -5,9 +5,11 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import requires
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 from ray.job_submission import JobStatus
 from ray.runtime_env import RuntimeEnv
 
@@ -125,7 +128,7 @@ def test_extras_follow_the_settings() -> None:
 
 def write_project(folder: Path, pinned: str) -> Path:
     (folder / "pyproject.toml").write_text(
-        '[project]\ndependencies = ["ray[data]==2.60.*", "Pillow>=11", "nosuch_package>=1"]\n'
+        '[project]\ndependencies = ["ray==2.60.*", "Pillow>=11", "nosuch_package>=1"]\n'
         '[project.optional-dependencies]\nmore = ["numpy>=2"]\n'
     )
     (folder / "constraints.txt").write_text(f"ray=={packages.version('ray')}\n    # via x\n{pinned}\n")
@@ -133,10 +136,107 @@ def write_project(folder: Path, pinned: str) -> Path:
 
 
 def test_what_an_image_lacks_is_named(tmp_path: Path) -> None:
-    project = write_project(tmp_path, "pillow==1.0 ; python_version < '3.12'\nnumpy==1.0\n")
+    project = write_project(
+        tmp_path, "pillow==1.0 ; python_version < '4'\npillow==2.0 ; python_version >= '4'\nnumpy==1.0\n"
+    )
     found = packages.differences(project)
     assert found == [f"Pillow is {packages.version('pillow')}, expected 1.0", "nosuch_package is missing"]
     assert packages.differences(project, ["more"])[-1].startswith("numpy is ")
+
+
+def write_installed(site: Path, versions: dict[str, str], needs: Sequence[str] = ()) -> None:
+    """Write what importlib finds of installed packages; the first has requirements."""
+    for i, (name, number) in enumerate(versions.items()):
+        folder = site / f"{name.replace('-', '_')}-{number}.dist-info"
+        folder.mkdir(parents=True)
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {number}"]
+        lines += [f"Requires-Dist: {line}" for line in needs if i == 0]
+        (folder / "METADATA").write_text("\n".join(lines) + "\n")
+
+
+def test_cuda_wheels_that_are_missing_or_others_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = write_project(tmp_path, "")
+    (project / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["tensorflow==2.21.*"]\n'
+        "[project.optional-dependencies]\ngpu = ['tensorflow[and-cuda]==2.21.*']\n"
+    )
+    shutil.copy(ROOT / "constraints.txt", project)
+    wheels = {name: number for name, number in packages.pins(ROOT).items() if name.startswith("nvidia-")}
+    assert len(wheels) == 12
+    needs = [f'{name}<99,>=1; extra == "and-cuda"' for name in wheels]
+    needs += ['winonly; sys_platform == "win32" and extra == "and-cuda"', 'gcs>=1; extra == "gcs"']
+    found = {}
+    for case, changed in {
+        "whole": {},
+        "one gone": {"nvidia-cusolver-cu12": None},
+        "one older": {"nvidia-cudnn-cu12": "9.1.0"},
+        "none": dict.fromkeys(wheels),
+    }.items():
+        there = {name: number for name, number in {**wheels, **changed}.items() if number}
+        write_installed(tmp_path / case, {"tensorflow": packages.pins(ROOT)["tensorflow"], **there}, needs)
+        monkeypatch.setattr(sys, "path", [str(tmp_path / case)])
+        assert packages.differences(project) == []
+        found[case] = packages.differences(project, ("gpu",))
+    pinned = wheels["nvidia-cudnn-cu12"]
+    assert found == {
+        "whole": [],
+        "one gone": ["nvidia-cusolver-cu12 is missing"],
+        "one older": [f"nvidia-cudnn-cu12 is 9.1.0, expected {pinned}"],
+        "none": [f"{name} is missing" for name in wheels],
+    }
+
+
+def test_requirements_count_where_their_markers_say_so() -> None:
+    """As packaging has it, which a machine to be looked at may not have."""
+    names = ("ray", "tensorflow", "uvicorn")
+    lines = [line for name in names for line in requires(name) or () if ";" in line]
+    lines += [line for line in (ROOT / "constraints.txt").read_text().splitlines() if " ; " in line]
+    assert len(lines) > 50
+    for line in lines:
+        for extra in ("", "data", "and-cuda", "standard"):
+            marker = Requirement(line).marker
+            assert marker is not None
+            assert packages._holds(line, extra) == marker.evaluate({"extra": extra}), line
+
+
+@pytest.mark.parametrize("driver", [True, False])
+def test_an_image_without_a_gpu_is_not_asked_for_cuda_and_says_so(
+    driver: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(packages, "differences", lambda _, extras: asked.append(list(extras)) or [])
+    monkeypatch.setattr(packages, "DRIVER", tmp_path / "version")
+    if driver:
+        (tmp_path / "version").touch()
+    assert packages.main(["optuna", "gpu"]) == 0
+    assert asked == [["optuna", "gpu"] if driver else ["optuna"]]
+    line = capsys.readouterr().out.strip()
+    assert line == ("all there" if driver else f"all there{packages.UNASKED}")
+    said: list[str] = []
+    decided = environment.decide(Probed(line), {}, ROOT, "auto", ("optuna", "gpu"), said.append)
+    assert decided == {}
+    assert said == [f"the image has what is needed{'' if driver else packages.UNASKED}"]
+
+
+class Probed:
+    """A client whose job has printed a line, and ended well."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    def submit_job(self, **_: Any) -> str:
+        return "probe"
+
+    def get_job_info(self, _: str) -> Any:
+        return SimpleNamespace(status=JobStatus.SUCCEEDED, driver_exit_code=0)
+
+    def get_job_logs(self, _: str) -> str:
+        return f"{self._line}\n"
+
+    def delete_job(self, _: str) -> None:
+        pass
 
 
 def test_the_comparison_needs_nothing_but_the_standard_library() -> None:
