@@ -2,32 +2,49 @@
 
 import math
 import os
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from brain_ray.config import TrainConfig
+from brain_ray.runs import RunError
+from brain_ray.training import cuda
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+NO_GPU = "train.use_gpu is true, and TensorFlow sees no GPU"
+"""What the error begins with that no other attempt cures: a sweep ends with it, and not only a trial."""
 
 
 def set_up(settings: TrainConfig, processes: int) -> str:
     """Set TensorFlow and Keras up, before anything else uses them in this process; returns the precision.
 
-    Threads are set from the CPUs that the settings give a worker. GPUs take memory as they need it, so that
-    several processes can share one. The precision becomes Keras' policy for all layers made from now on.
+    Threads are set from the CPUs that the settings give a worker. With `use_gpu`, GPUs take memory as they
+    need it, so that several processes can share one; without, TensorFlow uses no GPU, even if Ray lets the
+    process see some. The precision becomes Keras' policy for all layers made from now on.
 
     Args:
         settings: of the training.
         processes: on this node that do the same.
+
+    Raises:
+        RunError: `use_gpu` is set, and TensorFlow sees no GPU. The text gives the reason.
     """
+    if settings.use_gpu:
+        cuda.preload()
     import keras
     import tensorflow as tf
 
     threads = num_threads(settings.cpus_per_worker, os.cpu_count() or 1, processes)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.list_physical_devices("GPU") if settings.use_gpu else []
+    if settings.use_gpu and not gpus:
+        reason = f"{NO_GPU} on {socket.gethostname()}: {cuda.why_no_gpu()}"
+        raise RunError(f"{reason}; {cuda.CURE}, or set train.use_gpu to false")
+    if not settings.use_gpu:
+        tf.config.set_visible_devices([], "GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, enable=True)
     capabilities = [

@@ -41,7 +41,8 @@ def cache_features(
     that do the same, and not in actors.
 
     Raises:
-        RunError: a row cannot be decoded, the network cannot be built, or nodes were lost again and again.
+        RunError: a row cannot be decoded, the network cannot be built, TensorFlow sees no GPU where `use_gpu`
+            is set, or nodes were lost again and again.
     """
     inputs = {"seed": config.seed, "model": config.model.model_dump(mode="json")}
     if run.finished(FOLDER) != inputs:
@@ -86,7 +87,7 @@ def _compute(run: Run, config: Config, split: str, parts: Sequence[Part], proces
         features = decoded.map_batches(
             Extractor,
             fn_constructor_args=[config, -(-most // nodes)],
-            batch_size=None,
+            batch_size=task_rows(config.model),  # Ray Data wants one for GPUs
             batch_format="numpy",
             num_cpus=settings.cpus_per_worker,
             num_gpus=1 if settings.use_gpu else None,
@@ -138,8 +139,6 @@ class Extractor:
     """Runs a network up to its pooled features; to be run as an actor."""
 
     def __init__(self, config: Config, processes: int) -> None:
-        import tensorflow as tf
-
         from brain_ray.model.network import build_network, split_network
         from brain_ray.training.devices import set_up
 
@@ -150,6 +149,8 @@ class Extractor:
         except RunError as error:  # said by `write_features`: Ray Data would try again, and wrap it
             self._error = str(error)
             return
+        import tensorflow as tf  # after `set_up`, which loads the libraries of a GPU for it
+
         features = split_network(network)[0]
         shape = (None, config.model.height, config.model.width, 1)
         self._batch_size = config.train.batch_size

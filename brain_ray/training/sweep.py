@@ -58,8 +58,8 @@ def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
 
     Raises:
         RunError: no dataset, a search space that cannot be read, no room for a trial, Optuna asked for and
-            not installed, a storage that refuses to take what is written, no trial that finished, or
-            nodes that were lost and did not come back.
+            not installed, a storage that refuses to take what is written, a trial's TensorFlow that sees no
+            GPU where `use_gpu` is set, no trial that finished, or nodes that were lost and did not come back.
     """
     total = space.count(config)
     trials = min(total, config.sweep.max_concurrent or 1)

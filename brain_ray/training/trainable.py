@@ -31,7 +31,7 @@ from brain_ray.training.loop import Ended, Feed, TrainState, epochs, is_over
 from brain_ray.training.outcome import write_epoch, write_result
 from brain_ray.training.relay import Controller, Epoch, Message, Reservation
 from brain_ray.training.tracking import read_history
-from brain_ray.training.trainer import drive
+from brain_ray.training.trainer import drive, with_absolute_paths
 from brain_ray.training.trial_folder import Clock, best_value, home_of, read_trial
 
 CONTROLLER_SECONDS = 5.0
@@ -176,8 +176,11 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         config, shared = self._config, self._shared
         features = {}
         if mode_of(config, 0) == "head on features":
-            set_up(config.train, shared.processes)
-            features = cache_features(self._home, config, shared.splits, shared.processes)
+            if shared.workers == 1:
+                set_up(config.train, shared.processes)
+                features = cache_features(self._home, config, shared.splits, shared.processes)
+            else:  # this process has neither the CPUs nor the GPUs of the trial's workers
+                features = cache_features(self._home, with_absolute_paths(config), shared.splits)
         classes = config.data.classes
         weights = class_weights(config.train.class_weights, shared.counts["train"], classes)
         return Sources(shared.splits, features, weights, shared.store)

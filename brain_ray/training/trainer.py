@@ -47,10 +47,10 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     too.
 
     Raises:
-        RunError: no dataset, more CPUs or GPUs asked for than there are or come, settings that name
-            something unknown, a storage that refuses to take what is written, any fault of the program, no
-            epoch with a finite loss, workers that are lost again and again, MLflow asked for and not
-            installed.
+        RunError: no dataset, more CPUs or GPUs asked for than there are or come, `use_gpu` where TensorFlow
+            sees no GPU, settings that name something unknown, a storage that refuses to take what is written,
+            any fault of the program, no epoch with a finite loss, workers that are lost again and again,
+            MLflow asked for and not installed.
     """
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
     make_room(config.train, say)

@@ -14,6 +14,7 @@ from ray import tune
 from brain_ray import metrics
 from brain_ray.runs import Run, RunError
 from brain_ray.training import space
+from brain_ray.training.devices import NO_GPU
 from brain_ray.training.failures import last_words, writing_to
 from brain_ray.training.history import EpochRecord
 from brain_ray.training.plan import Plan
@@ -61,13 +62,22 @@ class Watch(tune.Callback):  # type: ignore[misc]
         metrics.epoch(self._run.name, record.metrics(), before.trial.id)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Say that a trial is tried again."""
+        """Say that a trial is tried again.
+
+        Raises:
+            RunError: there is no GPU for it to use.
+        """
+        reason = _end_without_gpu(_cause(trial))
         self._retried.add(trial.config["trial"])
-        self._tell(f"{self._name(trial)}  failed, is tried again: {_cause(trial)}")
+        self._tell(f"{self._name(trial)}  failed, is tried again: {reason}")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Give a trial up."""
-        reason = _cause(trial)
+        """Give a trial up.
+
+        Raises:
+            RunError: there is no GPU for it to use.
+        """
+        reason = _end_without_gpu(_cause(trial))
         self._tell(f"{self._name(trial)}  failed, is given up: {reason}")
         self._end(trial, "failed", reason)
 
@@ -166,6 +176,13 @@ def short(trial: Trial) -> str:
         if name not in ("model.backbone", *space.SIZE)
     }
     return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _end_without_gpu(reason: str) -> str:
+    """Return why a trial failed, unless the sweep ends with it: other trials would fare no better."""
+    if reason.startswith(NO_GPU):
+        raise RunError(reason)
+    return reason
 
 
 def _cause(trial: Any) -> str:

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
-from brain_ray.config import TrainConfig
-from brain_ray.training import devices
+from brain_ray.config import Config, TrainConfig
+from brain_ray.runs import RunError
+from brain_ray.training import cuda, devices
+from brain_ray.training.features import Extractor
 
 
 @pytest.mark.parametrize(
@@ -66,12 +69,53 @@ def tensorflow(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
 def test_gpus_grow_their_memory_and_choose_the_precision(
     settings: dict[str, Any], expected: str, tensorflow: MagicMock
 ) -> None:
-    assert devices.set_up(TrainConfig(cpus_per_worker=3, **settings), 2) == expected
+    assert devices.set_up(TrainConfig(use_gpu=True, cpus_per_worker=3, **settings), 2) == expected
     tensorflow.set_dtype_policy.assert_called_once_with(expected)
     tensorflow.threading.set_intra_op_parallelism_threads.assert_called_once_with(3)
     grown = [call.args for call in tensorflow.experimental.set_memory_growth.call_args_list]
     assert grown == [("GPU:0",), ("GPU:1",)]
     assert all(call.kwargs["enable"] for call in tensorflow.experimental.set_memory_growth.call_args_list)
+
+
+def test_a_gpu_that_is_asked_for_and_not_seen_is_an_error_with_the_reason(
+    tensorflow: MagicMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensorflow.list_physical_devices.return_value = []
+    monkeypatch.setattr(cuda, "why_no_gpu", lambda: "cannot load libcusolver.so.11; the driver is 570.1")
+    monkeypatch.setattr(devices.socket, "gethostname", lambda: "gpu-7")
+    told = (
+        r"^train\.use_gpu is true, and TensorFlow sees no GPU on gpu-7: cannot load libcusolver\.so\.11; the "
+        r"driver is 570\.1; install NVIDIA's driver and the extra gpu .* or set train\.use_gpu to false$"
+    )
+    with pytest.raises(RunError, match=told):
+        devices.set_up(TrainConfig(use_gpu=True), 1)
+
+
+def test_without_use_gpu_the_gpus_of_the_machine_are_hidden(tensorflow: MagicMock) -> None:
+    assert devices.set_up(TrainConfig(), 1) == "float32"
+    tensorflow.set_visible_devices.assert_called_once_with([], "GPU")
+    tensorflow.experimental.set_memory_growth.assert_not_called()
+    tensorflow.reset_mock()
+    devices.set_up(TrainConfig(use_gpu=True), 1)
+    tensorflow.set_visible_devices.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    "start", [lambda config: devices.set_up(config.train, 1), lambda config: Extractor(config, 1)]
+)
+def test_cuda_is_loaded_before_tensorflow_and_only_for_a_gpu(
+    start: Callable[[Config], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(cuda, "preload", lambda: loaded.append("CUDA"))
+    for name in ("tensorflow", "keras"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    with pytest.raises(ImportError):
+        start(Config(train=TrainConfig(use_gpu=True)))
+    assert loaded == ["CUDA"]
+    with pytest.raises(ImportError):
+        start(Config())
+    assert loaded == ["CUDA"]
 
 
 @pytest.mark.parametrize(("use_gpu", "expected"), [(True, "NCCL"), (False, "RING")])

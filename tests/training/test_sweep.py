@@ -19,6 +19,7 @@ from small_problem import MakeConfig, write_dataset
 
 from brain_ray import metrics
 from brain_ray.config import Config, SweepConfig
+from brain_ray.model.backbones import build_backbone
 from brain_ray.runs import Run, RunError
 from brain_ray.training import checkpoints, sweep, watch
 from brain_ray.training.resources import room_for_trials
@@ -350,6 +351,19 @@ def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Co
     losses = -np.log(record.probabilities[np.arange(13), labels])
     assert_allclose(losses.mean(), best.val_cross_entropy, rtol=1e-4)
     assert home_of(run, "000").uri().endswith("sweep/trials/000")
+
+
+@pytest.mark.slow
+def test_a_trial_of_two_workers_learns_from_features(run: Run, make: Callable[..., Config]) -> None:
+    """Actors compute them, each with what a worker gets: the trial's own process has none of it."""
+    weights = run.path("tiny.weights.h5")
+    build_backbone(make("", {}).model).save_weights(weights)
+    train = {"frozen_epochs": 2, "epochs": 0, "num_workers": 2, "model": {"weights": weights}}
+    config = make("train.learning_rate=grid(0.003)", train)
+    assert sweep.sweep(run, config, lambda _: None) == "1 trials: 1 finished"
+    (record,) = read_trials(run)
+    assert [epoch.epoch for epoch in record.history] == [1, 2]
+    assert record.attempts == 1
 
 
 def is_worker(process: psutil.Process) -> bool:

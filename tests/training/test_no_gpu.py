@@ -1,0 +1,121 @@
+"""A GPU that Ray offers and TensorFlow does not see: work that asks for it ends at once, with a line."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starting import ROOT, environment_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+SLOWEST_S = 400.0
+"""In which all of it ends, on a slow machine."""
+
+LINE = "train.use_gpu is true, and TensorFlow sees no GPU on "
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """How each kind of work has ended on a cluster whose GPU is made up (simulated)."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("TensorFlow sees a GPU on this machine")
+    folder = tmp_path_factory.mktemp("no_gpu")
+    paths = f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/training'}"
+    with tempfile.TemporaryDirectory(prefix="ng-", dir="/tmp") as home:  # a short path, for Ray's sockets
+        done = subprocess.run(
+            [sys.executable, __file__, str(folder)],
+            env=environment_of(home, PYTHONPATH=paths),
+            capture_output=True,
+            text=True,
+            timeout=SLOWEST_S,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {found["work"]: found for found in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("work", ["training", "features", "sweep", "sweep-of-two-workers"])
+def test_it_ends_with_the_reason_at_the_first_attempt(work: str, ended: dict[str, dict[str, Any]]) -> None:
+    found = ended[work]
+    assert found["error"].startswith(LINE), found
+    assert "cannot load libcuda.so.1: " in found["error"], found
+    assert "\n" not in found["error"]
+    assert not [line for line in found["said"] if "again" in line or "ended with" in line], found
+
+
+@pytest.mark.parametrize("work", ["sweep", "sweep-of-two-workers"])
+def test_no_trial_is_given_up_for_it_and_none_follows(work: str, ended: dict[str, dict[str, Any]]) -> None:
+    assert ended[work]["trials"] == [["running", 1]]
+
+
+def test_it_is_seen_before_anything_is_begun(ended: dict[str, dict[str, Any]]) -> None:
+    assert "Ray offers 2 GPU(s) and TensorFlow sees none: cannot load libcuda" in ended["preflight"]["error"]
+
+
+def main(folder: str) -> None:
+    """Have work of each kind done that asks for a GPU, and print how it has ended."""
+    import ray
+    from small_problem import SIDE, write_dataset
+
+    from brain_ray import cluster
+    from brain_ray.config import AugmentConfig, Config, ModelConfig, SweepConfig, TrainConfig
+    from brain_ray.operations.preflight import preflight
+    from brain_ray.runs import Run, RunError
+    from brain_ray.training import sweep, trainer
+    from brain_ray.training.trial_folder import read_trials
+
+    ray.init(
+        address="local",
+        num_cpus=4,
+        num_gpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": cluster.WORKER_ENV},
+    )
+    cluster.quiet()
+    weights = Path(folder) / "never_read.weights.h5"
+    weights.touch()
+    model = ModelConfig(backbone="tiny", weights=str(weights), height=SIDE, width=SIDE)
+    trials = SweepConfig(space=("train.learning_rate=grid(0.01, 0.003)",), scheduler="none", max_failures=1)
+    frozen = {"frozen_epochs": 1, "epochs": 0, "augment": AugmentConfig()}
+    settings: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "preflight": (lambda run, config, say: preflight(run, config, ["train"], say), {}),
+        "training": (trainer.fit, {"epochs": 1}),
+        "features": (trainer.fit, frozen),
+        "sweep": (sweep.sweep, {"epochs": 1}),
+        "sweep-of-two-workers": (sweep.sweep, {"num_workers": 2, **frozen}),
+    }
+    for name, (work, train) in settings.items():
+        run = Run(folder, name)
+        write_dataset(run)
+        config = Config(
+            storage=folder,
+            name=name,
+            model=model,
+            train=TrainConfig(use_gpu=True, batch_size=8, mlflow_uri="none", **train),
+            sweep=trials.model_copy(update={"max_concurrent": 1}),
+        )
+        said: list[str] = []
+        start = time.monotonic()
+        try:
+            work(run, config, said.append)
+            error = ""
+        except RunError as refused:
+            error = str(refused)
+        attempts = [[record.status, record.attempts] for record in read_trials(run, answers=False)]
+        seconds = round(time.monotonic() - start, 1)
+        told = {"work": name, "error": error, "said": said, "trials": attempts, "seconds": seconds}
+        print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
