@@ -110,12 +110,15 @@ class DataConfig(Settings):
     test_fraction: Fraction = 0.15
     """Share of all images that become the test split where the source has no test folder."""
     split_by: Literal["cluster", "image"] = "cluster"
-    """`cluster` keeps all copies of a slice on one side of the train/validation split; `image` does not."""
+    """`cluster` keeps all copies of a slice on one side of the train/validation split; `image` does not, and
+    with `leaks=keep` neither when a test split is drawn. With `leaks=regroup` it has no effect."""
     leaks: Literal["drop", "keep", "regroup", "fail"] = "drop"
     """Training images with a copy in the test split: `drop` them, `keep` them, `regroup` (draw all splits
-    anew over whole clusters of copies) or `fail`."""
+    anew over whole clusters of copies) or `fail`. A test split that is drawn here shares no cluster with
+    training and validation, unless they are kept."""
     conflicts: Literal["drop", "keep"] = "drop"
-    """Training images whose copies carry another label: `drop` all of them, or `keep` them."""
+    """Training images whose copies carry another label (with `leaks=regroup`, any image): `drop` all of
+    them, or `keep` them."""
     copy_similarity: Annotated[float, Field(gt=0.9, le=1.0)] = 0.99
     """Correlation of two 96x96 thumbnails from which on they show the same slice."""
     max_rejected: Share = 0.01

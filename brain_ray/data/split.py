@@ -12,42 +12,43 @@ from brain_ray.runs import RunError
 
 Ints = NDArray[np.int64]
 
+COPIED = {"test": "a copy is in the test split", "valid": "a copy is in the validation split"}
+"""Reasons why a copy of an image of these splits was dropped."""
+
 
 def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
     """Return `split` ("train", "valid", "test", "dropped") and `reason` for each image, same index.
 
+    Unless `leaks=keep`, no test image shares a cluster with a training or validation image, whether the
+    source has a test folder or the test split is drawn here.
+
     Args:
-        images: usable images with path, label, source_split and cluster.
+        images: usable images with path, label, source_split ("train", "valid" or "test") and cluster.
         data: leaks, conflicts, split_by, valid_fraction, test_fraction.
         seed: of the draws.
 
     Raises:
         RunError: `leaks=fail` and there are some, or a class is left without a training or validation image.
     """
-    result = pd.DataFrame({"split": images["source_split"], "reason": ""}, index=images.index)
-    has_test = bool((images["source_split"] == "test").any())
+    source = images["source_split"]
+    result = pd.DataFrame({"split": source, "reason": ""}, index=images.index)
+    regroup = data.leaks == "regroup"
     if data.conflicts == "drop":
-        _drop(result, _conflicting(images, only_train=has_test), "a copy carries another label")
-    if data.leaks == "regroup" or not has_test:
-        fraction = float((images["source_split"] == "test").mean()) if has_test else data.test_fraction
-        pool = result["split"] != "dropped"
-        result.loc[pool, "split"] = "train"
-        chosen = _hold_out(images[pool], fraction, data.split_by, seed)
-        result.loc[chosen, "split"] = "test"
+        conflicting = images.groupby("cluster")["label"].transform("nunique") > 1
+        _drop(result, conflicting & (regroup | (source != "test")), "a copy carries another label")
+    if regroup:
+        result.loc[result["split"] != "dropped", "split"] = "train"
     else:
-        leaking = _leaking(images) & (result["split"] == "train")
-        if data.leaks == "fail" and leaking.any():
-            first = ", ".join(images.loc[leaking, "path"].head(10))
-            raise RunError(
-                f"{int(leaking.sum())} training images have a copy in the test split: {first}; "
-                "set --data.leaks to drop, regroup or keep"
-            )
-        if data.leaks == "drop":
-            _drop(result, leaking, "a copy is in the test split")
-    training = result["split"] == "train"
-    chosen = _hold_out(images[training], data.valid_fraction, data.split_by, seed)
-    result.loc[chosen, "split"] = "valid"
-    _check_classes(images, result, data)
+        _obey_leaks(images, result, data.leaks)
+    has_test, has_valid = bool((source == "test").any()), bool((source == "valid").any())
+    if regroup or not has_test:
+        fraction = float((source == "test").mean()) if has_test else data.test_fraction
+        by = data.split_by if data.leaks == "keep" else "cluster"
+        _draw(images, result, "test", fraction, by, seed)
+    if regroup or not has_valid:
+        fraction = float((source[source != "test"] == "valid").mean()) if has_valid else data.valid_fraction
+        _draw(images, result, "valid", fraction, "cluster" if regroup else data.split_by, seed)
+    _check_classes(images, result, data, has_valid)
     return result
 
 
@@ -56,14 +57,30 @@ def _drop(result: pd.DataFrame, rows: pd.Series, reason: str) -> None:
     result.loc[rows, "reason"] = reason
 
 
-def _conflicting(images: pd.DataFrame, only_train: bool) -> pd.Series:
-    rows = images.groupby("cluster")["label"].transform("nunique") > 1
-    return rows & (images["source_split"] == "train") if only_train else rows
+def _obey_leaks(images: pd.DataFrame, result: pd.DataFrame, leaks: str) -> None:
+    """Drop or refuse copies of the source's test images, then training copies of its validation images."""
+    for held, learned in (("test", ("train", "valid")), ("valid", ("train",))):
+        copied = images["cluster"].isin(images.loc[result["split"] == held, "cluster"])
+        leaking = copied & result["split"].isin(learned)
+        if leaks == "fail" and leaking.any():
+            first = ", ".join(images.loc[leaking, "path"].head(10))
+            both = "and validation " if (result.loc[leaking, "split"] == "valid").any() else ""
+            name = "validation" if held == "valid" else held
+            raise RunError(
+                f"{int(leaking.sum())} training {both}images have a copy in the {name} split: {first}; "
+                "set --data.leaks to drop, regroup or keep"
+            )
+        if leaks == "drop":
+            _drop(result, leaking, COPIED[held])
 
 
-def _leaking(images: pd.DataFrame) -> pd.Series:
-    tested = images.loc[images["source_split"] == "test", "cluster"]
-    return images["cluster"].isin(tested)
+def _draw(
+    images: pd.DataFrame, result: pd.DataFrame, split: str, fraction: float, by: str, seed: int
+) -> None:
+    """Move a share of every class from the training split to another one."""
+    training = result["split"] == "train"
+    chosen = _hold_out(images[training], fraction, by, seed)
+    result.loc[chosen, "split"] = split
 
 
 def _hold_out(images: pd.DataFrame, fraction: float, split_by: str, seed: int) -> pd.Index:
@@ -120,8 +137,8 @@ def hold_out_clusters(labels: Ints, clusters: Ints, fraction: float, seed: int) 
     return np.flatnonzero(held[inverse]).astype(np.int64)
 
 
-def _check_classes(images: pd.DataFrame, result: pd.DataFrame, data: DataConfig) -> None:
-    needed = ["train", "valid"] if data.valid_fraction else ["train"]
+def _check_classes(images: pd.DataFrame, result: pd.DataFrame, data: DataConfig, has_valid: bool) -> None:
+    needed = ["train", "valid"] if data.valid_fraction or has_valid else ["train"]
     for split in needed:
         counts = images.loc[result["split"] == split, "label"].value_counts()
         empty = [name for label, name in enumerate(data.classes) if not counts.get(label, 0)]

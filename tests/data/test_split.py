@@ -105,6 +105,112 @@ def test_without_a_test_folder_a_share_is_split_off() -> None:
     assert counts.to_dict() == {"train": 240, "test": 100, "valid": 60}
 
 
+def pairs(classes: int = 4, each: int = 100) -> pd.DataFrame:
+    """Training images of which each two in a row are copies of one another."""
+    labels = np.repeat(np.arange(classes), each)
+    return pd.DataFrame(
+        {
+            "path": [f"image{k}" for k in range(len(labels))],
+            "label": labels,
+            "source_split": "train",
+            "cluster": np.arange(len(labels)) // 2,
+        }
+    )
+
+
+def shared(images: pd.DataFrame, result: pd.DataFrame, held: str, *others: str) -> int:
+    """How many images of other splits share a cluster with one of the held split."""
+    clusters = images.loc[result["split"] == held, "cluster"]
+    return int((images["cluster"].isin(clusters) & result["split"].isin(others)).sum())
+
+
+@pytest.mark.parametrize("split_by", ["cluster", "image"])
+@pytest.mark.parametrize("leaks", ["drop", "fail", "regroup"])
+def test_a_drawn_test_split_shares_no_cluster_with_what_is_learned_from(leaks: str, split_by: str) -> None:
+    images = pairs()
+    result = assign(images, DataConfig(leaks=leaks, split_by=split_by), 123)
+    assert shared(images, result, "test", "train", "valid") == 0
+    assert abs((result["split"] == "test").sum() - 60) <= 4
+    assert not (result["split"] == "dropped").any()
+
+
+@pytest.mark.parametrize("split_by", ["cluster", "image"])
+def test_regroup_cuts_no_cluster_whatever_the_source_and_split_by_say(split_by: str) -> None:
+    images = pairs()
+    images.loc[::5, "source_split"] = "test"
+    result = assign(images, DataConfig(leaks="regroup", split_by=split_by), 123)
+    assert (result["split"].groupby(images["cluster"]).nunique() == 1).all()
+
+
+def test_leaks_that_are_kept_may_be_drawn_by_image() -> None:
+    images = pairs()
+    result = assign(images, DataConfig(leaks="keep", split_by="image"), 123)
+    assert shared(images, result, "test", "train", "valid") > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_regroup_learns_from_no_test_image_with_two_labels(seed: int) -> None:
+    images = table()
+    images.loc[401, "cluster"] = images.loc[400, "cluster"]
+    assert images.loc[400:401, "label"].nunique() == 2
+    result = assign(images, DataConfig(leaks="regroup"), seed)
+    assert result.loc[400:401, "split"].tolist() == ["dropped"] * 2
+
+
+def with_valid(copies: bool = True) -> pd.DataFrame:
+    """400 training, 80 validation and 80 test images; some are copies across these folders."""
+    images = table(test=160)
+    images.loc[400:479, "source_split"] = "valid"
+    if copies:
+        images.loc[400:409, "cluster"] = np.arange(10)  # training images 0 to 9
+        images.loc[480:483, "cluster"] = np.arange(12, 16)  # training images 12 to 15
+        images.loc[484:487, "cluster"] = np.arange(412, 416)  # validation images 412 to 415
+    return images
+
+
+def test_a_validation_folder_is_the_validation_split() -> None:
+    result = assign(with_valid(copies=False), DataConfig(), 1)
+    assert result["split"].value_counts().to_dict() == {"train": 400, "valid": 80, "test": 80}
+    assert (result.loc[400:479, "split"] == "valid").all()
+
+
+def test_copies_across_a_validation_folder_are_dropped_from_what_learns() -> None:
+    images = with_valid()
+    result = assign(images, DataConfig(), 1)
+    assert result.loc[0:9, "reason"].eq("a copy is in the validation split").all()
+    assert result.loc[12:15, "reason"].eq("a copy is in the test split").all()
+    assert result.loc[412:415, "reason"].eq("a copy is in the test split").all()
+    assert (result["split"] == "dropped").sum() == 18
+
+
+def test_copies_across_a_validation_folder_can_be_an_error_or_be_kept() -> None:
+    images = with_valid()
+    with pytest.raises(RunError, match=r"8 training and validation images have a copy in the test split"):
+        assign(images, DataConfig(leaks="fail"), 1)
+    images.loc[480:, "cluster"] = np.arange(1000, 1080)
+    with pytest.raises(RunError, match=r"10 training images have a copy in the validation split: image0,"):
+        assign(images, DataConfig(leaks="fail"), 1)
+    assert not (assign(images, DataConfig(leaks="keep"), 1)["split"] == "dropped").any()
+
+
+def test_regroup_draws_as_large_a_validation_split_as_the_folder_is() -> None:
+    images = with_valid()
+    result = assign(images, DataConfig(leaks="regroup"), 1)
+    assert (result["split"].groupby(images["cluster"]).nunique() == 1).all()
+    counts = result["split"].value_counts()
+    assert abs(counts["valid"] - 80) <= 8
+    assert abs(counts["test"] - 80) <= 8
+
+
+def test_a_test_split_is_drawn_beside_a_validation_folder_without_sharing_clusters() -> None:
+    images = with_valid()
+    images = images[images["source_split"] != "test"]
+    result = assign(images, DataConfig(split_by="image"), 1)
+    assert (result.loc[400:479, "split"] == "valid").all()
+    assert shared(images, result, "test", "train", "valid") == 0
+    assert (result["split"] == "test").sum() > 40
+
+
 @pytest.mark.parametrize(("policy", "dropped"), [("drop", 2), ("keep", 0)])
 def test_training_copies_with_two_labels(policy: str, dropped: int) -> None:
     images = table()
