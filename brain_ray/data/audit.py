@@ -29,7 +29,10 @@ TRANSFORMS = ("identity", "mirrored", "flipped", "turned")
 """How the second image of a pair stands to the first: as it is, left-right, top-bottom, by 180 degrees."""
 
 NEAR_MISS = 0.97
-"""From this similarity up to the threshold, pairs are mostly one slice with other contrasts; counted."""
+"""From here up to a threshold above it, pairs are mostly one slice with other contrasts; counted."""
+
+MARGIN = 0.02
+"""Width of the range of near misses below a threshold, where it would be narrower or empty."""
 
 _BLOCKS = 16
 _STEP = THUMBNAIL_SIDE // _BLOCKS
@@ -79,6 +82,11 @@ def _embed(thumbnails: NDArray[np.uint8]) -> Floats:
         parts += [(top + bottom) / 2, (top - bottom) / 2]
     flat = [part.reshape(len(means), -1) for part in parts]
     return np.concatenate([*flat, rest[:, None]], axis=1).astype(np.float32)
+
+
+def lowest_counted(threshold: float) -> float:
+    """Return the similarity from which on pairs are looked for: below the threshold they are near misses."""
+    return min(NEAR_MISS, threshold - MARGIN)
 
 
 def candidates(first: Floats, second: Floats, threshold: float, step: int = 512) -> tuple[Ints, Ints]:

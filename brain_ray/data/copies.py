@@ -46,16 +46,17 @@ def find_copies(
     further = images.groupby("pixel_sha256").cumcount().to_numpy() >= REPEATS
     passed_over = ray.put(images["image_id"].to_numpy()[further])
     embeddings = [select.remote(block, passed_over) for block in blocks]
+    lowest = audit.lowest_counted(threshold)
     size = min(GROUP_BLOCKS, max(1, len(blocks) // (2 * cluster.cpus())))
     groups = [range(k, min(k + size, len(blocks))) for k in range(0, len(blocks), size)]
 
     def start_finding(pair: tuple[range, range]) -> Any:
         members = [embeddings[k] for group in dict.fromkeys(pair) for k in group]
-        return find.remote(len(pair[0]), *members)
+        return find.remote(lowest, len(pair[0]), *members)
 
     def start_verifying(found: tuple[int, int, Any, Any]) -> Any:
         i, j, a, b = found
-        return verify.remote(blocks[i], blocks[j], a, b)
+        return verify.remote(blocks[i], blocks[j], a, b, lowest)
 
     candidates = (
         (one[i], other[j], a, b)
@@ -133,16 +134,17 @@ def select_embeddings(block: pa.Table, passed_over: audit.Ints) -> pa.Table:
     return pa.table({"embedding": fixed_size(embeddings)})
 
 
-def find_candidates(count: int, *blocks: pa.Table) -> Candidates:
+def find_candidates(lowest: float, count: int, *blocks: pa.Table) -> Candidates:
     """Return the pairs of rows that may be copies or near misses, one of each group of blocks.
 
     Args:
+        lowest: the similarity from which on pairs are wanted.
         count: how many blocks are of the first group; if all are, pairs are looked for within it.
         blocks: what `select_embeddings` returns, first those of the one group, then those of the other.
     """
     first = [_embeddings(block) for block in blocks[:count]]
     second = [_embeddings(block) for block in blocks[count:]] or first
-    a, b = audit.candidates(np.concatenate(first), np.concatenate(second), audit.NEAR_MISS)
+    a, b = audit.candidates(np.concatenate(first), np.concatenate(second), lowest)
     if len(blocks) == count:
         a, b = a[a < b], b[a < b]
     starts_a, starts_b = (np.cumsum([0, *map(len, group)]) for group in (first, second))
@@ -156,9 +158,11 @@ def find_candidates(count: int, *blocks: pa.Table) -> Candidates:
     return found
 
 
-def verify_candidates(first: pa.Table, second: pa.Table, a: audit.Ints, b: audit.Ints) -> pd.DataFrame:
-    """Return the copies and near misses among candidates: a < b (image_ids), similarity, transform."""
-    pairs = audit.verify(_thumbnails(first), _thumbnails(second), a, b, audit.NEAR_MISS)
+def verify_candidates(
+    first: pa.Table, second: pa.Table, a: audit.Ints, b: audit.Ints, lowest: float
+) -> pd.DataFrame:
+    """Return the candidates that are as similar as `lowest`: a < b (image_ids), similarity, transform."""
+    pairs = audit.verify(_thumbnails(first), _thumbnails(second), a, b, lowest)
     ids_a, ids_b = first["image_id"].to_numpy()[pairs.a], second["image_id"].to_numpy()[pairs.b]
     names = np.array(audit.TRANSFORMS)[pairs.transform]
     return pd.DataFrame(

@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import ray.data
 
 from brain_ray.data import audit
-from brain_ray.data.copies import NO_PAIRS, find_candidates, select_embeddings, verify_candidates
+from brain_ray.data.copies import (
+    NO_PAIRS,
+    find_candidates,
+    find_copies,
+    select_embeddings,
+    verify_candidates,
+)
 from brain_ray.data.images import THUMBNAIL_SIDE
 from brain_ray.data.scan import fixed_size
 
@@ -45,8 +52,8 @@ def test_copies_do_not_depend_on_blocks_and_groups(thumbnails: np.ndarray, size:
     for one, other in combinations_with_replacement(groups, 2):
         members = one if one is other else [*one, *other]
         embeddings = [select_embeddings(member, NONE) for member in members]
-        for i, j, a, b in find_candidates(len(one), *embeddings):
-            found.append(verify_candidates(one[i], other[j], a, b))
+        for i, j, a, b in find_candidates(0.97, len(one), *embeddings):
+            found.append(verify_candidates(one[i], other[j], a, b, 0.97))
     pairs = pd.concat(found).sort_values(["a", "b"], ignore_index=True)
     assert list(zip(pairs["a"], pairs["b"], pairs["transform"], strict=True)) == [
         (0, 59, "identity"),
@@ -66,13 +73,47 @@ def test_candidates_are_found_without_the_thumbnails(thumbnails: np.ndarray) -> 
 def test_what_is_passed_over_and_what_is_even_is_no_candidate(thumbnails: np.ndarray) -> None:
     images = thumbnails.copy()
     images[10:40] = np.arange(30)[:, None, None]
-    found = find_candidates(1, select_embeddings(block(images, 0, COUNT), np.array([0, 41, 59])))
+    found = find_candidates(0.97, 1, select_embeddings(block(images, 0, COUNT), np.array([0, 41, 59])))
     assert [(i, j, a.tolist(), b.tolist()) for i, j, a, b in found] == [(0, 0, [3, 6], [42, 7])]
 
 
 def test_no_pairs_have_the_columns_of_some() -> None:
     empty = np.empty(0, np.int64)
     images = np.zeros((2, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-    pd.testing.assert_frame_equal(
-        NO_PAIRS, verify_candidates(block(images, 0, 2), block(images, 0, 2), empty, empty), check_dtype=False
+    none = verify_candidates(block(images, 0, 2), block(images, 0, 2), empty, empty, 0.97)
+    pd.testing.assert_frame_equal(NO_PAIRS, none, check_dtype=False)
+
+
+def similar_pairs(images: np.ndarray, lowest: float) -> dict[tuple[int, int], float]:
+    """The similarity of each two pictures, in their best position, that reaches a value: by brute force."""
+    views = [images, images[:, :, ::-1], images[:, ::-1], images[:, ::-1, ::-1]]
+    unit = [audit.normalise(np.ascontiguousarray(view)) for view in views]
+    best = np.max([unit[0] @ view.T for view in unit], axis=0)
+    return {(int(a), int(b)): float(best[a, b]) for a, b in np.argwhere(best >= lowest) if a < b}
+
+
+@pytest.mark.parametrize("threshold", [0.93, 0.98, 0.99])
+def test_copies_and_near_misses_follow_the_threshold(threshold: float, ray_cluster: None) -> None:
+    rng = np.random.default_rng(2)
+    one, other = np.kron(rng.uniform(0, 200, (2, 40, 12, 12)), np.ones((8, 8)))
+    shares = np.linspace(0.4, 1.0, 40)[:, None, None]
+    images = np.concatenate([one, (one * shares + other * (1 - shares))[:, :, ::-1]]).astype(np.uint8)
+    hashes = [f"hash{k}" for k in range(len(images))]
+    table = pd.DataFrame(
+        {
+            "image_id": range(len(images)),
+            "path": hashes,
+            "class_name": "glioma",
+            "source_split": "train",
+            "pixel_sha256": hashes,
+            "file_sha256": hashes,
+        }
     )
+    scanned = ray.data.from_blocks([block(images, k, k + 16) for k in range(0, len(images), 16)])
+    pairs, near_misses = find_copies(scanned, table, threshold)
+
+    expected = similar_pairs(images, threshold)
+    assert 5 < len(expected) < 40
+    assert set(zip(pairs["a"], pairs["b"], strict=True)) == expected.keys()
+    lowest = min(0.97, threshold - 0.02)
+    assert near_misses == len(similar_pairs(images, lowest)) - len(expected) > 0
