@@ -131,7 +131,8 @@ class DataConfig(Settings):
     balance: AugmentConfig = AugmentConfig(rotation=10.0, shift=0.05, flip=0.5)
     """Ranges for the augmented copies of `balance_to`."""
     export_images: str | None = None
-    """Folder that also receives the cropped (and augmented) images as a tree of JPEG files."""
+    """Empty folder that also receives the cropped (and augmented) images as a tree of JPEG files, one a row;
+    when this run is prepared again, its `train/`, `valid/` and `test/` are emptied first."""
 
     @model_validator(mode="after")
     def _classes(self) -> Self:

@@ -18,6 +18,7 @@ from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data import audit, phantom
 from brain_ray.data.account import account, as_text
 from brain_ray.data.copies import find_copies
+from brain_ray.data.exported import begin_export
 from brain_ray.data.index import find_files, listing_hash
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.scan import FACTS, Scan, Write
@@ -64,12 +65,13 @@ def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str
     """Fill the empty `dataset/` of a run; return a table of what is in it. `say` gets a line for each step.
 
     Raises:
-        RunError: the source is not as expected (see `find_files`), too many files are of no use, leaks with
-            `leaks=fail`, or a class is left empty.
+        RunError: the source is not as expected (see `find_files`), the folder for exported images holds
+            others, too many files are of no use, leaks with `leaks=fail`, or a class is left empty.
     """
     data = config.data
     if data.export_images:
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
+        begin_export(run, str(data.export_images))
     source = source_of(run, config)
     lap = _laps(say)
     index = find_files(source, data)

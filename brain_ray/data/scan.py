@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import PurePosixPath
 from typing import Any
 
 import cv2
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from brain_ray.config import DataConfig
 from brain_ray.data import audit, images
+from brain_ray.data.exported import export_images
 from brain_ray.data.images import THUMBNAIL_SIDE, Box, ImageError
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
 from brain_ray.runs import Run, RunError, filesystem
@@ -194,20 +194,3 @@ class Write:
         ]
         columns["augment_seed"] = pa.array(seeds, pa.int64())
         return pa.table({name: columns[name] for name in ROW_SCHEMA.names}).cast(ROW_SCHEMA)
-
-
-def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
-    """Write rows as cropped (and augmented) JPEG files, `<export_images>/<split>/<class>/`."""
-    opened, root = filesystem(str(data.export_images))
-    for row in rows.drop(["file_sha256", "pixel_sha256"]).to_pylist():
-        grey = images.decode(row["bytes"], data.max_pixels)
-        image = Box(*(row[side] for side in BOX)).crop(grey)
-        mark = ""
-        if row["augment_seed"] >= 0:
-            image = images.augment(image, data.balance, np.random.default_rng(row["augment_seed"]))
-            mark = f"_aug{row['row_id']}"
-        folder = f"{root.rstrip('/')}/{split}/{data.classes[row['label']]}"
-        opened.create_dir(folder, recursive=True)
-        encoded = cv2.imencode(".jpg", image)[1].tobytes()
-        with opened.open_output_stream(f"{folder}/{PurePosixPath(row['path']).stem}{mark}.jpg") as stream:
-            stream.write(encoded)

@@ -227,7 +227,64 @@ def test_exported_images_are_cropped_and_balanced(
         files = sorted((tmp_path / "tree/train" / name).iterdir())
         assert len(files) == 20
     row = pq.read_table(run.path("dataset", "test")).to_pylist()[0]
-    written = tmp_path / "tree/test" / data.classes[row["label"]] / f"{Path(row['path']).stem}.jpg"
+    written = (
+        tmp_path
+        / "tree/test"
+        / data.classes[row["label"]]
+        / f"{Path(row['path']).stem}_{row['image_id']}.jpg"
+    )
     shape = images.decode(written.read_bytes()).shape
     assert shape == (row["bottom"] - row["top"], row["right"] - row["left"])
     assert not np.array_equal(shape, images.decode(row["bytes"]).shape)
+
+
+def repeated_names(folder: Path) -> None:
+    """Draw the same few names in folders of patients, with two suffixes, and in both split folders."""
+    number = 0
+    for place in ("Training", "Training", "Testing"):
+        for label in ("glioma", "notumor"):
+            for patient in ("p1", "p2", "."):
+                for name in ("slice1.jpg", "slice1.png", "slice2.jpg", "SLICE2.jpg"):
+                    path = folder / place / label / patient / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(phantom._encode(phantom.draw(label, 3, number), path.suffix))
+                    number += 1
+
+
+@pytest.mark.parametrize("leaks", ["drop", "regroup"])
+def test_as_many_images_are_exported_as_there_are_rows(leaks: str, tmp_path: Path, ray_cluster: None) -> None:
+    repeated_names(tmp_path / "source")
+    data = DataConfig(
+        classes=("glioma", "notumor"), leaks=leaks, balance_to=20, export_images=str(tmp_path / "tree")
+    )
+    run, _ = prepare_folder(tmp_path, tmp_path / "source", data)
+    for split in SPLITS:
+        rows = pq.read_table(run.path("dataset", split)).to_pandas()
+        names = [path.name.casefold() for path in (tmp_path / "tree" / split).rglob("*.jpg")]
+        assert len(names) == len(rows)
+        for label, name in enumerate(data.classes):
+            folder = tmp_path / "tree" / split / name
+            assert len(list(folder.iterdir())) == (rows["label"] == label).sum()
+
+
+def test_an_export_is_made_anew_by_its_own_run_and_mixed_with_no_other(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    repeated_names(tmp_path / "source")
+    data = DataConfig(classes=("glioma", "notumor"), export_images=str(tmp_path / "tree"))
+    prepare_folder(tmp_path / "one", tmp_path / "source", data)
+    first = {path.relative_to(tmp_path) for path in (tmp_path / "tree").rglob("*.jpg")}
+    prepare_folder(tmp_path / "one", tmp_path / "source", data, seed=8)
+    again = {path.relative_to(tmp_path) for path in (tmp_path / "tree").rglob("*.jpg")}
+    assert again != first
+    assert len(again) == len(first) == 48
+
+    with pytest.raises(RunError, match=r"tree is not empty, and not an export of .*other/run: set"):
+        prepare_folder(tmp_path / "other", tmp_path / "source", data)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").touch()
+    with pytest.raises(RunError, match=r"mine is not empty, and not an export of"):
+        prepare_folder(
+            tmp_path, tmp_path / "source", data.model_copy(update={"export_images": f"{tmp_path}/mine"})
+        )
+    assert again == {path.relative_to(tmp_path) for path in (tmp_path / "tree").rglob("*.jpg")}
