@@ -100,9 +100,14 @@ class DataConfig(Settings):
     """Folder or URI with `Training/<class>` and, if any, `Testing/<class>`; `phantoms` draws some."""
     phantoms: PhantomConfig = PhantomConfig()
     train_folder: str = "Training"
-    """Name of the folder with the training images."""
+    """Name of the folder with the training images; `.`: the classes' folders stand in `source` itself."""
+    valid_folder: str | None = None
+    """Name of the folder with the validation images; None: `valid_fraction` of the training images."""
     test_folder: str = "Testing"
     """Name of the folder with the test images; if it does not exist, `test_fraction` is split off."""
+    ignore_folders: tuple[str, ...] = ()
+    """Folders, by their path within `source`, that are left out. Without it, one beside those that are used
+    ends the run if it holds images."""
     classes: tuple[str, ...] = ("glioma", "meningioma", "notumor", "pituitary")
     """Class folders, in the order of the model's outputs."""
     valid_fraction: Fraction = 0.2
@@ -122,7 +127,8 @@ class DataConfig(Settings):
     copy_similarity: Annotated[float, Field(gt=0.9, le=1.0)] = 0.99
     """Correlation of two 96x96 thumbnails from which on they show the same slice."""
     max_rejected: Share = 0.01
-    """Share of files that may be unusable; more is an error."""
+    """Share of files that may be unusable; more is an error. What is no image by its name, such as Thumbs.db
+    or a table, does not count."""
     max_pixels: Positive = 40_000_000
     """Images with more pixels are rejected from their header, before decoding."""
     crop: CropConfig = CropConfig()

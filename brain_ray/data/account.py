@@ -7,12 +7,14 @@ import pandas as pd
 
 from brain_ray.config import DataConfig
 from brain_ray.data.audit import TRANSFORMS
+from brain_ray.data.index import Layout, is_no_image, list_names
 from brain_ray.data.rows import SPLITS
+from brain_ray.data.split import COPIED
 from brain_ray.runs import digest
 
 
 def account(
-    manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int, data: DataConfig
+    manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int, data: DataConfig, layout: Layout
 ) -> dict[str, Any]:
     """Count everything that `audit.json` holds.
 
@@ -21,6 +23,7 @@ def account(
         pairs: verified pairs of copies with transform, kind, split_a, split_b.
         near_misses: pairs just below the threshold.
         data: classes and leaks.
+        layout: of the source.
     """
 
     def per_class(rows: pd.DataFrame, weights: pd.Series | None = None) -> dict[str, int]:
@@ -44,8 +47,14 @@ def account(
         "copies": _count_copies(usable, pairs, near_misses),
         "leaks": {
             "policy": data.leaks,
-            "dropped_from_train": int(reasons.get("a copy is in the test split", 0)),
+            "dropped_from_train": int(reasons.get(COPIED["test"], 0)),
+            "dropped_for_valid": int(reasons.get(COPIED["valid"], 0)),
             "conflict_dropped": int(reasons.get("a copy carries another label", 0)),
+        },
+        "left_out": {
+            "folders": layout.ignored,
+            "loose_images": layout.loose,
+            "no_images": [path for path in groups["rejected"]["path"] if is_no_image(path)],
         },
         "sha256": {
             split: digest(rows[["path", "label", "file_sha256", "copies"]].to_numpy().tolist())
@@ -78,13 +87,33 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"leaks={leaks['policy']}: {leaks['dropped_from_train']} dropped from training as copies of "
         f"test images, {leaks['conflict_dropped']} for another label",
     ]
-    return "\n".join(lines)
+    if leaks["dropped_for_valid"]:
+        lines.append(f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images")
+    return "\n".join([*lines, *_left_out(found["left_out"])])
+
+
+def _left_out(left_out: Mapping[str, Any]) -> list[str]:
+    """Return a line for each kind of what lay in the source and is not used."""
+    lines = []
+    if left_out["folders"]:
+        told = [f"{folder}/ ({count} images)" for folder, count in left_out["folders"].items()]
+        lines.append(f"left out, by data.ignore_folders: {list_names(told)}")
+    for folder, names in left_out["loose_images"].items():
+        where = "the source itself" if folder == "." else f"{folder}/ itself"
+        lines.append(f"left out, in no class's folder: {len(names)} images in {where}: {list_names(names)}")
+    if left_out["no_images"]:
+        names = left_out["no_images"]
+        lines.append(f"rejected, no images by their names: {len(names)} files: {list_names(names)}")
+    return lines
 
 
 def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int) -> dict[str, object]:
     copied = manifest[manifest["cluster_size"] > 1]
-    splits = copied.groupby("cluster")["source_split"].agg(set)
-    across = copied[copied["cluster"].isin(splits[splits.map(len) > 1].index)]
+    tested = copied["source_split"] == "test"
+    across = copied[
+        copied["cluster"].isin(copied.loc[tested, "cluster"])
+        & copied["cluster"].isin(copied.loc[~tested, "cluster"])
+    ]
     labels = copied.groupby("cluster")["class_name"].nunique()
     conflicts = copied[copied["cluster"].isin(labels[labels > 1].index)]
     return {
@@ -98,7 +127,7 @@ def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int)
         "across_splits": {
             "pairs": int((pairs["split_a"] != pairs["split_b"]).sum()),
             "test_images": int((across["source_split"] == "test").sum()),
-            "train_images": int((across["source_split"] == "train").sum()),
+            "train_images": int((across["source_split"] != "test").sum()),
         },
         "label_conflicts": [
             {

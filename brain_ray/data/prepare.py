@@ -19,7 +19,7 @@ from brain_ray.data import audit, phantom
 from brain_ray.data.account import account, as_text
 from brain_ray.data.copies import find_copies
 from brain_ray.data.exported import begin_export
-from brain_ray.data.index import find_files, listing_hash
+from brain_ray.data.index import find_files, find_layout, is_no_image, listing_hash
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.scan import FACTS, Scan, Write
 from brain_ray.data.split import assign, balancing_copies
@@ -74,7 +74,7 @@ def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str
         begin_export(run, str(data.export_images))
     source = source_of(run, config)
     lap = _laps(say)
-    index = find_files(source, data)
+    layout, index = find_layout(source, data), find_files(source, data)
     lap(f"listed {len(index)} files")
     for split in SPLITS:
         run.fs.create_dir(run.path("dataset", split), recursive=True)
@@ -95,7 +95,7 @@ def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str
     manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
     _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
-    found = account(manifest, pairs, near_misses, data)
+    found = account(manifest, pairs, near_misses, data, layout)
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, "dataset", "audit.json")
@@ -129,10 +129,12 @@ def _scan(index: pd.DataFrame, source: str, data: DataConfig) -> ray.data.Datase
 
 def _check_rejected(manifest: pd.DataFrame, data: DataConfig) -> None:
     bad = manifest[manifest["reason"] != ""]
-    if len(bad) > data.max_rejected * len(manifest):
-        first = "\n".join(f"  {row.path}: {row.reason}" for row in bad.head(10).itertuples())
+    others = bad["path"].map(is_no_image).astype(bool)
+    if (~others).sum() > data.max_rejected * len(manifest):
+        first = "\n".join(f"  {row.path}: {row.reason}" for row in bad[~others].head(10).itertuples())
+        apart = f" ({others.sum()} of them are no images by their names)" if others.any() else ""
         raise RunError(
-            f"{len(bad)} of {len(manifest)} files cannot be used, more than --data.max-rejected "
+            f"{len(bad)} of {len(manifest)} files cannot be used{apart}, more than --data.max-rejected "
             f"{data.max_rejected:g} allows; the first are\n{first}"
         )
 

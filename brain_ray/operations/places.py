@@ -9,7 +9,7 @@ from pathlib import Path
 from pyarrow import fs as pafs
 
 from brain_ray.config import PHANTOMS, Config
-from brain_ray.data.index import check_folders
+from brain_ray.data.index import check_folders, folder_path
 from brain_ray.runs import Run, RunError, filesystem, reaching, resolve
 
 PROBE = "probe"
@@ -47,7 +47,8 @@ def end_probe(run: Run) -> None:
 
 
 def try_data(config: Config) -> str:
-    """Look for the folders of the images and of their classes; return what is wrong, or "".
+    """Look for the folders of the images and of their classes, and for images in others; return what is
+    wrong, or "".
 
     In a bucket of Google's, that lists all images.
     """
@@ -70,7 +71,7 @@ def try_folder(config: Config) -> str:
 
     def look() -> str:
         opened, root = filesystem(source)
-        folder = f"{root.rstrip('/')}/{config.data.train_folder}"
+        folder = folder_path(root, config.data.train_folder)
         there = opened.get_file_info(folder).type == pafs.FileType.Directory
         return "" if there else f"there is no folder {config.data.train_folder}/ in {source}"
 

@@ -288,3 +288,49 @@ def test_an_export_is_made_anew_by_its_own_run_and_mixed_with_no_other(
             tmp_path, tmp_path / "source", data.model_copy(update={"export_images": f"{tmp_path}/mine"})
         )
     assert again == {path.relative_to(tmp_path) for path in (tmp_path / "tree").rglob("*.jpg")}
+
+
+def heads(folder: Path, label: str, count: int, first: int) -> None:
+    """Draw phantoms of a class into a folder."""
+    folder.mkdir(parents=True)
+    for k in range(count):
+        (folder / f"{k:02d}.jpg").write_bytes(phantom._encode(phantom.draw(label, 9, first + k), ".jpg"))
+
+
+def test_official_splits_are_used_and_what_is_left_out_is_named(tmp_path: Path, ray_cluster: None) -> None:
+    source, classes = tmp_path / "source", ("glioma", "notumor")
+    for number, (split, count) in enumerate((("train", 20), ("valid", 5), ("test", 5), ("extra", 3))):
+        for label in classes:
+            heads(source / split / label, label, count, 100 * number)
+        (source / split / label / "Thumbs.db").write_bytes(bytes(100))
+    (source / "train/glioma/metadata.csv").write_text("file_name,label\n")
+    copied = (source / "train/glioma/00.jpg").read_bytes()
+    (source / "valid/glioma/copy.jpg").write_bytes(copied)
+    (source / "train/stray.png").write_bytes(copied)
+
+    data = DataConfig(classes=classes, train_folder="train", valid_folder="valid", test_folder="test")
+    with pytest.raises(RunError, match=r"extra/ \(6 images\)"):
+        prepare_folder(tmp_path, source, data)
+    data = data.model_copy(update={"ignore_folders": ("extra",)})
+    run, text = prepare_folder(tmp_path, source, data)
+
+    found = run.read_json("dataset", "audit.json")
+    assert found["splits"]["train"] == {"glioma": 19, "notumor": 20}
+    assert found["splits"]["valid"] == {"glioma": 6, "notumor": 5}
+    assert found["splits"]["test"] == {"glioma": 5, "notumor": 5}
+    assert found["rejected"] == 4
+    assert found["leaks"]["dropped_for_valid"] == 1
+    assert found["copies"]["across_splits"]["train_images"] == 0
+    assert found["left_out"] == {
+        "folders": {"extra": 6},
+        "loose_images": {"train": ["stray.png"]},
+        "no_images": [
+            "test/notumor/Thumbs.db",
+            "train/glioma/metadata.csv",
+            "train/notumor/Thumbs.db",
+            "valid/notumor/Thumbs.db",
+        ],
+    }
+    assert "left out, by data.ignore_folders: extra/ (6 images)" in text
+    assert "left out, in no class's folder: 1 images in train/ itself: stray.png" in text
+    assert "rejected, no images by their names: 4 files: test/notumor/Thumbs.db" in text
