@@ -12,6 +12,7 @@ from brain_ray.evaluation.comparison_results import Comparison, Difference, Mode
 from brain_ray.evaluation.curves import Floats
 from brain_ray.evaluation.metrics import score
 from brain_ray.evaluation.statistics import bootstrap_means, holm, mcnemar
+from brain_ray.model.calibration import log_losses
 from brain_ray.model.cost import Cost
 from brain_ray.runs import RunError
 from brain_ray.training.trials import SweepRecord, TrialRecord
@@ -76,8 +77,7 @@ def _outcomes(one: TrialRecord, record: SweepRecord) -> Floats | None:
     if one.probabilities is None or not np.isfinite(one.probabilities).all() or not len(record.labels):
         return None
     chances = np.asarray(one.probabilities, np.float64)
-    losses = -np.log(np.clip(chances[np.arange(len(record.labels)), record.labels], 1e-7, 1.0))
-    return np.stack([losses, chances.argmax(axis=1) == record.labels], axis=1)
+    return np.stack([log_losses(chances, record.labels), chances.argmax(axis=1) == record.labels], axis=1)
 
 
 def _row(one: TrialRecord, outcomes: Floats | None, record: SweepRecord, costs: Mapping[str, Cost]) -> Row:

@@ -27,7 +27,7 @@ class Row:
     """That it trained."""
     best_epoch: int | None
     cross_entropy: float | None
-    """Mean of -ln(probability of the true class), in nats; probabilities below 1e-7 count as 1e-7."""
+    """Mean of -ln(probability of the true class), in nats, as `calibration.log_loss` takes it."""
     accuracy: float | None
     accuracy_low: float | None
     """The interval is Wilson's, 95 %."""

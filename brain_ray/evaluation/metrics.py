@@ -10,7 +10,6 @@ from scipy.stats import binomtest
 from sklearn.metrics import (
     brier_score_loss,
     confusion_matrix,
-    log_loss,
     precision_recall_fscore_support,
 )
 
@@ -21,7 +20,7 @@ from brain_ray.evaluation.curves import (
     check_predictions,
     roc,
 )
-from brain_ray.model.calibration import expected_calibration_error
+from brain_ray.model.calibration import expected_calibration_error, log_loss
 
 
 class _Strict(BaseModel):
@@ -172,7 +171,7 @@ def _class_scores(values: Sequence[Any], support: int) -> ClassScores:
 def _probability_scores(truth: Ints, chances: Floats, bins: int) -> ProbabilityScores:
     numbers = np.arange(chances.shape[1])
     return ProbabilityScores(
-        log_loss=float(log_loss(truth, chances, labels=numbers)),
+        log_loss=log_loss(chances, truth),
         brier=float(brier_score_loss(truth, chances, labels=numbers, scale_by_half=False)),
         ece=expected_calibration_error(chances, truth, bins),
     )

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOOR = 1e-12
-"""Probabilities are raised to this before a logarithm is taken."""
+"""Lowest probability whose logarithm is taken: export, sweep and report charge a certain mistake 27.6 nats.
+Training takes its cross-entropies from the logits and has no such limit."""
 
 Floats = NDArray[np.float64]
 
@@ -38,10 +39,15 @@ def fit_temperature(probabilities: NDArray[np.floating], labels: NDArray[np.inte
     return float(np.exp(found.x))
 
 
-def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Mean of -ln(probability of the true class), in nats."""
+def log_losses(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Floats:
+    """Return -ln(probability of the true class), (n,) nats; probabilities are held within FLOOR..1."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(chosen, FLOOR)).mean())
+    return np.asarray(-np.log(np.clip(chosen, FLOOR, 1.0)))
+
+
+def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Mean of `log_losses`, in nats."""
+    return float(log_losses(probabilities, labels).mean())
 
 
 def expected_calibration_error(

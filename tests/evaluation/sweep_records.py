@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from brain_ray.config import Config, ModelConfig, SweepConfig
+from brain_ray.model.calibration import FLOOR
 from brain_ray.model.cost import Cost
 from brain_ray.training.history import EpochRecord
 from brain_ray.training.trials import Reached, Rung, Status, SweepRecord, Trial, TrialRecord
@@ -46,9 +47,8 @@ def predictions(labels: np.ndarray, sharpness: float, seed: int, difficulty: int
 
 
 def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    return float(
-        -np.log(np.maximum(probabilities[np.arange(len(labels)), labels].astype(float), 1e-7)).mean()
-    )
+    chosen = probabilities[np.arange(len(labels)), labels].astype(float)
+    return float(-np.log(np.maximum(chosen, FLOOR)).mean())
 
 
 def make_history(values: Sequence[float], seconds: float = 30.0) -> tuple[EpochRecord, ...]:

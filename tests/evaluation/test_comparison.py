@@ -19,10 +19,13 @@ from sweep_records import (
     sweep_of_four,
 )
 
+from brain_ray.config import DataConfig
 from brain_ray.evaluation.comparison import compare
 from brain_ray.evaluation.comparison_results import finite
+from brain_ray.evaluation.metrics import score
 from brain_ray.evaluation.statistics import bootstrap_means, holm, mcnemar
 from brain_ray.evaluation.sweep_report import format_table
+from brain_ray.model.calibration import log_loss
 from brain_ray.model.cost import Cost
 from brain_ray.runs import RunError
 from brain_ray.training.trials import SweepRecord, TrialRecord
@@ -97,10 +100,14 @@ def test_scores_of_a_trial_are_those_of_its_probabilities():
     assert row.device_hours == pytest.approx(400 * 0.5 / 3600)
 
 
-def test_a_probability_of_nought_costs_what_one_of_1e_7_does():
-    chances = np.tile(np.array([0.0, 1.0, 0.0, 0.0], np.float32), (400, 1))
+@pytest.mark.parametrize("least", [0.0, 1e-14, 1e-9])
+def test_a_certain_mistake_costs_a_sweep_what_it_costs_the_report_and_the_export(least: float):
+    chances = np.tile(np.array([least, 1 - 2 * least, least, 0.0], np.float32), (400, 1))
     row = compare(make_sweep(repeats(chances), LABELS), COSTS).rows[0]
-    assert row.cross_entropy == pytest.approx(0.75 * -math.log(1e-7))
+    reported = score(LABELS, chances, DataConfig().classes).log_loss
+    assert row.cross_entropy == pytest.approx(reported, rel=1e-9)
+    assert row.cross_entropy == pytest.approx(log_loss(chances, LABELS), rel=1e-9)
+    assert row.cross_entropy > 0.75 * 20  # three of four classes are certain mistakes
 
 
 def test_equal_predictions_are_within_noise_and_the_fastest_wins():
