@@ -54,11 +54,12 @@ def judge(
     confidence = (
         calibrate(probabilities, temperature).max(axis=1).astype(np.float32)
     )  # as the predictor has it
-    abstain_below = abstain_threshold(confidence, correct, config.export.max_error)
-    answered = confidence >= abstain_below
     unlikeness = Unlikeness.fit(run_all(session, train_inputs, "statistics"))
     distances = unlikeness.distance(run_all(session, inputs, "statistics"))
     furthest = threshold(distances, config.export.keep_share)
+    passes = distances <= furthest  # as `Predictor.decide`: what is refused is never answered
+    abstain_below = abstain_threshold(confidence[passes], correct[passes], config.export.max_error)
+    answered = passes & (confidence >= abstain_below)
     decision = Decision(
         abstain_below=abstain_below,
         max_error=config.export.max_error,
@@ -66,7 +67,7 @@ def judge(
         answered=float(answered.mean()),
         unlikeness_threshold=furthest,
         keep_share=config.export.keep_share,
-        kept=float((distances <= furthest).mean()),
+        kept=float(passes.mean()),
         learned_from=len(train_inputs),
     )
     return temperature, scores, decision, unlikeness

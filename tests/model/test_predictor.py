@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from making import noise
 
-from brain_ray.config import DataConfig
+from brain_ray.config import Config, DataConfig, ExportConfig
 from brain_ray.data.images import Box, ImageError, InputSpec
 from brain_ray.model.bundle import BundleError
 from brain_ray.model.calibration import calibrate
 from brain_ray.model.info import BundleInfo
-from brain_ray.model.predictor import Prediction, Predictor
+from brain_ray.model.judge import judge
+from brain_ray.model.predictor import Prediction, Predictor, open_session
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +115,29 @@ def test_thresholds_do_on_the_validation_images_what_the_bundle_says(
     assert (found.unlikeness <= 1).mean() == pytest.approx(decision.kept)
     assert decision.kept >= decision.keep_share == 0.99
     assert decision.learned_from == 40
-    answered = found.calibrated.max(axis=1) >= decision.abstain_below
+    answered = np.array(predictor.decide(found)) == "answer"
     wrong = found.probabilities.argmax(axis=1) != labels
     assert answered.mean() == pytest.approx(decision.answered)
     assert (wrong & answered).sum() == pytest.approx(decision.error * answered.sum())
     assert decision.error <= decision.max_error == 0.01
+
+
+def test_what_is_refused_counts_as_not_answered(bundle: Path, config: Config) -> None:
+    lax = config.model_copy(update={"export": ExportConfig(max_error=0.8, keep_share=0.5)})
+    session = open_session((bundle / "model.onnx").read_bytes())
+    labels = np.arange(24) % 3
+    temperature, _, decision, _ = judge(session, lax, noise(24), labels, noise(40, seed=9))
+    content = json.loads((bundle / "bundle.json").read_text())
+    content |= {"decision": decision.model_dump(), "temperature": temperature}
+    (bundle / "bundle.json").write_text(json.dumps(content))
+    predictor = Predictor(str(bundle))
+    found = predictor.predict(noise(24))
+    answered = np.array(predictor.decide(found)) == "answer"
+    assert 0 < answered.sum() <= 12, "half of the images are refused"
+    assert answered.mean() == pytest.approx(decision.answered)
+    wrong = found.calibrated.argmax(axis=1) != labels
+    assert wrong[answered].mean() == pytest.approx(decision.error)
+    assert decision.error <= decision.max_error
 
 
 def test_canary_images_tell_whether_a_model_computes_what_it_did(bundle: Path) -> None:
