@@ -15,7 +15,7 @@ from brain_ray.data.images import Grey, ImageError, InputSpec
 from brain_ray.data.rows import BOX, changes_of, read_input
 from brain_ray.evaluation.metrics import Scores
 from brain_ray.evaluation.pictures import CopyPair, LabelledImage, Misclassified
-from brain_ray.evaluation.report import MAX_MISCLASSIFIED, ReportData, choose_pairs
+from brain_ray.evaluation.report import MAX_MISCLASSIFIED, ReportData, choose_pairs, first_epoch_on_images
 from brain_ray.runs import Run, filesystem
 
 NUM_SAMPLES = 25
@@ -37,7 +37,7 @@ def gather(
         config: the run's settings.
         predictions: as in predictions.parquet.
         official: scores of all of them.
-        leak_free: scores of those with `leak_free`, if there are any.
+        leak_free: scores of those of which no copy was found in what was learned from, if there are any.
         created: when, as the page shows it.
     """
     classes = config.data.classes
@@ -86,14 +86,14 @@ def _input(row: dict[str, Any], config: Config, epoch: int | None = None) -> Gre
 
 
 def _samples(run: Run, config: Config) -> list[LabelledImage]:
-    """Draw training images as the network got them in the first epoch."""
+    """Draw training images as the network got them in the first epoch that trained on images."""
     dataset = pads.dataset(run.path("dataset", "train"), filesystem=run.fs, format="parquet")
     count = dataset.count_rows()
     rng = np.random.default_rng(config.seed)
     ids = rng.choice(count, min(NUM_SAMPLES, count), replace=False).tolist()
-    classes = config.data.classes
+    classes, epoch = config.data.classes, first_epoch_on_images(config)
     return [
-        LabelledImage(_input(row, config, epoch=1), classes[row["label"]]) for row in _rows(run, "train", ids)
+        LabelledImage(_input(row, config, epoch), classes[row["label"]]) for row in _rows(run, "train", ids)
     ]
 
 

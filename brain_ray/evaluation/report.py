@@ -46,7 +46,7 @@ class ReportData:
         is_leak_free: (n,) bool, which test images `leak_free` is about.
         history: history.csv of the training.
         rejected: rejected.parquet of the data set.
-        samples: training images as the network gets them; 25 are shown.
+        samples: training images as the network gets them in `first_epoch_on_images`; 25 are shown.
         crop_examples: whole images, before the crop; one per class is enough.
         misclassified: wrongly classified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
         pairs: copies, chosen by `choose_pairs`.
@@ -105,8 +105,15 @@ def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
         max_conflicts=MAX_CONFLICTS,
         history=data.history.to_dict("records"),
         settings=_settings(data.config),
+        epoch=first_epoch_on_images(data.config),
     )
     return page, figures
+
+
+def first_epoch_on_images(config: Config) -> int | None:
+    """Return the first epoch, from 0, that trains on images; None if all train on cached features."""
+    cached = config.train.frozen_epochs if config.train.cache_features else 0
+    return cached if cached < config.train.total_epochs else None
 
 
 def choose_pairs(pairs: pd.DataFrame, limit: int = 40) -> pd.DataFrame:

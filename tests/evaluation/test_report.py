@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brain_ray.config import Config, DataConfig
+from brain_ray.config import Config, DataConfig, TrainConfig
 from brain_ray.evaluation import report
 from brain_ray.evaluation.metrics import score
 from brain_ray.evaluation.pictures import CopyPair, LabelledImage, Misclassified
-from brain_ray.evaluation.report import ReportData, choose_pairs, write_report
+from brain_ray.evaluation.report import ReportData, choose_pairs, first_epoch_on_images, write_report
 
 CLASSES = DataConfig().classes
 NASTY = 'Testing/<script>alert("x")</script>/a&b.jpg'
@@ -234,6 +234,22 @@ def test_page_of_a_run_with_nothing_to_show(data):
     assert "Here this holds for every test image" in text
     assert "3 training images with a copy in the test split were left out" in text
     assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png"}
+
+
+@pytest.mark.parametrize(
+    ("train", "expected", "text"),
+    [
+        ({}, 0, "in epoch 1."),
+        ({"frozen_epochs": 3}, 3, "in epoch 4, the first one on images: those before trained on features"),
+        ({"frozen_epochs": 3, "cache_features": False}, 0, "in epoch 1."),
+        ({"frozen_epochs": 3, "epochs": 0}, None, "every epoch trained on features of unchanged images"),
+    ],
+)
+def test_samples_are_those_of_the_first_epoch_on_images(data, train, expected, text):
+    config = data.config.model_copy(update={"train": TrainConfig(**train)})
+    assert first_epoch_on_images(config) == expected
+    html, _ = write_report(dataclasses.replace(data, config=config, pairs=[], misclassified=[]))
+    assert text in Page(html).text
 
 
 def test_page_warns_where_no_test_image_is_leak_free(data):

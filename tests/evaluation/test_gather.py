@@ -1,0 +1,46 @@
+"""The images that the report shows are those that the network got."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from brain_ray.config import Config, ModelConfig, TrainConfig
+from brain_ray.data.images import InputSpec
+from brain_ray.data.rows import ROW_SCHEMA, changes_of, read_input
+from brain_ray.evaluation import gather
+from brain_ray.runs import Run
+
+
+def make_rows(run: Run, count: int = 4) -> list[dict]:
+    rng = np.random.default_rng(3)
+    rows = []
+    for i in range(count):
+        data = cv2.imencode(".png", rng.integers(0, 256, (40, 40), dtype=np.uint8))[1].tobytes()
+        facts = {"row_id": i, "image_id": i, "path": f"{i}.png", "label": i % 4, "bytes": data, "cluster": i}
+        facts |= {"top": 0, "bottom": 40, "left": 0, "right": 40, "augment_seed": -1}
+        rows.append(facts | {"file_sha256": "", "pixel_sha256": ""})
+    Path(run.path("dataset", "train")).mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, ROW_SCHEMA), run.path("dataset", "train", "0.parquet"))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("train", "epoch"),
+    [({}, 0), ({"frozen_epochs": 2}, 2), ({"frozen_epochs": 2, "epochs": 0}, None)],
+)
+def test_samples_are_as_the_network_first_got_them(tmp_path: Path, train: dict, epoch: int | None) -> None:
+    config = Config(model=ModelConfig(height=32, width=32), train=TrainConfig(**train))
+    run = Run(str(tmp_path), "run")
+    rows = make_rows(run)
+    spec = InputSpec(32, 32)
+
+    def inputs(number: int | None) -> list[bytes]:
+        return [read_input(row, spec, 10_000, changes_of(row, config, number)).tobytes() for row in rows]
+
+    found = [sample.image.tobytes() for sample in gather._samples(run, config)]
+    assert sorted(found) == sorted(inputs(epoch))
+    assert sorted(inputs(epoch)) != sorted(inputs(1)), "the flips of the second epoch are others"
