@@ -1,7 +1,7 @@
 """Scores a run's bundle on its test split, by Ray Data, with the code that serves it; writes `report/`."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from ray.data import ActorPoolStrategy
 
 from brain_ray.config import Config
 from brain_ray.data.images import ImageError
+from brain_ray.evaluation.decisions import count_decisions, format_decisions
 from brain_ray.evaluation.gather import gather
 from brain_ray.evaluation.metrics import Scores, format_scores, score
 from brain_ray.evaluation.report import write_report
@@ -24,6 +25,9 @@ from brain_ray.training.failures import again_if_lost
 
 COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 
+NO_COPY = "no copy found in training or validation by whole-image comparison"
+"""What `leak_free` says of a test image: as much as the audit looked for."""
+
 
 class Classifier:
     """One copy of a bundle's model in an actor: from encoded test images to probabilities."""
@@ -33,7 +37,7 @@ class Classifier:
         self._predictor = Predictor(bundle, threads)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Replace a batch's bytes by its raw and calibrated probabilities and the crop boxes."""
+        """Replace a batch's bytes by probabilities, raw and calibrated, crop box, unlikeness and decision."""
         inputs, boxes = [], []
         for path, data in zip(batch["path"].to_pylist(), batch["bytes"].to_pylist(), strict=True):
             try:
@@ -50,7 +54,8 @@ class Classifier:
             batch = batch.append_column(f"calibrated_{name}", pa.array(found.calibrated[:, k]))
         for side in ("top", "bottom", "left", "right"):
             batch = batch.append_column(side, pa.array([getattr(box, side) for box in boxes], pa.int64()))
-        return batch
+        batch = batch.append_column("unlikeness", pa.array(found.unlikeness))
+        return batch.append_column("decision", pa.array(self._predictor.decide(found), pa.string()))
 
 
 def evaluate(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
@@ -64,13 +69,14 @@ def evaluate(run: Run, config: Config, say: Callable[[str], None] = print) -> st
     run.require("bundle", "export")
     found = again_if_lost(lambda: _predict(run, config), "scoring", say)
     predictions = _with_facts(found, run, config)
-    official = _score(predictions, config)
+    bundle = run.read_json("bundle", "bundle.json")
+    official = _score(predictions, config, bundle["decision"])
     clean = predictions[predictions["leak_free"]]
-    leak_free = _score(clean, config) if len(clean) else None
+    leak_free = _score(clean, config, bundle["decision"]) if len(clean) else None
     metrics = {
         "official": official.model_dump(mode="json"),
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
-        "bundle": run.read_json("bundle", "bundle.json")["files"]["model.onnx"],
+        "bundle": bundle["files"]["model.onnx"],
     }
     table = pa.Table.from_pandas(predictions, preserve_index=False)
     with run.fs.open_output_stream(run.path("report", "predictions.parquet")) as stream:
@@ -141,23 +147,34 @@ def _manifest(run: Run) -> pd.DataFrame:
     return frame
 
 
-def _score(predictions: pd.DataFrame, config: Config) -> Scores:
+def _score(predictions: pd.DataFrame, config: Config, exported: Mapping[str, Any]) -> Scores:
     classes = config.data.classes
-    return score(
-        predictions["label"].to_numpy(),
+    labels = predictions["label"].to_numpy()
+    calibrated = predictions[[f"calibrated_{name}" for name in classes]].to_numpy()
+    scores = score(
+        labels,
         predictions[[f"probability_{name}" for name in classes]].to_numpy(np.float64),
         classes,
-        predictions[[f"calibrated_{name}" for name in classes]].to_numpy(np.float64),
+        calibrated.astype(np.float64),
         config.evaluate.calibration_bins,
     )
+    answers, clusters = calibrated.argmax(axis=1), predictions["cluster"].to_numpy()
+    decisions = predictions["decision"].to_numpy(str)
+    found = count_decisions(labels, answers, decisions, clusters, classes, exported)
+    return scores.model_copy(update={"decisions": found})
 
 
 def _text(official: Scores, leak_free: Scores | None) -> str:
     if leak_free is not None and leak_free.images == official.images:
-        return f"test images, none of them with a copy in what was learned from\n{format_scores(official)}"
-    parts = [f"all test images\n{format_scores(official)}"]
+        return _part(f"all test images; {NO_COPY}", official)
+    parts = [_part("all test images", official)]
     if leak_free is None:
-        parts.append("every test image has a copy in what was learned from: there is no honest score")
+        parts.append("every test image has a copy in training or validation: no score is of new images")
     else:
-        parts.append(f"test images without a copy in what was learned from\n{format_scores(leak_free)}")
+        parts.append(_part(f"test images with {NO_COPY}", leak_free))
     return "\n\n".join(parts)
+
+
+def _part(title: str, scores: Scores) -> str:
+    assert scores.decisions is not None, "what was evaluated has decisions"
+    return f"{title}\n{format_scores(scores)}\n\n{format_decisions(scores.decisions)}"

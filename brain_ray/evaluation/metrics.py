@@ -58,6 +58,44 @@ class ProbabilityScores(_Strict):
     ece: float
 
 
+class DecisionCounts(_Strict):
+    """Decisions for some test images. Shares are 0..1, intervals Wilson's, 95 %, over images."""
+
+    images: int
+    clusters: int
+    """Images, each cluster of copies that the audit found counted once."""
+    answered: int
+    right: int
+    """Answered with the true class; likewise `wrong`."""
+    wrong: int
+    error: float | None
+    """`wrong` among `answered`; None where nothing is answered."""
+    error_low: float | None
+    error_high: float | None
+    abstained: int
+    abstained_right: int
+    """Withheld although the most probable class was the true one; likewise `refused_right`."""
+    refused: int
+    """As unlike the training images (`not_mr`)."""
+    refused_right: int
+
+
+class Decisions(_Strict):
+    """What the bundle decides for a set of test images, exactly as it is served."""
+
+    per_class: dict[str, DecisionCounts]
+    """By true class."""
+    total: DecisionCounts
+    max_error: float
+    """Share of wrong answers that the export allowed."""
+    validation_error: float
+    """Share of wrong answers on the validation images, which chose the threshold."""
+    exceeded: bool
+    """Whether even the lower end of the total error's interval lies above `max_error`."""
+    sentence: str
+    """The same in words."""
+
+
 class Scores(_Strict):
     """All scores of one set of images; `model_dump()` is strict JSON.
 
@@ -79,6 +117,8 @@ class Scores(_Strict):
     brier: float
     ece: float
     calibrated: ProbabilityScores | None
+    decisions: Decisions | None = None
+    """Of a bundle that was evaluated; scores of other probabilities have none."""
 
 
 def score(
@@ -112,14 +152,14 @@ def score(
         for kind in ("macro", "weighted")
     }
     correct = int((predicted == truth).sum())
-    interval = binomtest(correct, len(truth)).proportion_ci(0.95, method="wilson")
+    low, high = wilson(correct, len(truth))
     curves = roc(truth, chances, classes)
     return Scores(
         images=len(truth),
         correct=correct,
         accuracy=correct / len(truth),
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
+        accuracy_low=low,
+        accuracy_high=high,
         per_class={
             name: _class_scores(values[:3] if values[3] else (None,) * 3, values[3])
             for name, *values in zip(classes, *per_class, strict=True)
@@ -137,6 +177,12 @@ def score(
         if calibrated is None
         else _probability_scores(truth, check_predictions(labels, calibrated, classes)[1], bins),
     )
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927, doi.org/10.1080/01621459.1927.10502953)."""
+    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def format_scores(scores: Scores) -> str:

@@ -30,8 +30,8 @@ class LabelledImage:
 class Misclassified:
     """A test image that was taken for another class.
 
-    label and predicted: indices into the classes; probabilities: (k,); leak_free: no copy of it was trained
-    on; image: what the network saw of it, (height, width) uint8.
+    label and predicted: indices into the classes; probabilities: (k,); leak_free: no copy of it was found
+    in what was learned from; image: what the network saw of it, (height, width) uint8.
     """
 
     path: str

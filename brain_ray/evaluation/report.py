@@ -39,7 +39,8 @@ class ReportData:
         bundle: bundle.json of the model that was scored.
         audit: the data set's audit.json.
         official: scores on all test images.
-        leak_free: scores on those of which no copy was learned from; None where there are none.
+        leak_free: scores on those of which the audit found no copy in what was learned from; None where there
+            are none.
         labels: (n,) integers, true classes of all test images.
         probabilities: (n, k), raw.
         calibrated: (n, k), after temperature scaling.
@@ -105,6 +106,7 @@ def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
         max_conflicts=MAX_CONFLICTS,
         history=data.history.to_dict("records"),
         settings=_settings(data.config),
+        shown=" without a found copy" if len(_score_sets(data)) > 1 else "",
         epoch=first_epoch_on_images(data.config),
     )
     return page, figures
@@ -167,7 +169,7 @@ def _figures(data: ReportData) -> dict[str, Figure]:
 def _score_sets(data: ReportData) -> dict[str, Scores]:
     if data.leak_free is None or data.leak_free.images == data.official.images:
         return {"All test images": data.official}
-    return {"Leak-free test images": data.leak_free, "All test images": data.official}
+    return {"Test images without a found copy": data.leak_free, "All test images": data.official}
 
 
 def _splits(audit: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:

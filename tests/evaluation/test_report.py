@@ -10,12 +10,14 @@ import pytest
 
 from brain_ray.config import Config, DataConfig, TrainConfig
 from brain_ray.evaluation import report
-from brain_ray.evaluation.metrics import score
+from brain_ray.evaluation.decisions import count_decisions
+from brain_ray.evaluation.metrics import Scores, score
 from brain_ray.evaluation.pictures import CopyPair, LabelledImage, Misclassified
 from brain_ray.evaluation.report import ReportData, choose_pairs, first_epoch_on_images, write_report
 
 CLASSES = DataConfig().classes
 NASTY = 'Testing/<script>alert("x")</script>/a&b.jpg'
+DECISION = {"max_error": 0.01, "error": 0.0, "answered": 0.9, "abstain_below": 0.8765, "kept": 0.99}
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -38,6 +40,15 @@ def make_audit() -> dict:
         },
         "leaks": {"policy": "drop", "dropped_from_train": 3, "conflict_dropped": 0},
     }  # fmt: skip
+
+
+def scored(labels: np.ndarray, chances: np.ndarray) -> Scores:
+    """Score predictions of which all answers are given, but for one withheld and one refused."""
+    kinds = np.array(["abstain", "not_mr"] + ["answer"] * (len(labels) - 2))
+    decisions = count_decisions(
+        labels, chances.argmax(axis=1), kinds, np.arange(len(labels)) // 2, CLASSES, DECISION
+    )
+    return score(labels, chances, CLASSES, chances).model_copy(update={"decisions": decisions})
 
 
 def make_history() -> pd.DataFrame:
@@ -70,12 +81,12 @@ def data() -> ReportData:
         config=Config(name="first-run", data=DataConfig(source="s3://bucket/<images>")),
         created="2026-01-02 03:04 UTC",
         bundle={
-            "created": "2026-01-01", "temperature": 1.25,
+            "created": "2026-01-01", "temperature": 1.25, "decision": DECISION,
             "versions": {"ray": "2.60.0"}, "files": {"model.onnx": "ab" * 32},
         },
         audit=make_audit(),
-        official=score(labels, chances, CLASSES, chances),
-        leak_free=score(labels[clean], chances[clean], CLASSES, chances[clean]),
+        official=scored(labels, chances),
+        leak_free=scored(labels[clean], chances[clean]),
         labels=labels,
         probabilities=chances,
         calibrated=chances,
@@ -155,7 +166,8 @@ def test_headline_gives_both_scores_with_interval_and_number(data, written):
         assert f"{scores.accuracy:.2%}".replace("%", " %") in text
         assert f"{scores.accuracy_low:.2%}".replace("%", " %") in text
         assert f"{scores.correct} of {scores.images} images right" in text
-    assert f"{data.official.images - data.leak_free.images} of them have a copy that was learned from" in text
+    copied = data.official.images - data.leak_free.images
+    assert f"{copied} of the {data.official.images} test images have a copy that was learned from" in text
     assert "first-run" in text
     assert "EfficientNetB0" in text
     assert "s3://bucket/<images>" in text
@@ -221,7 +233,7 @@ def test_page_of_a_run_with_nothing_to_show(data):
     audit = make_audit()
     audit["copies"] |= {"pairs": 0, "label_conflicts": [], "by_transform": {}, "by_kind": {}}
     sure = np.eye(4)[data.labels]
-    perfect = score(data.labels, sure, CLASSES, sure)
+    perfect = scored(data.labels, sure)
     html, figures = write_report(
         dataclasses.replace(
             data, audit=audit, official=perfect, leak_free=perfect, is_leak_free=np.ones(24, bool),
@@ -230,10 +242,44 @@ def test_page_of_a_run_with_nothing_to_show(data):
         )
     )  # fmt: skip
     text = Page(html).text
-    assert "No two images show the same slice" in text
-    assert "Here this holds for every test image" in text
+    assert "No two images are copies by whole-image comparison" in text
+    assert "No test image has one among the training and validation images" in text
     assert "3 training images with a copy in the test split were left out" in text
     assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png"}
+
+
+def test_no_score_is_said_to_be_free_of_copies(data, written):
+    """The audit compares whole images: what it does not find may still be there."""
+    alike = dataclasses.replace(data, leak_free=data.official, is_leak_free=np.ones(24, bool))
+    for html in (written[0], write_report(alike)[0]):
+        text = Page(html).text
+        assert "leak-free" not in text
+        assert "without a copy" not in text
+        assert "Copies were looked for by comparing whole images" in text
+        assert "correlate by 0.99 or more" in text
+        for limit in (
+            "misses most copies",
+            "Patients are not known",
+            "images for independent",
+            "not recorded",
+        ):
+            assert limit in text, limit
+
+
+def test_served_decisions_stand_beside_what_the_export_allowed(data, written):
+    page = Page(written[0])
+    for scores in (data.official, data.leak_free):
+        total = scores.decisions.total
+        assert scores.decisions.sentence in page.text
+        cells = f"{total.images} {total.clusters} {total.answered} {total.right} {total.wrong}"
+        assert f"all {cells} {total.error:.2%} (".replace("%", " %") in page.text
+    assert "0.8765 or more" in page.text
+    assert data.official.decisions.exceeded  # random answers
+    warned = r'class="warn">The export allowed'
+    assert len(re.findall(warned, written[0])) == 2
+    sure = np.eye(4)[data.labels]
+    kept = dataclasses.replace(data, official=scored(data.labels, sure), leak_free=None)
+    assert not re.findall(warned, write_report(kept)[0])
 
 
 @pytest.mark.parametrize(

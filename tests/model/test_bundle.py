@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from making import FACTS, SWEEP
 
 from brain_ray.config import Config
+from brain_ray.evaluation.decisions import count_decisions
 from brain_ray.model.bundle import BundleError, add_scores, load_bundle, render_card
 from brain_ray.model.info import BundleInfo
 
@@ -107,7 +109,23 @@ def test_scores_of_the_evaluation_join_the_bundle(bundle: Path) -> None:
     for number in ("80.49 %", "65.99 %", "89.77 %", "60.87 %", "0.4321", "0.0456", "0.7123", "(23 images)"):
         assert number in card
     assert "| b | - | - | - | 0 |" in card
+    assert "no copy found in training or validation** (23 images)" in card
     assert not list(bundle.glob("*.partial"))
+
+
+def test_served_decisions_on_the_test_images_stand_beside_the_threshold(bundle: Path) -> None:
+    labels, answers = np.zeros(319, int), np.where(np.arange(319) < 10, 1, 0)
+    kinds, exported = np.full(319, "answer"), {"max_error": 0.01, "error": 0.0094, "answered": 0.98}
+    found = count_decisions(labels, answers, kinds, np.arange(319) // 2, ("a", "b", "c"), exported)
+    scores = SCORES | {"decisions": found.model_dump(mode="json")}
+    add_scores(str(bundle), {"official": SCORES, "leak_free": scores})
+    card = (bundle / "MODEL_CARD.md").read_text()
+    section = card.partition("## When it does not answer\n")[2].partition("\n## ")[0]
+    assert found.sentence in section
+    assert "| a: 319 | 319 | 309 | 10 | 3.13 % (1.71 % to 5.67 %) | 0 (0) | 0 (0) |" in section
+    assert "| b: 0 | 0 | 0 | 0 | - | 0 (0) | 0 (0) |" in section
+    assert "| all: 319 |" in section
+    assert "\n\n\n" not in card
 
 
 def test_scores_that_are_not_json_leave_the_bundle_as_it_was(bundle: Path) -> None:
@@ -139,13 +157,18 @@ def test_the_card_tells_the_bundles_numbers_and_limits(exported: tuple[Path, Bun
         "| training | 12 | 16 | `abababababababab` |",
         "drawn phantoms",
         "No external validation",
-        "No patient identifiers",
+        "Patients are not known to this data set",
+        "misses most copies that were shifted",
+        f"calibration error {validation.ece:.4f} without the temperature; with it log loss "
+        f"{validation.log_loss_calibrated:.4f}",
         "Source bias",
         'Predictor("bundle")',
         f"keras: {info.versions['keras']}",
     ):
         assert text in card, text
     assert "\n\n\n" not in card
+    for text in ("public data set", "without a copy", "leak-free"):
+        assert text not in card, text
     real = info.model_copy(
         update={"config": info.config | {"data": info.config["data"] | {"source": "scans"}}}
     )
@@ -168,7 +191,7 @@ def test_the_card_tells_how_a_sweep_chose_the_model(exported: tuple[Path, Bundle
         "0.004 | yes |",
         SWEEP["noise"],
         "better on them than it is",
-        "took no part in the choice",
+        "was not read for the choice",
     ):
         assert text in section, text
     assert "\n\n\n" not in card
