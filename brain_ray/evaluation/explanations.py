@@ -84,23 +84,33 @@ def caveats(models: Sequence[ModelResult], num_pairs: int, level: float, resampl
     """Say what the numbers do not hold; `level` is that of each of the pairs' intervals."""
     texts = [
         "The validation images chose each trial's epoch, each model's settings and the model, so the scores "
-        "of the winner here are optimistic. The test images are opened once, for the winner alone, by the "
-        "stage that evaluates it; those are its scores on new images.",
-        "Images are resampled as if each were of another patient; where a patient has several, the true "
-        "intervals are wider.",
+        "of the winner here are optimistic. No test image was read for the choice; the stage that evaluates "
+        "scores the winner on them.",
+        "Images are resampled as if they were independent; where several show one patient, or are copies of "
+        "one slice, the true intervals are wider.",
     ]
+    if num_pairs:
+        texts.append(
+            "Within noise does not mean as good: with fewer validation images, or more models, intervals are "
+            "wider, and a model that is worse by more is then within noise."
+        )
     contenders = [model for model in models if model.contender]
     single = [one.model for one in contenders if one.cross_entropy and one.cross_entropy.repeats == 1]
     if single:
         who = "Every model" if len(single) == len(contenders) else ", ".join(single)
         texts.append(
             f"{who} has one finished repeat, which tells nothing about the spread between repeats: intervals "
-            "hold that of images alone. Set sweep.seeds to 3 or more to know it."
+            "hold that of images alone. Set sweep.seeds to 5 or more to know it."
+        )
+    if any(one.cross_entropy and 1 < one.cross_entropy.repeats < 5 for one in contenders):
+        texts.append(
+            "Two to four finished repeats tell little about the spread between repeats: intervals may be too "
+            "narrow."
         )
     if any(one.stopped for one in contenders):
         texts.append(
-            "Repeats that were stopped early were the weaker ones, so the mean of those that finished is "
-            "optimistic; at the matched epoch all of them count."
+            "Repeats that were stopped early were the weaker ones, so the mean of those that finished, which "
+            "chooses the winner, is optimistic; at the matched epoch all of them count."
         )
     if num_pairs and resamples * (1 - level) / 2 < 5:
         need = math.ceil(10 / (1 - level) / 100) * 100

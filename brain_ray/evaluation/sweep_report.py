@@ -109,8 +109,8 @@ def format_table(record: SweepRecord, comparison: Comparison) -> str:
     lines += ["", *textwrap.wrap(comparison.sentence, COLUMNS, break_on_hyphens=False)]
     lines += textwrap.wrap(
         f"{len(record.trials)} trial{'' if len(record.trials) == 1 else 's'}: {ended}. Scores are of "
-        f"{len(record.labels):,} validation images, which chose the model too; the test images are opened "
-        "once, for the winner.",
+        f"{len(record.labels):,} validation images, which chose the model too; no test image was "
+        "read.",
         COLUMNS,
         break_on_hyphens=False,
     )

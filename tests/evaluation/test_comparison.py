@@ -258,6 +258,15 @@ def test_intervals_are_corrected_for_the_number_of_pairs():
     assert two.level == pytest.approx(0.95)
 
 
+def test_caveats_claim_no_more_of_noise_than_was_drawn():
+    few, alone = compare(sweep_of_forty(), COSTS), compare(make_sweep(repeats(GOOD), LABELS), COSTS)
+    assert any("Two to four finished repeats tell little" in caveat for caveat in few.caveats)
+    assert any("does not mean as good" in caveat for caveat in few.caveats)
+    assert not any("Two to four" in caveat or "as good" in caveat for caveat in alone.caveats)
+    for caveat in (*few.caveats, *alone.caveats):
+        assert "opened" not in caveat
+
+
 def test_too_few_resamples_for_the_pairs_are_warned_of():
     assert any("sweep.bootstrap" in caveat for caveat in compare(sweep_of_four(bootstrap=100), COSTS).caveats)
     assert not any("bootstrap" in caveat for caveat in compare(sweep_of_four(bootstrap=2000), COSTS).caveats)

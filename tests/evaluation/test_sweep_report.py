@@ -77,7 +77,7 @@ def test_page_tells_of_every_trial_and_of_the_choice(record, written):
     assert comparison.sentence in text
     assert comparison.rule in text
     assert "optimistic" in text
-    assert "test images are opened once" in text
+    assert "No test image was read for the choice" in text
 
 
 def test_page_has_no_number_that_is_none(written):
