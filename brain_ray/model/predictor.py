@@ -122,7 +122,7 @@ class Predictor:
         """Tell which of n images get their answer.
 
         `not_mr`: further from the training images than is tolerated; `abstain`: the most probable class is
-        not probable enough for the error rate that the bundle states.
+        not probable enough for the error rate that was allowed on the validation images.
         """
         strange = prediction.unlikeness > 1
         unsure = prediction.calibrated.max(axis=1) < self.abstain_below

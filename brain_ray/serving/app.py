@@ -31,7 +31,9 @@ class Metrics:
         self._batches = Histogram(f"{NAME}_batch_size", "Images of a batch", [1, 2, 4, 8, 16, 32, 64])
         self._images = Counter(f"{NAME}_images", "Images", ("model", "role", "label", "decision"))
         self._unsure = Counter(
-            f"{NAME}_low_confidence", "Images without an answer: unsure, or no MR image", ("model", "role")
+            f"{NAME}_low_confidence",
+            "Images without an answer: unsure, or unlike training",
+            ("model", "role"),
         )
 
     def batch(self, size: int) -> None:

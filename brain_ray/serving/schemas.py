@@ -56,8 +56,9 @@ class Answer(_Body):
     label: str
     """The most probable class."""
     decision: Literal["answer", "abstain", "not_mr"]
-    """`answer`: sure enough for the error rate that the bundle states; `abstain`: not so; `not_mr`: the
-    picture does not look like those that the model learned from, and its label means nothing."""
+    """`answer`: sure enough for the error rate that was allowed, as found on the bundle's validation images;
+    `abstain`: not so; `not_mr`: the picture is unlike those that the model learned from, whatever it shows,
+    and its label means nothing. A picture that passes need be no MR slice."""
     confidence: Probability
     """The calibrated probability of `label`."""
     probabilities: dict[str, Probability]
@@ -94,7 +95,7 @@ class Predictions(_Body):
 
 
 class Explanation(Answer):
-    """An answer and what it rests on: Grad-CAM (Selvaraju et al. 2017) of the most probable class."""
+    """An answer and a heat map: Grad-CAM (Selvaraju et al. 2017) of the most probable class."""
 
     crop: str
     """The part of the image that the model saw: PNG, base64."""

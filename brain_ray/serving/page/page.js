@@ -372,7 +372,7 @@ function decisionOf(answer) {
     else if (least !== undefined) why = ` The model answers from ${percent(least)} on.`;
     return ["Not sure enough:", `do not use this class, let a person read the slice.${why}`];
   }
-  return ["Does not look like a brain MR slice:", "disregard the class. Check that the file is a single MR slice of a head."];
+  return ["Unlike the images that the model learned from:", "disregard the class. Check that the file is a single MR slice of a head."];
 }
 
 const HEDGES = { answer: "", abstain: "Most probable, but no answer:", not_mr: "The class would be" };
@@ -508,7 +508,7 @@ function showFailure(entry, problem) {
 // --- All of them ---
 
 const GROUPS = [
-  ["", "All"], ["answer", "Answered"], ["abstain", "Not sure"], ["not_mr", "Not brain MR"], ["failed", "Failed"],
+  ["", "All"], ["answer", "Answered"], ["abstain", "Not sure"], ["not_mr", "Unlike training"], ["failed", "Failed"],
 ];
 
 function groupOf(entry) {
