@@ -43,7 +43,8 @@ class Stage:
 
 
 def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
-    # How many workers there are, and what they run on, changes the time, not the result.
+    # Other workers or devices are no reason to train again, though the result may depend on them: batch norms
+    # that learn and dropout work on each worker's own rows, and the precision follows the device.
     machines = {name.removeprefix("train.") for name in space.MACHINES}
     return {
         "dataset": digest(run.require("dataset", "prepare")),

@@ -26,7 +26,7 @@ MACHINES = (
     "train.keep_checkpoints",
     "train.mlflow_uri",
 )
-"""Settings that change where a trial runs, and not what it comes to."""
+"""Settings of where a trial runs, on which its result may depend all the same (`docs/DESIGN_NOTES.md`)."""
 
 SIZE = ("model.height", "model.width")
 
