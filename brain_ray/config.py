@@ -125,7 +125,7 @@ class DataConfig(Settings):
     """Training images whose copies carry another label (with `leaks=regroup`, any image): `drop` all of
     them, or `keep` them."""
     copy_similarity: Annotated[float, Field(gt=0.9, le=1.0)] = 0.99
-    """Correlation of two 96x96 thumbnails from which on they show the same slice."""
+    """Correlation of two whole images' 96x96 thumbnails from which on they count as copies."""
     max_rejected: Share = 0.01
     """Share of files that may be unusable; more is an error. What is no image by its name, such as Thumbs.db
     or a table, does not count."""
@@ -289,7 +289,7 @@ class ExportConfig(Settings):
     """Largest difference of a probability between the two."""
     max_error: Share = 0.01
     """Share of the model's answers that may be wrong, on the validation images: where it is less sure than
-    that takes, it abstains."""
+    that takes, it abstains. On other images more may be wrong."""
     keep_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
     """Share of the validation images that pass as pictures of the training data's kind; what is further from
     that than they are is not answered."""

@@ -48,7 +48,7 @@ def paper() -> Config:
     Command: python jobs/pipeline.py paper --data.source DIR --train.use-gpu True
     Cost: 214 steps of 30 an epoch, up to 40 epochs; about 115 s an epoch on one cloud GPU.
     Score: the notebooks report 0.9924 on the 1311 official test images, most of which are copies of training
-    images: read the report's leak-free score beside it.
+    images: read the report's score without found copies beside it.
     """
     return Config(
         recipe="paper",
@@ -91,7 +91,7 @@ def b0() -> Config:
 
     Command: python jobs/pipeline.py b0 --data.source DIR
     Cost: 2 to 3 minutes an epoch on 2 cores with the 3909 images that the Kaggle set leaves for training.
-    Score: 0.97 on 327 test images without a copy in training (docs/RESULTS.md).
+    Score: 0.97 on 327 test images with no copy found in training; docs/RESULTS.md says what that leaves open.
     """
     return Config(
         recipe="b0",

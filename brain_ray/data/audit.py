@@ -1,7 +1,8 @@
-"""Finds copies of the same slice, whatever was done to them. Pure functions; `prepare` spreads them over Ray.
+"""Finds copies of the same slice by comparing whole images. Pure functions; `prepare` spreads them over Ray.
 
 Two images are copies when their 96x96 thumbnails (zero mean, unit norm, so that brightness and contrast do
-not matter) correlate by a threshold or more, as they are, mirrored, flipped or turned by 180 degrees.
+not matter) correlate by a threshold or more, as they are, mirrored, flipped or turned by 180 degrees. Most
+copies that were shifted, turned otherwise, zoomed or cropped are missed (`benchmarks/planted.py`).
 
 All pairs are compared, exactly, without computing all correlations. A thumbnail z is split into its 16x16
 block means Pz, an orthogonal projection, and a rest of norm q. Then by Cauchy and Schwarz
