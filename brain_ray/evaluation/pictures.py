@@ -44,7 +44,7 @@ class Misclassified:
 
 @dataclass(frozen=True)
 class CopyPair:
-    """Two files that show the same slice, as a row of pairs.parquet describes them, with their images."""
+    """Two files that count as copies, as a row of pairs.parquet describes them, with their images."""
 
     path_a: str
     path_b: str

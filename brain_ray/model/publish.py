@@ -47,7 +47,7 @@ def publish(run: Run, config: Config) -> str:
         f"validation ({scores.images} images): accuracy {scores.accuracy:.4f}, log loss "
         f"{scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
         f"of these {decision.answered:.2%} are answered, {decision.error:.2%} of them wrongly, and "
-        f"{decision.kept:.2%} look like the training data\n"
+        f"{decision.kept:.2%} pass as like the training images\n"
         f"Keras and ONNX differ by {check.largest_difference:.1e} at most on {check.images} images"
     )
 
