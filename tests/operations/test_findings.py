@@ -167,13 +167,10 @@ def test_gpus_that_tensorflow_does_not_see_are_an_error_with_the_reason(
 
 @pytest.mark.slow
 def test_a_process_apart_sees_what_training_would_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    import tensorflow as tf
-
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as Ray sets it for a task without a GPU
     seen = machine.see_gpus()
     assert set(seen) == {"tensorflow", "onnxruntime", "reason"}
     assert "CPUExecutionProvider" in seen["onnxruntime"]
-    assert seen["tensorflow"] == len(tf.config.list_physical_devices("GPU"))
     assert bool(seen["reason"]) == (seen["tensorflow"] == 0)
 
 
