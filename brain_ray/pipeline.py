@@ -9,23 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brain_ray import __version__, cluster, logs, metrics
+from brain_ray import __version__, cluster, kept, logs, metrics
 from brain_ray.cli import describe
 from brain_ray.config import Config
-from brain_ray.data import prepare
+from brain_ray.data import contents, prepare
 from brain_ray.evaluation import evaluate
 from brain_ray.evaluation.choose import choose, settings_of, show_pages
 from brain_ray.model import publish
 from brain_ray.operations.nodes import refuse_preparing, refuse_scoring
 from brain_ray.operations.preflight import preflight
-from brain_ray.runs import Run, differences, digest
+from brain_ray.runs import STARTED, Run, differences, digest, flatten
 from brain_ray.training import space, sweep, trainer
 from brain_ray.training.outage import bounded
 from brain_ray.training.tracking import log_bundle
 from brain_ray.versions import versions
-
-STARTED = "started.json"
-"""Written first into a stage's folder: what a half-finished stage was started with."""
 
 PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
 
@@ -40,6 +37,10 @@ class Stage:
     work: Callable[[Run, Config], str]
     resumes: bool = False
     """A half-finished stage with the same inputs goes on instead of starting over."""
+    changes: Callable[[Run, Config, Mapping[str, Any], Mapping[str, Any]], list[str]] = (
+        lambda run, config, before, now: differences(before, now)
+    )
+    """Lists what differs between a finished stage's inputs and those of now, both flattened."""
 
 
 def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # that learn and dropout work on each worker's own rows, and the precision follows the device.
     machines = {name.removeprefix("train.") for name in space.MACHINES}
     return {
-        "dataset": digest(run.require("dataset", "prepare")),
+        "dataset": prepare.id_of(run),
         "seed": config.seed,
         "model": config.model.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json", exclude=machines),
@@ -79,7 +80,7 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     run.require("bundle", "export")
     return {
         "model": run.read_json("bundle", "bundle.json")["files"]["model.onnx"],
-        "dataset": digest(run.require("dataset", "prepare")),
+        "dataset": prepare.id_of(run),
         "evaluate": config.evaluate.model_dump(mode="json"),
     }
 
@@ -87,6 +88,14 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
 def _prepare(run: Run, config: Config) -> str:
     with bounded("preparation", refuse_preparing, print):
         return prepare.prepare(run, config)
+
+
+def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    with bounded("the comparison of files", refuse_preparing, print):
+        changed = contents.find_changes(run, config, before, now)
+    if changed:
+        prepare.keep_id(run)
+    return changed
 
 
 def _export(run: Run, config: Config) -> str:
@@ -106,7 +115,7 @@ def _evaluate(run: Run, config: Config) -> str:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", "dataset", prepare.inputs_of, _prepare),
+        Stage("prepare", "dataset", prepare.inputs_of, _prepare, changes=_data_changes),
         Stage("train", "train", _train_inputs, trainer.fit, resumes=True),
         Stage("sweep", "sweep", _sweep_inputs, sweep.sweep, resumes=True),
         Stage("choose", "train", _choose_inputs, choose),
@@ -128,7 +137,8 @@ COMPARED = TUNED[:-1]
 def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     """Run the named stages, one after the other; say which are done already, and why others are not.
 
-    First comes what is cheap: that the cluster, from each of its nodes, has what they need.
+    First comes what is cheap: that the cluster, from each of its nodes, has what they need. Before a stage
+    deletes anything, that is asked for all stages from it on.
 
     Raises:
         RunError: what `preflight` or a stage found wrong, or a stage before the named one is not complete.
@@ -140,11 +150,14 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         print(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
         print(describe(config))
         cluster.connect()
-        preflight(run, config, [name for name in names if run.finished(STAGES[name].folder) is None], print)
+        checked = {name for name in names if run.finished(STAGES[name].folder) is None}
+        preflight(run, config, checked, print)
         _store(run, config)
-        for name in names:
+        for k, name in enumerate(names):
+            # A finished stage may have to be done again, which only shows when those before it are.
+            check = partial(_check_rest, run, config, names[k:], checked)
             with logs.within(name), metrics.stage(run.name, name):
-                _run_stage(STAGES[name], run, config)
+                _run_stage(STAGES[name], run, config, check)
         print()
         if "choose" in names:
             print(f"sweep:  {run.uri('report', 'sweep.html')}")
@@ -153,37 +166,84 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
             print(f"report: {run.uri('report', 'report.html')}")
 
 
-def _run_stage(stage: Stage, run: Run, config: Config) -> None:
+def _check_rest(run: Run, config: Config, names: Sequence[str], checked: set[str]) -> None:
+    """Run the cheap checks for those of some stages that they have not been run for; `checked` gets these."""
+    preflight(run, config, set(names) - checked, print)
+    checked |= set(names)
+
+
+def _run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None]) -> None:
     inputs = json.loads(json.dumps(stage.inputs(run, config)))
+
+    def differ(stored: Mapping[str, Any]) -> list[str]:
+        return differences(_as_of_now(stored, inputs), flatten(inputs))
+
     before = run.finished(stage.folder)
-    if before == inputs:
+    changed = stage.changes(run, config, _as_of_now(before, inputs), flatten(inputs)) if before else []
+    if before is not None and not changed:
         print(f"\n{stage.name}: complete and unchanged, not done again")
         return
     started = run.read_json(stage.folder, STARTED) if run.exists(stage.folder, STARTED) else None
-    resumed = stage.resumes and before is None and started == inputs
-    print(f"\n{stage.name}{_reason(before, started, inputs, resumed)}")
+    resumed = stage.resumes and before is None and started is not None and not differ(started)
+    if not resumed:
+        name = kept.find(run, stage.folder, lambda stored: not differ(stored), finished=not stage.resumes)
+        if name is not None:
+            kept.put_aside(run, stage.folder, print)
+            kept.restore(run, stage.folder, name)
+            print(f"\n{stage.name}: takes up what was kept in {run.uri(kept.FOLDER, name)}")
+            _run_stage(stage, run, config, check)
+            return
+        if before is None and started is not None:
+            changed = differ(started)
+    print(f"\n{stage.name}{_reason(before, started, changed, resumed)}")
+    check()
     clock = time.monotonic()
     if not resumed:
+        _warn(stage, run)
+        kept.put_aside(run, stage.folder, print)
         run.clear(stage.folder)
         run.write_json(inputs, stage.folder, STARTED)
     text = stage.work(run, config)
     seconds = time.monotonic() - clock
     run.finish(stage.folder, inputs, seconds)
     print(f"{text}\n{stage.name}: {seconds:.0f} s, {run.uri(stage.folder)}")
+    for place in kept.remove_all(run, stage.folder):
+        print(f"no longer kept: {place}")
+
+
+def _as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten stored inputs, and add the settings that a later version has brought, with their defaults.
+
+    Without that, each version with a new setting would train again what the one before it has trained.
+    """
+    flat, defaults = flatten(stored), flatten(Config().model_dump(mode="json"))
+    dear = ("data.", "model.", "train.", "sweep.")
+    new = {name for name in flatten(inputs).keys() - flat.keys() if name.startswith(dear)}
+    return {**flat, **{name: defaults[name] for name in new & defaults.keys()}}
+
+
+def _warn(stage: Stage, run: Run) -> None:
+    """Say what becomes of trainings on a data set that is prepared again."""
+    if stage.folder != "dataset":
+        return
+    for folder in ("train", "sweep"):
+        work = kept.work_in(run, folder)
+        if work.is_worth_keeping and kept.inputs_of(run, folder) is not None:
+            print(
+                f"{work} of {folder}/ were trained on the data set as it was: they stay if its rows come out "
+                f"the same, else they are kept in {run.uri(kept.FOLDER)} until a training on the new ones is "
+                "finished; take the change back before, and the run goes on with them"
+            )
 
 
 def _reason(
-    before: Mapping[str, Any] | None,
-    started: Mapping[str, Any] | None,
-    inputs: Mapping[str, Any],
-    resumed: bool,
+    before: Mapping[str, Any] | None, started: Mapping[str, Any] | None, changed: list[str], resumed: bool
 ) -> str:
     if before is not None:
-        return ": again, changed: " + "; ".join(differences(before, inputs))
+        return ": again, changed: " + "; ".join(changed)
     if resumed:
         return ": goes on where it was interrupted"
     if started is not None:
-        changed = differences(started, inputs)
         return ": again, it was interrupted" + (f" and changed: {'; '.join(changed)}" if changed else "")
     return ""
 

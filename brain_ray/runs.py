@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -17,6 +18,12 @@ from pyarrow import fs as pafs
 
 MARKER = "stage.json"
 """Written last into a stage's folder: without it, the stage never counts as done."""
+
+STARTED = "started.json"
+"""Written first into a stage's folder: what a half-finished stage was started with."""
+
+COPIERS = 16
+"""Files that are copied at a time where a folder cannot be renamed: buckets answer late."""
 
 CURES = {
     "NETWORK_CONNECTION": (
@@ -253,18 +260,19 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List what changed between two sets of inputs, as `name: before -> now`."""
+    """List what changed between two sets of inputs, as `name: before -> now`, or `name: not the same`."""
     old, new = flatten(before), flatten(now)
     return [
-        f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}"
+        f"{name}: {_told(old.get(name), new.get(name))}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return f"{text[1:9]}…" if isinstance(value, str) and len(value) == 64 else text
+def _told(old: object, new: object) -> str:
+    if all(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in (old, new)):
+        return "not the same"
+    return f"{json.dumps(old)} -> {json.dumps(new)}"
 
 
 @dataclass(frozen=True)
@@ -351,13 +359,63 @@ class Run:
         self.write_bytes((json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), *parts)
 
     def clear(self, *parts: str) -> None:
-        """Delete a folder's content, its marker first, so that a half-deleted stage never counts as done."""
+        """Delete a folder's content, its records first, so that a half-deleted stage never counts as one."""
         with reaching(f"empty {self.uri(*parts)}"):
-            if self.exists(*parts, MARKER):
-                self.fs.delete_file(self.path(*parts, MARKER))
+            self._delete_records(*parts)
             if self._makes_folders:
                 self.fs.create_dir(self.path(*parts), recursive=True)
             self.fs.delete_dir_contents(self.path(*parts), missing_dir_ok=True)
+
+    def remove(self, *parts: str) -> None:
+        """Delete a folder, as `clear` does, if it is there."""
+        with reaching(f"delete {self.uri(*parts)}"):
+            self._delete_records(*parts)
+            if self.exists(*parts):
+                self.fs.delete_dir(self.path(*parts))
+
+    def move(self, source: Sequence[str], target: Sequence[str]) -> None:
+        """Move a stage's folder to where another may be, which is deleted first.
+
+        Whenever this is killed, one of the two is whole and has its records, `STARTED` or `MARKER`: a folder
+        is renamed, and where it cannot be (buckets), its files are copied, the records last, and then
+        deleted, the records first.
+
+        Args:
+            source: parts of the path of a folder that has records.
+            target: parts of the new path.
+        """
+        self.remove(*target)
+        with reaching(f"move {self.uri(*source)} to {self.uri(*target)}"):
+            if self._makes_folders:
+                self.fs.create_dir(self.path(*target[:-1]), recursive=True)
+            if self.fs.type_name not in ("s3", "gcs"):
+                with suppress(OSError):  # some mounts of buckets rename files only
+                    self.fs.move(self.path(*source), self.path(*target))
+                    return
+            self._copy(self.path(*source), self.path(*target))
+        self.remove(*source)
+
+    def _copy(self, source: str, target: str) -> None:
+        """Copy all files below a folder, those first that are no records of it."""
+        infos = self.fs.get_file_info(pafs.FileSelector(source, recursive=True))
+        files = [info.path.removeprefix(source) for info in infos if info.type == pafs.FileType.File]
+        records = [name for name in (f"/{STARTED}", f"/{MARKER}") if name in files]
+
+        def copy(name: str) -> None:
+            if self._makes_folders:
+                self.fs.create_dir(f"{target}{name}".rpartition("/")[0], recursive=True)
+            self.fs.copy_file(f"{source}{name}", f"{target}{name}")
+
+        with ThreadPoolExecutor(COPIERS) as pool:
+            list(pool.map(copy, [name for name in files if name not in records]))
+        for name in records:
+            copy(name)
+
+    def _delete_records(self, *parts: str) -> None:
+        # Without STARTED only, a finished stage is still whole; without both, it is none.
+        for name in (STARTED, MARKER):
+            if self.exists(*parts, name):
+                self.fs.delete_file(self.path(*parts, name))
 
     def upload(self, folder: Path, *parts: str) -> None:
         """Copy a local folder's files into a folder of the run."""

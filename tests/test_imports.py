@@ -26,13 +26,15 @@ MAY_IMPORT = {
     "model": BASE | {"data", "model"},
     "training": BASE | {"data", "model", "training", "cluster"},
     "evaluation": BASE | {"data", "model", "training", "evaluation", "cluster"},
+    "kept": BASE | {"training"},
     "operations": BASE | {"cluster", "cli", "data", "model", "training", "operations"},
-    "pipeline": BASE | {"cluster", "cli", "data", "model", "training", "evaluation", "operations"},
+    "pipeline": BASE | {"kept", "cluster", "cli", "data", "model", "training", "evaluation", "operations"},
 }
 SERVING = {"serving", "data.images", "model.predictor", "runs"}  # runs: the errors that jobs print
 RAY = {
     "cluster",
     "metrics",
+    "data.contents",
     "data.copies",
     "data.prepare",
     "operations.client",

@@ -1,6 +1,7 @@
 """The whole road on phantoms: done once, not done again, and gone on with after a kill."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -120,6 +121,45 @@ def test_only_what_changed_is_done_again_and_named(finished: Run, capsys: pytest
     text = capsys.readouterr().out
     assert "export: complete and unchanged" in text
     assert "evaluate: again, changed: evaluate.calibration_bins: 15 -> 10" in text
+
+
+@pytest.mark.slow
+def test_the_same_files_with_new_times_do_nothing_again(
+    finished: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in Path(finished.path("phantoms")).rglob("*"):
+        os.utime(path)
+    written = Path(finished.path("train/result.json")).stat().st_mtime_ns
+    run_stages(small(Path(finished.storage)))
+    text = capsys.readouterr().out
+    assert "have new times and the same contents" in text
+    for stage in ("prepare", "train", "export"):
+        assert f"{stage}: complete and unchanged, not done again" in text
+    assert Path(finished.path("train/result.json")).stat().st_mtime_ns == written
+    run_stages(small(Path(finished.storage)))
+    assert "contents" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"train.epochs": 4}, {"data.valid_fraction": 0.3}])
+def test_a_finished_stage_is_checked_before_it_is_done_again(
+    change: dict[str, object], finished: Run
+) -> None:
+    with pytest.raises(RunError, match=r"^room: the cluster has 4 CPUs"):
+        run_stages(small(Path(finished.storage), **change, **{"train.num_workers": 64}))
+    assert finished.finished("dataset") is not None, "nothing was deleted"
+    assert finished.finished("train") is not None
+
+
+@pytest.mark.slow
+def test_preparing_the_same_rows_trains_nothing_again(
+    finished: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stages(small(Path(finished.storage), **{"data.max_rejected": 0.2}))
+    text = capsys.readouterr().out
+    assert "prepare: again, changed: data.max_rejected: 0.1 -> 0.2" in text
+    assert "train: complete and unchanged, not done again" in text
+    assert "export: complete and unchanged, not done again" in text
 
 
 def test_a_stage_before_its_input_says_which_job_to_run(tmp_path: Path, ray_cluster: None) -> None:

@@ -60,10 +60,10 @@ def find_copies(
 
     candidates = (
         (one[i], other[j], a, b)
-        for (one, other), found in _run_tasks(start_finding, combinations_with_replacement(groups, 2))
+        for (one, other), found in run_tasks(start_finding, combinations_with_replacement(groups, 2))
         for i, j, a, b in found
     )
-    found = [pairs for _, pairs in _run_tasks(start_verifying, candidates)]
+    found = [pairs for _, pairs in run_tasks(start_verifying, candidates)]
     pairs: pd.DataFrame = pd.concat([NO_PAIRS, *found], ignore_index=True)
     pairs = pairs[pairs["a"].isin(images.index) & pairs["b"].isin(images.index)]
     near = pairs["similarity"] < threshold
@@ -76,7 +76,7 @@ def find_copies(
     return _describe(pairs, images), near_misses
 
 
-def _run_tasks(start: Callable[[T], Any], inputs: Iterable[T]) -> Iterator[tuple[T, Any]]:
+def run_tasks(start: Callable[[T], Any], inputs: Iterable[T]) -> Iterator[tuple[T, Any]]:
     """Start a task for each input, a few at a time; yield inputs and results as they come.
 
     Millions of tasks at once would fill the driver's memory, and each wait would look at all of them.

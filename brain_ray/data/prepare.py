@@ -20,15 +20,18 @@ from brain_ray.data.account import account, as_text
 from brain_ray.data.copies import find_copies
 from brain_ray.data.exported import begin_export
 from brain_ray.data.index import find_files, find_layout, is_no_image, listing_hash
-from brain_ray.data.rows import SPLITS
+from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan, Write
 from brain_ray.data.split import assign, balancing_copies
-from brain_ray.runs import Run, RunError, resolve
+from brain_ray.runs import Run, RunError, digest, resolve
 
 BLOCK_IMAGES = 4096
 """Most images that a task opens; it holds a thumbnail of each. Ray Data pauses between two tasks."""
 
 PHANTOM_FOLDER = "phantoms"
+
+IDS = "dataset_ids.json"
+"""Ids of data sets that an earlier version of brain_ray has prepared, by the `rows_digest` of each."""
 
 
 def source_of(run: Run, config: Config) -> str:
@@ -58,7 +61,35 @@ def inputs_of(run: Run, config: Config) -> dict[str, Any]:
     """Return what the prepared data set depends on: the settings, the seed and the files that are there."""
     source = source_of(run, config)
     files = listing_hash(find_files(source, config.data))
-    return {"seed": config.seed, "data": config.data.model_dump(mode="json"), "files": files}
+    # Which folders are left out shows in the files.
+    data = config.data.model_dump(mode="json", exclude={"ignore_folders"})
+    return {"seed": config.seed, "data": data, "files": files}
+
+
+def id_of(run: Run) -> str:
+    """Return the id of a run's data set: the same one where the rows are the same, however they came about.
+
+    Data sets of versions that gave none go by their settings and the files' names, sizes and times.
+
+    Raises:
+        RunError: it is not complete.
+    """
+    inputs = run.require("dataset", "prepare")
+    return str(run.read_json("dataset", "audit.json").get("id", digest(inputs)))
+
+
+def keep_id(run: Run) -> None:
+    """Note the id of an earlier version's data set before it is prepared again: its rows may be the same."""
+    inputs, name = run.require("dataset", "prepare"), id_of(run)
+    if name == digest(inputs):
+        with run.fs.open_input_file(run.path("dataset", "manifest.parquet")) as file:
+            rows = rows_digest(pq.read_table(file).to_pandas(), inputs["seed"], inputs["data"])
+        run.write_json({rows: name}, IDS)
+
+
+def known_id(run: Run, rows: str) -> str:
+    """Return the id of a data set by its `rows_digest`."""
+    return str(run.read_json(IDS).get(rows, rows)) if run.exists(IDS) else rows
 
 
 def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
@@ -80,7 +111,7 @@ def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str
         run.fs.create_dir(run.path("dataset", split), recursive=True)
     scanned = _scan(index, source, data)
     facts = scanned.select_columns(list(FACTS)).to_pandas().set_index("image_id").sort_index()
-    manifest = index.join(facts, on="image_id").drop(columns=["size", "mtime_ns"])
+    manifest = index.join(facts, on="image_id").drop(columns="mtime_ns")
     lap("opened them and took their facts")
     _check_rejected(manifest, data)
     usable = manifest["reason"] == ""
@@ -95,7 +126,8 @@ def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str
     manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
     _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
-    found = account(manifest, pairs, near_misses, data, layout)
+    rows = rows_digest(manifest, config.seed, data.model_dump(mode="json"))
+    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, layout)}
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, "dataset", "audit.json")

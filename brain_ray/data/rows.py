@@ -1,9 +1,12 @@
 """The rows of a prepared data set: their schema, and the one way from a row to a network's input."""
 
+import json
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -76,3 +79,26 @@ def augment_seed(seed: int, image_id: int, number: int) -> int:
     """Return the seed of an image's balancing copy: it depends on nothing but these three."""
     state = np.random.SeedSequence([seed, image_id, number]).generate_state(1, np.uint64)[0]
     return int(state >> np.uint64(1))
+
+
+def rows_digest(manifest: pd.DataFrame, seed: int, data: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of all that a data set's rows depend on: equal digests, equal rows.
+
+    Neither the source's place nor its files' times matter, nor files that are not used.
+
+    Args:
+        manifest: one row per file, as in `manifest.parquet`.
+        seed: of the run, which seeds the balancing copies.
+        data: the settings that it was prepared with, as JSON; of these, `classes` and `balance` are used.
+    """
+    used = manifest[manifest["split"].isin(SPLITS)]
+    copied = bool(used["copies"].any())
+    columns = used[["split", "path", "label", *BOX, "file_sha256", "copies"]].assign(
+        cluster=pd.factorize(used["cluster"])[0],  # which number it has depends on files that are not used
+        image_id=used["image_id"].where(used["copies"] > 0, -1),
+    )
+    balance = {"seed": seed, "balance": data["balance"]} if copied else {}
+    digest = sha256(json.dumps({"classes": data["classes"], **balance}, sort_keys=True).encode())
+    for row in columns.itertuples(index=False):
+        digest.update(("\0".join(map(str, row)) + "\n").encode())
+    return digest.hexdigest()

@@ -118,6 +118,14 @@ def _sha256(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
+def hash_files(source: str, paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each file's `file_sha256`, as in a scan, and why it cannot be read, or ""."""
+    return [
+        (_sha256(b""), str(data)) if isinstance(data, OSError) else (_sha256(data), "")
+        for data in _read_files(source, paths)
+    ]
+
+
 def fixed_size(array: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
     flat = array.reshape(len(array), -1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])

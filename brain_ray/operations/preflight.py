@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Collection
 
-from brain_ray.config import Config
+from brain_ray.config import PHANTOMS, Config, DataConfig
+from brain_ray.data.exported import check_export
+from brain_ray.data.index import check_folders
 from brain_ray.operations.findings import refuse_errors
 from brain_ray.operations.nodes import check_cluster, check_gpus, check_places, check_scoring, visit_nodes
-from brain_ray.runs import Run
+from brain_ray.runs import Run, RunError, resolve
 
 TRAINING = {"train", "sweep"}
 """Stages that need workers and weights."""
@@ -16,8 +18,9 @@ def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[
 
     Raises:
         RunError: a node does not answer, storage, data or weights are not there for each of them, there are
-            not, and will not be, as many CPUs and GPUs as the stages ask for, or TensorFlow does not see the
-            GPUs of a node that trains.
+            not, and will not be, as many CPUs and GPUs as the stages ask for, TensorFlow does not see the
+            GPUs of a node that trains, the folder for exported images holds others, or there would be no test
+            images to score.
     """
     if not stages:
         return
@@ -27,6 +30,8 @@ def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[
     findings, visits = visit_nodes(run, config, places, gpus=gpus)
     refuse_errors(findings)
     findings = check_places(run, config, visits, places)
+    if "prepare" in stages and not any(found.level == "error" for found in findings):
+        _check_data(run, config.data, stages)
     if trains:
         findings += check_cluster(config.train)
     if gpus:
@@ -37,3 +42,15 @@ def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[
     for found in findings:
         if found.level == "warning":
             say(f"{found.name}: {found.told()}")
+
+
+def _check_data(run: Run, data: DataConfig, stages: Collection[str]) -> None:
+    """Make sure that preparation can export what it is to, and leaves something to evaluate."""
+    if data.export_images:
+        check_export(run, resolve(data.export_images))
+    draws = data.test_fraction > 0 or data.source == PHANTOMS
+    if "evaluate" in stages and not draws and "test" not in check_folders(resolve(data.source), data):
+        raise RunError(
+            f"data: there would be no test images to evaluate: {data.source} has no folder "
+            f"{data.test_folder}/, and data.test_fraction is 0: set one of them"
+        )

@@ -53,6 +53,43 @@ def test_what_a_run_cannot_do_without_is_missed_in_seconds(
     assert not (tmp_path / "smoke/probe").exists(), "nothing is left behind"
 
 
+def pictures(folder: Path, *names: str) -> str:
+    """A source with three files named as images for each class in folders."""
+    for name in names:
+        for label in ("no", "yes"):
+            (folder / name / label).mkdir(parents=True)
+            for number in range(3):
+                (folder / name / label / f"{number}.jpg").touch()
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("folders", "values", "said"),
+    [
+        (
+            ("Training", "valid"),
+            {},
+            r"^data: \S+ has images in folders that are not used: valid/ \(6 images\): set --data\.valid",
+        ),
+        (
+            ("Training",),
+            {"test_fraction": 0.0},
+            r"^data: there would be no test images to evaluate: .* Testing/, and data\.test_fraction is 0",
+        ),
+        (("Training",), {"export_images": "Training"}, r"^data\.export_images: \S+ is not empty"),
+    ],
+)
+def test_what_preparation_would_refuse_is_missed_in_seconds(
+    folders: tuple[str, ...], values: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    source = pictures(tmp_path / "source", *folders)
+    if "export_images" in values:
+        values = {"export_images": f"{source}/{values['export_images']}"}
+    with pytest.raises(RunError, match=said):
+        run_stages(changed(tmp_path, "data", source=source, classes=("no", "yes"), **values))
+    assert not (tmp_path / "smoke/dataset").exists(), "nothing was begun"
+
+
 def test_a_storage_that_refuses_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=rf"^storage: cannot write {tmp_path}/file/smoke/probe/"):

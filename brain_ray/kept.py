@@ -1,0 +1,108 @@
+"""Trainings and sweeps that changed settings put aside: kept in the run until the new ones are finished."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from brain_ray.runs import MARKER, STARTED, Run, digest
+from brain_ray.training.history import HISTORY
+from brain_ray.training.trial_folder import FOLDER as SWEEP
+from brain_ray.training.trial_folder import home_of
+
+FOLDER = "kept"
+"""Within a run: `train-<digest of its inputs>` and the like, each a stage's folder as it was."""
+
+WORTH_S = 60.0
+"""Seconds of training from which on a folder is kept."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was trained in a folder, by its files history.csv."""
+
+    epochs: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether it took more than a minute."""
+        return self.seconds > WORTH_S
+
+    def __str__(self) -> str:
+        minutes = round(self.seconds / 60)
+        time = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+        return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'} ({time})"
+
+
+def work_in(run: Run, folder: str) -> Work:
+    """Add up the epochs of a run's training, or of all trials of its sweep; none in any other folder."""
+    homes = [run] if folder == "train" else []
+    if folder == SWEEP:
+        homes = [home_of(run, trial) for trial in run.list_folders(SWEEP, "trials")]
+    seconds: list[float] = []
+    for home in homes:
+        with suppress(FileNotFoundError):
+            rows = csv.DictReader(io.StringIO(home.read_bytes("train", HISTORY).decode()))
+            seconds += [float(row["seconds"] or 0) for row in rows]
+    return Work(len(seconds), sum(seconds))
+
+
+def inputs_of(run: Run, *parts: str) -> dict[str, Any] | None:
+    """Return what the stage in a folder was finished or started with; None if there is no whole one."""
+    for name in (MARKER, STARTED):
+        if run.exists(*parts, name):
+            stored = run.read_json(*parts, name)
+            inputs: dict[str, Any] = stored["inputs"] if name == MARKER else stored
+            return inputs
+    return None
+
+
+def put_aside(run: Run, folder: str, say: Callable[[str], None]) -> None:
+    """Move a stage's folder into `FOLDER` if its work is worth that; `say` gets a line before."""
+    inputs, work = inputs_of(run, folder), work_in(run, folder)
+    if inputs is None or not work.is_worth_keeping:
+        return
+    target = (FOLDER, f"{folder}-{digest(inputs)[:12]}")
+    say(
+        f"{work} of {folder}/ are kept in {run.uri(*target)} until what takes their place is finished; "
+        "take the change back before, and the run goes on with them"
+    )
+    run.move((folder,), target)
+
+
+def find(run: Run, folder: str, fits: Callable[[Mapping[str, Any]], bool], *, finished: bool) -> str | None:
+    """Return the name in `FOLDER` of what a stage's folder was with inputs that fit, if that was kept.
+
+    Args:
+        run: the run.
+        folder: the stage's folder.
+        fits: tells whether inputs are those of now.
+        finished: whether only a finished stage is wanted.
+    """
+    for name in _names(run, folder):
+        inputs = inputs_of(run, FOLDER, name)
+        if finished and not run.exists(FOLDER, name, MARKER):
+            continue
+        if inputs is not None and fits(inputs):
+            return name
+    return None
+
+
+def restore(run: Run, folder: str, name: str) -> None:
+    """Put what was kept by a name back in the place of a stage's folder."""
+    run.move((FOLDER, name), (folder,))
+
+
+def remove_all(run: Run, folder: str) -> list[str]:
+    """Delete all that was kept of a stage's folder; return where it was."""
+    names = _names(run, folder)
+    for name in names:
+        run.remove(FOLDER, name)
+    return [run.uri(FOLDER, name) for name in names]
+
+
+def _names(run: Run, folder: str) -> list[str]:
+    return [name for name in run.list_folders(FOLDER) if name.rpartition("-")[0] == folder]
