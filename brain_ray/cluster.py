@@ -3,8 +3,14 @@
 import logging
 import os
 import re
+import secrets
+import shlex
 import signal
+import sys
+import tempfile
 import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,7 @@ import grpc  # type: ignore[import-untyped]
 import ray
 from ray._private.authentication import authentication_token_setup
 from ray._private.grpc_utils import init_grpc_channel
+from ray._private.utils import read_ray_address
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
@@ -32,6 +39,12 @@ WORKER_ENV = {
 }
 """Environment variables of every worker process."""
 
+SOCKET = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
+"""The longest name of a socket that Ray makes below its temporary folder."""
+
+LONGEST_SOCKET = 107
+"""Bytes of a socket's path that Linux takes."""
+
 ANSWER_S = 5.0
 """How long a head node may take to say that it is there."""
 
@@ -43,15 +56,11 @@ def connect() -> None:
     nothing when the process is connected already, as tests are.
 
     Raises:
-        RunError: the named cluster does not answer, or does not take this machine's token.
+        RunError: the named cluster does not answer, or does not take this machine's token; or Ray cannot be
+            started here.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
-        _init(
-            os.environ.get("RAY_ADDRESS"),
-            include_dashboard=None if _is_named() else False,
-            runtime_env={"env_vars": WORKER_ENV},
-        )
+        start_or_join({"env_vars": WORKER_ENV})
         if threading.current_thread() is threading.main_thread():
             # As Ctrl-C: it is what `ray job stop` sends, and Ray would print the C stack.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -65,29 +74,78 @@ def join() -> None:
         RunError: there is none, or it does not take this machine's token.
     """
     if not ray.is_initialized():
-        _init(os.environ.get("RAY_ADDRESS", "auto"))
+        _join(_named() or "auto")
     quiet()
 
 
-def _is_named() -> bool:
-    """Tell whether RAY_ADDRESS names a cluster."""
-    return os.environ.get("RAY_ADDRESS", "local") != "local"
+def starts_here() -> bool:
+    """Tell whether Ray has to be started: no cluster is named, and `ray start` has not started one here."""
+    return _named() == "local" or (_named() is None and read_ray_address() is None)
 
 
-def _init(address: str | None, **options: Any) -> None:
-    """Connect with `ray.init`, after what would take it 20 seconds to find wrong."""
+def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
+    """Do as `connect`, with another runtime environment; returns whether Ray was started here."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    own = starts_here()
+    if own:
+        _start(dict(runtime_env or {}))
+    else:
+        _join(_named(), runtime_env=runtime_env)
+    return own
+
+
+def started_logs() -> str | None:
+    """Return the folder with the logs of the Ray that this process has started, if it has."""
+    node = ray._private.worker._global_node  # nothing public tells it
+    return f"{node.get_session_dir_path()}/logs" if node and node.head else None
+
+
+def _named() -> str | None:
+    """Return what RAY_ADDRESS says, if anything: the address of a cluster, `auto` or `local`."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def _start(runtime_env: dict[str, Any]) -> None:
+    """Start Ray on this machine."""
+    quoted = shlex.quote(sys.executable)
+    if quoted != sys.executable:
+        runtime_env["py_executable"] = quoted  # Ray has bash start its workers, and quotes their options only
+    _make_token()
+    parent = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    too_long = len(os.fsencode(parent + SOCKET)) > LONGEST_SOCKET
     try:
-        if _is_named():
+        _init(
+            "local",
+            include_dashboard=False,
+            runtime_env=runtime_env or None,
+            _temp_dir="/tmp/ray" if too_long else None,
+        )
+    except OSError as error:
+        raise RunError(
+            f"Ray cannot be started on this machine: {error}; it wants a temporary folder that can be "
+            "written, which RAY_TMPDIR names (or TMPDIR, else /tmp)"
+        ) from error
+
+
+def _join(address: str | None, **options: Any) -> None:
+    """Connect to a cluster that runs, after what would take `ray.init` 20 seconds to find wrong."""
+    where = "on this machine" if address in (None, "auto") else f"at {address}"
+    try:
+        if _named():
             use_token()
             _ask_head(str(address))
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        _init(address, **options)
     except AuthenticationError as error:
-        raise RunError(": ".join(explain_refusal(str(address)))) from error
+        what = "Ray on this machine" if address in (None, "auto") else str(address)
+        raise RunError(": ".join(explain_refusal(what))) from error
     except ConnectionError as error:
-        where = "on this machine" if address in (None, "auto") else f"at {address}"
         raise RunError(
             f"no Ray cluster runs {where}: start it, or set RAY_ADDRESS to one that runs"
         ) from error
+
+
+def _init(address: str | None, **options: Any) -> None:
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def _ask_head(address: str) -> None:
@@ -132,12 +190,71 @@ def find_token() -> str | None:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return "RAY_AUTH_TOKEN"
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
     try:
+        path = Path(named) if named else _token_file()
         found = bool(path.read_text().strip())
     except (OSError, ValueError):
         return None
     return (named or "~/.ray/auth_token") if found else None
+
+
+def _token_file() -> Path:
+    """Return where Ray has its token by default.
+
+    Raises:
+        FileNotFoundError: this user has no home folder.
+    """
+    try:
+        return Path.home() / ".ray" / "auth_token"
+    except RuntimeError as error:
+        raise FileNotFoundError("no home folder") from error
+
+
+def _make_token() -> None:
+    """See that there is a token for a Ray that is started here, which only its owner can read.
+
+    Ray makes one as other files, for all to read who may enter the folder; and who has it runs code on the
+    cluster. Where there is no home folder that can be written, the token is in the environment of this
+    process and of Ray's alone: no other process of the user can join.
+
+    Raises:
+        RunError: RAY_AUTH_TOKEN_PATH names a file that holds none.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    where = _find_named_token()
+    try:
+        if where is None:
+            _write_token(_token_file())
+        elif where == "~/.ray/auth_token":
+            with suppress(OSError):  # as with one that is mounted, or another user's
+                _token_file().chmod(0o600)
+    except OSError:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _write_token(path: Path) -> None:
+    """Write a new token, unless another process is faster, whose token is then the one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Such a file is for its owner only from the beginning.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix="auth_token-") as file:
+        file.write(secrets.token_hex(32))
+        file.flush()
+        with suppress(FileExistsError):
+            os.link(file.name, path)
+    path.chmod(0o600)
+
+
+def _find_named_token() -> str | None:
+    """Do as `find_token`, but take RAY_AUTH_TOKEN_PATH at its word.
+
+    Raises:
+        RunError: it names a file that holds no token.
+    """
+    where, named = find_token(), os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if where is None and named:
+        raise RunError(f"RAY_AUTH_TOKEN_PATH is {named}, where there is no token: correct it, or unset it")
+    return where
 
 
 def use_token() -> None:
@@ -148,10 +265,7 @@ def use_token() -> None:
     Raises:
         RunError: RAY_AUTH_TOKEN_PATH names a file that holds none.
     """
-    where, named = find_token(), os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if where is None and named:
-        raise RunError(f"RAY_AUTH_TOKEN_PATH is {named}, where there is no token: correct it, or unset it")
-    if where is None or "RAY_AUTH_MODE" in os.environ:
+    if _find_named_token() is None or "RAY_AUTH_MODE" in os.environ:
         return
     with silenced(authentication_token_setup.__name__, logging.ERROR):  # it warns that it does as it is asked
         authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)

@@ -8,6 +8,9 @@ from brain_ray.serving.launch import main
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("error: interrupted before it was on the air", file=sys.stderr)
+        sys.exit(1)
     except RunError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from brain_ray import cluster
 from brain_ray.config import Config, EvaluateConfig, TrainConfig
 from brain_ray.operations import machine
 from brain_ray.operations.findings import Finding
@@ -107,7 +108,9 @@ def visit_nodes(
 
 
 def _no_answer(node: str, text: str) -> Finding:
-    return Finding("nodes", "error", f"{node}: {text}", "see its logs (`ray logs`), or take it out")
+    logs = cluster.started_logs()
+    cure = f"see Ray's logs in {logs}" if logs else "see its logs (`ray logs`), or take it out"
+    return Finding("nodes", "error", f"{node}: {text}", cure)
 
 
 def check_places(

@@ -65,6 +65,7 @@ class Endpoint:
         config = ServingConfig.model_validate(settings)
         self._metrics = Metrics()
         self._engine = Engine(config, self._metrics)
+        self._keys = config.api_keys_sha256
         self._gather.set_max_batch_size(config.batch_size)
         self._gather.set_batch_wait_timeout_s(config.batch_wait_ms / 1000)
         self._engine.classify = self._gather
@@ -72,6 +73,10 @@ class Endpoint:
     def __serve_build_asgi_app__(self) -> Any:
         """Make what answers HTTP; called by Ray Serve."""
         return make_app(self._engine, self._metrics.seen)
+
+    def list_keys(self) -> tuple[str, ...]:
+        """The SHA-256 of each API key; asked for by whoever is about to deploy another version."""
+        return self._keys
 
     @serve.batch(max_concurrent_batches=BATCHES)  # type: ignore[untyped-decorator]
     async def _gather(self, items: list[Item]) -> list[Found]:

@@ -46,6 +46,8 @@ def proxy_settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         # A prediction can be asked for twice: a replica that dies before it answers costs no request.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # HAProxy gets half a minute to start; by default, its actor is killed if that has taken 5 s.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # one sound answer puts a replica on the air
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     }

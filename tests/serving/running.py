@@ -50,15 +50,19 @@ class Running:
                 continue
 
 
-def start(bundle: Path, home: Path, *options: str) -> Running:
-    """Start an endpoint on a free port and a Ray cluster of its own; wait until it answers."""
+def start(bundle: Path, home: Path, *options: str, **environment: str) -> Running:
+    """Start an endpoint on a free port and a Ray cluster of its own; wait until it answers.
+
+    Its process group is its own.
+    """
     command = [sys.executable, str(SERVE), "--bundle", str(bundle), "--port", "0", *options]
     process = subprocess.Popen(
         command,
-        env=environment_of(home, RAY_ADDRESS="local"),
+        env=environment_of(home, RAY_ADDRESS="local", **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     assert process.stderr is not None
