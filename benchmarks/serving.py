@@ -9,8 +9,8 @@ of bare ONNX Runtime; as its last line one JSON object:
 - vs_fastapi_keras: requests/s at 8 clients over those of the plain server;
 - vs_raw_onnxruntime: images/s at 8 clients over ONNX Runtime alone, batches of 8, on all cores;
 - rest_overhead_ms: median of a request at rest less the predictor's, from the image's bytes to its answer;
-- replica_mb: memory of the replica after all that; replica_start_s: from its process's start until the proxy
-  lets requests to it, the median of three.
+- replica_mb: memory of the replica after all that, and what its decoders have beside it;
+- replica_start_s: from its process's start until the proxy lets requests to it, the median of three.
 """
 
 import json
@@ -207,7 +207,8 @@ def main() -> None:
         rows = {clients: load(url, script, clients) for clients in CLIENTS}
         replica = replica_of(endpoint)
         assert replica is not None
-        megabytes = replica.memory_info().rss / 1e6
+        decoders = sum(child.memory_full_info().pss for child in replica.children(recursive=True))
+        megabytes = (replica.memory_info().rss + decoders) / 1e6
         start = statistics.median(restart(endpoint, url) for _ in range(3))
         endpoint.terminate()
         endpoint.wait()

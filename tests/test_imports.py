@@ -30,7 +30,13 @@ MAY_IMPORT = {
     "operations": BASE | {"cluster", "cli", "data", "model", "training", "operations"},
     "pipeline": BASE | {"kept", "cluster", "cli", "data", "model", "training", "evaluation", "operations"},
 }
-SERVING = {"serving", "data.images", "model.predictor", "runs"}  # runs: the errors that jobs print
+SERVING = {
+    "serving",
+    "data.decoder",
+    "data.images",
+    "model.predictor",
+    "runs",
+}  # runs: the errors that jobs print
 LAUNCH = SERVING | {"cluster"}  # the job finds its way to Ray as all others do
 RAY = {
     "cluster",

@@ -5,6 +5,7 @@ import io
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import imutils
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from brain_ray.config import AugmentConfig, CropConfig, Fit
 from brain_ray.data.structure import StructureError, reduce_to_picture, unpacks_beyond
+
+if TYPE_CHECKING:  # it takes longer to import than all else that decodes
+    from brain_ray.config import AugmentConfig, CropConfig, Fit
 
 Grey = NDArray[np.uint8]
 """A grey image: (height, width), uint8, 0..255."""
@@ -69,7 +72,7 @@ class InputSpec:
 
     height: int
     width: int
-    fit: Fit = "stretch"
+    fit: "Fit" = "stretch"
     crop_size: tuple[int, int] | None = None
 
 
@@ -88,6 +91,7 @@ def decode(data: bytes, max_pixels: int = 40_000_000, formats: tuple[str, ...] |
     Raises:
         ImageError: not an image, damaged, too costly, fewer than 16 px on a side, more than `max_pixels`, or
             not finite.
+        MemoryError: there is too little.
     """
     if not data:
         raise ImageError("empty file", "not_an_image")
@@ -105,6 +109,8 @@ def decode(data: bytes, max_pixels: int = 40_000_000, formats: tuple[str, ...] |
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
         raise ImageError(f"damaged: {error.err}") from error
     if image is None:
         raise ImageError("damaged or truncated: its header is an image's, its pixels cannot be decoded")
@@ -148,7 +154,7 @@ def thumbnail(image: Grey) -> Grey:
     return _as_grey(cv2.resize(image, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA))
 
 
-def head_mask(image: Grey, crop: CropConfig) -> Grey:
+def head_mask(image: Grey, crop: "CropConfig") -> Grey:
     """Threshold an image and drop specks: 255 where the head is, else 0; (height, width)."""
     blurred = cv2.GaussianBlur(image, (crop.blur, crop.blur), 0)
     mask = cv2.threshold(blurred, crop.threshold, 255, cv2.THRESH_BINARY)[1]
@@ -157,7 +163,7 @@ def head_mask(image: Grey, crop: CropConfig) -> Grey:
     return _as_grey(cv2.dilate(mask, element, iterations=crop.iterations))
 
 
-def find_contour(image: Grey, crop: CropConfig) -> NDArray[np.int32] | None:
+def find_contour(image: Grey, crop: "CropConfig") -> NDArray[np.int32] | None:
     """Return the outer contour of largest area, (points, 1, 2) as x, y, or None where there is none.
 
     Of an image that is all specks, only the `MAX_COMPONENTS` with the largest bounding boxes are looked at.
@@ -185,7 +191,7 @@ def _drop_specks(mask: Grey) -> Grey:
     return np.asarray(kept[labels], np.uint8)
 
 
-def find_box(image: Grey, crop: CropConfig) -> Box | None:
+def find_box(image: Grey, crop: "CropConfig") -> Box | None:
     """Find the box around the head: the extreme points of its contour, all of them inside the box.
 
     Returns None where nothing is brighter than the threshold, or where the box is smaller than
@@ -201,7 +207,7 @@ def find_box(image: Grey, crop: CropConfig) -> Box | None:
     return box if box.crop(image).size >= crop.min_share * image.size else None
 
 
-def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
+def resize(image: Grey, height: int, width: int, fit: "Fit" = "stretch") -> Grey:
     """Resize to (height, width): stretched, or with the aspect ratio kept and black added on both sides."""
     if fit == "pad":
         scale = min(height / image.shape[0], width / image.shape[1])
@@ -216,7 +222,7 @@ def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
     return _as_grey(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
-def augment(image: Grey, ranges: AugmentConfig, rng: np.random.Generator) -> Grey:
+def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> Grey:
     """Rotate, shift, scale and flip an image, change its brightness and contrast, add noise, as `ranges` say.
 
     The draws of one range do not depend on the others. Pixels from outside repeat the edge, as Keras'
@@ -253,11 +259,20 @@ def augment(image: Grey, ranges: AugmentConfig, rng: np.random.Generator) -> Gre
     return np.ascontiguousarray(image)
 
 
+def shrink(image: Grey, side: int) -> Grey:
+    """Shrink an image, by area, whose longer side is longer than `side`."""
+    scale = min(1.0, side / max(image.shape))
+    if scale == 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return _as_grey(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
 def to_input(
     image: Grey,
     box: Box,
     spec: InputSpec,
-    changes: Iterable[tuple[AugmentConfig, np.random.Generator]] = (),
+    changes: Iterable[tuple["AugmentConfig", np.random.Generator]] = (),
 ) -> NDArray[np.uint8]:
     """Crop an image, fit it to a network's input and change it: (height, width, 1), uint8.
 
@@ -271,6 +286,16 @@ def to_input(
     for ranges, rng in changes:
         fitted = augment(fitted, ranges, rng)
     return fitted[..., np.newaxis]
+
+
+def prepare_image(image: Grey, crop: "CropConfig", spec: InputSpec) -> tuple[NDArray[np.uint8], Box, bool]:
+    """Crop a decoded image to its head and fit it: (height, width, 1), uint8, the box, whether one was found.
+
+    Where no head is found, the box is the whole image.
+    """
+    found = find_box(image, crop)
+    box = Box.whole(image) if found is None else found
+    return to_input(image, box, spec), box, found is not None
 
 
 def _as_grey(image: object) -> Grey:

@@ -1,9 +1,10 @@
 """What preparation does to one block of files, in a worker: scan them into rows, write rows as Parquet."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from brain_ray.config import DataConfig
 from brain_ray.data import audit, images
+from brain_ray.data.decoder import Decoder
 from brain_ray.data.exported import export_images
 from brain_ray.data.images import THUMBNAIL_SIDE, Box, ImageError
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
@@ -25,6 +27,12 @@ FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256"
 
 READERS = 16
 """Files that a task reads at a time: each one in a bucket keeps it waiting for tens of milliseconds."""
+
+BATCH = 16
+"""Most files that the decoder is given at a time."""
+
+BATCH_BYTES = 4_000_000
+"""Bytes after which it is given fewer."""
 
 FILE_IMAGES = 1024
 """Most images in one Parquet file: what a writing task holds in memory."""
@@ -47,36 +55,31 @@ class Scan:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         rows = []
         thumbnails = np.zeros((len(files), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-        for position, data in enumerate(_read_files(self.source, files["path"].to_pylist())):
-            if isinstance(data, OSError):
-                rows.append({"reason": f"cannot be read: {data}", **_NO_FACTS, "file_sha256": _sha256(b"")})
-                continue
-            try:
-                facts, thumbnails[position] = self._facts(data)
-                rows.append({"reason": "", **facts})
-            except ImageError as error:
-                rows.append({"reason": str(error), **_NO_FACTS, "file_sha256": _sha256(data)})
+        for batch in _batches(_read_files(self.source, files["path"].to_pylist())):
+            read = [data for data in batch if isinstance(data, bytes)]
+            found = iter(_decoder(self.data.max_pixels).audit(read, self.data.crop))
+            for data in batch:
+                if isinstance(data, OSError):
+                    rows.append(
+                        {"reason": f"cannot be read: {data}", **_NO_FACTS, "file_sha256": _sha256(b"")}
+                    )
+                    continue
+                told = next(found)
+                if isinstance(told, ImageError):
+                    rows.append({"reason": str(told), **_NO_FACTS, "file_sha256": _sha256(data)})
+                else:
+                    facts, (thumbnails[len(rows)],) = told
+                    rows.append({"reason": "", "file_sha256": _sha256(data), **facts})
         table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
         for name, array in (("thumbnail", thumbnails), ("embedding", audit.embed(thumbnails))):
             table = table.append_column(name, fixed_size(array))
         return table.append_column("image_id", files["image_id"]).append_column("path", files["path"])
 
-    def _facts(self, data: bytes) -> tuple[dict[str, Any], images.Grey]:
-        grey = images.decode(data, self.data.max_pixels)
-        found = images.find_box(grey, self.data.crop)
-        box = found or Box.whole(grey)
-        facts = {
-            "width": grey.shape[1],
-            "height": grey.shape[0],
-            "top": box.top,
-            "bottom": box.bottom,
-            "left": box.left,
-            "right": box.right,
-            "has_box": found is not None,
-            "file_sha256": _sha256(data),
-            "pixel_sha256": images.pixel_hash(grey),
-        }
-        return facts, images.thumbnail(grey)
+
+@cache
+def _decoder(max_pixels: int) -> Decoder:
+    """Return this process's decoder. It outlives the task: the next one does not wait for its start."""
+    return Decoder(max_pixels)
 
 
 _SCAN_SCHEMA = pa.schema(
@@ -112,6 +115,18 @@ def _read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _batches(files: Iterable[bytes | OSError]) -> Iterator[list[bytes | OSError]]:
+    """Yield files some at a time."""
+    batch: list[bytes | OSError] = []
+    for data in files:
+        batch.append(data)
+        if len(batch) == BATCH or sum(len(one) for one in batch if isinstance(one, bytes)) > BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _sha256(data: bytes) -> str:

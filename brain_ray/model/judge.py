@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.data.images import InputSpec, decode
+from brain_ray.data.images import InputSpec, decode, prepare_image
 from brain_ray.model.calibration import (
     abstain_threshold,
     calibrate,
@@ -16,7 +16,7 @@ from brain_ray.model.calibration import (
     log_loss,
 )
 from brain_ray.model.info import Decision, ValidationScores
-from brain_ray.model.predictor import prepare_image, run
+from brain_ray.model.predictor import run
 from brain_ray.model.unlikeness import Unlikeness, threshold
 
 BATCH = 32

@@ -10,8 +10,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from brain_ray.config import CropConfig
-from brain_ray.data.images import Box, Grey, InputSpec, decode, find_box, to_input
+from brain_ray.data.images import Box, Grey, InputSpec, decode, prepare_image
 from brain_ray.model.bundle import (
     CANARY_FOLDER,
     EXPLAIN_FILE,
@@ -167,13 +166,6 @@ class Predictor:
 
 OUTPUTS = ("probabilities", "feature_map", "statistics")
 """What model.onnx computes."""
-
-
-def prepare_image(image: Grey, crop: CropConfig, spec: InputSpec) -> tuple[NDArray[np.uint8], Box, bool]:
-    """Crop a decoded image to its head and fit it to a network's input; as `Predictor.prepare`."""
-    found = find_box(image, crop)
-    box = Box.whole(image) if found is None else found
-    return to_input(image, box, spec), box, found is not None
 
 
 def open_session(model: bytes, threads: int = 0, gpu: bool = True) -> onnxruntime.InferenceSession:

@@ -7,21 +7,20 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.images import Box, Grey
+from brain_ray.data.decoder import Decoder, Prepared
 from brain_ray.model.predictor import Prediction, Predictor
 from brain_ray.serving.answers import make_answer
-from brain_ray.serving.overlay import draw_overlay, to_base64
+from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Explanation, Served
 from brain_ray.serving.settings import ServingConfig
-from brain_ray.serving.uploads import Upload, decode_upload
+from brain_ray.serving.uploads import FORMATS, Upload, prepare_upload
 
 BATCHES = 2
 """Batches that are computed at a time, each by its part of the threads.
@@ -60,14 +59,6 @@ class Uncounted:
         """Forget it."""
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    image: Grey
-    input: NDArray[np.uint8]
-    box: Box
-    has_box: bool
-
-
 class Engine:
     """The models of a replica. Pixels are handled by threads beside the one that runs the models."""
 
@@ -80,6 +71,7 @@ class Engine:
         self.config = config
         self.counts = counts or Uncounted()
         cv2.setNumThreads(1)  # images are what is worked on in parallel
+        self._decoder = Decoder(config.max_pixels, FORMATS)
         threads = max(1, math.ceil(config.cpus_per_replica))
         bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
         gpu = config.gpus_per_replica > 0
@@ -87,6 +79,8 @@ class Engine:
         self.predictors = [Predictor(bundle, threads // batches, gpu=gpu) for bundle in bundles]
         for predictor in self.predictors:
             predictor.check_canaries()
+        for data in self.predictors[0].canaries.values():
+            prepare_upload(self._decoder, self.predictors[0], data)  # no request waits for its start
         self.classify: Callable[[Item], Awaitable[Found]] = self._alone
         """Runs a model on one input; an application puts one in its place that gathers batches."""
         self._pixels = ThreadPoolExecutor(threads, "pixels")
@@ -125,12 +119,13 @@ class Engine:
         Raises:
             ProblemError: it is no image that can be used.
         """
-        answer, prepared, number, (prediction, i) = await self._classify(upload)
+        answer, prepared, number, (prediction, i) = await self._classify(upload, MAX_SIDE)
 
         def draw() -> tuple[bytes, bytes, bytes]:
             label = np.array([self.predictors[number].classes.index(answer.label)])
             heat = self.predictors[number].explain(prediction.feature_maps[i : i + 1], label)
-            return draw_overlay(prepared.image, prepared.box, heat[0])
+            assert prepared.crop is not None
+            return draw_overlay(prepared.crop, heat[0])
 
         crop, heatmap, overlay = await _run(self._pixels, draw)
         shown = {"crop": to_base64(crop), "heatmap": to_base64(heatmap), "overlay": to_base64(overlay)}
@@ -180,7 +175,7 @@ class Engine:
             )
         return served
 
-    async def _classify(self, upload: Upload) -> tuple[Answer, _Prepared, int, Found]:
+    async def _classify(self, upload: Upload, side: int = 0) -> tuple[Answer, Prepared, int, Found]:
         drawn = len(self.predictors) > 1 and self._draws.random() < self.config.canary
         mirrored = drawn and self.config.canary_mode == "mirror"
         number = int(drawn and not mirrored)
@@ -188,35 +183,33 @@ class Engine:
             task = asyncio.create_task(self._mirror(upload))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
-        return await self._answer(upload, number)
+        return await self._answer(upload, number, side)
 
     async def _mirror(self, upload: Upload) -> None:
         with suppress(ProblemError):  # the main model's answer tells it
             await self._answer(upload, 1)
 
-    async def _answer(self, upload: Upload, number: int) -> tuple[Answer, _Prepared, int, Found]:
+    async def _answer(
+        self, upload: Upload, number: int, side: int = 0
+    ) -> tuple[Answer, Prepared, int, Found]:
         start = time.perf_counter()
-        prepared = await _run(self._pixels, self._prepare, upload.data, number)
+        predictor = self.predictors[number]
+        prepared = await _run(self._pixels, prepare_upload, self._decoder, predictor, upload.data, side)
         prediction, i = await self.classify((number, prepared.input))
-        height, width = prepared.image.shape
         milliseconds = (time.perf_counter() - start) * 1000
         answer = make_answer(
-            self.predictors[number],
+            predictor,
             prediction,
             i,
             upload.name,
             prepared.box,
             prepared.has_box,
-            width,
-            height,
+            prepared.width,
+            prepared.height,
             milliseconds,
         )
         self.counts.answer(answer, "challenger" if number else "main")
         return answer, prepared, number, (prediction, i)
-
-    def _prepare(self, data: bytes, number: int) -> _Prepared:
-        image = decode_upload(data, self.config.max_pixels)
-        return _Prepared(image, *self.predictors[number].prepare_image(image))
 
     async def _alone(self, item: Item) -> Found:
         return (await self.run_batch([item]))[0]

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from brain_ray.data.images import Box
+from brain_ray.data.decoder import Decoder, Prepared
 from brain_ray.serving.answers import make_answer
 from brain_ray.serving.files import Source, in_order, name_of, read_image
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Failure
-from brain_ray.serving.uploads import decode_upload
+from brain_ray.serving.uploads import FORMATS, prepare_upload
 
 if TYPE_CHECKING:
     from brain_ray.model.predictor import Predictor
@@ -26,11 +25,7 @@ class _Ready:
 
     name: str
     start: float
-    input: NDArray[np.uint8]
-    box: Box
-    has_box: bool
-    width: int
-    height: int
+    prepared: Prepared
 
 
 def predict_offline(
@@ -47,43 +42,45 @@ def predict_offline(
         threads: that read and decode, each of which holds one image; 0: one for each CPU of this process.
     """
 
-    def prepare(source: Source) -> _Ready | Failure:
-        return _prepare(predictor, source)
-
     batch: list[_Ready | Failure] = []
     threads = threads or len(os.sched_getaffinity(0))
-    for prepared in in_order(prepare, images, threads, ahead=2 * batch_size):
-        batch.append(prepared)
-        if len(batch) == batch_size:
-            yield from _classify(predictor, batch)
-            batch = []
-    yield from _classify(predictor, batch)
+    with Decoder(predictor.info["input"]["max_pixels"], FORMATS) as decoder:
+
+        def prepare(source: Source) -> _Ready | Failure:
+            return _prepare(decoder, predictor, source)
+
+        for prepared in in_order(prepare, images, threads, ahead=2 * batch_size):
+            batch.append(prepared)
+            if len(batch) == batch_size:
+                yield from _classify(predictor, batch)
+                batch = []
+        yield from _classify(predictor, batch)
 
 
-def _prepare(predictor: "Predictor", source: Source) -> _Ready | Failure:
+def _prepare(decoder: Decoder, predictor: "Predictor", source: Source) -> _Ready | Failure:
     name, start = name_of(source), time.perf_counter()
     data = read_image(source)
     if isinstance(data, Failure):
         return data
     try:
-        image = decode_upload(data, predictor.info["input"]["max_pixels"])
+        return _Ready(name, start, prepare_upload(decoder, predictor, data))
     except ProblemError as error:
         return Failure(name=name, problem=error.problem)
-    height, width = image.shape
-    fed, box, has_box = predictor.prepare_image(image)
-    return _Ready(name, start, fed, box, has_box, width, height)
 
 
 def _classify(predictor: "Predictor", batch: list[_Ready | Failure]) -> Iterator[Answer | Failure]:
     ready = [image for image in batch if isinstance(image, _Ready)]
-    prediction: Any = predictor.predict(np.stack([image.input for image in ready])) if ready else None
+    prediction: Any = (
+        predictor.predict(np.stack([image.prepared.input for image in ready])) if ready else None
+    )
     now, i = time.perf_counter(), 0
     for image in batch:
         if isinstance(image, Failure):
             yield image
             continue
         took = 1000 * (now - image.start)
+        found = image.prepared
         yield make_answer(
-            predictor, prediction, i, image.name, image.box, image.has_box, image.width, image.height, took
+            predictor, prediction, i, image.name, found.box, found.has_box, found.width, found.height, took
         )
         i += 1

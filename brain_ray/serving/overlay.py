@@ -6,28 +6,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.images import Box, Grey
+from brain_ray.data.images import Grey
 
 OPACITY = 0.55
 """Of the heat map where it is hottest, in the overlay."""
 
 MAX_SIDE = 512
-"""Longer sides of a crop are shrunk to this before they are shown, in pixels."""
+"""Longest side, in pixels, of a crop that is shown; longer ones are shrunk."""
 
 
-def draw_overlay(image: Grey, box: Box, heat: NDArray[np.float32]) -> tuple[bytes, bytes, bytes]:
+def draw_overlay(crop: Grey, heat: NDArray[np.float32]) -> tuple[bytes, bytes, bytes]:
     """Return three PNG files of one size: the crop, the heat map (RGBA), and the one over the other.
 
     Args:
-        image: the whole image, (height, width) uint8.
-        box: the part that the model saw.
-        heat: (rows, columns), 0..1, of a feature map that covers the box.
+        crop: the part of the image that the model saw, (height, width) uint8.
+        heat: (rows, columns), 0..1, of a feature map that covers it.
     """
-    crop = box.crop(image)
-    scale = min(1.0, MAX_SIDE / max(crop.shape))
-    if scale < 1:
-        size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-        crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
     height, width = crop.shape
     smooth = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
     colours = cv2.applyColorMap((smooth * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)

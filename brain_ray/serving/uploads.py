@@ -2,13 +2,18 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from brain_ray.data.images import Grey, ImageError, decode
+from brain_ray.data.decoder import Decoder, Prepared
+from brain_ray.data.images import ImageError
 from brain_ray.serving.problems import ProblemError
+
+if TYPE_CHECKING:
+    from brain_ray.model.predictor import Predictor
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Pillow's names of the formats that are taken."""
@@ -80,14 +85,14 @@ async def _parse_form(headers: Headers, body: bytes, max_images: int) -> list[Up
     return [Upload(_clean(file.filename), await file.read()) for file in files]
 
 
-def decode_upload(data: bytes, max_pixels: int) -> Grey:
-    """Decode an image of a format that is taken: (height, width), as `brain_ray.data.images.decode`.
+def prepare_upload(decoder: Decoder, predictor: "Predictor", data: bytes, side: int = 0) -> Prepared:
+    """Decode an image and fit it to a model's input; as `Decoder.prepare`.
 
     Raises:
-        ProblemError: it is none, or cannot be used.
+        ProblemError: it is of no format that is taken, or cannot be used.
     """
     try:
-        return decode(data, max_pixels, FORMATS)
+        return decoder.prepare(data, predictor.crop, predictor.spec, side)
     except ImageError as error:
         raise ProblemError(error.code, str(error)) from error
 
