@@ -95,10 +95,7 @@ def decode(data: bytes, max_pixels: int = 40_000_000, formats: tuple[str, ...] |
     """
     if not data:
         raise ImageError("empty file", "not_an_image")
-    try:
-        data = reduce_to_picture(data, max_pixels)
-    except StructureError as error:
-        raise ImageError(f"refused: {error}") from error
+    data = _reduce(data, max_pixels)
     width, height = _header_size(data, formats)
     if width * height > max_pixels:
         raise ImageError(f"too large: {width}x{height} px, more than {max_pixels} pixels", "too_many_pixels")
@@ -124,6 +121,22 @@ def decode(data: bytes, max_pixels: int = 40_000_000, formats: tuple[str, ...] |
     for row in range(0, len(image), _ROWS):  # as float64, all rows at once would be eight times the image
         grey[row : row + _ROWS] = np.rint((image[row : row + _ROWS].astype(np.float64) - low) * scale)
     return grey
+
+
+def read_size(data: bytes, max_pixels: int, formats: tuple[str, ...] | None = None) -> tuple[int, int]:
+    """Return (width, height) of an encoded image, in pixels, by its header; arguments as those of `decode`.
+
+    Raises:
+        ImageError: not an image, of none of the formats, or too costly to open.
+    """
+    return _header_size(_reduce(data, max_pixels), formats)
+
+
+def _reduce(data: bytes, max_pixels: int) -> bytes:
+    try:
+        return reduce_to_picture(data, max_pixels)
+    except StructureError as error:
+        raise ImageError(f"refused: {error}") from error
 
 
 def _header_size(data: bytes, formats: tuple[str, ...] | None) -> tuple[int, int]:

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from brain_ray.config import DataConfig
-from brain_ray.data import audit, images
+from brain_ray.data import audit
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.exported import export_images
-from brain_ray.data.images import THUMBNAIL_SIDE, Box, ImageError
+from brain_ray.data.images import THUMBNAIL_SIDE, ImageError
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
 from brain_ray.runs import Run, RunError, filesystem
 

@@ -7,6 +7,7 @@ from ray import serve
 from ray.util.metrics import Counter, Histogram
 
 from brain_ray.serving.engine import BATCHES, Engine, Found, Item
+from brain_ray.serving.proxy import FRONT
 from brain_ray.serving.schemas import Answer
 from brain_ray.serving.settings import ServingConfig
 from brain_ray.serving.web import make_app
@@ -107,12 +108,17 @@ def build(settings: Mapping[str, Any]) -> serve.Application:
         ray_actor_options={
             "num_cpus": config.cpus_per_replica,
             "num_gpus": config.gpus_per_replica,
-            # Read when OpenCV is imported: a second fence behind the check of the header, and no line in the
-            # log for each damaged file.
             "runtime_env": {
                 "env_vars": {
+                    # Read when OpenCV is imported: a second fence behind the check of the header, and no line
+                    # in the log for each damaged file.
                     "OPENCV_IO_MAX_IMAGE_PIXELS": str(2 * config.max_pixels),
                     "OPENCV_LOG_LEVEL": "FATAL",
+                    # Large bodies and pictures go back to the system when they are done with; by default, the
+                    # C library keeps sizes that it was asked for before.
+                    "MALLOC_MMAP_THRESHOLD_": "1000000",
+                    "MALLOC_TRIM_THRESHOLD_": "1000000",
+                    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT,
                 }
             },
         },

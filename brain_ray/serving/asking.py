@@ -123,7 +123,7 @@ class Terms:
     def ready(self) -> Steps[bool]:
         """Ask once whether images would be answered now."""
         heard = yield self._request("GET", "readyz")
-        if not isinstance(heard, httpx.Response) or heard.status_code in (502, 503, 504):
+        if not isinstance(heard, httpx.Response) or heard.status_code in (*RETRIED, 504):
             return False
         if heard.status_code != 200:
             raise self._error(heard)
@@ -133,20 +133,33 @@ class Terms:
     def _ask(
         self, method: str, route: str, source: Source = b"", data: bytes | None = None
     ) -> Steps[httpx.Response]:
-        """Ask until there is an answer about the matter, at most `retries` times after the first."""
-        attempt = 0
+        """Ask until there is an answer about the matter, at most `retries` times after the first.
+
+        An image that may have ended the replica which had it is sent once more, and not before the endpoint
+        says that it is ready: it must not be carried from replica to replica.
+        """
+        attempt, was_lost = 0, False
         while True:
             heard = yield self._request(method, route, source, data)
             if isinstance(heard, httpx.Response):
                 status = heard.status_code
                 if status == 200 or (data is not None and status in ABOUT_THE_IMAGE):
                     return heard
-                if status not in RETRIED or attempt == self.retries:
-                    raise self._error(heard)
-            elif not _is_passing(heard) or attempt == self.retries:
-                raise self._silence(heard)
+            if not _is_passing(heard) or attempt == self.retries:
+                raise self._error(heard)
+            is_lost = data is not None and _may_end_replicas(heard)
+            if is_lost and was_lost:
+                error = self._error(heard)
+                detail = f"{error.detail}; lost twice while it had {name_of(source)}"
+                raise EndpointError(error.code, detail, error.status)
             yield _pause(attempt, heard)
             attempt += 1
+            while is_lost and not (yield from self.ready()):
+                if attempt == self.retries:
+                    raise self._error(heard)
+                yield _pause(attempt, heard)
+                attempt += 1
+            was_lost = was_lost or is_lost
 
     def _request(
         self, method: str, route: str, source: Source = b"", data: bytes | None = None
@@ -177,26 +190,35 @@ class Terms:
             )
         return results[0]
 
-    def _error(self, response: httpx.Response) -> EndpointError:
-        problem = _problem(response)
-        return EndpointError(problem.code, f"{self.shown}: {problem.detail}", problem.status)
-
-    def _silence(self, error: httpx.RequestError | None) -> EndpointError:
-        reason = str(error) or type(error).__name__
-        if isinstance(error, httpx.TimeoutException) and _is_sent(error):
+    def _error(self, heard: Heard) -> EndpointError:
+        if isinstance(heard, httpx.Response):
+            problem = _problem(heard)
+            return EndpointError(problem.code, f"{self.shown}: {problem.detail}", problem.status)
+        if isinstance(heard, httpx.TimeoutException) and _is_sent(heard):
             return EndpointError("timeout", f"{self.shown} does not answer in time")
+        reason = str(heard) or type(heard).__name__
         return EndpointError("unreachable", f"{self.shown} cannot be reached: {reason}")
 
 
-def _is_sent(error: httpx.RequestError | None) -> bool:
-    return not isinstance(error, httpx.ConnectTimeout)
+def _is_sent(heard: Heard) -> bool:
+    """Tell whether an endpoint may have got a request that it did not answer."""
+    return not isinstance(heard, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
 
 
-def _is_passing(error: httpx.RequestError | None) -> bool:
+def _is_passing(heard: Heard) -> bool:
     """Tell whether trying again may help; what took too long would take so again, and load the endpoint."""
-    if isinstance(error, httpx.TimeoutException):
-        return not _is_sent(error)
-    return isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError)
+    if isinstance(heard, httpx.Response):
+        return heard.status_code in RETRIED
+    if isinstance(heard, httpx.TimeoutException):
+        return not _is_sent(heard)
+    return isinstance(heard, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError)
+
+
+def _may_end_replicas(heard: Heard) -> bool:
+    """Tell whether a replica may have died of a request: no answer, or one in the replica's place."""
+    if not isinstance(heard, httpx.Response):
+        return _is_sent(heard)
+    return heard.status_code == 502 or (heard.status_code == 503 and _problem(heard).code != "queue_full")
 
 
 def _pause(attempt: int, heard: Heard) -> float:

@@ -39,7 +39,8 @@ class _Base:
             url: of the endpoint, such as http://127.0.0.1:8000.
             api_key: a key that the endpoint knows; it is sent, and shown nowhere.
             timeout_s: how long to wait for one answer; longer than the endpoint's own limit.
-            retries: after connection errors and 503; with their waits, 6 take about 16 s.
+            retries: after connection errors, 502 and 503; with their waits, 6 take about 16 s. An image that
+                was lost with its connection or its replica is sent a second time, and no third.
             in_flight: requests of `predict` at a time.
 
         Raises:

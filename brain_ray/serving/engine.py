@@ -87,23 +87,36 @@ class Engine:
         self._model = ThreadPoolExecutor(batches, "model")
         self._draws = random.Random()
         self._accepted = 0
+        self._held = 0
         self._checked = -math.inf
         self._background: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def accept(self, num_images: int) -> Iterator[None]:
-        """Hold room for a request's images.
+    def accept(self, num_images: int, num_bytes: int = 0) -> Iterator[None]:
+        """Holds room for a request's images, and for the bytes of its body.
 
         Raises:
             ProblemError: `queue_full`.
         """
         if self._accepted + num_images > self.config.max_queue:
             raise ProblemError("queue_full", f"{self._accepted} images are waiting; try again soon")
+        if self._held + num_bytes > self.config.max_held_mb * 1e6:
+            raise ProblemError("queue_full", f"{self._held / 1e6:.0f} MB are waiting; try again soon")
         self._accepted += num_images
+        try:
+            with self.hold(num_bytes):
+                yield
+        finally:
+            self._accepted -= num_images
+
+    @contextmanager
+    def hold(self, num_bytes: int) -> Iterator[None]:
+        """Counts the bytes of an answer that waits to be taken; who already worked for it is not refused."""
+        self._held += num_bytes
         try:
             yield
         finally:
-            self._accepted -= num_images
+            self._held -= num_bytes
 
     async def predict(self, upload: Upload) -> Answer:
         """Classify one image.

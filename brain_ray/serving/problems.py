@@ -10,6 +10,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "bad_request": (400, "The request cannot be read"),
     "no_image": (400, "The request holds no image"),
     "unauthorized": (401, "An API key is needed"),
+    "forbidden": (403, "The request is for another host, or comes from another site"),
     "not_found": (404, "There is nothing here"),
     "method_not_allowed": (405, "Not a method of this resource"),
     "slow_upload": (408, "The request did not arrive in time"),
@@ -21,9 +22,12 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "too_small": (422, "The image is too small"),
     "internal": (500, "The endpoint has a fault"),
     "queue_full": (503, "The endpoint is busy"),
+    "not_ready": (503, "No replica is ready"),
     "timeout": (504, "The answer was not ready in time"),
 }
 """Status and title of each code."""
+
+MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER_S = 1
 """What a client is told to wait when the queue is full, in seconds."""
@@ -40,6 +44,20 @@ class ProblemError(Exception):
         )
 
 
+def problem_of(status: int) -> Problem:
+    """Returns the problem for an error of what stands around the application, by its HTTP status."""
+    code = {
+        404: "not_found",
+        405: "method_not_allowed",
+        408: "timeout",
+        503: "not_ready",
+        504: "timeout",
+    }.get(status, "bad_request" if status < 500 else "internal")
+    return ProblemError(
+        code, f"Ray Serve answered {status}; its log on the endpoint's node tells more"
+    ).problem
+
+
 def respond(problem: Problem) -> Response:
     """Make a response of a problem."""
     headers = {}
@@ -47,4 +65,4 @@ def respond(problem: Problem) -> Response:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(problem.model_dump_json(), problem.status, headers, media_type="application/problem+json")
+    return Response(problem.model_dump_json(), problem.status, headers, media_type=MEDIA_TYPE)

@@ -11,12 +11,24 @@ from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
 PORTS = 100
 """Of each endpoint on a machine: one for Serve's own proxy, the others for replicas."""
 
+CLIENT_S = 30
+"""Seconds without a byte after which a client's connection is closed."""
+
+HEADERS_S = 10
+"""Seconds that the headers of a request may take."""
+
+FRONT = "brain_ray.serving.guard:before_ray"
+"""What Ray Serve calls for middleware, in proxies and replicas."""
+
 ERROR_PAGE = (
     "HTTP/1.1 503 Service Unavailable\r\n"
     "Content-Type: application/problem+json\r\n"
     f"Retry-After: {RETRY_AFTER_S}\r\n"
     "Connection: close\r\n"
-    "\r\n" + ProblemError("queue_full", "no replica is ready; try again soon").problem.model_dump_json()
+    "\r\n"
+    + ProblemError(
+        "not_ready", "no replica is ready, or one was lost while it answered"
+    ).problem.model_dump_json()
 )
 """What the proxy answers while there is no replica; by default, Ray Serve has it say 500."""
 
@@ -44,10 +56,15 @@ def proxy_settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-        # A prediction can be asked for twice: a replica that dies before it answers costs no request.
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         # HAProxy gets half a minute to start; by default, its actor is killed if that has taken 5 s.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+        # Half a request must not hold a connection, nor a client who takes no more of an answer. Ray has no
+        # variable for the two time-outs of the second setting, which its template puts on a line of its own.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(CLIENT_S),
+        "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": (
+            f"leastconn\n    timeout http-request {HEADERS_S}s\n    timeout http-keep-alive {CLIENT_S}s"
+        ),
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT,
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # one sound answer puts a replica on the air
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     }

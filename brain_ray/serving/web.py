@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect
 from brain_ray import __version__
 from brain_ray.runs import RunError
 from brain_ray.serving.engine import Engine
-from brain_ray.serving.guard import Guard
-from brain_ray.serving.problems import KINDS, ProblemError, respond
+from brain_ray.serving.guard import ROOM, Guard
+from brain_ray.serving.problems import KINDS, MEDIA_TYPE, ProblemError, respond
 from brain_ray.serving.schemas import (
     Explanation,
     Explanations,
@@ -28,7 +28,7 @@ from brain_ray.serving.schemas import (
     Predictions,
     Problem,
 )
-from brain_ray.serving.uploads import Upload, parse_uploads, read_body
+from brain_ray.serving.uploads import Upload, body_size, parse_uploads, read_body
 
 PAGE = Path(__file__).with_name("page")
 
@@ -62,7 +62,7 @@ def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         status, title = KINDS[code]
-        content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+        content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
         before = found.get(status, {}).get("description")
         text = f"{code}: {title}"
         found[status] = {"description": f"{before}; {text}" if before else text, "content": content}
@@ -70,7 +70,7 @@ def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 UPLOAD_PROBLEMS = _problems(*(code for code in KINDS if code not in ("not_found", "method_not_allowed")))
-COMMON_PROBLEMS = _problems("unauthorized", "internal")
+COMMON_PROBLEMS = _problems("unauthorized", "forbidden", "internal")
 
 
 def make_app(engine: Engine, seen: Seen = lambda *_: None) -> Guard:
@@ -80,7 +80,7 @@ def make_app(engine: Engine, seen: Seen = lambda *_: None) -> Guard:
     _add_uploads(app, engine, seen)
     _add_facts(app, engine)
     _add_page(app)
-    return Guard(app, engine.config.api_keys_sha256)
+    return Guard(app, engine.config)
 
 
 def _add_uploads(app: FastAPI, engine: Engine, seen: Seen) -> None:
@@ -161,13 +161,13 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
         """Answer, as long as the replica can."""
         return Health()
 
-    @app.get("/readyz", responses={**COMMON_PROBLEMS, **_problems("queue_full")}, tags=["health"])
+    @app.get("/readyz", responses={**COMMON_PROBLEMS, **_problems("not_ready")}, tags=["health"])
     async def ready() -> Health:
         """Answer once the models of a replica have just given the expected answers to their canary images."""
         return Health(models=await engine.check())
 
 
-LIMITS = ("max_upload_mb", "max_images", "max_pixels", "timeout_s")
+LIMITS = ("max_upload_mb", "max_images", "max_pixels", "max_request_pixels", "timeout_s")
 
 
 def _add_page(app: FastAPI) -> None:
@@ -216,21 +216,31 @@ def _add_errors(app: FastAPI, seen: Seen) -> None:
 async def _handle(
     request: Request, engine: Engine, work: Callable[[list[Upload]], Awaitable[Response]], seen: Seen
 ) -> Response:
-    """Read a request and work on it, within its time: a client can switch off that of the server."""
+    """Read a request and work on it, within its time; Serve itself sets none."""
     config = engine.config
     start = time.perf_counter()
+    room = request.scope[ROOM]
+    max_bytes = int(config.max_upload_mb * 1e6)
+    room.enter_context(engine.accept(1, body_size(request.headers, max_bytes)))
     try:
         async with asyncio.timeout(config.timeout_s):
-            body = await read_body(request, int(config.max_upload_mb * 1e6))
+            body = await read_body(request, max_bytes)
     except TimeoutError as error:
         raise ProblemError("slow_upload", f"expected within {config.timeout_s:g} s") from error
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
-    uploads = await parse_uploads(request.headers, body, config.max_images)
     try:
-        with engine.accept(len(uploads)):
-            async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
-                response = await work(uploads)
+        async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
+            uploads = await asyncio.to_thread(
+                parse_uploads, request.headers, body, config.max_images, config.max_request_pixels
+            )
+            size = len(body)
+            del body  # a form's files are copies
+            room.close()
+            room.enter_context(engine.accept(len(uploads), size))
+            response = await work(uploads)
+            room.close()
+            room.enter_context(engine.hold(len(response.body)))  # until it is sent
     except TimeoutError as error:
         raise ProblemError("timeout", f"not within {config.timeout_s:g} s; try again later") from error
     seen(_route(request), response.status_code, time.perf_counter() - start, "")

@@ -176,11 +176,11 @@ def test_an_endpoint_that_cannot_be_used_ends_it(
 def test_what_passes_is_tried_again_with_growing_waits(ask: Ask, waits: list[float]) -> None:
     hurdles = [
         httpx.ConnectError("refused"),
-        httpx.RemoteProtocolError("gone"),
         httpx.ConnectTimeout("slow"),
         problem(503, "queue_full"),
-        httpx.Response(502, text="<html>Bad gateway</html>"),
+        httpx.ProxyError("refused"),
         problem(408, "slow_upload"),
+        problem(503, "queue_full"),
     ]
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -198,6 +198,83 @@ def test_what_passes_is_tried_again_with_growing_waits(ask: Ask, waits: list[flo
     for attempt, wait in enumerate(waits):
         assert 0.125 * 2**attempt <= wait <= 0.375 * 2**attempt
     assert len(waits) == len(hurdles)
+
+
+LOST = {
+    "no connection": httpx.ReadError("reset"),
+    "no answer": httpx.RemoteProtocolError("Server disconnected without sending a response."),
+    "no replica": problem(503, "not_ready"),
+    "a bad gateway": httpx.Response(502, text="<html>Bad gateway</html>"),
+    "another's 503": httpx.Response(503, text="<html>Service unavailable</html>"),
+}
+
+
+def replay(endpoint: Endpoint, script: list[httpx.Response | Exception]) -> None:
+    """Have a stand-in answer one thing after the other, and images with an answer from then on."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if len(endpoint.requests) > len(script):
+            return answered()
+        told = script[len(endpoint.requests) - 1]
+        if isinstance(told, Exception):
+            raise told
+        return httpx.Response(told.status_code, headers=told.headers, content=told.content)
+
+    endpoint._handle = handle
+
+
+READY = httpx.Response(200, json={"status": "ok", "models": [MODEL["id"]]})
+
+
+def asked(endpoint: Endpoint) -> list[str]:
+    return [request.url.path for request in endpoint.requests]
+
+
+@pytest.mark.parametrize("loss", LOST.values(), ids=list(LOST))
+def test_an_image_that_was_lost_is_sent_again_when_the_endpoint_is_ready(
+    ask: Ask, waits: list[float], loss: httpx.Response | Exception
+) -> None:
+    endpoint = Endpoint(lambda _: answered())
+    replay(endpoint, [loss, problem(503, "not_ready"), httpx.ConnectError("refused"), READY])
+    (found,) = ask(endpoint, [b"pixels"])
+    assert found.status == "ok"
+    assert asked(endpoint) == ["/v1/predict", *["/readyz"] * 3, "/v1/predict"]
+    assert [request.content for request in endpoint.requests] == [b"pixels", b"", b"", b"", b"pixels"]
+    assert len(waits) == 3
+
+
+@pytest.mark.parametrize("loss", LOST.values(), ids=list(LOST))
+def test_an_image_is_not_carried_from_replica_to_replica(
+    ask: Ask, waits: list[float], loss: httpx.Response | Exception, tmp_path: Path
+) -> None:
+    (tmp_path / "poison.png").write_bytes(b"poison")
+    endpoint = Endpoint(lambda _: answered())
+    replay(endpoint, [loss, READY, problem(503, "queue_full"), loss, READY])
+    with pytest.raises(EndpointError, match=r"lost twice while it had .*poison\.png"):
+        ask(endpoint, [tmp_path / "poison.png"])
+    assert asked(endpoint) == ["/v1/predict", "/readyz", "/v1/predict", "/v1/predict"]
+
+
+def test_an_endpoint_that_does_not_come_back_gets_no_second_image(ask: Ask, waits: list[float]) -> None:
+    endpoint = Endpoint(lambda _: problem(503, "not_ready", "no replica is ready"))
+    with pytest.raises(EndpointError, match=r"no replica is ready \(not_ready, HTTP 503\)"):
+        ask(endpoint, [b"1"], retries=3)
+    assert asked(endpoint) == ["/v1/predict", *["/readyz"] * 3]
+    assert len(waits) == 3
+    once = Endpoint(lambda _: problem(503, "not_ready"))
+    with pytest.raises(EndpointError):
+        ask(once, [b"1"], retries=0)
+    assert asked(once) == ["/v1/predict"]
+
+
+def test_a_busy_endpoint_is_asked_with_all_patience_and_so_are_facts(waits: list[float]) -> None:
+    endpoint = Endpoint(lambda _: answered())
+    replay(endpoint, [problem(503, "queue_full")] * 6)
+    assert [result.status for result in endpoint.client().predict([b"1"])] == ["ok"]
+    assert asked(endpoint) == ["/v1/predict"] * 7
+    facts = {"classes": ["a"], "models": [], "limits": {}, "samples": []}
+    replay(endpoint, [*([READY] * 7), *LOST.values(), httpx.Response(200, json=facts)])
+    assert endpoint.client().model().classes == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,25 @@
 import json
 import random
 import re
+import resource
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 import psutil
 import pytest
 from mutants import media_type, mutants
 from running import PNG, Running, picture
+from starting import wait_for
 
+from brain_ray.serving.proxy import HEADERS_S
 from brain_ray.serving.schemas import Predictions, Problem
 
 COUNT = 2_000
@@ -183,6 +189,7 @@ def odd_headers(rng: random.Random, name: bytes, data: bytes) -> Form:
             b": \r\n",
             b"X: y\r\n" * 2_000,
             b"\x00: \x01\r\n",
+            b"Content-Transfer-Encoding: quoted-printable\r\n",
         ]
     )
     return FORM, part(data, name, more=more) + b"--cut--\r\n"
@@ -195,6 +202,17 @@ def fields_only(rng: random.Random, name: bytes, data: bytes) -> Form:
 
 def too_many(rng: random.Random, name: bytes, data: bytes) -> Form:
     return FORM, part(rng.choice([b"", data[:2000]]), name) * rng.choice([33, 2_000]) + b"--cut--\r\n"
+
+
+def foreign_charset(rng: random.Random, name: bytes, data: bytes) -> Form:
+    charset = rng.choice(["punycode", "utf-7", "idna", "utf-16", "rot13", "zlib", "undefined"])
+    field = b'--cut\r\nContent-Disposition: form-data; name="f-"\r\n\r\n' + b"x-" * 100_000 + b"\r\n"
+    return f"{FORM}; charset={charset}", field + part(data, name) + b"--cut--\r\n"
+
+
+def near_boundaries(rng: random.Random, name: bytes, data: bytes) -> Form:
+    near = rng.choice([b"\r\n--cu", b"\r\n--cutt", b"\r\n--cut" + b" " * 99, b"\r", b"\r\n--"])
+    return FORM, part(data + near * rng.choice([1, 200_000]), name) + b"--cut--\r\n"
 
 
 def nested(rng: random.Random, name: bytes, data: bytes) -> Form:
@@ -221,6 +239,8 @@ FORMS = (
     too_many,
     nested,
     flipped,
+    foreign_charset,
+    near_boundaries,
 )
 
 
@@ -346,16 +366,127 @@ def test_a_length_that_lies_does_not_mix_up_requests(endpoint: Running) -> None:
     assert statuses(talk(endpoint, early + image, answers=1))[:1] == [413], "refused before it is all there"
 
 
-def test_a_client_cannot_switch_off_time_or_limits_with_headers(endpoint: Running) -> None:
-    for headers in (
-        {"x-request-timeout-seconds": "0"},
-        {"x-request-timeout-seconds": "nan"},
-        {"serve_multiplexed_model_id": "x" * 500},
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-request-timeout-seconds",
+        "x-request-disconnect-disabled",
+        "x-request-id",
+        "x-session-id",
+        "serve_multiplexed_model_id",
+    ],
+)
+def test_headers_that_steer_ray_change_nothing(endpoint: Running, name: str) -> None:
+    for value in (b"0", b"1e-9", b"nan", b"?1", b"x" * 500, b"\xff"):
+        headers = [(b"content-type", b"image/png"), (name.encode(), value)]
+        response = httpx.post(f"{endpoint.url}/v1/predict", content=picture(), headers=headers, timeout=30)
+        assert check(response, f"{name}: {value!r}") == "ok"
+
+
+def test_a_body_where_none_belongs_is_not_read_ahead(endpoint: Running) -> None:
+    for lines in (["Content-Length: 1000000000"], ["Transfer-Encoding: chunked"]):
+        heard = talk(endpoint, head(*lines, method="GET", path="/readyz"), answers=1)
+        assert statuses(heard) == [400]
+        assert b"application/problem+json" in heard
+
+
+def test_another_name_and_another_site_are_turned_away(endpoint: Running) -> None:
+    port = str(httpx.URL(endpoint.url).port)
+    image = picture()
+    for name, headers, expected in (
+        ("evil.example", {}, "forbidden"),
+        (f"evil.example:{port}", {"origin": f"http://evil.example:{port}"}, "forbidden"),
+        (f"localhost:{port}", {"origin": "http://evil.example", "sec-fetch-site": "cross-site"}, "forbidden"),
+        (f"localhost:{port}", {"origin": f"http://localhost:{port}", "sec-fetch-site": "same-origin"}, "ok"),
+        (f"localhost:{port}", {}, "ok"),
     ):
         response = httpx.post(
-            f"{endpoint.url}/v1/predict", content=picture(), headers=PNG | headers, timeout=30
+            f"{endpoint.url}/v1/predict", content=image, headers=PNG | {"host": name} | headers, timeout=30
         )
-        assert check(response, str(headers)) in ("ok", "bad_request", "timeout")
+        assert check(response, f"{name} {headers}") == expected
+
+
+# --- slow clients -------------------------------------------------------------------------------------------
+
+
+def connect(endpoint: Running, sent: bytes) -> socket.socket:
+    url = httpx.URL(endpoint.url)
+    connection = socket.create_connection((url.host, url.port or 80), timeout=20)
+    connection.sendall(sent)
+    return connection
+
+
+@pytest.mark.slow
+def test_half_a_request_does_not_hold_the_endpoint(endpoint: Running) -> None:
+    """More connections than the proxy takes, with unfinished headers; some go on, a byte at a time."""
+    number = 4_200
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < number + 500:
+        pytest.skip(f"needs {number + 500} open files, this process may have {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, number + 500), hard))
+    half = head("X-a: b")[: -len("\r\n\r\n")]
+    connections = []
+    try:
+        with suppress(OSError):  # those that find no room
+            connections += [connect(endpoint, half) for _ in range(number)]
+        assert len(connections) > 4_000
+        end = time.monotonic() + HEADERS_S + 30
+        while time.monotonic() < end:
+            for connection in connections[-100:]:
+                with suppress(OSError):
+                    connection.sendall(b"x")
+            try:
+                expect_good(endpoint)
+                break
+            except httpx.TimeoutException:
+                continue
+        expect_good(endpoint)
+        answers = Counter(connection.recv(12) for connection in connections[-100:])
+        assert set(answers) <= {b"HTTP/1.1 408", b""}, answers
+    finally:
+        for connection in connections:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@pytest.mark.slow
+def test_unfinished_bodies_and_untaken_answers_hold_a_bounded_memory(endpoint: Running) -> None:
+    def send_most(_: int) -> None:
+        size = MAX_BODY - 100_000
+        try:
+            connection = connect(endpoint, head("Content-Type: image/png", f"Content-Length: {size}"))
+            connections.append(connection)
+            for _ in range(size // 10**6):
+                connection.sendall(piece)
+        except OSError:  # refused, and closed
+            return
+
+    def take_a_byte(_: int) -> None:
+        body = b"".join(part(noise, b"a.png") for _ in range(32)) + b"--cut--\r\n"
+        lines = head(f"Content-Type: {FORM}", f"Content-Length: {len(body)}", path="/v1/explain")
+        connection = connect(endpoint, lines + body)
+        connections.append(connection)
+        connection.settimeout(60)
+        connection.recv(1)
+
+    piece = bytes(10**6)
+    pixels = np.random.default_rng(0).integers(0, 256, (512, 512)).astype(np.uint8)
+    noise = cv2.imencode(".png", pixels)[1].tobytes()
+    expect_good(endpoint)
+    for work, number in ((send_most, 60), (take_a_byte, 8)):
+        connections: list[socket.socket] = []
+        before = most = memory(endpoint)
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(work, i) for i in range(number)]
+            while not all(request.done() for request in asked):
+                most = max(most, memory(endpoint))
+                time.sleep(0.05)
+        most = max(most, memory(endpoint))
+        for connection in connections:
+            connection.close()
+        print(f"{work.__name__} {number}: {before / 1e6:.0f} MB, at most {most / 1e6:.0f} MB")
+        assert most - before < 400e6
+        wait_for(lambda before=before: memory(endpoint) - before < 100e6, 60)
 
 
 # --- what its own description promises ----------------------------------------------------------------------

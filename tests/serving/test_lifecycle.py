@@ -185,14 +185,24 @@ def test_metrics_count_what_was_asked(served: Running, bundle: Path) -> None:
 def test_what_was_accepted_is_answered_before_the_end(bundle: Path, tmp_path: Path) -> None:
     running = start(bundle, tmp_path)
     answers: list[int] = []
+    sent = [threading.Event() for _ in range(3)]
+    files = [("file", (f"{i}.png", picture())) for i in range(32)]
+    form = httpx.Request("POST", f"{running.url}/v1/explain", files=files)
+    body = form.read()
 
-    def ask() -> None:
-        files = [("file", (f"{i}.png", picture())) for i in range(32)]
-        answers.append(httpx.post(f"{running.url}/v1/explain", files=files, timeout=60).status_code)
+    def ask(is_sent: threading.Event) -> None:
+        def content() -> Iterator[bytes]:
+            yield body
+            is_sent.set()
 
-    threads = [threading.Thread(target=ask) for _ in range(3)]
+        answer = httpx.post(form.url, content=content(), headers=form.headers, timeout=60)
+        answers.append(answer.status_code)
+
+    threads = [threading.Thread(target=ask, args=(is_sent,)) for is_sent in sent]
     for thread in threads:
         thread.start()
+    for is_sent in sent:
+        assert is_sent.wait(30)
     time.sleep(0.5)
     stop(running)
     for thread in threads:

@@ -342,19 +342,47 @@ def test_a_busy_server_is_asked_again_as_it_tells(open_page: Open, phantoms: lis
     assert len(asked) == 3
 
 
+def test_an_image_that_a_replica_was_lost_with_is_sent_once_more(
+    open_page: Open, phantoms: list[Path]
+) -> None:
+    """It may be what ended the replica: it must not be carried to the next and the next."""
+    asked = []
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        lost(route)
+
+    lost = problem(503, "not_ready", "no replica is ready", retry_after="1")
+    soon = "const wait = window.setTimeout; window.setTimeout = (work, ms) => wait(work, Math.min(ms, 200));"
+
+    def prepare(page: Any) -> None:
+        page.add_init_script(soon)
+        page.route("**/v1/explain", answer)
+
+    page = open_page(prepare)
+    send(page, phantoms[0])
+    page.locator(FAILED).wait_for()
+    assert "the server is not ready" in page.locator(f"{FAILED} .failure").inner_text().lower()
+    assert len(asked) == 2
+    page.get_by_role("button", name=f"Try {phantoms[0].name} again").click()
+    page.locator(FAILED).wait_for()
+    until(page, lambda: len(asked) == 4)
+
+
 @pytest.mark.parametrize(
     ("answer", "text", "again"),
     [
         (problem(413, "too_many_pixels", "it has 9000x9000"), "takes at most 40 megapixels", False),
         (problem(415, "not_an_image", "expected JPEG"), "Export DICOM files as PNG", False),
         (problem(422, "too_small", "it has 8x8"), "Too small to show a brain", False),
+        (problem(403, "forbidden", "of another site"), "does not take requests from this page", True),
         (problem(504, "timeout", "given up after 30 s"), "The answer was not ready in time", True),
         (problem(500, "internal", ""), "tell whoever runs the server (status 500)", True),
         (lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"), "(status 502)", True),
         (lambda route: route.fulfill(status=200, body="{}"), "an answer that this page cannot read", True),
         (lambda route: route.abort(), "The server cannot be reached", True),
     ],
-    ids=["413", "415", "422", "504", "500", "502", "nonsense", "no network"],
+    ids=["413", "415", "422", "403", "504", "500", "502", "nonsense", "no network"],
 )
 def test_an_error_says_what_to_do(
     answer: Callable[[Any], None], text: str, again: bool, open_page: Open, phantoms: list[Path]

@@ -4,6 +4,7 @@
 
 const IN_FLIGHT = 4; // requests at a time
 const TRIES = 5; // of an image, while the server says that it is busy
+const RESTART_S = 10; // until a replica that was lost is replaced
 const MOST_LISTED = 500; // entries on the page
 const KEY = "brain_ray.key"; // in sessionStorage
 const FORM_BYTES = 1000; // what the form around a file adds to it, generously
@@ -208,6 +209,7 @@ function makeEntry(file, name) {
   entry.part(".copy").addEventListener("click", () => copy(entry.part(".copy"), entry.part(".json"), asJson(entry)));
   entry.part(".again").addEventListener("click", () => {
     entry.tries = 0;
+    entry.lost = false;
     setState(entry, "waiting");
     entry.part(".remove").focus(); // the button clicked is gone
     pump();
@@ -277,15 +279,19 @@ async function send(entry) {
       const old = problem.key !== storedKey();
       setState(entry, old ? "waiting" : "held", "Waits for an API key");
       wantKey(problem);
-    } else if (problem.status === 503 && entry.tries + 1 < TRIES) {
-      tryLater(entry, problem.retryAfter || 2);
+    } else if (problem.code === "queue_full" && entry.tries + 1 < TRIES) {
+      tryLater(entry, problem.retryAfter || 2, `The server is busy: try ${entry.tries + 2} of ${TRIES}`);
+    } else if (problem.status === 503 && problem.code !== "queue_full" && !entry.lost) {
+      // A replica may have died of this image: it is not carried from one to the next.
+      entry.lost = true;
+      tryLater(entry, Math.max(problem.retryAfter, RESTART_S), "The server starts anew: one more try");
     } else showFailure(entry, problem);
   }
 }
 
-function tryLater(entry, seconds) {
+function tryLater(entry, seconds, reason) {
   entry.tries += 1;
-  setState(entry, "retrying", `The server is busy: try ${entry.tries + 1} of ${TRIES} in ${seconds} s`);
+  setState(entry, "retrying", `${reason} in ${seconds} s`);
   // Not all at the same moment again.
   sleep(seconds + Math.random() / 2).then(() => {
     if (entry.state !== "retrying") return;
@@ -465,6 +471,7 @@ function setOpacity(entry, value) {
 const atMost = (name, unit, by) => (model ? `This server takes at most ${count(model.limits[name] / by)} ${unit}. ` : "");
 
 const BY_CODE = {
+  not_ready: () => ["The server is not ready", "Try again in a minute."],
   too_large: () => ["Too large to be sent", `${atMost("max_upload_mb", "MB", 1)}Save it smaller or as JPEG.`],
   too_many_pixels: () => ["Too many pixels", `${atMost("max_pixels", "megapixels", 1e6)}Save it smaller.`],
   empty: () => ["The file is empty", "Export or copy it again."],
@@ -475,6 +482,7 @@ const BY_CODE = {
 const BY_STATUS = {
   0: () => ["The server cannot be reached", "Check the network, then try again."],
   400: () => ["The server could not read the request", "Try again."],
+  403: () => ["The server does not take requests from this page", "Open it under the address that whoever runs it gave you."],
   404: () => ["The server does not know this address", "Load the page anew."],
   408: () => ["Sending took too long", "Check the network, then try again."],
   413: () => ["Too large to be sent", "Save it smaller or as JPEG."],
