@@ -92,15 +92,13 @@ class Prepared:
 class Decoder:
     """Workers that decode, one for each thread that asks at a time."""
 
-    def __init__(self, max_pixels: int, formats: tuple[str, ...] | None = None, cpu_s: float = CPU_S) -> None:
+    def __init__(self, formats: tuple[str, ...] | None = None, cpu_s: float = CPU_S) -> None:
         """Start the process that forks workers; it is ready some tenths of a second later.
 
         Args:
-            max_pixels: of an image; more are refused. A worker's memory is bounded by it as well.
             formats: that are taken, by Pillow's names; None: all that are known.
             cpu_s: seconds of CPU for one image.
         """
-        self._max_pixels = max_pixels
         self._formats = formats
         self._cpu_s = cpu_s
         self._closed = False
@@ -114,6 +112,14 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def wait(self) -> None:
+        """Wait until a worker is there.
+
+        Raises:
+            OSError, EOFError: the process that forks workers does not start.
+        """
+        self._idle.append(self._take())
+
     def close(self) -> None:
         """End the processes; images that are being decoded are refused."""
         self._closed = True
@@ -122,11 +128,14 @@ class Decoder:
             self._idle.pop().close()
         self._process.wait()
 
-    def prepare(self, data: bytes, crop: "CropConfig", spec: InputSpec, side: int = 0) -> Prepared:
+    def prepare(
+        self, data: bytes, max_pixels: int, crop: "CropConfig", spec: InputSpec, side: int = 0
+    ) -> Prepared:
         """Decode an image, find the head, and fit it to a network's input.
 
         Args:
             data: the file.
+            max_pixels: of an image; more are refused. A worker's memory is bounded by it as well.
             crop: how the head is found.
             spec: the network's input.
             side: longest side of the crop that is to be shown, in pixels; 0: none is.
@@ -134,7 +143,7 @@ class Decoder:
         Raises:
             ImageError: the image cannot be used, or the worker ended on it.
         """
-        (found,) = self._ask([data], _prepare, crop.model_dump(), spec, side)
+        (found,) = self._ask([data], max_pixels, _prepare, crop.model_dump(), spec, side)
         if isinstance(found, ImageError):
             raise found
         facts, arrays = found
@@ -142,21 +151,21 @@ class Decoder:
         return Prepared(input=arrays[0], crop=arrays[1] if side else None, box=box, **facts)
 
     def audit(
-        self, images: Sequence[bytes], crop: "CropConfig"
+        self, images: Sequence[bytes], max_pixels: int, crop: "CropConfig"
     ) -> list[tuple[Facts, Sequence[Grey]] | ImageError]:
         """Decode images; return the facts of each, by their names in a scan, and its thumbnail, or its error.
 
         Asking for 16 at a time took 20 % more CPU than doing it in this process, asking for one 60 % more.
         """
-        return self._ask(images, _audit, crop.model_dump())
+        return self._ask(images, max_pixels, _audit, crop.model_dump())
 
     def _ask(
-        self, images: Sequence[bytes], look: Look, *arguments: object
+        self, images: Sequence[bytes], max_pixels: int, look: Look, *arguments: object
     ) -> list[tuple[Facts, Arrays] | ImageError]:
         found: list[tuple[Facts, Arrays] | ImageError] = []
         while len(found) < len(images):
             worker = self._take()
-            request = images[len(found) :], (self._max_pixels, self._formats, self._cpu_s), look, arguments
+            request = images[len(found) :], (max_pixels, self._formats, self._cpu_s), look, arguments
             try:
                 _send(worker, pickle.dumps(request))
                 while len(found) < len(images):
@@ -208,7 +217,6 @@ class Decoder:
         environment = {
             **os.environ,
             **_SETTINGS,
-            "OPENCV_IO_MAX_IMAGE_PIXELS": str(2 * self._max_pixels),  # a second fence
             "PYTHONPATH": os.pathsep.join(entry or os.curdir for entry in sys.path),
         }
         with its:

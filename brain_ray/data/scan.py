@@ -57,7 +57,7 @@ class Scan:
         thumbnails = np.zeros((len(files), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
         for batch in _batches(_read_files(self.source, files["path"].to_pylist())):
             read = [data for data in batch if isinstance(data, bytes)]
-            found = iter(_decoder(self.data.max_pixels).audit(read, self.data.crop))
+            found = iter(_decoder().audit(read, self.data.max_pixels, self.data.crop))
             for data in batch:
                 if isinstance(data, OSError):
                     rows.append(
@@ -77,9 +77,9 @@ class Scan:
 
 
 @cache
-def _decoder(max_pixels: int) -> Decoder:
+def _decoder() -> Decoder:
     """Return this process's decoder. It outlives the task: the next one does not wait for its start."""
-    return Decoder(max_pixels)
+    return Decoder()
 
 
 _SCAN_SCHEMA = pa.schema(

@@ -71,7 +71,7 @@ class Engine:
         self.config = config
         self.counts = counts or Uncounted()
         cv2.setNumThreads(1)  # images are what is worked on in parallel
-        self._decoder = Decoder(config.max_pixels, FORMATS)
+        self._decoder = Decoder(FORMATS)
         threads = max(1, math.ceil(config.cpus_per_replica))
         bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
         gpu = config.gpus_per_replica > 0
@@ -79,8 +79,7 @@ class Engine:
         self.predictors = [Predictor(bundle, threads // batches, gpu=gpu) for bundle in bundles]
         for predictor in self.predictors:
             predictor.check_canaries()
-        for data in self.predictors[0].canaries.values():
-            prepare_upload(self._decoder, self.predictors[0], data)  # no request waits for its start
+        self._decoder.wait()
         self.classify: Callable[[Item], Awaitable[Found]] = self._alone
         """Runs a model on one input; an application puts one in its place that gathers batches."""
         self._pixels = ThreadPoolExecutor(threads, "pixels")
@@ -206,12 +205,11 @@ class Engine:
         self, upload: Upload, number: int, side: int = 0
     ) -> tuple[Answer, Prepared, int, Found]:
         start = time.perf_counter()
-        predictor = self.predictors[number]
-        prepared = await _run(self._pixels, prepare_upload, self._decoder, predictor, upload.data, side)
+        prepared = await _run(self._pixels, self._prepare, upload.data, number, side)
         prediction, i = await self.classify((number, prepared.input))
         milliseconds = (time.perf_counter() - start) * 1000
         answer = make_answer(
-            predictor,
+            self.predictors[number],
             prediction,
             i,
             upload.name,
@@ -223,6 +221,10 @@ class Engine:
         )
         self.counts.answer(answer, "challenger" if number else "main")
         return answer, prepared, number, (prediction, i)
+
+    def _prepare(self, data: bytes, number: int, side: int = 0) -> Prepared:
+        predictor = self.predictors[number]
+        return prepare_upload(self._decoder, predictor, data, self.config.max_pixels, side)
 
     async def _alone(self, item: Item) -> Found:
         return (await self.run_batch([item]))[0]

@@ -44,7 +44,7 @@ def predict_offline(
 
     batch: list[_Ready | Failure] = []
     threads = threads or len(os.sched_getaffinity(0))
-    with Decoder(predictor.info["input"]["max_pixels"], FORMATS) as decoder:
+    with Decoder(FORMATS) as decoder:
 
         def prepare(source: Source) -> _Ready | Failure:
             return _prepare(decoder, predictor, source)
@@ -63,7 +63,8 @@ def _prepare(decoder: Decoder, predictor: "Predictor", source: Source) -> _Ready
     if isinstance(data, Failure):
         return data
     try:
-        return _Ready(name, start, prepare_upload(decoder, predictor, data))
+        max_pixels = predictor.info["input"]["max_pixels"]
+        return _Ready(name, start, prepare_upload(decoder, predictor, data, max_pixels))
     except ProblemError as error:
         return Failure(name=name, problem=error.problem)
 

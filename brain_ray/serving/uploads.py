@@ -143,14 +143,16 @@ def _count_pixels(data: bytes, max_pixels: int) -> int:
         return 0
 
 
-def prepare_upload(decoder: Decoder, predictor: "Predictor", data: bytes, side: int = 0) -> Prepared:
+def prepare_upload(
+    decoder: Decoder, predictor: "Predictor", data: bytes, max_pixels: int, side: int = 0
+) -> Prepared:
     """Decode an image and fit it to a model's input; as `Decoder.prepare`.
 
     Raises:
         ProblemError: it is of no format that is taken, or cannot be used.
     """
     try:
-        return decoder.prepare(data, predictor.crop, predictor.spec, side)
+        return decoder.prepare(data, max_pixels, predictor.crop, predictor.spec, side)
     except ImageError as error:
         raise ProblemError(error.code, str(error)) from error
 

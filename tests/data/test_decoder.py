@@ -41,7 +41,7 @@ IMAGE = png(phantom(0))
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    with Decoder(MAX_PIXELS, cpu_s=1) as made:
+    with Decoder(cpu_s=1) as made:
         yield made
 
 
@@ -62,7 +62,7 @@ def gone(pid: int) -> bool:
 
 def facts_of(decoder: Decoder, look: Look, *arguments: object) -> Facts:
     """Have a worker do something in place of looking at an image."""
-    (found,) = decoder._ask([IMAGE], look, *arguments)
+    (found,) = decoder._ask([IMAGE], MAX_PIXELS, look, *arguments)
     if isinstance(found, ImageError):
         raise found
     return found[0]
@@ -81,7 +81,7 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
         (np.zeros((99, 40), np.uint8), 20),
     ):
         fed, box, has_box = images.prepare_image(image, CROP, SPEC)
-        found = decoder.prepare(png(image), CROP, SPEC, side)
+        found = decoder.prepare(png(image), MAX_PIXELS, CROP, SPEC, side)
         assert np.array_equal(found.input, fed)
         assert (found.box, found.has_box) == (box, has_box)
         assert (found.height, found.width) == image.shape
@@ -91,7 +91,7 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
             assert max(found.crop.shape) <= side
         else:
             assert found.crop is None
-        (told,) = decoder.audit([png(image)], CROP)
+        (told,) = decoder.audit([png(image)], MAX_PIXELS, CROP)
         assert not isinstance(told, ImageError)
         facts, (thumbnail,) = told
         assert Box(*(facts[name] for name in ("top", "bottom", "left", "right"))) == box
@@ -103,14 +103,14 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
 def test_the_settings_of_the_crop_and_the_formats_are_kept() -> None:
     crop = CropConfig(threshold=200, min_share=0, iterations=0)
     image = phantom(4)
-    with Decoder(MAX_PIXELS, ("JPEG",)) as jpegs:
+    with Decoder(("JPEG",)) as jpegs:
         jpeg = cv2.imencode(".jpg", image)[1].tobytes()
         fed, box, _ = images.prepare_image(images.decode(jpeg), crop, SPEC)
-        found = jpegs.prepare(jpeg, crop, SPEC)
+        found = jpegs.prepare(jpeg, MAX_PIXELS, crop, SPEC)
         assert found.box == box != images.prepare_image(images.decode(jpeg), CROP, SPEC)[1]
         assert np.array_equal(found.input, fed)
         with pytest.raises(ImageError, match="expected one of JPEG") as caught:
-            jpegs.prepare(png(image), crop, SPEC)
+            jpegs.prepare(png(image), MAX_PIXELS, crop, SPEC)
         assert caught.value.code == "not_an_image"
 
 
@@ -131,7 +131,7 @@ def test_an_image_that_cannot_be_used_says_why_and_keeps_its_worker(
         images.decode(data, MAX_PIXELS)
     before = worker_of(decoder)
     with pytest.raises(ImageError) as caught:
-        decoder.prepare(data, CROP, SPEC)
+        decoder.prepare(data, MAX_PIXELS, CROP, SPEC)
     assert (str(caught.value), caught.value.code) == (str(expected.value), code)
     assert worker_of(decoder) == before
 
@@ -144,7 +144,7 @@ def test_an_image_that_ends_its_worker_is_refused_and_the_next_one_is_not(
     with pytest.raises(ImageError, match="the decoder ended: it crashed, or took more than 1 s") as caught:
         facts_of(decoder, death)
     assert caught.value.code == "undecodable"
-    assert decoder.prepare(IMAGE, CROP, SPEC).width == phantom(0).shape[1]
+    assert decoder.prepare(IMAGE, MAX_PIXELS, CROP, SPEC).width == phantom(0).shape[1]
     assert worker_of(decoder) != worker
     assert decoder._process.pid == forker
 
@@ -152,12 +152,12 @@ def test_an_image_that_ends_its_worker_is_refused_and_the_next_one_is_not(
 def test_of_several_images_each_has_its_own_answer(decoder: Decoder) -> None:
     poison = png(np.full((16, 16), deaths.POISON, np.uint8))
     files = [IMAGE, b"a text", poison, png(phantom(1)), poison, poison, png(phantom(2)), b""]
-    found = decoder._ask(files, deaths.crash_on_poison)
+    found = decoder._ask(files, MAX_PIXELS, deaths.crash_on_poison)
     reasons = [str(one) if isinstance(one, ImageError) else one[0]["height"] for one in found]
     ended = "the decoder ended: it crashed, or took more than 1 s"
     heights = [phantom(index).shape[0] for index in range(3)]
     assert reasons == [heights[0], "not an image", ended, heights[1], ended, ended, heights[2], "empty file"]
-    assert decoder.audit([], CROP) == []
+    assert decoder.audit([], MAX_PIXELS, CROP) == []
 
 
 def test_a_worker_has_so_much_memory_and_no_more(decoder: Decoder) -> None:
@@ -173,7 +173,7 @@ def test_the_largest_image_has_room(decoder: Decoder) -> None:
     noise = np.random.default_rng(0).integers(0, 2**16, (2000, 2000, 4), np.uint16)
     for suffix in (".png", ".tiff"):
         data = cv2.imencode(suffix, noise)[1].tobytes()
-        assert decoder.prepare(data, CROP, SPEC).width == 2000
+        assert decoder.prepare(data, MAX_PIXELS, CROP, SPEC).width == 2000
 
 
 def test_a_fault_of_ours_is_no_fault_of_the_image(decoder: Decoder) -> None:
@@ -186,7 +186,11 @@ def test_threads_have_workers_of_their_own_and_lose_none_but_their_own(decoder: 
         try:
             if number % 5 == 3:
                 facts_of(decoder, deaths.crash)
-            return "done" if decoder.prepare(png(phantom(number % 7)), CROP, SPEC).has_box else "no box"
+            return (
+                "done"
+                if decoder.prepare(png(phantom(number % 7)), MAX_PIXELS, CROP, SPEC).has_box
+                else "no box"
+            )
         except ImageError:
             return "ended"
 
@@ -210,15 +214,15 @@ def test_processes_that_end_while_they_rest_cost_no_image(decoder: Decoder, vict
         if victims in (name, "both"):
             os.kill(pid, signal.SIGKILL)
             wait_for(lambda pid=pid: gone(pid))
-    assert decoder.prepare(IMAGE, CROP, SPEC).has_box
-    assert decoder.prepare(IMAGE, CROP, SPEC).has_box
+    assert decoder.prepare(IMAGE, MAX_PIXELS, CROP, SPEC).has_box
+    assert decoder.prepare(IMAGE, MAX_PIXELS, CROP, SPEC).has_box
 
 
 def test_a_closed_decoder_says_so() -> None:
-    closed = Decoder(MAX_PIXELS)
+    closed = Decoder()
     closed.close()
     with pytest.raises(RuntimeError, match="the decoder is closed"):
-        closed.prepare(IMAGE, CROP, SPEC)
+        closed.prepare(IMAGE, MAX_PIXELS, CROP, SPEC)
 
 
 HOLD = """
@@ -226,12 +230,12 @@ import sys
 sys.path[:0] = sys.argv[1:]
 import deaths
 from brain_ray.data.decoder import Decoder, Facts, Look
-decoder = Decoder(4_000_000)
+decoder = Decoder()
 image = sys.stdin.buffer.read()
-decoder._ask([image], deaths.chatter)
-((facts, _),) = decoder._ask([image], deaths.pid)
+decoder._ask([image], 4_000_000, deaths.chatter)
+((facts, _),) = decoder._ask([image], 4_000_000, deaths.pid)
 print(*facts.values(), flush=True)
-decoder._ask([image], deaths.hang)
+decoder._ask([image], 4_000_000, deaths.hang)
 """
 
 
