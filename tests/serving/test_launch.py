@@ -19,6 +19,7 @@ from starting import environment_of, wait_for
 
 from brain_ray.runs import RunError
 from brain_ray.serving import launch
+from brain_ray.serving.settings import ServingConfig
 
 KEY = "s3cret-of-ward-7"
 
@@ -220,3 +221,18 @@ def test_a_signal_to_the_whole_process_group_ends_it_soon_and_whole(guarded: Run
     assert not Path(folder).parent.exists()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{guarded.url}/healthz")
+
+
+def test_a_proxy_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import serve
+    from ray.exceptions import ActorDiedError
+
+    def too_slow(**_: object) -> None:
+        raise ActorDiedError
+
+    monkeypatch.setattr(serve, "start", too_slow)
+    with pytest.raises(
+        RunError, match=r"the endpoint's proxy did not start \(try again if .* busy\): ."
+    ) as told:
+        launch._run(ServingConfig(bundle="b"))
+    assert "\n" not in str(told.value)
