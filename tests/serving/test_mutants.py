@@ -51,6 +51,15 @@ print(json.dumps({"found": found, "slowest": slowest, "grown": peak - before}))
 """
 
 
+HUNT = """
+import json
+from fuzz import hunt, make
+found = hunt(seed=1, count=4_000)
+print(json.dumps({"endings": found.endings, "faults": found.faults}))
+assert make(1, 5) == make(1, 5) != make(2, 5) and make(1, 6) != make(1, 5)
+"""
+
+
 def test_a_seed_fixes_the_mutants_and_no_two_seeds_agree() -> None:
     first, again, other = (list(mutants(200, seed)) for seed in (1, 1, 2))
     assert first == again
@@ -85,3 +94,20 @@ def test_every_mutant_gives_an_image_or_a_reason_within_bounds() -> None:
     seconds, name = told["slowest"]
     assert seconds < 3, name
     assert told["grown"] < 500e6, "40 million pixels of 8 bytes, and what a decoder needs beside them"
+
+
+def test_files_put_together_from_changed_parts_crash_nothing() -> None:
+    # A short form of `python tests/serving/fuzz.py --seconds 600`; six of these cases crash OpenCV itself.
+    done = subprocess.run(
+        [sys.executable, "-c", HUNT],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert told["faults"] == []
+    assert sum(told["endings"].values()) == 4_000
+    assert told["endings"]["image"] > 500
