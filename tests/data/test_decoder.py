@@ -226,7 +226,8 @@ def test_a_closed_decoder_says_so() -> None:
 
 
 HOLD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
 sys.path[:0] = sys.argv[1:]
 import deaths
 from brain_ray.data.decoder import Decoder, Facts, Look
