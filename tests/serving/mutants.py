@@ -460,16 +460,14 @@ def _tiff_of(
     tags |= changed or {}
     places = {} if tile else {273: (tags.get(273, 1), 8)}
     entries = {tag: (1, value) for tag, value in tags.items()} | places
+    return _one_page(body + bytes(len(body) % 2), entries)
+
+
+def _one_page(body: bytes, entries: dict[int, tuple[int, int]]) -> bytes:
+    """A TIFF of one page: its header, the body, and behind it each tag with its count and its value."""
     packed = b"".join(struct.pack("<HHII", tag, 4, *entry) for tag, entry in sorted(entries.items()))
-    body += bytes(len(body) % 2)
-    return (
-        b"II*\0"
-        + struct.pack("<I", 8 + len(body))
-        + body
-        + struct.pack("<H", len(entries))
-        + packed
-        + bytes(4)
-    )
+    head = b"II*\0" + struct.pack("<I", 8 + len(body))
+    return head + body + struct.pack("<H", len(entries)) + packed + bytes(4)
 
 
 def _sharing_strips(number: int, length: int) -> bytes:
@@ -484,15 +482,7 @@ def _sharing_strips(number: int, length: int) -> bytes:
         273: (number, 8 + length),
     }
     entries |= {277: (1, 1), 278: (1, 1), 279: (number, 8 + length + 4 * number)}
-    packed = b"".join(struct.pack("<HHII", tag, 4, *entry) for tag, entry in entries.items())
-    return (
-        b"II*\0"
-        + struct.pack("<I", 8 + len(body))
-        + body
-        + struct.pack("<H", len(entries))
-        + packed
-        + bytes(4)
-    )
+    return _one_page(body, entries)
 
 
 def _canvas(width: int, height: int) -> bytes:
