@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from brain_ray.config import Config
-from brain_ray.data import audit, images
+from brain_ray.data import similarity, transforms
 from brain_ray.data.prepare import source_of
 from brain_ray.runs import Run, filesystem
 
@@ -31,7 +31,7 @@ def main(folder: str) -> None:
         found = []
         for path in paths:
             with source.open_input_stream(f"{root}/{path}") as stream:
-                found.append(images.thumbnail(images.decode(bytes(stream.read()))))
+                found.append(transforms.thumbnail(transforms.decode(bytes(stream.read()))))
         return np.stack(found)
 
     manifest = pq.read_table(run.path("dataset", "manifest.parquet"), filesystem=run.fs).to_pandas()
@@ -39,11 +39,11 @@ def main(folder: str) -> None:
     right = (tested["predicted"] == tested["label"]).to_numpy()
     learned = thumbnails(manifest.loc[manifest["split"].isin(["train", "valid"]), "path"].tolist())
     test = thumbnails(tested["path"].tolist())
-    embedded = audit.embed(test), audit.embed(learned)
+    embedded = similarity.embed(test), similarity.embed(learned)
     accuracy = {}
     print(f"{'similarity':>10}{'test images left':>18}{'accuracy':>10}")
     for threshold in THRESHOLDS:
-        pairs = audit.verify(test, learned, *audit.candidates(*embedded, threshold), threshold)
+        pairs = similarity.verify(test, learned, *similarity.candidates(*embedded, threshold), threshold)
         kept = np.ones(len(test), bool)
         kept[pairs.a] = False
         accuracy[str(threshold)] = round(float(right[kept].mean()), 4)

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 
-from brain_ray.data.images import decode
-from brain_ray.model.predictor import Predictor
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.data.transforms import decode
 from brain_ray.runs import Run
 
 Grey = NDArray[np.uint8]

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig, DataConfig
-from brain_ray.data import audit
-from brain_ray.data.images import Box, decode, find_box, thumbnail
-from brain_ray.data.phantom import draw
+from brain_ray.data import similarity as audit
+from brain_ray.data.phantoms.files import draw
+from brain_ray.data.transforms import Box, decode, find_box, thumbnail
 
 Grey = NDArray[np.uint8]
 

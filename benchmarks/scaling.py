@@ -41,7 +41,7 @@ Figures = dict[str, Any]
 
 def draw(folder: Path, images: int) -> None:
     """Write so many phantoms: the first 7,000 as they are drawn, then these in other poses."""
-    from brain_ray.data import phantom
+    from brain_ray.data.phantoms import files as phantom
 
     base = folder / str(BASE)
     if not base.exists():
@@ -81,7 +81,7 @@ def connect(nodes: int, cpus: int) -> Any:
     import ray
     from ray.cluster_utils import Cluster
 
-    from brain_ray import cluster
+    from brain_ray.cluster import connection
 
     # Whoever starts Ray on this machine later would find the address there, and look for this cluster.
     ray._private.utils.write_ray_address = lambda *_: None
@@ -96,9 +96,9 @@ def connect(nodes: int, cpus: int) -> Any:
         address=started.address,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env={"env_vars": cluster.WORKER_ENV},
+        runtime_env={"env_vars": connection.WORKER_ENV},
     )
-    cluster.quiet()
+    connection.quiet()
     rest = ray.remote(num_cpus=1)(_rest)
     ray.get([rest.remote() for _ in range(cpus)])
     return started
@@ -143,9 +143,9 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     """Decode and augment rows for training, at 224 px, for two epochs; the second one counts."""
     import ray
 
+    from brain_ray.loading.loader import Loader, PartStore, find_parts
+    from brain_ray.loading.sampler import epoch_order, worker_steps
     from brain_ray.runs import Run
-    from brain_ray.training.feed import epoch_order, worker_steps
-    from brain_ray.training.loading import Loader, PartStore, find_parts
 
     connect(nodes, cpus)
     run = Run(str(folder / f"runs-{images}-{nodes}"), "run")

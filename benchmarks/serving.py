@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 
 from brain_ray.config import Config, ModelConfig
-from brain_ray.data.phantom import draw
+from brain_ray.data.phantoms.files import draw
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 8
@@ -43,7 +43,7 @@ PLAIN = """
 import sys
 import keras, numpy as np, uvicorn
 from fastapi import FastAPI, Request
-from brain_ray.data.images import Box, InputSpec, decode, find_box, to_input
+from brain_ray.data.transforms import Box, InputSpec, decode, find_box, to_input
 from brain_ray.config import CropConfig
 model = keras.models.load_model(sys.argv[1])
 app = FastAPI()
@@ -61,8 +61,8 @@ uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 
 def make_bundle(folder: Path) -> Path:
     """Export a B0 that has learnt nothing: its speed is that of any other."""
-    from brain_ray.model.export import export_bundle
-    from brain_ray.model.network import build_network
+    from brain_ray.bundle.build import export_bundle
+    from brain_ray.models.network import build_network
 
     config = Config(name="speed", model=ModelConfig(weights="none"))
     images = np.stack([cv2.resize(picture(i), (224, 224))[..., None] for i in range(40)])
@@ -119,7 +119,7 @@ def median_ms(work: Callable[[], object], repeats: int = 60) -> float:
 
 def bare(bundle: Path, data: bytes) -> tuple[float, float]:
     """Return the ms of the predictor for one image, and the images/s of ONNX Runtime at batch 8."""
-    from brain_ray.model.predictor import Predictor
+    from brain_ray.bundle.predictor import Predictor
 
     predictor = Predictor(bundle)
     one = median_ms(lambda: predictor.predict(predictor.prepare(data)[0][None]))

@@ -21,18 +21,18 @@ from unittest import mock
 import ray
 from ray import tune
 
-from brain_ray import cluster
+from brain_ray.cluster import connection
 from brain_ray.config import Config, DataConfig, ModelConfig, PhantomConfig, SweepConfig, TrainConfig
 from brain_ray.data.prepare import prepare
+from brain_ray.loading.feed import Sources
+from brain_ray.loading.loader import PartStore, find_parts
 from brain_ray.runs import Run
-from brain_ray.training import space
-from brain_ray.training.feeds import Sources
-from brain_ray.training.loading import PartStore, find_parts
-from brain_ray.training.sweep import QUIET, sweep
-from brain_ray.training.tracking import read_history
+from brain_ray.tracking.mlflow import read_history
 from brain_ray.training.trainer import drive
-from brain_ray.training.trial_folder import read_trials
-from brain_ray.training.trials import TrialRecord
+from brain_ray.tuning import search_space
+from brain_ray.tuning.trial_store import read_trials
+from brain_ray.tuning.trials import TrialRecord
+from brain_ray.tuning.tune import QUIET, sweep
 
 SIDE, BATCH = 96, 16
 TRIALS = 4
@@ -68,8 +68,8 @@ def plain(folder: Path, config: Config) -> tuple[float, list[float]]:
     run = Run(str(folder), "run")
     trials = [
         trial
-        for i, changes in enumerate(space.variants(config))
-        for trial in space.make_trials(config, i, changes)
+        for i, changes in enumerate(search_space.variants(config))
+        for trial in search_space.make_trials(config, i, changes)
     ]
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
 
@@ -132,7 +132,7 @@ def main() -> None:
     """Print a table, and the ratios as one JSON object."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cluster.connect()
+        connection.connect()
         config = config_of(folder, RATES, 1)
         prepare(Run(config.storage, config.name), config)
         share = overhead(folder)

@@ -51,12 +51,12 @@ def prepare(folder: Path) -> Figures:
     """Prepare the data set, and a weights file that a frozen backbone can have."""
     import keras
 
-    from brain_ray import cluster
+    from brain_ray.cluster import connection
     from brain_ray.data.prepare import prepare
-    from brain_ray.model.backbones import build_backbone
+    from brain_ray.models.backbones import build_backbone
 
     config = config_of(folder)
-    cluster.connect()
+    connection.connect()
     prepare(Run(config.storage, config.name), config)
     keras.utils.set_random_seed(99)
     backbone = build_backbone(config.model)
@@ -71,7 +71,7 @@ def keras_fit(folder: Path) -> Figures:
     """Train as a notebook does."""
     import keras
 
-    from brain_ray.model.network import build_network
+    from brain_ray.models.network import build_network
 
     keras.config.disable_interactive_logging()
     config = config_of(folder)
@@ -96,12 +96,12 @@ def keras_fit(folder: Path) -> Figures:
 
 def train(folder: Path, **settings: Any) -> Figures:
     """Train on Ray; return what its history says, and the time from one epoch's line to the next."""
-    from brain_ray import cluster
+    from brain_ray.cluster import connection
     from brain_ray.training import trainer
 
     run = Run(str(folder), "run")
     run.clear("train")
-    cluster.connect()
+    connection.connect()
     times: list[float] = []
     trainer.fit(run, config_of(folder, **settings), lambda _: times.append(time.perf_counter()))
     header, *rows = run.read_bytes("train", "history.csv").decode().splitlines()

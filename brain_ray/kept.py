@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from brain_ray.runs import MARKER, STARTED, Run, digest
-from brain_ray.training.history import HISTORY
-from brain_ray.training.trial_folder import FOLDER as SWEEP
-from brain_ray.training.trial_folder import home_of
+from brain_ray.tracking.history import HISTORY
+from brain_ray.tuning.trial_store import FOLDER as SWEEP
+from brain_ray.tuning.trial_store import home_of
 
 FOLDER = "kept"
 """Within a run: `train-<digest of its inputs>` and the like, each a stage's folder as it was."""

@@ -9,19 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brain_ray import __version__, cluster, kept, logs, metrics
+from brain_ray import __version__, kept, logs
+from brain_ray.bundle import export
+from brain_ray.checks.nodes import refuse_preparing, refuse_scoring
+from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
+from brain_ray.cluster import connection
+from brain_ray.cluster.waiting import bounded
+from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
-from brain_ray.data import contents, prepare
+from brain_ray.data import prepare, source_changes
 from brain_ray.evaluation import evaluate
-from brain_ray.evaluation.choose import choose, settings_of, show_pages
-from brain_ray.model import publish
-from brain_ray.operations.nodes import refuse_preparing, refuse_scoring
-from brain_ray.operations.preflight import preflight
 from brain_ray.runs import STARTED, Run, differences, digest, flatten
-from brain_ray.training import space, sweep, trainer
-from brain_ray.training.outage import bounded
-from brain_ray.training.tracking import log_bundle
+from brain_ray.tracking import prometheus
+from brain_ray.tracking.mlflow import log_bundle
+from brain_ray.training import trainer
+from brain_ray.tuning import search_space, tune
 from brain_ray.versions import versions
 
 PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
@@ -46,7 +49,7 @@ class Stage:
 def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # Other workers or devices are no reason to train again, though the result may depend on them: batch norms
     # that learn and dropout work on each worker's own rows, and the precision follows the device.
-    machines = {name.removeprefix("train.") for name in space.MACHINES}
+    machines = {name.removeprefix("train.") for name in search_space.MACHINES}
     return {
         "dataset": prepare.id_of(run),
         "seed": config.seed,
@@ -92,7 +95,7 @@ def _prepare(run: Run, config: Config) -> str:
 
 def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     with bounded("the comparison of files", refuse_preparing, print):
-        changed = contents.find_changes(run, config, before, now)
+        changed = source_changes.find_changes(run, config, before, now)
     if changed:
         prepare.keep_id(run)
     return changed
@@ -100,7 +103,7 @@ def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapp
 
 def _export(run: Run, config: Config) -> str:
     config = settings_of(run, config)
-    text = publish.publish(run, config)
+    text = export.publish(run, config)
     log_bundle(run, config)
     return text
 
@@ -117,7 +120,7 @@ STAGES = {
     for stage in (
         Stage("prepare", "dataset", prepare.inputs_of, _prepare, changes=_data_changes),
         Stage("train", "train", _train_inputs, trainer.fit, resumes=True),
-        Stage("sweep", "sweep", _sweep_inputs, sweep.sweep, resumes=True),
+        Stage("sweep", "sweep", _sweep_inputs, tune.sweep, resumes=True),
         Stage("choose", "train", _choose_inputs, choose),
         Stage("export", "bundle", _export_inputs, _export),
         Stage("evaluate", "report", _evaluate_inputs, _evaluate),
@@ -144,19 +147,19 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         RunError: what `preflight` or a stage found wrong, or a stage before the named one is not complete.
     """
     if "sweep" in names:
-        space.count(config)  # what is wrong with its search space is said before anything is done
+        search_space.count(config)  # what is wrong with its search space is said before anything is done
     run = Run(config.storage, config.name)
     with logs.within(config.name):
         print(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
         print(describe(config))
-        cluster.connect()
+        connection.connect()
         checked = {name for name in names if run.finished(STAGES[name].folder) is None}
         preflight(run, config, checked, print)
         _store(run, config)
         for k, name in enumerate(names):
             # A finished stage may have to be done again, which only shows when those before it are.
             check = partial(_check_rest, run, config, names[k:], checked)
-            with logs.within(name), metrics.stage(run.name, name):
+            with logs.within(name), prometheus.stage(run.name, name):
                 _run_stage(STAGES[name], run, config, check)
         print()
         if "choose" in names:

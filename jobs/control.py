@@ -12,7 +12,7 @@ A word is heard at the end of the epoch and stands in history.csv; nothing waits
 import argparse
 import sys
 
-from brain_ray import cluster
+from brain_ray.cluster import connection
 from brain_ray.runs import RunError, printable, refuse_keys_in
 from brain_ray.training.control import tell
 
@@ -25,7 +25,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     try:
         refuse_keys_in(sys.argv[1:])
-        cluster.join()
+        connection.join()
         print(tell(given.run, given.word))
     except RunError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)

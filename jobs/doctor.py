@@ -11,7 +11,7 @@ The exit code is 0, 1 after an error, 2 for a wrong command line.
 
 import sys
 
-from brain_ray.operations.doctor import main
+from brain_ray.checks.doctor import main
 
 if __name__ == "__main__":
     sys.exit(main(str(__doc__), sys.argv[1:]))

@@ -3,7 +3,7 @@
 import sys
 
 from brain_ray.runs import RunError, printable
-from brain_ray.serving.launch import main
+from brain_ray.serving.serve import main
 
 if __name__ == "__main__":
     try:

@@ -17,7 +17,7 @@ stopped or is no longer followed, 1 if it could not be run, 2 for a wrong comman
 
 import sys
 
-from brain_ray.operations.submit import main
+from brain_ray.submission.submit import main
 
 if __name__ == "__main__":
     sys.exit(main(str(__doc__), sys.argv[1:]))

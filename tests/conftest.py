@@ -14,7 +14,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Start Ray once, with room for two workers, their loading tasks and their controller."""
     import ray
 
-    from brain_ray import cluster
+    from brain_ray.cluster import connection
 
     home = os.environ["HOME"]
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))  # Ray leaves tokens there
@@ -24,9 +24,9 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env={"env_vars": cluster.WORKER_ENV},
+        runtime_env={"env_vars": connection.WORKER_ENV},
     )
-    cluster.quiet()
+    connection.quiet()
     yield
     ray.shutdown()
     os.environ["HOME"] = home

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from brain_ray import metrics
+from brain_ray.tracking import prometheus
 
 GRAFANA = Path(__file__).parents[1] / "docs" / "grafana"
 DASHBOARD = json.loads((GRAFANA / "brain_ray.json").read_text())
@@ -53,7 +53,7 @@ def own_metrics() -> dict[str, set[str]]:
 
     from brain_ray.serving.app import Metrics
 
-    found = {f"ray_{metrics.PREFIX}{name}": {*labels} for name, (_, labels) in metrics.GAUGES.items()}
+    found = {f"ray_{prometheus.PREFIX}{name}": {*labels} for name, (_, labels) in prometheus.GAUGES.items()}
     for metric in vars(Metrics()).values():
         name, labels = f"ray_{metric.info['name']}", set(metric.info["tag_keys"])
         if isinstance(metric, Counter):

@@ -17,9 +17,11 @@ from uuid import uuid4
 import pyarrow as pa
 import ray
 
+from brain_ray.cluster import waiting as outage
 from brain_ray.data import prepare, scan
 from brain_ray.evaluation import evaluate
-from brain_ray.training import features, outage, sweep, trainable, trainer, waiting
+from brain_ray.training import callbacks, features, trainer
+from brain_ray.tuning import trainable, tune
 
 FIRST = {"scan": 4, "write": 4, "score": 4, "features": 0, "trial": 0}
 """Pieces of work that are done without a pause."""
@@ -111,8 +113,8 @@ def main(patience: float, job: str, words: list[str]) -> None:
         (evaluate, "Classifier", Classifier),
         (features, "Extractor", Extractor),
         (trainer, "_train_worker", train_worker),
-        (sweep, "TrialProcess", TrialProcess),
-        (waiting, "PATIENCE_S", patience),
+        (tune, "TrialProcess", TrialProcess),
+        (callbacks, "PATIENCE_S", patience),
         (outage, "PATIENCE_S", patience),
     ]
     for module, name, value in changed:

@@ -9,11 +9,11 @@ import pytest
 from buckets import KEYS, Server, free_port, s3_server
 from pyarrow import fs
 
+from brain_ray.bundle.bundle import BundleError, load_bundle
 from brain_ray.config import DataConfig, PhantomConfig
-from brain_ray.data import phantom
-from brain_ray.data.index import find_files
-from brain_ray.model.backbones import fetch
-from brain_ray.model.bundle import BundleError, load_bundle
+from brain_ray.data.phantoms import files
+from brain_ray.data.sources import find_files
+from brain_ray.models.backbones import fetch
 from brain_ray.runs import Run, RunError, filesystem, subfolders
 
 SOON_S = 10.0
@@ -85,7 +85,7 @@ def test_nothing_is_written_above_a_run(server: Server) -> None:
 
 def test_images_are_found_in_a_bucket_as_on_a_disk(place: str, tmp_path: Path) -> None:
     phantoms = PhantomConfig(train_per_class=3, test_per_class=2, copies=0, conflicts=0, faults=0)
-    phantom.write_tree(tmp_path, phantoms, DataConfig().classes, 1)
+    files.write_tree(tmp_path, phantoms, DataConfig().classes, 1)
     Run(place.format("images"), "tree").upload(tmp_path)
     ours = find_files(place.format("images/tree"), DataConfig()).drop(columns="mtime_ns")
     assert ours.equals(find_files(str(tmp_path), DataConfig()).drop(columns="mtime_ns"))

@@ -32,11 +32,11 @@ from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
 from brain_ray.cli import parse
+from brain_ray.cluster.capacity import per_worker
 from brain_ray.config import TrainConfig
+from brain_ray.loading.loader import LOADING_CPUS
 from brain_ray.recipes import RECIPES
-from brain_ray.serving.settings import ServingConfig
-from brain_ray.training.loading import LOADING_CPUS
-from brain_ray.training.resources import per_worker
+from brain_ray.serving.config import ServingConfig
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "docs" / "cluster"

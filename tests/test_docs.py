@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from brain_ray.operations.order import STAGES, Order, read_order, read_settings
+from brain_ray.submission.command import STAGES, Order, read_order, read_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]

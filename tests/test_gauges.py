@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from brain_ray import metrics
+from brain_ray.tracking import prometheus
 
 
 @pytest.fixture
@@ -15,12 +15,12 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
     """Values by their name and labels, as `loss run=first split=train`; Ray is given none."""
     values: dict[str, float] = {}
 
-    def give(series: metrics.Series, value: float) -> None:
+    def give(series: prometheus.Series, value: float) -> None:
         labels = [f"{label}={text}" for label, text in sorted(series[1]) if text]
         values[" ".join([series[0], *labels])] = value
 
-    monkeypatch.setattr(metrics, "_give", give)
-    monkeypatch.setattr(metrics, "_VALUES", metrics._Values())
+    monkeypatch.setattr(prometheus, "_give", give)
+    monkeypatch.setattr(prometheus, "_VALUES", prometheus._Values())
     return values
 
 
@@ -39,7 +39,7 @@ RECORD = {
 
 
 def test_an_epoch_is_told_by_its_numbers(said: dict[str, float]) -> None:
-    metrics.epoch("first", RECORD)
+    prometheus.epoch("first", RECORD)
     assert said.pop("epoch_timestamp_seconds run=first") > 1.7e9
     assert said == {
         "epoch run=first": 3,
@@ -55,7 +55,7 @@ def test_an_epoch_is_told_by_its_numbers(said: dict[str, float]) -> None:
 
 def test_a_stage_is_1_while_it_runs_and_0_when_it_has_failed(said: dict[str, float]) -> None:
     def fail() -> None:
-        with metrics.stage("first", "train"):
+        with prometheus.stage("first", "train"):
             assert said == {"stage run=first stage=train": 1}
             raise ValueError("disk")
 
@@ -66,15 +66,15 @@ def test_a_stage_is_1_while_it_runs_and_0_when_it_has_failed(said: dict[str, flo
 
 
 def test_trials_are_counted_by_status_also_where_there_is_none(said: dict[str, float]) -> None:
-    metrics.trials("first", {"running": 2, "failed": 1})
+    prometheus.trials("first", {"running": 2, "failed": 1})
     assert said == {
         f"trials run=first status={status}": {"running": 2, "failed": 1}.get(status, 0)
-        for status in metrics.STATUSES
+        for status in prometheus.STATUSES
     }
 
 
 def test_images_are_counted_by_split(said: dict[str, float]) -> None:
-    metrics.prepared("first", {"train": 40, "dropped": 2})
+    prometheus.prepared("first", {"train": 40, "dropped": 2})
     assert said == {
         "prepared_images run=first split=train": 40,
         "prepared_images run=first split=dropped": 2,
@@ -83,18 +83,18 @@ def test_images_are_counted_by_split(said: dict[str, float]) -> None:
 
 def test_values_are_given_again_until_their_trial_ends(said: dict[str, float]) -> None:
     """Ray forgets a gauge that it has sent."""
-    metrics.epoch("first", RECORD, "001")
-    metrics.epoch("first", RECORD, "002")
-    metrics.end_trial("first", "001")
+    prometheus.epoch("first", RECORD, "001")
+    prometheus.epoch("first", RECORD, "002")
+    prometheus.end_trial("first", "001")
     said.clear()
-    metrics._VALUES.give()
+    prometheus._VALUES.give()
     assert said["loss run=first split=train trial=002"] == 0.5
     assert not any("trial=001" in name for name in said)
 
 
 def test_all_that_is_told_of_an_epoch_has_a_gauge_with_its_labels(said: dict[str, float]) -> None:
-    for gauge, labels in metrics.FIELDS.values():
-        assert {*metrics.TRAINING, *labels} == set(metrics.GAUGES[gauge][1])
+    for gauge, labels in prometheus.FIELDS.values():
+        assert {*prometheus.TRAINING, *labels} == set(prometheus.GAUGES[gauge][1])
 
 
 def test_without_ray_nothing_is_said_and_nothing_fails() -> None:

@@ -12,7 +12,7 @@ from brain_ray import kept
 from brain_ray.config import Config
 from brain_ray.pipeline import Stage, _run_stage
 from brain_ray.runs import MARKER, STARTED, Run
-from brain_ray.training.history import HISTORY
+from brain_ray.tracking.history import HISTORY
 
 FILES = {
     ("train", "checkpoint_1", "state.npz"): b"weights",

@@ -26,15 +26,15 @@ from pandas.testing import assert_frame_equal
 from starting import ROOT, free_port
 
 from brain_ray.config import ModelConfig
-from brain_ray.data.phantom import draw
+from brain_ray.data.phantoms.files import draw
 from brain_ray.data.rows import SPLITS
-from brain_ray.model.backbones import build_backbone
+from brain_ray.models.backbones import build_backbone
 from brain_ray.runs import Run
 from brain_ray.serving.client import Client
-from brain_ray.serving.proxy import proxy_settings
+from brain_ray.serving.haproxy import proxy_settings
 from brain_ray.serving.schemas import Answer, Failure
-from brain_ray.training.history import from_csv
-from brain_ray.training.trial_folder import home_of
+from brain_ray.tracking.history import from_csv
+from brain_ray.tuning.trial_store import home_of
 
 PNG = {"content-type": "image/png"}
 

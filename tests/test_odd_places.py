@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from starting import ROOT, environment_of
 
-from brain_ray import cluster
-from brain_ray.operations import nodes
+from brain_ray.checks import nodes
+from brain_ray.cluster import connection
 from brain_ray.runs import RunError
 
 NOWHERE = "/proc/none"
@@ -107,16 +107,16 @@ def mode(path: Path) -> int:
 def test_a_token_is_made_for_its_owner_only_and_kept(home: Path) -> None:
     before = os.umask(0)
     try:
-        cluster._make_token()
+        connection._make_token()
     finally:
         os.umask(before)
     file = home / ".ray" / "auth_token"
     token = file.read_text()
     assert (len(token), mode(file), mode(file.parent)) == (64, 0o600, 0o700)
     assert [path.name for path in file.parent.iterdir()] == ["auth_token"]
-    cluster._make_token()
+    connection._make_token()
     assert file.read_text() == token
-    cluster._write_token(file)  # as a process that looked for one a moment too early
+    connection._write_token(file)  # as a process that looked for one a moment too early
     assert file.read_text() == token
 
 
@@ -125,7 +125,7 @@ def test_a_token_that_all_can_read_is_closed(home: Path) -> None:
     file.parent.mkdir()
     file.write_text("0" * 64)
     file.chmod(0o644)
-    cluster._make_token()
+    connection._make_token()
     assert (file.read_text(), mode(file)) == ("0" * 64, 0o600)
 
 
@@ -142,29 +142,29 @@ def test_without_a_home_folder_the_token_is_in_the_environment(
             raise RuntimeError("no such user")
 
         monkeypatch.setattr(Path, "home", homeless)
-    assert cluster.find_token() is None
-    cluster._make_token()
-    assert cluster.find_token() == "RAY_AUTH_TOKEN"
+    assert connection.find_token() is None
+    connection._make_token()
+    assert connection.find_token() == "RAY_AUTH_TOKEN"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
 def test_a_token_that_is_named_or_not_wanted_is_not_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    cluster._make_token()
+    connection._make_token()
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a")
-    cluster._make_token()
+    connection._make_token()
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "none"))
     with pytest.raises(RunError, match=r"RAY_AUTH_TOKEN_PATH is .*none, where there is no token"):
-        cluster._make_token()
+        connection._make_token()
     assert not list(home.iterdir())
 
 
 def test_a_node_that_does_not_answer_is_looked_up_where_its_logs_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "started_logs", lambda: "/tmp/ray/session_x/logs")
+    monkeypatch.setattr(connection, "started_logs", lambda: "/tmp/ray/session_x/logs")
     assert "see Ray's logs in /tmp/ray/session_x/logs" in nodes._no_answer("n", "late").told()
-    monkeypatch.setattr(cluster, "started_logs", lambda: None)
+    monkeypatch.setattr(connection, "started_logs", lambda: None)
     assert "see its logs (`ray logs`), or take it out" in nodes._no_answer("n", "late").told()
 
 
@@ -174,8 +174,8 @@ def test_a_temporary_folder_that_cannot_be_is_one_line(monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied", "/tmp/ray")
 
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.setattr(connection.ray, "init", init)
     with pytest.raises(
         RunError, match=r"Ray cannot be started .*'/tmp/ray'; it wants .* which RAY_TMPDIR names"
     ):
-        cluster.start_or_join()
+        connection.start_or_join()

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from starting import ROOT, finish, kill_at, start
 
+from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config
-from brain_ray.model.predictor import Predictor
 from brain_ray.pipeline import run_stages
 from brain_ray.recipes import smoke
 from brain_ray.runs import Run, RunError

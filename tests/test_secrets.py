@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from brain_ray.operations import client, doctor, submit
+from brain_ray.checks import doctor
 from brain_ray.runs import RunError
-from brain_ray.serving import launch, predict
+from brain_ray.serving import predict
+from brain_ray.serving import serve as launch
+from brain_ray.submission import jobs_api, submit
 
 PLACE = "s3://AKIA:hid/den@bucket/runs"
 
@@ -67,5 +69,5 @@ def test_a_key_in_a_cluster_s_address_is_refused(variable: str, monkeypatch: pyt
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, "http://me:hidden@head:8265")
     with pytest.raises(RunError, match="the cluster's address is a URI with keys in it") as refused:
-        client.find_address()
+        jobs_api.find_address()
     assert "hidden" not in str(refused.value)

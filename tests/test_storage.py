@@ -22,10 +22,10 @@ from serving.running import start as serve
 from starting import ROOT, finish, kill_at, start
 from test_pipeline import LEFT, small
 
+from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import ModelConfig
-from brain_ray.data import phantom
-from brain_ray.model.backbones import build_backbone
-from brain_ray.model.predictor import Predictor
+from brain_ray.data.phantoms import files
+from brain_ray.models.backbones import build_backbone
 from brain_ray.runs import Run
 from brain_ray.serving.offline import predict_offline
 
@@ -47,7 +47,7 @@ def server() -> Iterator[Server]:
 def tree(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Path:
     """Images in a folder, and the same in s3://images/tree."""
     folder, config = tmp_path_factory.mktemp("tree"), small(Path("unused"))
-    phantom.write_tree(folder, config.data.phantoms, config.data.classes, config.seed)
+    files.write_tree(folder, config.data.phantoms, config.data.classes, config.seed)
     Run("s3://images", "tree").upload(folder)
     return folder
 

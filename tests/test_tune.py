@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from starting import ROOT, finish, kill_at, start
 
-from brain_ray.model.predictor import Predictor
+from brain_ray.bundle.predictor import Predictor
 from brain_ray.runs import Run
-from brain_ray.training.trial_folder import home_of, read_trials
+from brain_ray.tuning.trial_store import home_of, read_trials
 
 SETTINGS = {
     "data.phantoms.train_per_class": "16",

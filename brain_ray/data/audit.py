@@ -1,186 +1,141 @@
-"""Finds copies of the same slice by comparing whole images. Pure functions; `prepare` spreads them over Ray.
+"""Counts what preparation found, used and left out: `audit.json`, and the table that is printed."""
 
-Two images are copies when their 96x96 thumbnails (zero mean, unit norm, so that brightness and contrast do
-not matter) correlate by a threshold or more, as they are, mirrored, flipped or turned by 180 degrees. Most
-copies that were shifted, turned otherwise, zoomed or cropped are missed (`benchmarks/planted.py`).
+from collections.abc import Mapping
+from typing import Any
 
-All pairs are compared, exactly, without computing all correlations. A thumbnail z is split into its 16x16
-block means Pz, an orthogonal projection, and a rest of norm q. Then by Cauchy and Schwarz
-
-    <a, b>  <=  <Pa, Pb> + q_a q_b
-
-for each of the four positions, so that a pair whose right side stays below the threshold is no copy; only
-the few others are compared in full. And since the four positions only change the signs of the parts of Pz
-that are odd left-right or top-bottom, four products of quarter size give the right side for all four
-positions at once; a looser bound of two products spares most of them.
-"""
-
-from dataclasses import dataclass
-
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from brain_ray.data.images import THUMBNAIL_SIDE
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-
-TRANSFORMS = ("identity", "mirrored", "flipped", "turned")
-"""How the second image of a pair stands to the first: as it is, left-right, top-bottom, by 180 degrees."""
-
-NEAR_MISS = 0.97
-"""From here up to a threshold above it, pairs are mostly one slice with other contrasts; counted."""
-
-MARGIN = 0.02
-"""Width of the range of near misses below a threshold, where it would be narrower or empty."""
-
-_BLOCKS = 16
-_STEP = THUMBNAIL_SIDE // _BLOCKS
-_QUARTER = _BLOCKS * _BLOCKS // 4
-EMBEDDING_SIZE = _BLOCKS * _BLOCKS + 1
+from brain_ray.config import DataConfig
+from brain_ray.data.rows import SPLITS
+from brain_ray.data.similarity import TRANSFORMS
+from brain_ray.data.sources import Layout, is_no_image, list_names
+from brain_ray.data.split import COPIED
+from brain_ray.runs import digest
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Verified pairs: positions a < b in what was compared, similarity (n,), transform (n,) of TRANSFORMS."""
-
-    a: Ints
-    b: Ints
-    similarity: Floats
-    transform: Ints
-
-
-def normalise(thumbnails: NDArray[np.uint8]) -> Floats:
-    """Bring (n, 96, 96) thumbnails to zero mean and unit norm: (n, 9216); an even picture becomes zeros."""
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    norm = np.sqrt(np.einsum("ij,ij->i", flat, flat))  # several times faster than np.linalg.norm
-    flat /= np.maximum(norm, 1e-6)[:, None]
-    return flat
-
-
-def embed(thumbnails: NDArray[np.uint8], step: int = 256) -> Floats:
-    """Return (n, 257): the 256 block means of (n, 96, 96) thumbnails by symmetry, and the norm of the rest.
-
-    The first 64 are even both ways, then come odd top-bottom, odd left-right, odd both ways. `step`
-    thumbnails are taken at a time, to bound memory.
-    """
-    parts = [_embed(thumbnails[k : k + step]) for k in range(0, len(thumbnails), step)]
-    return np.concatenate(parts) if parts else np.empty((0, EMBEDDING_SIZE), np.float32)
-
-
-def _embed(thumbnails: NDArray[np.uint8]) -> Floats:
-    unit = normalise(thumbnails).reshape(-1, _BLOCKS, _STEP, _BLOCKS, _STEP)
-    means = unit.mean(axis=(2, 4)) * _STEP
-    whole = unit.any(axis=(1, 2, 3, 4))  # 1, the norm of all; of an even picture 0
-    rest = np.sqrt(np.maximum(0.0, whole - np.square(means).sum(axis=(1, 2))))
-    half = _BLOCKS // 2
-    left, right = means[:, :, :half], means[:, :, half:][:, :, ::-1]
-    parts = []
-    for wide in (left + right, left - right):
-        top, bottom = wide[:, :half], wide[:, half:][:, ::-1]
-        parts += [(top + bottom) / 2, (top - bottom) / 2]
-    flat = [part.reshape(len(means), -1) for part in parts]
-    return np.concatenate([*flat, rest[:, None]], axis=1).astype(np.float32)
-
-
-def lowest_counted(threshold: float) -> float:
-    """Return the similarity from which on pairs are looked for: below the threshold they are near misses."""
-    return min(NEAR_MISS, threshold - MARGIN)
-
-
-def candidates(first: Floats, second: Floats, threshold: float, step: int = 512) -> tuple[Ints, Ints]:
-    """Return the positions of all pairs that may reach a similarity; no pair that does is missing.
+def account(
+    manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int, data: DataConfig, layout: Layout
+) -> dict[str, Any]:
+    """Count everything that `audit.json` holds.
 
     Args:
-        first: (n, 257), from `embed`.
-        second: (m, 257).
-        threshold: the similarity of two copies.
-        step: rows taken at a time, so that the products stay in the processor's cache.
+        manifest: one row per file, as in `manifest.parquet`.
+        pairs: verified pairs of copies with transform, kind, split_a, split_b.
+        near_misses: pairs just below the threshold.
+        data: classes and leaks.
+        layout: of the source.
     """
-    found_a, found_b = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    first_even, first_odd = _loose_parts(first)
-    second_even, second_odd = _loose_parts(second)
-    for i in range(0, len(first), step):
-        for j in range(0, len(second), step):
-            loose = first_odd[i : i + step] @ second_odd[j : j + step].T
-            np.abs(loose, out=loose)
-            loose += first_even[i : i + step] @ second_even[j : j + step].T
-            rows, columns = np.nonzero(loose >= threshold - 1e-5)
-            for k in range(0, len(rows), 16_384):
-                a, b = rows[k : k + 16_384] + i, columns[k : k + 16_384] + j
-                keep = _bound(first[a] * second[b]) >= threshold - 1e-5
-                found_a.append(a[keep])
-                found_b.append(b[keep])
-    return np.concatenate(found_a), np.concatenate(found_b)
+
+    def per_class(rows: pd.DataFrame, weights: pd.Series | None = None) -> dict[str, int]:
+        ones = pd.Series(1, index=rows.index) if weights is None else weights
+        return {name: int(ones[rows["class_name"] == name].sum()) for name in data.classes}
+
+    usable = manifest[manifest["split"] != "rejected"]
+    reasons = manifest.loc[manifest["split"] == "dropped", "reason"].value_counts()
+    training = manifest[manifest["split"] == "train"]
+    used = {split: manifest[manifest["split"] == split] for split in SPLITS}
+    groups = {**used, "dropped": manifest[manifest["split"] == "dropped"]}
+    groups["rejected"] = manifest[manifest["split"] == "rejected"]
+    return {
+        "files": len(manifest),
+        "used": sum(len(rows) for rows in used.values()),
+        "rejected": len(manifest) - len(usable),
+        "dropped": int(reasons.sum()),
+        "no_contour": int((~usable["has_box"].astype(bool)).sum()),
+        "splits": {split: per_class(rows) for split, rows in groups.items()},
+        "balanced_train": per_class(training, training["copies"] + 1),
+        "copies": _count_copies(usable, pairs, near_misses),
+        "leaks": {
+            "policy": data.leaks,
+            "dropped_from_train": int(reasons.get(COPIED["test"], 0)),
+            "dropped_for_valid": int(reasons.get(COPIED["valid"], 0)),
+            "conflict_dropped": int(reasons.get("a copy carries another label", 0)),
+        },
+        "left_out": {
+            "folders": layout.ignored,
+            "loose_images": layout.loose,
+            "no_images": [path for path in groups["rejected"]["path"] if is_no_image(path)],
+        },
+        "sha256": {
+            split: digest(rows[["path", "label", "file_sha256", "copies"]].to_numpy().tolist())
+            for split, rows in used.items()
+        },
+    }
 
 
-def _loose_parts(embedded: Floats) -> tuple[Floats, Floats]:
-    """Return what a looser bound, for two products instead of four, is made of: (n, 67) and (n, 64).
-
-    Of the parts that are odd left-right, which are small in heads, only the norms count.
-    """
-    norms = [np.linalg.norm(embedded[:, k : k + _QUARTER], axis=1) for k in (2 * _QUARTER, 3 * _QUARTER)]
-    even = np.column_stack([embedded[:, :_QUARTER], *norms, embedded[:, -1]])
-    return np.ascontiguousarray(even, np.float32), np.ascontiguousarray(embedded[:, _QUARTER : 2 * _QUARTER])
-
-
-def _bound(products: Floats) -> Floats:
-    """Return the bound of the best position, (n,), from the products of two embeddings, (n, 257)."""
-    parts = products[:, :-1].reshape(-1, 4, _QUARTER).sum(axis=2)
-    even, odd_top, odd_left, odd_both = parts.T
-    # The larger of each two opposite positions: |x| takes both signs of the part odd left-right.
-    upright = even + odd_top + np.abs(odd_left + odd_both)
-    upside = even - odd_top + np.abs(odd_left - odd_both)
-    return np.asarray(np.maximum(upright, upside) + products[:, -1], np.float32)
-
-
-def verify(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], a: Ints, b: Ints, threshold: float, step: int = 256
-) -> Pairs:
-    """Compare candidate pairs in full and keep those that reach the threshold.
-
-    Args:
-        first: (n, 96, 96) thumbnails, uint8.
-        second: (m, 96, 96).
-        a: positions in `first` of the candidates.
-        b: positions in `second`.
-        threshold: the similarity of two copies.
-        step: pairs compared at a time, to bound memory.
-    """
-    kept: list[tuple[Ints, Ints, Floats, Ints]] = []
-    side = THUMBNAIL_SIDE
-    for k in range(0, len(a), step):
-        rows, columns = a[k : k + step], b[k : k + step]
-        x = normalise(first[rows]).reshape(-1, side, side)
-        y = normalise(second[columns]).reshape(-1, side, side)
-        views = (y, y[:, :, ::-1], y[:, ::-1], y[:, ::-1, ::-1])
-        similarity = np.stack([np.einsum("nij,nij->n", x, view) for view in views])
-        best = similarity.argmax(axis=0)
-        value = similarity.max(axis=0)
-        keep = value >= threshold
-        kept.append((rows[keep], columns[keep], value[keep], best[keep]))
-    if not kept:
-        none = np.empty(0, np.int64)
-        return Pairs(none, none, none.astype(np.float32), none)
-    joined = [np.concatenate(column) for column in zip(*kept, strict=True)]
-    return Pairs(joined[0], joined[1], joined[2].astype(np.float32), joined[3].astype(np.int64))
+def as_text(found: Mapping[str, Any]) -> str:
+    """Lay out audit.json for a terminal: images per split and class, copies, leaks."""
+    classes = list(found["balanced_train"])
+    rows = dict(found["splits"])
+    if found["balanced_train"] != rows["train"]:
+        rows["train, balanced"] = found["balanced_train"]
+    width = max(12, *(len(name) + 2 for name in classes))
+    lines = [" " * 16 + "".join(f"{name:>{width}}" for name in [*classes, "total"])]
+    for name, counts in rows.items():
+        cells = [*counts.values(), sum(counts.values())]
+        lines.append(f"{name:<16}" + "".join(f"{cell:>{width}}" for cell in cells))
+    copies, leaks = found["copies"], found["leaks"]
+    across, turned = copies["across_splits"], copies["by_transform"]
+    lines += [
+        f"{found['files']} files: {found['used']} used, {found['dropped']} dropped, "
+        f"{found['rejected']} rejected; {found['no_contour']} kept whole, without a contour of the head",
+        f"copies: {copies['second_copies']} second copies in {copies['clusters']} clusters; pairs: "
+        + ", ".join(f"{count} {name}" for name, count in turned.items()),
+        f"across the source's splits: {across['test_images']} test images have a copy among "
+        f"{across['train_images']} training images; "
+        f"clusters with two labels: {len(copies['label_conflicts'])}",
+        f"leaks={leaks['policy']}: {leaks['dropped_from_train']} dropped from training as copies of "
+        f"test images, {leaks['conflict_dropped']} for another label",
+    ]
+    if leaks["dropped_for_valid"]:
+        lines.append(f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images")
+    return "\n".join([*lines, *_left_out(found["left_out"])])
 
 
-def cluster(count: int, a: Ints, b: Ints) -> Ints:
-    """Join pairs into clusters: (count,) ids; an image without a copy is a cluster of its own."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+def _left_out(left_out: Mapping[str, Any]) -> list[str]:
+    """Return a line for each kind of what lay in the source and is not used."""
+    lines = []
+    if left_out["folders"]:
+        told = [f"{folder}/ ({count} images)" for folder, count in left_out["folders"].items()]
+        lines.append(f"left out, by data.ignore_folders: {list_names(told)}")
+    for folder, names in left_out["loose_images"].items():
+        where = "the source itself" if folder == "." else f"{folder}/ itself"
+        lines.append(f"left out, in no class's folder: {len(names)} images in {where}: {list_names(names)}")
+    if left_out["no_images"]:
+        names = left_out["no_images"]
+        lines.append(f"rejected, no images by their names: {len(names)} files: {list_names(names)}")
+    return lines
 
-    edges = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
-    _, labels = connected_components(edges, directed=False)
-    return np.asarray(labels, np.int64)
 
-
-def equal_pairs(hashes: pd.Series) -> tuple[Ints, Ints]:
-    """Return positions (a, b) that chain together the rows with equal hashes: k rows give k - 1 pairs."""
-    groups = pd.Series(np.arange(len(hashes))).groupby(hashes.to_numpy(), sort=False)
-    before = groups.shift()
-    later = before.notna().to_numpy()
-    return before[later].to_numpy(np.int64), np.flatnonzero(later).astype(np.int64)
+def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int) -> dict[str, object]:
+    copied = manifest[manifest["cluster_size"] > 1]
+    tested = copied["source_split"] == "test"
+    across = copied[
+        copied["cluster"].isin(copied.loc[tested, "cluster"])
+        & copied["cluster"].isin(copied.loc[~tested, "cluster"])
+    ]
+    labels = copied.groupby("cluster")["class_name"].nunique()
+    conflicts = copied[copied["cluster"].isin(labels[labels > 1].index)]
+    return {
+        "pairs": len(pairs),
+        "clusters": int(copied["cluster"].nunique()),
+        "images_in_clusters": len(copied),
+        "second_copies": len(manifest) - int(manifest["cluster"].nunique()),
+        "largest_cluster": int(manifest["cluster_size"].max()) if len(manifest) else 0,
+        "by_transform": {name: int((pairs["transform"] == name).sum()) for name in TRANSFORMS},
+        "by_kind": {k: int((pairs["kind"] == k).sum()) for k in ("same bytes", "same pixels", "near")},
+        "across_splits": {
+            "pairs": int((pairs["split_a"] != pairs["split_b"]).sum()),
+            "test_images": int((across["source_split"] == "test").sum()),
+            "train_images": int((across["source_split"] != "test").sum()),
+        },
+        "label_conflicts": [
+            {
+                "cluster": int(str(number)),
+                "classes": sorted(set(group["class_name"])),
+                "paths": group["path"].tolist(),
+            }
+            for number, group in conflicts.groupby("cluster")
+        ],
+        "near_misses": near_misses,
+    }

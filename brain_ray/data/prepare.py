@@ -13,17 +13,19 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
-from brain_ray import cluster, metrics
+from brain_ray.cluster import connection
 from brain_ray.config import PHANTOMS, Config, DataConfig
-from brain_ray.data import audit, phantom
-from brain_ray.data.account import account, as_text
-from brain_ray.data.copies import find_copies
-from brain_ray.data.exported import begin_export
-from brain_ray.data.index import find_files, find_layout, is_no_image, listing_hash
+from brain_ray.data import similarity
+from brain_ray.data.audit import account, as_text
+from brain_ray.data.duplicates import find_copies
+from brain_ray.data.image_export import begin_export
+from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan, Write
+from brain_ray.data.sources import find_files, find_layout, is_no_image, listing_hash
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.runs import Run, RunError, digest, resolve
+from brain_ray.tracking import prometheus
 
 BLOCK_IMAGES = 4096
 """Most images that a task opens; it holds a thumbnail of each. Ray Data pauses between two tasks."""
@@ -131,7 +133,7 @@ def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, "dataset", "audit.json")
-    metrics.prepared(run.name, manifest["split"].value_counts().to_dict())
+    prometheus.prepared(run.name, manifest["split"].value_counts().to_dict())
     return as_text(found)
 
 
@@ -149,7 +151,7 @@ def _laps(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _scan(index: pd.DataFrame, source: str, data: DataConfig) -> ray.data.Dataset:
-    size = max(1, min(BLOCK_IMAGES, -(-len(index) // (4 * cluster.cpus()))))
+    size = max(1, min(BLOCK_IMAGES, -(-len(index) // (4 * connection.cpus()))))
     files = pa.Table.from_pandas(index[["image_id", "path"]], preserve_index=False)
     blocks = [files.slice(k, size).combine_chunks() for k in range(0, len(files), size)]
     context = ray.data.DataContext.get_current()
@@ -172,7 +174,7 @@ def _check_rejected(manifest: pd.DataFrame, data: DataConfig) -> None:
 
 
 def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFrame) -> pd.DataFrame:
-    ids = audit.cluster(len(manifest), pairs["a"].to_numpy(np.int64), pairs["b"].to_numpy(np.int64))
+    ids = similarity.cluster(len(manifest), pairs["a"].to_numpy(np.int64), pairs["b"].to_numpy(np.int64))
     manifest["cluster"] = ids
     manifest["cluster_size"] = np.bincount(ids)[ids]
     manifest.loc[~usable, "cluster_size"] = 0

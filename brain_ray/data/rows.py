@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from brain_ray.config import AugmentConfig, Config
-from brain_ray.data import images
-from brain_ray.data.images import Box, ImageError, InputSpec
+from brain_ray.data import transforms
+from brain_ray.data.transforms import Box, ImageError, InputSpec
 from brain_ray.runs import RunError
 
 SPLITS = ("train", "valid", "test")
@@ -54,10 +54,10 @@ def read_input(
         RunError: the row cannot be decoded any more.
     """
     try:
-        grey = images.decode(row["bytes"], max_pixels)
+        grey = transforms.decode(row["bytes"], max_pixels)
     except ImageError as error:
         raise RunError(f"the data set's row of {row['path']} is damaged: {error}; prepare again") from error
-    return images.to_input(grey, Box(*(row[side] for side in BOX)), spec, changes)
+    return transforms.to_input(grey, Box(*(row[side] for side in BOX)), spec, changes)
 
 
 def changes_of(

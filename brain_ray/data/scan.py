@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from brain_ray.config import DataConfig
-from brain_ray.data import audit
-from brain_ray.data.decoder import Decoder
-from brain_ray.data.exported import export_images
-from brain_ray.data.images import THUMBNAIL_SIDE, ImageError
+from brain_ray.data import similarity
+from brain_ray.data.decoder_process import Decoder
+from brain_ray.data.image_export import export_images
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
+from brain_ray.data.transforms import THUMBNAIL_SIDE, ImageError
 from brain_ray.runs import Run, RunError, filesystem
 
 FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256", "pixel_sha256")
@@ -71,7 +71,7 @@ class Scan:
                     facts, (thumbnails[len(rows)],) = told
                     rows.append({"reason": "", "file_sha256": _sha256(data), **facts})
         table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
-        for name, array in (("thumbnail", thumbnails), ("embedding", audit.embed(thumbnails))):
+        for name, array in (("thumbnail", thumbnails), ("embedding", similarity.embed(thumbnails))):
             table = table.append_column(name, fixed_size(array))
         return table.append_column("image_id", files["image_id"]).append_column("path", files["path"])
 

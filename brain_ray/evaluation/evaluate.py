@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import ray.data
 from ray.data import ActorPoolStrategy
 
+from brain_ray.bundle.bundle import add_scores
+from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config
-from brain_ray.data.images import ImageError
-from brain_ray.evaluation.decisions import count_decisions, format_decisions
-from brain_ray.evaluation.gather import gather
-from brain_ray.evaluation.metrics import Scores, format_scores, score
+from brain_ray.data.transforms import ImageError
 from brain_ray.evaluation.report import write_report
-from brain_ray.model.bundle import add_scores
-from brain_ray.model.predictor import Predictor
+from brain_ray.evaluation.report_data import gather
 from brain_ray.runs import Run, RunError
+from brain_ray.scoring.decisions import count_decisions, format_decisions
+from brain_ray.scoring.metrics import Scores, format_scores, score
 from brain_ray.training.failures import again_if_lost
 
 COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]

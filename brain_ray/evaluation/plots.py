@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from brain_ray.evaluation.curves import Curve, Floats, Reliability, RocCurves
+from brain_ray.scoring.curves import Curve, Floats, Reliability, RocCurves
 
 INK, MUTED, RULE = "#1f2933", "#5f6b7a", "#d9dee5"
 ACCENT = "#0072b2"

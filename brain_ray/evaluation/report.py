@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brain_ray.config import PHANTOMS, Config
-from brain_ray.evaluation import pictures, plots
-from brain_ray.evaluation.curves import reliability, roc
-from brain_ray.evaluation.metrics import Scores
-from brain_ray.evaluation.pages import data_uri, environment
-from brain_ray.evaluation.pictures import CopyPair, LabelledImage, Misclassified
+from brain_ray.evaluation import image_plates, plots
+from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
+from brain_ray.evaluation.style import data_uri, environment
+from brain_ray.scoring.curves import reliability, roc
+from brain_ray.scoring.metrics import Scores
 
 MAX_MISCLASSIFIED = 300
 """Misclassified images that the page shows, the most confident first; more would make it slow to open."""
@@ -88,8 +88,8 @@ def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
         percent=lambda value: f"{value:.2%}".replace("%", " %"),
         digits=lambda value: "–" if value is None else f"{value:.4f}",
         png=lambda data: data_uri("png", data),
-        jpeg=lambda image: data_uri("jpeg", pictures.to_jpeg(image)),
-        undo=pictures.undo_transform,
+        jpeg=lambda image: data_uri("jpeg", image_plates.to_jpeg(image)),
+        undo=image_plates.undo_transform,
     )
     page = templates.get_template("report.html.jinja").render(
         data=data,
@@ -156,13 +156,15 @@ def _figures(data: ReportData) -> dict[str, Figure]:
     if len(data.history):
         figures["curves.png"] = plots.learning_curves(data.history)
     if data.samples:
-        figures["samples.png"] = pictures.sample_grid(data.samples, classes)
+        figures["samples.png"] = image_plates.sample_grid(data.samples, classes)
     if data.crop_examples:
-        figures["crop_steps.png"] = pictures.crop_steps(data.crop_examples, classes, data.config.data.crop)
+        figures["crop_steps.png"] = image_plates.crop_steps(
+            data.crop_examples, classes, data.config.data.crop
+        )
     if data.misclassified:
-        figures["misclassified.png"] = pictures.error_plate(data.misclassified, classes)
+        figures["misclassified.png"] = image_plates.error_plate(data.misclassified, classes)
     if data.pairs:
-        figures["pairs.png"] = pictures.pair_plate(data.pairs)
+        figures["pairs.png"] = image_plates.pair_plate(data.pairs)
     return figures
 
 

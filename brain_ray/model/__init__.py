@@ -1,1 +1,1 @@
-"""Networks, the exported bundle and the predictor that runs it."""
+"""The old path of `Predictor`, which the cards of bundles of format 2 name."""

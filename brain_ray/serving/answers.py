@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from brain_ray.serving.schemas import Answer, CropBox, ModelId
 
 if TYPE_CHECKING:  # a client of the endpoint shares the words, and needs neither ONNX Runtime nor OpenCV
-    from brain_ray.data.images import Box
-    from brain_ray.model.predictor import Prediction, Predictor
+    from brain_ray.bundle.predictor import Prediction, Predictor
+    from brain_ray.data.transforms import Box
 
 DIGITS = 7
 """Decimals of a probability: what float32 holds of it."""

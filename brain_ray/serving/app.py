@@ -6,11 +6,11 @@ from typing import Any
 from ray import serve
 from ray.util.metrics import Counter, Histogram
 
+from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.engine import BATCHES, Engine, Found, Item
-from brain_ray.serving.proxy import FRONT
+from brain_ray.serving.haproxy import FRONT
+from brain_ray.serving.routes import make_app
 from brain_ray.serving.schemas import Answer
-from brain_ray.serving.settings import ServingConfig
-from brain_ray.serving.web import make_app
 
 NAME = "brain_ray"
 """Of the application, of its deployment, and in front of its metrics."""

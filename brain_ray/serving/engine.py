@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.decoder import Decoder, Prepared
-from brain_ray.model.predictor import Prediction, Predictor
+from brain_ray.bundle.predictor import Prediction, Predictor
+from brain_ray.data.decoder_process import Decoder, Prepared
 from brain_ray.serving.answers import make_answer
+from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Explanation, Served
-from brain_ray.serving.settings import ServingConfig
 from brain_ray.serving.uploads import FORMATS, Upload, prepare_upload
 
 BATCHES = 2

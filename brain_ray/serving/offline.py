@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brain_ray.data.decoder import Decoder, Prepared
+from brain_ray.data.decoder_process import Decoder, Prepared
 from brain_ray.serving.answers import make_answer
-from brain_ray.serving.files import Source, in_order, name_of, read_image
+from brain_ray.serving.client.files import Source, in_order, name_of, read_image
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.serving.uploads import FORMATS, prepare_upload
 
 if TYPE_CHECKING:
-    from brain_ray.model.predictor import Predictor
+    from brain_ray.bundle.predictor import Predictor
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 
 from brain_ray.runs import RunError, printable, refuse_keys_in
 from brain_ray.serving.client import Client, EndpointError
-from brain_ray.serving.files import Source, find_images
+from brain_ray.serving.client.files import Source, find_images
 from brain_ray.serving.schemas import Answer, Failure
 
 KEY_VARIABLE = "BRAIN_RAY_API_KEY"
@@ -112,7 +112,7 @@ def _results(given: argparse.Namespace, images: Iterable[Source]) -> Iterator[An
             yield from client.predict(images)
         return
     # Only here: an endpoint's client needs neither ONNX Runtime nor OpenCV.
-    from brain_ray.model.predictor import Predictor
+    from brain_ray.bundle.predictor import Predictor
     from brain_ray.serving.offline import predict_offline
 
     yield from predict_offline(Predictor(given.bundle), images, given.batch_size)

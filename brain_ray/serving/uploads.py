@@ -10,12 +10,12 @@ from python_multipart.multipart import File, FormParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from brain_ray.data.decoder import Decoder, Prepared
-from brain_ray.data.images import ImageError, read_size
+from brain_ray.data.decoder_process import Decoder, Prepared
+from brain_ray.data.transforms import ImageError, read_size
 from brain_ray.serving.problems import ProblemError
 
 if TYPE_CHECKING:
-    from brain_ray.model.predictor import Predictor
+    from brain_ray.bundle.predictor import Predictor
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Pillow's names of the formats that are taken."""

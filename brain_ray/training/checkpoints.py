@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pyarrow import fs as pafs
 
 from brain_ray.runs import Run
+from brain_ray.tracking.history import EpochRecord
+from brain_ray.training.commands import Orders
 from brain_ray.training.dwell import DwellState
-from brain_ray.training.history import EpochRecord
-from brain_ray.training.learner import Arrays
 from brain_ray.training.loop import TrainState
-from brain_ray.training.orders import Orders
+from brain_ray.training.tensorflow.learner import Arrays
 
 ARRAYS, VALUES, MANIFEST = "state.npz", "state.json", "manifest.json"
 

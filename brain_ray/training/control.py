@@ -8,9 +8,9 @@ from typing import Any
 
 import ray
 
+from brain_ray.cluster.capacity import on_this_node
 from brain_ray.runs import Run, RunError
-from brain_ray.training.orders import Word, parse_word
-from brain_ray.training.resources import on_this_node
+from brain_ray.training.commands import Word, parse_word
 
 NAMESPACE = "brain_ray"
 PREFIX = "operator of "

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
 
 from brain_ray.config import Config
+from brain_ray.loading.loader import LOADING_CPUS, Loader, Part, decode_rows, parts_of, task_rows
+from brain_ray.loading.sampler import Batch, Step, locate
 from brain_ray.runs import Run, RunError
 from brain_ray.training.failures import again_if_lost
-from brain_ray.training.feed import Batch, Step, locate
-from brain_ray.training.loading import LOADING_CPUS, Loader, Part, decode_rows, parts_of, task_rows
 
 FOLDER = "train/features"
 
@@ -139,8 +139,8 @@ class Extractor:
     """Runs a network up to its pooled features; to be run as an actor."""
 
     def __init__(self, config: Config, processes: int) -> None:
-        from brain_ray.model.network import build_network, split_network
-        from brain_ray.training.devices import set_up
+        from brain_ray.models.network import build_network, split_network
+        from brain_ray.training.tensorflow.devices import set_up
 
         self._error = ""
         try:

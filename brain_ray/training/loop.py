@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config, TrainConfig
+from brain_ray.loading.sampler import Batch
+from brain_ray.tracking.history import EpochRecord
+from brain_ray.training.commands import Orders, Word, obey, out_of_patience
 from brain_ray.training.dwell import DwellState, decide
-from brain_ray.training.feed import Batch
-from brain_ray.training.history import EpochRecord
-from brain_ray.training.learner import Arrays, Learner
-from brain_ray.training.named import FLOOR, planned_rates
-from brain_ray.training.orders import Orders, Word, obey, out_of_patience
+from brain_ray.training.tensorflow.learner import Arrays, Learner
+from brain_ray.training.tensorflow.optimizer import FLOOR, planned_rates
 
 if TYPE_CHECKING:
     import tensorflow as tf

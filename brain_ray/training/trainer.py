@@ -14,28 +14,29 @@ import ray.train.collective
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Queue
 
-from brain_ray import metrics
+from brain_ray.cluster.autoscaling import make_room
+from brain_ray.cluster.capacity import check_resources, on_this_node, per_worker, room_for_loading
+from brain_ray.cluster.waiting import bounded
 from brain_ray.config import Config
+from brain_ray.loading.feed import Sources, make_feed
+from brain_ray.loading.loader import Part, PartStore, find_parts
 from brain_ray.runs import Run, resolve
-from brain_ray.training import checkpoints, control, tracking
-from brain_ray.training.backend import TensorflowWorkers
-from brain_ray.training.balance import class_weights, count_labels, split_weights
-from brain_ray.training.devices import make_strategy, set_up
+from brain_ray.tracking import mlflow
+from brain_ray.tracking import prometheus as metrics
+from brain_ray.tracking.history import EpochRecord
+from brain_ray.tracking.progress_bar import Position, ProgressBar, on_a_terminal
+from brain_ray.training import checkpoints, control
+from brain_ray.training.callbacks import Waiting
+from brain_ray.training.class_weights import class_weights, count_labels, split_weights
+from brain_ray.training.commands import Orders, Word
 from brain_ray.training.failures import fault_of, judge, loss_of, probe, verdict, writing_to
 from brain_ray.training.features import cache_features, drop_features
-from brain_ray.training.feeds import Sources, make_feed
-from brain_ray.training.growth import make_room
-from brain_ray.training.history import EpochRecord
-from brain_ray.training.learner import mode_of
-from brain_ray.training.loading import Part, PartStore, find_parts
 from brain_ray.training.loop import TrainState, is_over, train
-from brain_ray.training.orders import Orders, Word
-from brain_ray.training.outage import bounded
-from brain_ray.training.outcome import summary, write_epoch, write_result
-from brain_ray.training.progress import Position, ProgressBar, on_a_terminal
-from brain_ray.training.relay import Controller, Epoch, Message, Pace, Reservation, relayed
-from brain_ray.training.resources import check_resources, on_this_node, per_worker, room_for_loading
-from brain_ray.training.waiting import Waiting
+from brain_ray.training.messages import Controller, Epoch, Message, Pace, Reservation, relayed
+from brain_ray.training.results import summary, write_epoch, write_result
+from brain_ray.training.tensorflow.backend import TensorflowWorkers
+from brain_ray.training.tensorflow.devices import make_strategy, set_up
+from brain_ray.training.tensorflow.learner import mode_of
 
 
 def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
@@ -121,7 +122,7 @@ def drive(
 def _shown(run: Run, config: Config, say: Callable[[str], None]) -> Iterator[Callable[[Message], None]]:
     """Lend the function that takes what workers say: to people, to MLflow and to Prometheus."""
     with ExitStack() as stack:
-        log = stack.enter_context(tracking.mlflow_run(run, config, say))
+        log = stack.enter_context(mlflow.mlflow_run(run, config, say))
         bar = stack.enter_context(ProgressBar(config.train.batch_size)) if on_a_terminal() else None
 
         def take(message: Message) -> None:
@@ -165,7 +166,7 @@ def _find_sources(
     settings, classes = config.train, config.data.classes
     counts = {split: count_labels(run, split, len(classes)) for split in splits}
     weights = class_weights(settings.class_weights, counts["train"], classes)
-    tracking.write_scalars(run, 0, split_weights(classes, counts, weights))
+    mlflow.write_scalars(run, 0, split_weights(classes, counts, weights))
     features = {}
     if mode_of(config, 0) == "head on features":
         start = time.monotonic()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from brain_ray.data import audit
+from brain_ray.data import similarity
 
 VIEWS = {
     "identity": lambda image: image,
@@ -24,18 +24,19 @@ def pictures(count: int, seed: int = 0, smooth: int = 8) -> NDArray[np.uint8]:
 
 
 def brute_force(images: NDArray[np.uint8], threshold: float) -> set[tuple[int, int]]:
-    unit = audit.normalise(images)
+    unit = similarity.normalise(images)
     views = [
-        audit.normalise(np.ascontiguousarray(np.stack([view(i) for i in images]))) for view in VIEWS.values()
+        similarity.normalise(np.ascontiguousarray(np.stack([view(i) for i in images])))
+        for view in VIEWS.values()
     ]
     best = np.max([unit @ view.T for view in views], axis=0)
     return {(int(a), int(b)) for a, b in np.argwhere(best >= threshold) if a < b}
 
 
-def found(images: NDArray[np.uint8], threshold: float) -> audit.Pairs:
-    embedded = audit.embed(images, step=9)
-    a, b = audit.candidates(embedded, embedded, threshold, step=7)
-    return audit.verify(images, images, a[a < b], b[a < b], threshold, step=5)
+def found(images: NDArray[np.uint8], threshold: float) -> similarity.Pairs:
+    embedded = similarity.embed(images, step=9)
+    a, b = similarity.candidates(embedded, embedded, threshold, step=7)
+    return similarity.verify(images, images, a[a < b], b[a < b], threshold, step=5)
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -44,7 +45,7 @@ def test_a_copy_is_found_in_every_position(name: str) -> None:
     images[13] = VIEWS[name](images[4])
     pairs = found(images, 0.99)
     assert list(zip(pairs.a, pairs.b, strict=True)) == [(4, 13)]
-    assert audit.TRANSFORMS[int(pairs.transform[0])] == name
+    assert similarity.TRANSFORMS[int(pairs.transform[0])] == name
     assert pairs.similarity[0] == pytest.approx(1.0, abs=1e-5)
 
 
@@ -73,11 +74,11 @@ def test_even_pictures_resemble_nothing() -> None:
 
 
 def test_clusters_join_chains_of_pairs() -> None:
-    ids = audit.cluster(6, np.array([0, 2]), np.array([2, 5]))
+    ids = similarity.cluster(6, np.array([0, 2]), np.array([2, 5]))
     assert ids[0] == ids[2] == ids[5]
     assert len(set(ids.tolist())) == 4
 
 
 def test_equal_hashes_are_chained() -> None:
-    a, b = audit.equal_pairs(pd.Series(["x", "y", "x", "z", "x"]))
+    a, b = similarity.equal_pairs(pd.Series(["x", "y", "x", "z", "x"]))
     assert list(zip(a.tolist(), b.tolist(), strict=True)) == [(0, 2), (2, 4)]

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data import contents, phantom, prepare
-from brain_ray.data.contents import find_changes
+from brain_ray.data import prepare, source_changes
+from brain_ray.data.phantoms import files as phantom
+from brain_ray.data.source_changes import find_changes
 from brain_ray.runs import Run, RunError, flatten
 
 PHANTOMS = PhantomConfig(train_per_class=6, test_per_class=2, copies=2, conflicts=0, faults=4)
@@ -67,13 +68,13 @@ def changes(folder: Path, config: Config | None = None) -> tuple[list[str], list
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many files each comparison of contents has read."""
     counts = list[int]()
-    original = contents._read_and_compare
+    original = source_changes._read_and_compare
 
     def count(source: str, files: pd.DataFrame) -> list[str]:
         counts.append(len(files))
         return original(source, files)
 
-    monkeypatch.setattr(contents, "_read_and_compare", count)
+    monkeypatch.setattr(source_changes, "_read_and_compare", count)
     return counts
 
 
@@ -170,13 +171,13 @@ def test_a_file_that_cannot_be_read_just_now_is_no_change(
 ) -> None:
     answers = {"Training/glioma/a.jpg": ("e3", "the network is down")}
     monkeypatch.setattr(
-        contents, "run_tasks", lambda start, blocks: ((b, list(answers.values())) for b in blocks)
+        source_changes, "run_tasks", lambda start, blocks: ((b, list(answers.values())) for b in blocks)
     )
     files = pd.DataFrame({"path": answers.keys(), "file_sha256": "ab"})
     with pytest.raises(
         RunError, match=r"cannot read Training/glioma/a\.jpg in s3://x, .*: the network is down"
     ):
-        contents._read_and_compare("s3://x", files)
+        source_changes._read_and_compare("s3://x", files)
 
 
 def test_a_run_of_an_earlier_version_stays_good(copied: Path) -> None:

@@ -8,16 +8,16 @@ import pyarrow as pa
 import pytest
 import ray.data
 
-from brain_ray.data import audit
-from brain_ray.data.copies import (
+from brain_ray.data import similarity
+from brain_ray.data.duplicates import (
     NO_PAIRS,
     find_candidates,
     find_copies,
     select_embeddings,
     verify_candidates,
 )
-from brain_ray.data.images import THUMBNAIL_SIDE
 from brain_ray.data.scan import fixed_size
+from brain_ray.data.transforms import THUMBNAIL_SIDE
 
 COUNT = 60
 NONE = np.empty(0, np.int64)
@@ -39,7 +39,7 @@ def thumbnails() -> np.ndarray:
 
 def block(thumbnails: np.ndarray, start: int, stop: int) -> pa.Table:
     part = thumbnails[start:stop]
-    columns = {"thumbnail": fixed_size(part), "embedding": fixed_size(audit.embed(part))}
+    columns = {"thumbnail": fixed_size(part), "embedding": fixed_size(similarity.embed(part))}
     return pa.table({**columns, "image_id": np.arange(start, stop)})
 
 
@@ -87,7 +87,7 @@ def test_no_pairs_have_the_columns_of_some() -> None:
 def similar_pairs(images: np.ndarray, lowest: float) -> dict[tuple[int, int], float]:
     """The similarity of each two pictures, in their best position, that reaches a value: by brute force."""
     views = [images, images[:, :, ::-1], images[:, ::-1], images[:, ::-1, ::-1]]
-    unit = [audit.normalise(np.ascontiguousarray(view)) for view in views]
+    unit = [similarity.normalise(np.ascontiguousarray(view)) for view in views]
     best = np.max([unit[0] @ view.T for view in unit], axis=0)
     return {(int(a), int(b)): float(best[a, b]) for a, b in np.argwhere(best >= lowest) if a < b}
 

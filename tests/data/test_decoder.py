@@ -17,10 +17,10 @@ import pytest
 from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig
-from brain_ray.data import images
-from brain_ray.data.decoder import Decoder, Facts, Look
-from brain_ray.data.images import Box, ImageError, InputSpec
-from brain_ray.data.phantom import draw
+from brain_ray.data import transforms
+from brain_ray.data.decoder_process import Decoder, Facts, Look
+from brain_ray.data.phantoms.files import draw
+from brain_ray.data.transforms import Box, ImageError, InputSpec
 
 CROP, SPEC = CropConfig(), InputSpec(64, 48)
 MAX_PIXELS = 4_000_000
@@ -80,14 +80,14 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
         (phantom(3, 4), 100),
         (np.zeros((99, 40), np.uint8), 20),
     ):
-        fed, box, has_box = images.prepare_image(image, CROP, SPEC)
+        fed, box, has_box = transforms.prepare_image(image, CROP, SPEC)
         found = decoder.prepare(png(image), MAX_PIXELS, CROP, SPEC, side)
         assert np.array_equal(found.input, fed)
         assert (found.box, found.has_box) == (box, has_box)
         assert (found.height, found.width) == image.shape
         if side:
             assert found.crop is not None
-            assert np.array_equal(found.crop, images.shrink(box.crop(image), side))
+            assert np.array_equal(found.crop, transforms.shrink(box.crop(image), side))
             assert max(found.crop.shape) <= side
         else:
             assert found.crop is None
@@ -96,8 +96,8 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
         facts, (thumbnail,) = told
         assert Box(*(facts[name] for name in ("top", "bottom", "left", "right"))) == box
         assert (facts["height"], facts["width"], facts["has_box"]) == (*image.shape, has_box)
-        assert facts["pixel_sha256"] == images.pixel_hash(image)
-        assert np.array_equal(thumbnail, images.thumbnail(image))
+        assert facts["pixel_sha256"] == transforms.pixel_hash(image)
+        assert np.array_equal(thumbnail, transforms.thumbnail(image))
 
 
 def test_the_settings_of_the_crop_and_the_formats_are_kept() -> None:
@@ -105,9 +105,9 @@ def test_the_settings_of_the_crop_and_the_formats_are_kept() -> None:
     image = phantom(4)
     with Decoder(("JPEG",)) as jpegs:
         jpeg = cv2.imencode(".jpg", image)[1].tobytes()
-        fed, box, _ = images.prepare_image(images.decode(jpeg), crop, SPEC)
+        fed, box, _ = transforms.prepare_image(transforms.decode(jpeg), crop, SPEC)
         found = jpegs.prepare(jpeg, MAX_PIXELS, crop, SPEC)
-        assert found.box == box != images.prepare_image(images.decode(jpeg), CROP, SPEC)[1]
+        assert found.box == box != transforms.prepare_image(transforms.decode(jpeg), CROP, SPEC)[1]
         assert np.array_equal(found.input, fed)
         with pytest.raises(ImageError, match="expected one of JPEG") as caught:
             jpegs.prepare(png(image), MAX_PIXELS, crop, SPEC)
@@ -128,7 +128,7 @@ def test_an_image_that_cannot_be_used_says_why_and_keeps_its_worker(
     decoder: Decoder, data: bytes, code: str
 ) -> None:
     with pytest.raises(ImageError) as expected:
-        images.decode(data, MAX_PIXELS)
+        transforms.decode(data, MAX_PIXELS)
     before = worker_of(decoder)
     with pytest.raises(ImageError) as caught:
         decoder.prepare(data, MAX_PIXELS, CROP, SPEC)
@@ -230,7 +230,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
 sys.path[:0] = sys.argv[1:]
 import deaths
-from brain_ray.data.decoder import Decoder, Facts, Look
+from brain_ray.data.decoder_process import Decoder, Facts, Look
 decoder = Decoder()
 image = sys.stdin.buffer.read()
 decoder._ask([image], 4_000_000, deaths.chatter)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brain_ray.config import AugmentConfig, CropConfig
-from brain_ray.data import images
-from brain_ray.data.images import Box, ImageError, InputSpec
-from brain_ray.data.phantom import draw
+from brain_ray.data import transforms
+from brain_ray.data.phantoms.files import draw
+from brain_ray.data.transforms import Box, ImageError, InputSpec
 
 CROP = CropConfig()
 ANY_SIZE = CropConfig(min_share=0.0)
@@ -37,18 +37,18 @@ def test_grey_and_colour_files_of_one_picture_decode_to_the_same_pixels() -> Non
     grey = disc()
     colour = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     alpha = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGRA)
-    assert np.array_equal(images.decode(encoded(grey)), grey)
-    assert np.array_equal(images.decode(encoded(colour)), grey)
-    assert np.array_equal(images.decode(encoded(alpha)), grey)
+    assert np.array_equal(transforms.decode(encoded(grey)), grey)
+    assert np.array_equal(transforms.decode(encoded(colour)), grey)
+    assert np.array_equal(transforms.decode(encoded(alpha)), grey)
 
 
 def test_more_than_8_bits_are_scaled_from_their_own_range() -> None:
     deep = disc().astype(np.uint16) * 10 + 100
-    assert np.array_equal(images.decode(encoded(deep)), disc(level=255))
+    assert np.array_equal(transforms.decode(encoded(deep)), disc(level=255))
     floats = disc().astype(np.float32) / 7 - 3
-    assert np.array_equal(images.decode(encoded(floats, ".tiff")), disc(level=255))
+    assert np.array_equal(transforms.decode(encoded(floats, ".tiff")), disc(level=255))
     flat = np.full((32, 32), 7, np.uint16)
-    assert not images.decode(encoded(flat)).any()
+    assert not transforms.decode(encoded(flat)).any()
 
 
 def test_exif_rotation_is_applied() -> None:
@@ -56,13 +56,13 @@ def test_exif_rotation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to the right
     Image.fromarray(disc(80, 100)).save(buffer, "JPEG", exif=exif)
-    assert images.decode(buffer.getvalue()).shape == (100, 80)
+    assert transforms.decode(buffer.getvalue()).shape == (100, 80)
 
 
 def test_cmyk_becomes_grey() -> None:
     buffer = io.BytesIO()
     Image.fromarray(disc()).convert("CMYK").save(buffer, "JPEG", quality=95)
-    assert np.abs(images.decode(buffer.getvalue()).astype(int) - disc()).mean() < 3
+    assert np.abs(transforms.decode(buffer.getvalue()).astype(int) - disc()).mean() < 3
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff"])
@@ -71,7 +71,7 @@ def test_a_truncated_file_is_refused(suffix: str, share: float) -> None:
     rng = np.random.default_rng(1)
     data = encoded(rng.integers(0, 256, (64, 64), dtype=np.uint8), suffix)
     with pytest.raises(ImageError, match=r"damaged|refused|not an image"):
-        images.decode(data[: int(len(data) * share)])
+        transforms.decode(data[: int(len(data) * share)])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_truncated_file_is_refused(suffix: str, share: float) -> None:
 )
 def test_what_is_no_use_says_why(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
-        images.decode(data)
+        transforms.decode(data)
 
 
 def test_a_pixel_bomb_is_refused_from_its_header() -> None:
@@ -96,13 +96,13 @@ def test_a_pixel_bomb_is_refused_from_its_header() -> None:
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9))
     with pytest.raises(ImageError, match="too large"):
-        images.decode(bomb)
+        transforms.decode(bomb)
 
 
 def test_the_box_holds_all_of_the_head() -> None:
-    box = images.find_box(disc(), CROP)
+    box = transforms.find_box(disc(), CROP)
     assert box is not None
-    rows, columns = np.nonzero(images.head_mask(disc(), CROP))
+    rows, columns = np.nonzero(transforms.head_mask(disc(), CROP))
     assert (box.top, box.left) == (rows.min(), columns.min())
     assert (box.bottom, box.right) == (rows.max() + 1, columns.max() + 1), "the last row and column are kept"
 
@@ -110,7 +110,7 @@ def test_the_box_holds_all_of_the_head() -> None:
 def test_specks_do_not_widen_the_box() -> None:
     image = disc()
     image[2:4, 2:4] = 255
-    assert images.find_box(image, CROP) == images.find_box(disc(), CROP)
+    assert transforms.find_box(image, CROP) == transforms.find_box(disc(), CROP)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_specks_do_not_widen_the_box() -> None:
     ids=["blank", "at the threshold", "very dark"],
 )
 def test_without_a_contour_there_is_no_box(image: NDArray[np.uint8]) -> None:
-    assert images.find_box(image, CROP) is None
+    assert transforms.find_box(image, CROP) is None
     assert Box.whole(image).crop(image).shape == image.shape
 
 
@@ -131,17 +131,19 @@ def specks(side: int, step: int, size: int) -> NDArray[np.uint8]:
 
 def all_contours(image: NDArray[np.uint8]) -> NDArray[np.int32]:
     """The largest contour among all of them."""
-    found = cv2.findContours(images.head_mask(image, CROP), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    found = cv2.findContours(transforms.head_mask(image, CROP), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     return max(found, key=cv2.contourArea)
 
 
 def test_specks_by_the_ten_thousand_are_not_followed_and_the_head_among_them_is_found() -> None:
     image = specks(1200, 8, 5)
-    assert np.count_nonzero(np.diff(images.head_mask(image, CROP).astype(int)) > 0) > images.MAX_STARTS
+    assert (
+        np.count_nonzero(np.diff(transforms.head_mask(image, CROP).astype(int)) > 0) > transforms.MAX_STARTS
+    )
     head = cv2.resize(disc(), (500, 600))
     image[300:900, 300:800] = np.maximum(head, image[300:900, 300:800] // 8)
     expected = all_contours(image)
-    found = images.find_contour(image, CROP)
+    found = transforms.find_contour(image, CROP)
     assert found is not None
     assert np.array_equal(found, expected)
     assert len(expected) > 100
@@ -155,10 +157,10 @@ def test_the_contour_is_the_same_whether_components_are_counted_or_not(
     shown = [image if image.ndim == 2 else np.ascontiguousarray(image[..., 0]) for image in drawn]
     shown += [np.maximum(cv2.resize(disc(), (300, 300)), noise), noise]
     expected = [all_contours(image) for image in shown]
-    monkeypatch.setattr(images, "MAX_STARTS", 0)
-    monkeypatch.setattr(images, "MAX_COMPONENTS", 20)
+    monkeypatch.setattr(transforms, "MAX_STARTS", 0)
+    monkeypatch.setattr(transforms, "MAX_COMPONENTS", 20)
     for image, contour in zip(shown, expected, strict=True):
-        found = images.find_contour(image, CROP)
+        found = transforms.find_contour(image, CROP)
         assert found is not None
         assert np.array_equal(found, contour)
 
@@ -171,22 +173,22 @@ def test_an_image_that_is_all_specks_does_not_make_an_array_for_each(monkeypatch
         followed.append(len(found[0]))
         return found
 
-    monkeypatch.setattr(images, "cv2", SimpleNamespace(**vars(cv2) | {"findContours": find_contours}))
-    assert images.find_box(specks(4000, 8, 5), CROP) is None
-    assert followed == [images.MAX_COMPONENTS]
+    monkeypatch.setattr(transforms, "cv2", SimpleNamespace(**vars(cv2) | {"findContours": find_contours}))
+    assert transforms.find_box(specks(4000, 8, 5), CROP) is None
+    assert followed == [transforms.MAX_COMPONENTS]
 
 
 def test_a_bright_border_gives_the_whole_image() -> None:
     image = disc()
     image[:8], image[-8:], image[:, :8], image[:, -8:] = 255, 255, 255, 255
-    assert images.find_box(image, CROP) == Box.whole(image)
+    assert transforms.find_box(image, CROP) == Box.whole(image)
 
 
 @pytest.mark.parametrize("side", [16, 17, 31])
 def test_tiny_images_are_cropped_without_failure(side: int) -> None:
     image = np.zeros((side, side), np.uint8)
     image[side // 2 - 4 : side // 2 + 4, side // 2 - 4 : side // 2 + 4] = 255
-    box = images.find_box(image, ANY_SIZE)
+    box = transforms.find_box(image, ANY_SIZE)
     assert box is not None
     assert box.crop(image).size > 0
 
@@ -194,38 +196,38 @@ def test_tiny_images_are_cropped_without_failure(side: int) -> None:
 def test_a_fragment_of_a_dark_head_is_no_box() -> None:
     image = disc(level=40)
     image[30:50, 40:60] = 255
-    assert images.find_box(image, CROP) is None
-    assert images.find_box(image, ANY_SIZE) is not None
+    assert transforms.find_box(image, CROP) is None
+    assert transforms.find_box(image, ANY_SIZE) is not None
 
 
 def test_a_box_in_a_corner_keeps_the_corner() -> None:
     image = np.zeros((40, 40), np.uint8)
     image[30:, 30:] = 255
-    box = images.find_box(image, ANY_SIZE)
+    box = transforms.find_box(image, ANY_SIZE)
     assert box is not None
     assert (box.bottom, box.right) == (40, 40)
 
 
 def test_equal_pixels_have_equal_hashes_in_other_bytes_and_shapes_count() -> None:
     image = disc()
-    again = images.decode(encoded(image, ".bmp"))
-    assert images.pixel_hash(image) == images.pixel_hash(again)
-    assert images.pixel_hash(image) != images.pixel_hash(image.reshape(100, 120))
+    again = transforms.decode(encoded(image, ".bmp"))
+    assert transforms.pixel_hash(image) == transforms.pixel_hash(again)
+    assert transforms.pixel_hash(image) != transforms.pixel_hash(image.reshape(100, 120))
 
 
 def test_stretch_fills_and_pad_keeps_the_aspect_ratio() -> None:
     image = np.full((100, 50), 200, np.uint8)
-    assert (images.resize(image, 64, 64, "stretch") == 200).all()
-    padded = images.resize(image, 64, 64, "pad")
+    assert (transforms.resize(image, 64, 64, "stretch") == 200).all()
+    padded = transforms.resize(image, 64, 64, "pad")
     columns = np.flatnonzero(padded.any(axis=0))
     assert (columns.min(), columns.max()) == (16, 47)
 
 
 def test_the_input_is_cropped_and_fitted() -> None:
     image = disc()
-    box = images.find_box(image, CROP)
+    box = transforms.find_box(image, CROP)
     assert box is not None
-    result = images.to_input(image, box, InputSpec(64, 48))
+    result = transforms.to_input(image, box, InputSpec(64, 48))
     assert result.shape == (64, 48, 1)
     assert result.dtype == np.uint8
     assert result[1:-1, 24].min() > 150, "the crop reaches from edge to edge"
@@ -234,14 +236,14 @@ def test_the_input_is_cropped_and_fitted() -> None:
 def test_an_intermediate_size_changes_the_pixels_a_little() -> None:
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8), (9, 9), 0)
     box = Box.whole(image)
-    direct = images.to_input(image, box, InputSpec(64, 48)).astype(int)
-    through = images.to_input(image, box, InputSpec(64, 48, crop_size=(256, 256))).astype(int)
+    direct = transforms.to_input(image, box, InputSpec(64, 48)).astype(int)
+    through = transforms.to_input(image, box, InputSpec(64, 48, crop_size=(256, 256))).astype(int)
     assert 0 < np.abs(direct - through).mean() < 10
 
 
 def test_augmentation_is_reproducible_and_varied() -> None:
     image = disc()
-    first, again, other = (images.augment(image, STRONG, np.random.default_rng(s)) for s in (1, 1, 2))
+    first, again, other = (transforms.augment(image, STRONG, np.random.default_rng(s)) for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert first.shape == image.shape
@@ -250,21 +252,21 @@ def test_augmentation_is_reproducible_and_varied() -> None:
 
 def test_nothing_asked_for_changes_nothing() -> None:
     image = disc()
-    assert np.array_equal(images.augment(image, AugmentConfig(), np.random.default_rng(1)), image)
+    assert np.array_equal(transforms.augment(image, AugmentConfig(), np.random.default_rng(1)), image)
 
 
 def test_a_flip_mirrors_left_and_right() -> None:
     image = disc()
     image[:, :50] //= 2
-    flipped = images.augment(image, AugmentConfig(flip=1.0), np.random.default_rng(1))
+    flipped = transforms.augment(image, AugmentConfig(flip=1.0), np.random.default_rng(1))
     assert np.array_equal(flipped, image[:, ::-1])
 
 
 def test_one_range_does_not_shift_the_draws_of_another() -> None:
     image = disc()
     both = AugmentConfig(rotation=10, brightness=0.3)
-    darker = images.augment(image, AugmentConfig(brightness=0.3), np.random.default_rng(5))
-    turned = images.augment(image, both, np.random.default_rng(5))
+    darker = transforms.augment(image, AugmentConfig(brightness=0.3), np.random.default_rng(5))
+    turned = transforms.augment(image, both, np.random.default_rng(5))
     assert darker[60, 50] == turned[60, 50]
 
 
@@ -287,7 +289,7 @@ def measure(image: NDArray[np.uint8]) -> dict[str, float]:
 
 
 def many(image: NDArray[np.uint8], ranges: AugmentConfig, num: int = 300) -> list[NDArray[np.uint8]]:
-    return [images.augment(image, ranges, np.random.default_rng([3, i])) for i in range(num)]
+    return [transforms.augment(image, ranges, np.random.default_rng([3, i])) for i in range(num)]
 
 
 @pytest.mark.parametrize(
@@ -349,18 +351,18 @@ def test_noise_is_gaussian_and_drawn_from_all_of_its_range() -> None:
 def test_noise_changes_no_other_draw_and_does_not_wrap_around() -> None:
     without = STRONG.model_copy(update={"noise": 0.0})
     for seed in range(20):
-        plain = images.augment(oblong(), without, np.random.default_rng(seed)).astype(float)
-        noisy = images.augment(oblong(), STRONG, np.random.default_rng(seed)).astype(float)
+        plain = transforms.augment(oblong(), without, np.random.default_rng(seed)).astype(float)
+        noisy = transforms.augment(oblong(), STRONG, np.random.default_rng(seed)).astype(float)
         assert abs((noisy - plain).mean()) < 1
         assert (noisy - plain).std() < 0.1 * 255 + 1
     extremes = np.tile(np.array([0, 255], np.uint8), (64, 32))
-    noisy = images.augment(extremes, AugmentConfig(noise=0.1), np.random.default_rng(0))
+    noisy = transforms.augment(extremes, AugmentConfig(noise=0.1), np.random.default_rng(0))
     assert noisy[:, ::2].max() < 128 < noisy[:, 1::2].min()
 
 
 def test_noise_is_the_same_in_every_thread() -> None:
     def noisy(seed: int) -> NDArray[np.uint8]:
-        return images.augment(disc(), AugmentConfig(noise=0.1), np.random.default_rng(seed))
+        return transforms.augment(disc(), AugmentConfig(noise=0.1), np.random.default_rng(seed))
 
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(noisy, range(200)))

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from buckets import s3_server
 
+from brain_ray.checks.locations import try_data, try_folder
 from brain_ray.config import Config, DataConfig
-from brain_ray.data.index import check_folders, find_files, find_layout, listing_hash
-from brain_ray.operations.places import try_data, try_folder
+from brain_ray.data.sources import check_folders, find_files, find_layout, listing_hash
 from brain_ray.runs import Run, RunError
 
 DATA = DataConfig()

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig, DataConfig, PhantomConfig
-from brain_ray.data import images, phantom
-from brain_ray.data.audit import normalise
+from brain_ray.data import transforms
+from brain_ray.data.phantoms import files as phantom
+from brain_ray.data.similarity import normalise
 from brain_ray.runs import RunError
 
 CLASSES = DataConfig().classes
@@ -24,7 +25,7 @@ def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    a, b = normalise(np.stack([images.thumbnail(first), images.thumbnail(second)]))
+    a, b = normalise(np.stack([transforms.thumbnail(first), transforms.thumbnail(second)]))
     return float(a @ b)
 
 
@@ -79,7 +80,7 @@ def test_sizes_and_channels_vary(drawn: list[NDArray[np.uint8]]) -> None:
 
 
 def test_distinct_phantoms_never_look_like_copies(drawn: list[NDArray[np.uint8]]) -> None:
-    thumbnails = np.stack([images.thumbnail(grey(image)) for image in drawn])
+    thumbnails = np.stack([transforms.thumbnail(grey(image)) for image in drawn])
     unit = normalise(thumbnails)
     for view in (thumbnails, *(np.stack([t[back] for t in thumbnails]) for back in BACK.values())):
         similarities = unit @ normalise(view).T
@@ -95,7 +96,7 @@ def test_no_phantom_is_its_own_mirror_image(drawn: list[NDArray[np.uint8]]) -> N
 
 def test_the_crop_rule_finds_the_whole_head(drawn: list[NDArray[np.uint8]]) -> None:
     for image in map(grey, drawn):
-        box = images.find_box(image, CropConfig())
+        box = transforms.find_box(image, CropConfig())
         assert box is not None
         bright = cv2.GaussianBlur(image, (5, 5), 0) > 45
         rows, columns = np.flatnonzero(bright.sum(axis=1) > 2), np.flatnonzero(bright.sum(axis=0) > 2)
@@ -108,7 +109,7 @@ def test_the_crop_rule_finds_the_whole_head(drawn: list[NDArray[np.uint8]]) -> N
 def test_a_tumour_changes_a_part_of_the_head_and_nothing_else(name: str) -> None:
     for index in range(30):
         changed, healthy = lesion(name, index)
-        box = images.find_box(healthy, CropConfig())
+        box = transforms.find_box(healthy, CropConfig())
         assert box is not None
         share = changed.sum() / box.crop(healthy).size
         assert 0.003 < share < 0.35, index
@@ -122,7 +123,7 @@ def test_each_tumour_has_its_place_and_size() -> None:
     for name in TUMOURS:
         for index in range(40):
             changed, healthy = lesion(name, index)
-            box = images.find_box(healthy, CropConfig())
+            box = transforms.find_box(healthy, CropConfig())
             assert box is not None
             half = np.array([box.bottom - box.top, box.right - box.left]) / 2
             points = (np.argwhere(changed) - (box.top, box.left)) / half - 1  # -1..1 over the box
@@ -186,7 +187,7 @@ def test_planted_copies_are_what_they_say(tree: tuple[Path, list[phantom.Planted
         assert (plant.path.split("/")[0], plant.of.split("/")[0]) == ("Testing", "Training")
         data, origin_data = (folder / plant.path).read_bytes(), (folder / plant.of).read_bytes()
         assert (data == origin_data) == (plant.kind == "same bytes")
-        copy, origin = images.decode(data), images.decode(origin_data)
+        copy, origin = transforms.decode(data), transforms.decode(origin_data)
         upright = np.ascontiguousarray(copy[BACK.get(plant.kind, np.s_[:])])
         assert similarity(upright, origin) >= 0.99
         if plant.kind in BACK:
@@ -216,12 +217,12 @@ def test_planted_faults_are_what_they_say(tree: tuple[Path, list[phantom.Planted
     for plant in faults:
         data = (folder / plant.path).read_bytes()
         if not plant.usable:
-            with pytest.raises(images.ImageError):
-                images.decode(data)
+            with pytest.raises(transforms.ImageError):
+                transforms.decode(data)
             continue
-        image = images.decode(data)
-        hashes.add(images.pixel_hash(image))
-        box = images.find_box(image, CropConfig())
+        image = transforms.decode(data)
+        hashes.add(transforms.pixel_hash(image))
+        box = transforms.find_box(image, CropConfig())
         if plant.kind == "blank":
             assert not image.any()
             assert box is None

@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data import images, phantom, prepare, scan
-from brain_ray.data.copies import REPEATS
-from brain_ray.data.images import Box
-from brain_ray.data.index import find_files
-from brain_ray.data.phantom import Planted
+from brain_ray.data import prepare, scan, transforms
+from brain_ray.data.duplicates import REPEATS
+from brain_ray.data.phantoms import files as phantom
+from brain_ray.data.phantoms.files import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
 from brain_ray.data.scan import Scan, Write
+from brain_ray.data.sources import find_files
+from brain_ray.data.transforms import Box
 from brain_ray.runs import Run, RunError
 
 PHANTOMS = PhantomConfig(train_per_class=16, test_per_class=6, copies=6, conflicts=1, faults=6)
@@ -125,10 +126,10 @@ def test_rows_hold_the_original_bytes_and_what_to_do_with_them(prepared: Prepare
         assert set(rows["path"]) == set(manifest.index[manifest["split"] == split])
         for row in rows.to_dict("records"):
             assert row["bytes"] == (prepared.source / row["path"]).read_bytes()
-            grey = images.decode(row["bytes"])
-            box = images.find_box(grey, DATA.crop) or Box.whole(grey)
+            grey = transforms.decode(row["bytes"])
+            box = transforms.find_box(grey, DATA.crop) or Box.whole(grey)
             assert tuple(row[side] for side in BOX) == (box.top, box.bottom, box.left, box.right)
-            assert row["pixel_sha256"] == images.pixel_hash(grey)
+            assert row["pixel_sha256"] == transforms.pixel_hash(grey)
 
 
 def test_training_classes_are_filled_up_with_augmented_copies(prepared: Prepared) -> None:
@@ -233,9 +234,9 @@ def test_exported_images_are_cropped_and_balanced(
         / data.classes[row["label"]]
         / f"{Path(row['path']).stem}_{row['image_id']}.jpg"
     )
-    shape = images.decode(written.read_bytes()).shape
+    shape = transforms.decode(written.read_bytes()).shape
     assert shape == (row["bottom"] - row["top"], row["right"] - row["left"])
-    assert not np.array_equal(shape, images.decode(row["bytes"]).shape)
+    assert not np.array_equal(shape, transforms.decode(row["bytes"]).shape)
 
 
 def repeated_names(folder: Path) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from brain_ray.config import CropConfig
-from brain_ray.data import audit, images, phantom
-from brain_ray.data.images import Box
+from brain_ray.data import similarity, transforms
+from brain_ray.data.phantoms import files as phantom
+from brain_ray.data.transforms import Box
 
 REAL = Path(__file__).parents[3] / "shared/data/brain-mri"
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -28,8 +29,8 @@ def test_the_crop_rule_fails_on_no_image(source) -> None:  # type: ignore[no-unt
     whole = 0
     files = source()
     for data in files:
-        grey = images.decode(data)
-        box = images.find_box(grey, CropConfig())
+        grey = transforms.decode(data)
+        box = transforms.find_box(grey, CropConfig())
         whole += box is None
         box = box or Box.whole(grey)
         assert 0 <= box.top < box.bottom <= grey.shape[0]
@@ -40,8 +41,8 @@ def test_the_crop_rule_fails_on_no_image(source) -> None:  # type: ignore[no-unt
 
 @pytest.mark.parametrize("source", [real, phantoms])
 def test_the_audit_finds_a_mirrored_copy_of_every_image(source) -> None:  # type: ignore[no-untyped-def]
-    thumbnails = np.stack([images.thumbnail(images.decode(data)) for data in source()[::20]])
+    thumbnails = np.stack([transforms.thumbnail(transforms.decode(data)) for data in source()[::20]])
     mirrored = np.ascontiguousarray(thumbnails[:, :, ::-1])
-    a, b = audit.candidates(audit.embed(thumbnails), audit.embed(mirrored), 0.99)
-    pairs = audit.verify(thumbnails, mirrored, a, b, 0.99)
+    a, b = similarity.candidates(similarity.embed(thumbnails), similarity.embed(mirrored), 0.99)
+    pairs = similarity.verify(thumbnails, mirrored, a, b, 0.99)
     assert set(range(len(thumbnails))) == {int(x) for x, y in zip(pairs.a, pairs.b, strict=True) if x == y}

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from brain_ray.comparison.cost import Cost
 from brain_ray.config import Config, ModelConfig, SweepConfig
-from brain_ray.model.calibration import FLOOR
-from brain_ray.model.cost import Cost
-from brain_ray.training.history import EpochRecord
-from brain_ray.training.trials import Reached, Rung, Status, SweepRecord, Trial, TrialRecord
+from brain_ray.scoring.calibration import FLOOR
+from brain_ray.tracking.history import EpochRecord
+from brain_ray.tuning.trials import Reached, Rung, Status, SweepRecord, Trial, TrialRecord
 
 SIZES = {
     "EfficientNetB0": 224,

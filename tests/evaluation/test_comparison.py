@@ -19,16 +19,16 @@ from sweep_records import (
     sweep_of_four,
 )
 
+from brain_ray.comparison.compare import compare
+from brain_ray.comparison.cost import Cost
+from brain_ray.comparison.report import format_table
+from brain_ray.comparison.results import finite
 from brain_ray.config import DataConfig
-from brain_ray.evaluation.comparison import compare
-from brain_ray.evaluation.comparison_results import finite
-from brain_ray.evaluation.metrics import score
-from brain_ray.evaluation.statistics import bootstrap_means, holm, mcnemar
-from brain_ray.evaluation.sweep_report import format_table
-from brain_ray.model.calibration import log_loss
-from brain_ray.model.cost import Cost
 from brain_ray.runs import RunError
-from brain_ray.training.trials import SweepRecord, TrialRecord
+from brain_ray.scoring.calibration import log_loss
+from brain_ray.scoring.metrics import score
+from brain_ray.scoring.paired_tests import bootstrap_means, holm, mcnemar
+from brain_ray.tuning.trials import SweepRecord, TrialRecord
 
 LABELS = labels_of(400)
 GOOD, BETTER, BAD = (predictions(LABELS, sharpness, seed) for seed, sharpness in enumerate((4.0, 5.0, 2.0)))
@@ -83,7 +83,7 @@ def test_bootstrap_draws_repeats_as_well():
 
 
 def test_bootstrap_in_chunks_is_bounded_and_complete(monkeypatch):
-    monkeypatch.setattr("brain_ray.evaluation.statistics.CHUNK", 1000)
+    monkeypatch.setattr("brain_ray.scoring.paired_tests.CHUNK", 1000)
     means = bootstrap_means([np.ones((2, 300, 2))], 107, seed=1)
     assert means.shape == (107, 1, 2)
     assert means == pytest.approx(1.0)

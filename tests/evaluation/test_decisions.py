@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from brain_ray.evaluation.decisions import count_decisions, format_decisions
-from brain_ray.evaluation.metrics import Decisions
+from brain_ray.scoring.decisions import count_decisions, format_decisions
+from brain_ray.scoring.metrics import Decisions
 
 CLASSES = ("glioma", "meningioma", "notumor")
 EXPORTED = {"max_error": 0.01, "error": 0.0094, "answered": 0.98}

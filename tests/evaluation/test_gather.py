@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from brain_ray.config import Config, ModelConfig, TrainConfig
-from brain_ray.data.images import InputSpec
 from brain_ray.data.rows import ROW_SCHEMA, changes_of, read_input
-from brain_ray.evaluation import gather
+from brain_ray.data.transforms import InputSpec
+from brain_ray.evaluation import report_data
 from brain_ray.runs import Run
 
 
@@ -41,6 +41,6 @@ def test_samples_are_as_the_network_first_got_them(tmp_path: Path, train: dict, 
     def inputs(number: int | None) -> list[bytes]:
         return [read_input(row, spec, 10_000, changes_of(row, config, number)).tobytes() for row in rows]
 
-    found = [sample.image.tobytes() for sample in gather._samples(run, config)]
+    found = [sample.image.tobytes() for sample in report_data._samples(run, config)]
     assert sorted(found) == sorted(inputs(epoch))
     assert sorted(inputs(epoch)) != sorted(inputs(1)), "the flips of the second epoch are others"

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from brain_ray.evaluation.curves import reliability, roc
-from brain_ray.evaluation.metrics import Scores, format_scores, score
-from brain_ray.model.calibration import expected_calibration_error
+from brain_ray.scoring.calibration import expected_calibration_error
+from brain_ray.scoring.curves import reliability, roc
+from brain_ray.scoring.metrics import Scores, format_scores, score
 
 CLASSES = ("glioma", "meningioma", "notumor")
 LABELS = np.array([0, 0, 1, 2])

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from brain_ray.config import CropConfig
-from brain_ray.evaluation import pictures, plots
-from brain_ray.evaluation.curves import reliability, roc
+from brain_ray.evaluation import image_plates, plots
+from brain_ray.scoring.curves import reliability, roc
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 HISTORY = pd.DataFrame(
@@ -42,15 +42,15 @@ def predictions(num_classes: int, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(n) % num_classes, rng.dirichlet(np.ones(num_classes), n)
 
 
-def error(k: int = 4) -> pictures.Misclassified:
-    return pictures.Misclassified("Testing/a.jpg", 0, 1, np.full(k, 1 / k), True, blurry_head())
+def error(k: int = 4) -> image_plates.Misclassified:
+    return image_plates.Misclassified("Testing/a.jpg", 0, 1, np.full(k, 1 / k), True, blurry_head())
 
 
-def pair(transform: str, path: str = "Training/glioma/a.jpg") -> pictures.CopyPair:
+def pair(transform: str, path: str = "Training/glioma/a.jpg") -> image_plates.CopyPair:
     image = blurry_head()
-    second = pictures.undo_transform(image, transform)
+    second = image_plates.undo_transform(image, transform)
     facts = (path, "Testing/b.jpg", "glioma", "glioma", "train", "test", 0.995, transform, "near")
-    return pictures.CopyPair(*facts, image, second)
+    return image_plates.CopyPair(*facts, image, second)
 
 
 def check(figure: Figure, dpi: int = 40) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_charts_for_any_number_of_classes(num_classes):
     check(plots.balance({"Training": counts, "Test": counts}, classes))
     check(plots.confusion({"Test": np.eye(num_classes, dtype=int).tolist()}, classes))
     check(plots.roc_curves(roc(labels, chances, classes)))
-    check(pictures.error_plate([error(num_classes)], classes))
+    check(image_plates.error_plate([error(num_classes)], classes))
 
 
 def test_balance_tells_numbers_and_shares():
@@ -133,15 +133,15 @@ def test_reliability_diagram_of_few_images():
 
 @pytest.mark.parametrize("count", [1, 7, 25, 30])
 def test_sample_grid_shows_25_at_most(count):
-    samples = [pictures.LabelledImage(blurry_head(), CLASSES[i % 4]) for i in range(count)]
-    figure = pictures.sample_grid(samples, CLASSES)
+    samples = [image_plates.LabelledImage(blurry_head(), CLASSES[i % 4]) for i in range(count)]
+    figure = image_plates.sample_grid(samples, CLASSES)
     check(figure)
     assert sum(bool(axes.images) for axes in figure.axes) == min(count, 25)
 
 
 def test_crop_steps_show_original_mask_contour_and_crop():
     image = blurry_head()
-    figure = pictures.crop_steps([pictures.LabelledImage(image, "glioma")], CLASSES, CropConfig())
+    figure = image_plates.crop_steps([image_plates.LabelledImage(image, "glioma")], CLASSES, CropConfig())
     check(figure)
     original, mask, outlined, cropped = (np.asarray(axes.images[0].get_array()) for axes in figure.axes)
     assert (original == image).all()
@@ -153,20 +153,20 @@ def test_crop_steps_show_original_mask_contour_and_crop():
 
 def test_crop_steps_of_a_blank_image_keep_all_of_it():
     blank = np.zeros((40, 50), np.uint8)
-    figure = pictures.crop_steps([pictures.LabelledImage(blank, "glioma")], CLASSES, CropConfig())
+    figure = image_plates.crop_steps([image_plates.LabelledImage(blank, "glioma")], CLASSES, CropConfig())
     check(figure)
     assert np.asarray(figure.axes[3].images[0].get_array()).shape == (40, 50)
 
 
 def test_plates_without_errors_and_pairs_say_so():
-    check(pictures.error_plate([], CLASSES))
-    check(pictures.pair_plate([]))
-    assert pictures.pair_plate([]).texts[0].get_text() == "no copies were found"
+    check(image_plates.error_plate([], CLASSES))
+    check(image_plates.pair_plate([]))
+    assert image_plates.pair_plate([]).texts[0].get_text() == "no copies were found"
 
 
 @pytest.mark.parametrize("transform", ["identity", "mirrored", "flipped", "turned"])
 def test_second_image_of_a_pair_is_shown_turned_back(transform):
-    figure = pictures.pair_plate([pair(transform)])
+    figure = image_plates.pair_plate([pair(transform)])
     check(figure)
     first, second, back = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:3])
     assert (first == back).all()
@@ -175,11 +175,11 @@ def test_second_image_of_a_pair_is_shown_turned_back(transform):
 
 def test_unknown_transform_is_refused():
     with pytest.raises(ValueError, match="'transposed': expected identity"):
-        pictures.undo_transform(blurry_head(), "transposed")
+        image_plates.undo_transform(blurry_head(), "transposed")
 
 
 def test_dollar_signs_of_users_are_no_formulas():
-    figure = pictures.pair_plate([pair("mirrored", path=r"Training/$\frac$/a.jpg")])
+    figure = image_plates.pair_plate([pair("mirrored", path=r"Training/$\frac$/a.jpg")])
     check(figure)
     check(plots.confusion({"$x_$": [[1, 0], [0, 1]]}, ["$a_$", "$b^$"]))
 
@@ -187,7 +187,7 @@ def test_dollar_signs_of_users_are_no_formulas():
 def test_jpeg_is_shrunk_but_never_enlarged():
     sizes = {(400, 300): (160, 120), (90, 60): (90, 60), (1000, 2): (160, 1)}
     for shape, expected in sizes.items():
-        content = pictures.to_jpeg(np.full(shape, 90, np.uint8), side=160)
+        content = image_plates.to_jpeg(np.full(shape, 90, np.uint8), side=160)
         assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE).shape == expected
 
 

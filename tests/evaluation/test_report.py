@@ -10,10 +10,10 @@ import pytest
 
 from brain_ray.config import Config, DataConfig, TrainConfig
 from brain_ray.evaluation import report
-from brain_ray.evaluation.decisions import count_decisions
-from brain_ray.evaluation.metrics import Scores, score
-from brain_ray.evaluation.pictures import CopyPair, LabelledImage, Misclassified
+from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
 from brain_ray.evaluation.report import ReportData, choose_pairs, first_epoch_on_images, write_report
+from brain_ray.scoring.decisions import count_decisions
+from brain_ray.scoring.metrics import Scores, score
 
 CLASSES = DataConfig().classes
 NASTY = 'Testing/<script>alert("x")</script>/a&b.jpg'

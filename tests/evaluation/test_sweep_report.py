@@ -20,11 +20,12 @@ from sweep_records import (
 )
 from test_report import Page
 
-from brain_ray.evaluation import plots, sweep_plots
-from brain_ray.evaluation.comparison import compare
-from brain_ray.evaluation.parallel_plot import parallel_coordinates
-from brain_ray.evaluation.sweep_report import COLUMNS, format_table, write_sweep_report
-from brain_ray.training.trials import SweepRecord
+from brain_ray.comparison import plots as sweep_plots
+from brain_ray.comparison.compare import compare
+from brain_ray.comparison.parallel_plot import parallel_coordinates
+from brain_ray.comparison.report import COLUMNS, format_table, write_sweep_report
+from brain_ray.evaluation import plots
+from brain_ray.tuning.trials import SweepRecord
 
 NASTY = '<script>alert("x")</script>/$a$&b.weights.h5'
 CREATED = "2026-01-02 03:04 UTC"

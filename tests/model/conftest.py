@@ -9,9 +9,9 @@ import pytest
 from making import FACTS, changed_weights, noise, phantom_inputs, settle, tiny
 from numpy.typing import NDArray
 
+from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.schema import BundleInfo
 from brain_ray.config import Config, DataConfig
-from brain_ray.model.export import export_bundle
-from brain_ray.model.info import BundleInfo
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def config() -> Config:
 
 @pytest.fixture(scope="session")
 def network_weights(config: Config) -> list[NDArray[Any]]:
-    from brain_ray.model.network import build_network
+    from brain_ray.models.network import build_network
 
     return changed_weights(build_network(config.model, 3, seed=1))
 
@@ -58,7 +58,7 @@ def weights_file(tmp_path: Path) -> Callable[[Any], Path]:
 @pytest.fixture(scope="session")
 def phantom_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a network that has seen phantoms, but learnt nothing; its head is the notebooks'."""
-    from brain_ray.model.network import build_network
+    from brain_ray.models.network import build_network
 
     settings = Config(name="heads", model=tiny(head="seed", height=64, width=64))
     inputs = phantom_inputs(64, 64, range(160))

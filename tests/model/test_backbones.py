@@ -11,7 +11,7 @@ import pytest
 from making import tiny
 
 from brain_ray.config import Backbone, ModelConfig
-from brain_ray.model.backbones import (
+from brain_ray.models.backbones import (
     IMAGENET_DEVIATION,
     NATIVE_SIDE,
     assign_weights,

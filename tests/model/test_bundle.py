@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from making import FACTS, SWEEP
 
+from brain_ray.bundle.bundle import BundleError, add_scores, load_bundle, render_card
+from brain_ray.bundle.schema import BundleInfo
 from brain_ray.config import Config
-from brain_ray.evaluation.decisions import count_decisions
-from brain_ray.model.bundle import BundleError, add_scores, load_bundle, render_card
-from brain_ray.model.info import BundleInfo
+from brain_ray.scoring.decisions import count_decisions
 
 SCORES = {
     "images": 41,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brain_ray.model.calibration import (
+from brain_ray.scoring.calibration import (
     NEVER,
     abstain_threshold,
     calibrate,

@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 from making import tiny
 
+from brain_ray.bundle.convert import with_maps
+from brain_ray.comparison.cost import MAX_PIXELS, Cost, count_flops, measure
 from brain_ray.config import Config, ModelConfig
-from brain_ray.model.backbones import NATIVE_SIDE
-from brain_ray.model.convert import with_maps
-from brain_ray.model.cost import MAX_PIXELS, Cost, count_flops, measure
-from brain_ray.model.network import build_network
+from brain_ray.models.backbones import NATIVE_SIDE
+from brain_ray.models.network import build_network
 from brain_ray.runs import RunError
 
 
@@ -58,7 +58,7 @@ def test_tensorflow_is_not_loaded_where_it_is_asked() -> None:
     code = (
         "import sys\n"
         "from brain_ray.config import Config, ModelConfig\n"
-        "from brain_ray.model.cost import measure\n"
+        "from brain_ray.comparison.cost import measure\n"
         "measure(Config(model=ModelConfig(backbone='tiny', height=32, width=32)))\n"
         "assert not {'tensorflow', 'keras', 'tf2onnx'} & set(sys.modules)\n"
     )

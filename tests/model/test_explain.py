@@ -8,8 +8,8 @@ import pytest
 from making import noise, phantom_inputs
 from numpy.typing import NDArray
 
-from brain_ray.model.info import BundleInfo
-from brain_ray.model.predictor import Predictor
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.bundle.schema import BundleInfo
 
 
 def grad_cam(file: Path, inputs: NDArray[np.uint8], labels: NDArray[np.integer]) -> NDArray[Any]:

@@ -8,16 +8,16 @@ import onnxruntime
 import pytest
 from making import FACTS, SWEEP, noise, settle
 
+from brain_ray.bundle import build
+from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.bundle import BundleError, load_bundle
+from brain_ray.bundle.parity import largest_difference
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.bundle.schema import BundleInfo
 from brain_ray.config import Config, ModelConfig
-from brain_ray.model import export
-from brain_ray.model.backbones import assign_weights
-from brain_ray.model.bundle import BundleError, load_bundle
-from brain_ray.model.calibration import log_loss
-from brain_ray.model.check import largest_difference
-from brain_ray.model.export import export_bundle
-from brain_ray.model.info import BundleInfo
-from brain_ray.model.network import build_network
-from brain_ray.model.predictor import Predictor
+from brain_ray.models.backbones import assign_weights
+from brain_ray.models.network import build_network
+from brain_ray.scoring.calibration import log_loss
 
 LABELS = np.arange(24) % 3
 TRAINING = noise(40, seed=9)
@@ -88,7 +88,7 @@ def stand_in(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         images = np.load(second)
         return f'{{"images": {len(images)}, "largest_difference": {largest_difference(first, images)}}}'
 
-    monkeypatch.setattr(export, "_run_module", answer)
+    monkeypatch.setattr(build, "_run_module", answer)
 
 
 def test_models_further_apart_than_the_tolerance_make_no_bundle(

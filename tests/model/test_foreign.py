@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from brain_ray.model.bundle import BundleError, load_bundle
-from brain_ray.model.predictor import Predictor, open_session
+from brain_ray.bundle.bundle import BundleError, load_bundle
+from brain_ray.bundle.predictor import Predictor, open_session
 
 
 def outside(name: str) -> onnx.TensorProto:

@@ -8,8 +8,8 @@ from making import noise, tiny
 from numpy.testing import assert_allclose
 
 from brain_ray.config import ModelConfig
-from brain_ray.model.fused import fuse
-from brain_ray.model.network import build_network
+from brain_ray.models.fused_layers import fuse
+from brain_ray.models.network import build_network
 
 keras = pytest.importorskip("keras")
 

@@ -8,8 +8,8 @@ import pytest
 from making import noise, settle, tiny
 
 from brain_ray.config import ModelConfig
-from brain_ray.model.backbones import assign_weights
-from brain_ray.model.network import blocks_of, build_network, penalties, set_trainable, split_network
+from brain_ray.models.backbones import assign_weights
+from brain_ray.models.network import blocks_of, build_network, penalties, set_trainable, split_network
 from brain_ray.runs import RunError
 
 keras = pytest.importorskip("keras")

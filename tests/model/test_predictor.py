@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from making import noise
 
+from brain_ray.bundle.bundle import BundleError
+from brain_ray.bundle.predictor import Prediction, Predictor, open_session
+from brain_ray.bundle.schema import BundleInfo
+from brain_ray.bundle.thresholds import judge
 from brain_ray.config import Config, DataConfig, ExportConfig
-from brain_ray.data.images import Box, ImageError, InputSpec
-from brain_ray.model.bundle import BundleError
-from brain_ray.model.calibration import calibrate
-from brain_ray.model.info import BundleInfo
-from brain_ray.model.judge import judge
-from brain_ray.model.predictor import Prediction, Predictor, open_session
+from brain_ray.data.transforms import Box, ImageError, InputSpec
+from brain_ray.scoring.calibration import calibrate
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_neither_tensorflow_nor_keras_is_loaded(exported: tuple[Path, BundleInfo
     code = """
 import sys
 import cv2, numpy as np
-from brain_ray.model.predictor import Predictor
+from brain_ray.bundle.predictor import Predictor
 predictor = Predictor(sys.argv[1])
 inputs, _, _ = predictor.prepare(cv2.imencode(".png", np.full((64, 64), 99, np.uint8))[1].tobytes())
 assert predictor.predict(inputs[None]).calibrated.shape == (1, 3)

@@ -7,10 +7,10 @@ from urllib.error import URLError
 
 import pytest
 
+from brain_ray.checks import doctor, locations, machine, nodes
+from brain_ray.checks.finding import Finding, refuse_errors
+from brain_ray.checks.nodes import Visit
 from brain_ray.config import Config, DataConfig, ModelConfig, TrainConfig
-from brain_ray.operations import doctor, machine, nodes, places
-from brain_ray.operations.findings import Finding, refuse_errors
-from brain_ray.operations.nodes import Visit
 from brain_ray.runs import Run, RunError
 
 GOOD = Finding("disk", "ok", "9 GiB")
@@ -72,13 +72,13 @@ def test_a_full_disk_is_a_warning() -> None:
 
 def test_storage_is_written_to_and_read_from(tmp_path: Path) -> None:
     run = Run(str(tmp_path), "trial")
-    assert places.try_storage(run, "a") == ""
-    assert places.try_storage(run, "a", "node") == ""
-    assert places.try_storage(run, "another", "node") == "it is not the same folder there"
-    places.end_probe(run)
+    assert locations.try_storage(run, "a") == ""
+    assert locations.try_storage(run, "a", "node") == ""
+    assert locations.try_storage(run, "another", "node") == "it is not the same folder there"
+    locations.end_probe(run)
     assert list((tmp_path / "trial").iterdir()) == []
     (tmp_path / "file").touch()
-    assert f"cannot write {tmp_path}/file/trial/probe/a" in places.try_storage(
+    assert f"cannot write {tmp_path}/file/trial/probe/a" in locations.try_storage(
         Run(str(tmp_path / "file"), "trial"), "a"
     )
 
@@ -87,18 +87,19 @@ def test_data_and_weights_are_looked_for_without_being_read(tmp_path: Path) -> N
     def config(source: str, weights: str) -> Config:
         return Config(data=DataConfig(source=source), model=ModelConfig(weights=weights))
 
-    assert places.try_data(config("phantoms", "none")) == ""
-    assert "is not a folder: set --data.source" in places.try_data(config(str(tmp_path / "no"), "none"))
-    assert "has no folder Training/" in places.try_data(config(str(tmp_path), "none"))
+    assert locations.try_data(config("phantoms", "none")) == ""
+    assert "is not a folder: set --data.source" in locations.try_data(config(str(tmp_path / "no"), "none"))
+    assert "has no folder Training/" in locations.try_data(config(str(tmp_path), "none"))
     for name in Config().data.classes:
         (tmp_path / "Training" / name).mkdir(parents=True)
-    assert places.try_data(config(str(tmp_path), "none")) == ""
-    assert places.try_weights(config("phantoms", "none")) == ""
+    assert locations.try_data(config(str(tmp_path), "none")) == ""
+    assert locations.try_weights(config("phantoms", "none")) == ""
     assert (
-        places.try_weights(config("phantoms", str(tmp_path / "w.h5"))) == f"there is no file {tmp_path}/w.h5"
+        locations.try_weights(config("phantoms", str(tmp_path / "w.h5")))
+        == f"there is no file {tmp_path}/w.h5"
     )
     (tmp_path / "w.h5").touch()
-    assert places.try_weights(config("phantoms", str(tmp_path / "w.h5"))) == ""
+    assert locations.try_weights(config("phantoms", str(tmp_path / "w.h5"))) == ""
 
 
 def test_imagenet_weights_are_on_this_machine_or_can_be_had(
@@ -110,11 +111,11 @@ def test_imagenet_weights_are_on_this_machine_or_can_be_had(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     config = Config(model=ModelConfig(backbone="EfficientNetV2B0", weights="imagenet"))
-    assert places.try_weights(config).endswith("cannot be reached: no route")
+    assert locations.try_weights(config).endswith("cannot be reached: no route")
     kept = tmp_path / ".keras/models"
     kept.mkdir(parents=True)
     (kept / "efficientnetv2-b0_notop.h5").touch()
-    assert places.try_weights(config) == ""
+    assert locations.try_weights(config) == ""
 
 
 def test_a_place_that_some_nodes_miss_names_them() -> None:

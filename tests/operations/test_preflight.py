@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from brain_ray.checks import doctor
+from brain_ray.checks.preflight import preflight
 from brain_ray.config import Config
-from brain_ray.operations import doctor
-from brain_ray.operations.preflight import preflight
 from brain_ray.pipeline import run_stages
 from brain_ray.recipes import smoke
 from brain_ray.runs import Run, RunError

@@ -23,7 +23,7 @@ import pytest
 import requests
 from starting import environment_of, free_port, wait_for
 
-from brain_ray.data.phantom import draw
+from brain_ray.data.phantoms.files import draw
 
 pytestmark = pytest.mark.cluster
 

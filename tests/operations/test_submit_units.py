@@ -22,13 +22,14 @@ from packaging.requirements import Requirement
 from ray.job_submission import JobStatus
 from ray.runtime_env import RuntimeEnv
 
-from brain_ray import cluster
+from brain_ray.checks import packages
 from brain_ray.cli import UsageError
-from brain_ray.operations import client, environment, follow, packages, submit
-from brain_ray.operations.follow import Follower, Printer, cause, tell_end
-from brain_ray.operations.order import Order, check_paths, read_order, read_settings
+from brain_ray.cluster import connection
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import RunError
+from brain_ray.submission import jobs_api, log_follower, runtime_env, submit
+from brain_ray.submission.command import Order, check_paths, read_order, read_settings
+from brain_ray.submission.log_follower import Follower, Printer, cause, tell_end
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,7 +113,7 @@ def test_words_arrive_through_a_shell() -> None:
 
 def test_pip_and_uv_install_by_constraints() -> None:
     for tool in ("pip", "uv"):
-        made = environment.installed_by(tool, ROOT, ("optuna",))
+        made = runtime_env.installed_by(tool, ROOT, ("optuna",))
         checked = RuntimeEnv(working_dir="gcs://x.zip", **made)
         lines = checked[tool]["packages"]
         assert lines[:-2] == packages.requirements(ROOT, ("optuna",))
@@ -122,8 +123,8 @@ def test_pip_and_uv_install_by_constraints() -> None:
 
 def test_extras_follow_the_settings() -> None:
     config = RECIPES["sweep"]()
-    assert environment.extras_of(None) == ()
-    assert environment.extras_of(config) == (("gpu",) if config.train.use_gpu else ())
+    assert runtime_env.extras_of(None) == ()
+    assert runtime_env.extras_of(config) == (("gpu",) if config.train.use_gpu else ())
 
 
 def write_project(folder: Path, pinned: str) -> Path:
@@ -215,7 +216,7 @@ def test_an_image_without_a_gpu_is_not_asked_for_cuda_and_says_so(
     line = capsys.readouterr().out.strip()
     assert line == ("all there" if driver else f"all there{packages.UNASKED}")
     said: list[str] = []
-    decided = environment.decide(Probed(line), {}, ROOT, "auto", ("optuna", "gpu"), said.append)
+    decided = runtime_env.decide(Probed(line), {}, ROOT, "auto", ("optuna", "gpu"), said.append)
     assert decided == {}
     assert said == [f"the image has what is needed{'' if driver else packages.UNASKED}"]
 
@@ -241,7 +242,7 @@ class Probed:
 
 def test_the_comparison_needs_nothing_but_the_standard_library() -> None:
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "brain_ray.operations.packages"],
+        [sys.executable, "-S", "-m", "brain_ray.checks.packages"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -288,30 +289,30 @@ def test_where_jobs_are_submitted(
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert client.find_address(given) == expected
+    assert jobs_api.find_address(given) == expected
 
 
 def test_not_to_a_ray_client() -> None:
     with pytest.raises(RunError, match="expected http"):
-        client.find_address("ray://head:10001")
+        jobs_api.find_address("ray://head:10001")
 
 
 def test_a_server_of_another_kind_and_another_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(status: int, text: str) -> None:
         response = requests.Response()
         response.status_code, response._content = status, text.encode()
-        monkeypatch.setattr(client, "_ask", lambda address, headers: response)
+        monkeypatch.setattr(jobs_api, "_ask", lambda address, headers: response)
 
     answer(200, "<html>")
-    assert client.check_dashboard("http://h")[-1].text == "what answers at http://h is not Ray's dashboard"
+    assert jobs_api.check_dashboard("http://h")[-1].text == "what answers at http://h is not Ray's dashboard"
     answer(404, "{}")
-    assert client.check_dashboard("http://h")[-1].level == "error"
+    assert jobs_api.check_dashboard("http://h")[-1].level == "error"
     answer(200, '{"ray_version": "2.59.1"}')
-    names = {found.name: found for found in client.check_dashboard("http://h")}
+    names = {found.name: found for found in jobs_api.check_dashboard("http://h")}
     assert names["ray version"].level == "error"
     assert "rayproject/ray:" in names["ray version"].cure
     answer(200, '{"ray_version": "2.60.99"}')
-    assert client.check_dashboard("http://h")[-1].level == "ok"
+    assert jobs_api.check_dashboard("http://h")[-1].level == "ok"
 
 
 def test_a_servers_trace_is_one_line() -> None:
@@ -320,10 +321,10 @@ def test_a_servers_trace_is_one_line() -> None:
         "ValueError: Job with submission_id x1 already exists. Please use a different submission_id.\n."
     )
     assert (
-        client.explain(error)
+        jobs_api.explain(error)
         == "Job with submission_id x1 already exists. Please use a different submission_id"
     )
-    assert client.explain(RuntimeError("Request failed with status code 404: Job x does not exist.")) == (
+    assert jobs_api.explain(RuntimeError("Request failed with status code 404: Job x does not exist.")) == (
         "Job x does not exist"
     )
 
@@ -437,7 +438,7 @@ def test_a_silent_stream_is_taken_up_anew(monkeypatch: pytest.MonkeyPatch) -> No
             async for text in super().tail_job_logs(job):
                 yield text
 
-    monkeypatch.setattr(follow, "SILENCE_S", 0.05)
+    monkeypatch.setattr(log_follower, "SILENCE_S", 0.05)
     out, said, _ = follow_all(Silent([]))
     assert (out, said) == (LINES, [])
 
@@ -477,23 +478,23 @@ def no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_where_a_token_is_found_in_rays_order(no_token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cluster.find_token() is None
+    assert connection.find_token() is None
     (no_token / ".ray").mkdir()
     (no_token / ".ray" / "auth_token").write_text("one\n")
-    assert cluster.find_token() == "~/.ray/auth_token"
+    assert connection.find_token() == "~/.ray/auth_token"
     other = no_token / "other"
     other.write_text("two\n")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
-    assert cluster.find_token() == str(other)
+    assert connection.find_token() == str(other)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "three")
-    assert cluster.find_token() == "RAY_AUTH_TOKEN"
+    assert connection.find_token() == "RAY_AUTH_TOKEN"
 
 
 def test_a_path_without_a_token_is_an_error(no_token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(no_token / "none"))
-    assert cluster.find_token() is None
+    assert connection.find_token() is None
     with pytest.raises(RunError, match=r"RAY_AUTH_TOKEN_PATH is .*none, where there is no token"):
-        cluster.use_token()
+        connection.use_token()
 
 
 @pytest.mark.parametrize(

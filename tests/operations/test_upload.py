@@ -9,8 +9,8 @@ import pytest
 from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 
-from brain_ray.operations import upload
-from brain_ray.operations.upload import MB, check_upload, upload_files, upload_size
+from brain_ray.checks import upload_size as upload
+from brain_ray.checks.upload_size import MB, check_upload, upload_files, upload_size
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("constraints.txt", "pyproject.toml", "README.md", "jobs/pipeline.py", "brain_ray/pipeline.py")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from brain_ray.data.phantom import draw
+from brain_ray.data.phantoms.files import draw
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 TYPES = {

@@ -11,7 +11,7 @@ import cv2
 import psutil
 from starting import ROOT, environment_of
 
-from brain_ray.data.phantom import draw
+from brain_ray.data.phantoms.files import draw
 
 PNG = {"content-type": "image/png"}
 

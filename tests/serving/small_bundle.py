@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_ray.bundle.build import export_bundle
 from brain_ray.config import AugmentConfig, Config, ModelConfig, TrainConfig
-from brain_ray.data.images import Box, InputSpec, find_box, to_input
-from brain_ray.data.phantom import draw
-from brain_ray.model.export import export_bundle
-from brain_ray.training.feed import Batch, epoch_order, num_steps, worker_steps
+from brain_ray.data.phantoms.files import draw
+from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
+from brain_ray.loading.sampler import Batch, epoch_order, num_steps, worker_steps
 from brain_ray.training.loop import Feed, train
 
 SPLIT = {"images": 160, "rows": 160, "sha256": "ab" * 32}

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from brain_ray.data.phantom import draw
-from brain_ray.serving import asking, predict
-from brain_ray.serving.client import AsyncClient, Client, EndpointError
-from brain_ray.serving.files import find_images, in_order, name_of
+from brain_ray.data.phantoms.files import draw
+from brain_ray.serving import predict
+from brain_ray.serving.client import AsyncClient, Client, EndpointError, protocol
+from brain_ray.serving.client.files import find_images, in_order, name_of
 from brain_ray.serving.schemas import Answer, Explanation, Failure
 
 KEY = "a-key-that-nobody-may-see"
@@ -110,13 +110,13 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nobody waits; what would have been waited is listed."""
     waited: list[float] = []
-    pause = asking._pause
+    pause = protocol._pause
 
     def note(attempt: int, heard: Any) -> float:
         waited.append(pause(attempt, heard))
         return 0.0
 
-    monkeypatch.setattr(asking, "_pause", note)
+    monkeypatch.setattr(protocol, "_pause", note)
     return waited
 
 
@@ -701,7 +701,7 @@ def test_an_endpoint_answers_both_clients_as_its_bundle_does(endpoint: Any, bund
 
 
 def asked_offline(bundle: Path, images: list[bytes]) -> list[Answer | Failure]:
-    from brain_ray.model.predictor import Predictor
+    from brain_ray.bundle.predictor import Predictor
     from brain_ray.serving.offline import predict_offline
 
     return list(predict_offline(Predictor(bundle, threads=1), images, batch_size=3))
@@ -734,7 +734,7 @@ def test_a_bundle_answers_without_an_endpoint(bundle: Path, tmp_path: Path) -> N
 
 
 def test_a_long_list_is_classified_with_few_images_in_memory(bundle: Path) -> None:
-    from brain_ray.model.predictor import Predictor
+    from brain_ray.bundle.predictor import Predictor
     from brain_ray.serving.offline import predict_offline
 
     taken, given, picture = 0, 0, phantoms()[0]

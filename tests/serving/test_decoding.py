@@ -24,7 +24,7 @@ def decoders(endpoint: Running) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(replica).children(recursive=True):
         with suppress(psutil.Error):  # it has just ended
-            if "brain_ray.data.decoder" in " ".join(child.cmdline()):
+            if "brain_ray.data.decoder_process" in " ".join(child.cmdline()):
                 found.append(child)
     return found
 

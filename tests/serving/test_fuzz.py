@@ -21,7 +21,7 @@ from mutants import media_type, mutants
 from running import PNG, Running, picture
 from starting import wait_for
 
-from brain_ray.serving.proxy import HEADERS_S
+from brain_ray.serving.haproxy import HEADERS_S
 from brain_ray.serving.schemas import Predictions, Problem
 
 COUNT = 2_000

@@ -9,8 +9,8 @@ import pytest
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from brain_ray.serving.guard import PIECE, ROOM, Front, Guard
-from brain_ray.serving.settings import ServingConfig
+from brain_ray.serving.config import ServingConfig
+from brain_ray.serving.security import PIECE, ROOM, Front, Guard
 
 Headers = dict[str, str | bytes]
 

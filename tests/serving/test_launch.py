@@ -18,8 +18,8 @@ from running import PNG, SERVE, Running, picture, start
 from starting import environment_of, wait_for
 
 from brain_ray.runs import RunError
-from brain_ray.serving import launch
-from brain_ray.serving.settings import ServingConfig
+from brain_ray.serving import serve as launch
+from brain_ray.serving.config import ServingConfig
 
 KEY = "s3cret-of-ward-7"
 

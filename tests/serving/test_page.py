@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import pytest
 
-from brain_ray.data.phantom import draw
+from brain_ray.data.phantoms.files import draw
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 

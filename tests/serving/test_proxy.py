@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from starting import environment_of, free_port, wait_for
 
-from brain_ray.serving import proxy
-from brain_ray.serving.proxy import PORTS, proxy_settings
+from brain_ray.serving import haproxy
+from brain_ray.serving.haproxy import PORTS, proxy_settings
 
 FALLBACK = "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"
 FIRST, LAST = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
@@ -80,8 +80,8 @@ def proxied() -> Iterator[tuple[int, list[Mortal]]]:
     """A proxy's port, and the replicas behind it; seconds are shorter than in earnest."""
     replicas = [Mortal() for _ in range(4)]
     with tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proxy, "CLIENT_S", 6)
-        patch.setattr(proxy, "HEADERS_S", 2)
+        patch.setattr(haproxy, "CLIENT_S", 6)
+        patch.setattr(haproxy, "HEADERS_S", 2)
         port = free_port()
         told = subprocess.run(
             [sys.executable, "-c", RENDER, str(port), *(str(replica.port) for replica in replicas)],

@@ -21,13 +21,13 @@ from running import PNG, picture
 from starlette.datastructures import Headers as StarletteHeaders
 from starlette.types import Message, Receive
 
-from brain_ray.data.phantom import draw
-from brain_ray.model.predictor import Predictor
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.data.phantoms.files import draw
+from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.problems import ProblemError
-from brain_ray.serving.settings import ServingConfig
+from brain_ray.serving.routes import make_app
 from brain_ray.serving.uploads import Upload, parse_uploads
-from brain_ray.serving.web import make_app
 
 Ask = Callable[..., httpx.Response]
 

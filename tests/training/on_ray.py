@@ -6,12 +6,12 @@ import numpy as np
 import ray
 
 from brain_ray.config import Config
+from brain_ray.loading.feed import Sources, make_feed
+from brain_ray.loading.loader import PartStore, find_parts
 from brain_ray.runs import Run
 from brain_ray.training.features import cache_features
-from brain_ray.training.feeds import Sources, make_feed
-from brain_ray.training.learner import mode_of
-from brain_ray.training.loading import PartStore, find_parts
 from brain_ray.training.loop import TrainState, train
+from brain_ray.training.tensorflow.learner import mode_of
 
 EXACT = {"batch_norm": "fixed", "dropout": 0.0}
 """A model that computes the same for any number of workers: batch norm does not see the batch."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from brain_ray.config import Config, ModelConfig, SweepConfig, TrainConfig
-from brain_ray.training.history import EpochRecord
-from brain_ray.training.trials import Status, Trial, TrialRecord
+from brain_ray.tracking.history import EpochRecord
+from brain_ray.tuning.trials import Status, Trial, TrialRecord
 
 EPOCHS = 9
 

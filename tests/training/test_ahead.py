@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from brain_ray.training.ahead import PATIENCE, Ahead
+from brain_ray.loading.prefetch import PATIENCE, Ahead
 
 
 def after(key: int) -> int | None:

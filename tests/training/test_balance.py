@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils.class_weight import compute_class_weight
 
 from brain_ray.runs import Run, RunError
-from brain_ray.training.balance import class_weights, count_labels, split_weights
+from brain_ray.training.class_weights import class_weights, count_labels, split_weights
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 COUNTS = np.array([1, 4, 2, 3])

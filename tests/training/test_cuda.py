@@ -14,7 +14,7 @@ import pytest
 from libraries import write_library
 from starting import ROOT
 
-from brain_ray.training import cuda
+from brain_ray import cuda
 
 WHEELS = {
     "cublas": {"libcublas.so.12": ["libcublasLt.so.12"], "libcublasLt.so.12": []},

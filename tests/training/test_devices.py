@@ -8,10 +8,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from brain_ray import cuda
 from brain_ray.config import Config, TrainConfig
 from brain_ray.runs import RunError
-from brain_ray.training import cuda, devices
 from brain_ray.training.features import Extractor
+from brain_ray.training.tensorflow import devices
 
 
 @pytest.mark.parametrize(
@@ -136,9 +137,9 @@ import sys
 import numpy as np
 import tensorflow as tf
 from brain_ray.config import Config, ModelConfig, TrainConfig
-from brain_ray.training.devices import set_up
-from brain_ray.training.feed import Batch
-from brain_ray.training.learner import Learner
+from brain_ray.training.tensorflow.devices import set_up
+from brain_ray.loading.sampler import Batch
+from brain_ray.training.tensorflow.learner import Learner
 settings = TrainConfig(precision=sys.argv[1], xla=sys.argv[2] == "xla", optimizer="Adam")
 assert set_up(settings, 1) == sys.argv[1]
 if settings.xla:

@@ -7,10 +7,10 @@ import ray
 from pydantic import ValidationError
 from small_problem import MakeConfig, write_dataset
 
+from brain_ray.cluster.capacity import check_resources, per_worker
 from brain_ray.config import TrainConfig
 from brain_ray.runs import Run, RunError
 from brain_ray.training import trainer
-from brain_ray.training.resources import check_resources, per_worker
 
 
 def test_the_fewest_workers_come_first() -> None:

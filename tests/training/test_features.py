@@ -10,11 +10,11 @@ from on_ray import sources_of, undisturbed
 from small_problem import MakeConfig, write_dataset
 
 from brain_ray.config import AugmentConfig, ModelConfig
-from brain_ray.model.backbones import build_backbone
+from brain_ray.loading.feed import make_feed
+from brain_ray.loading.loader import find_parts
+from brain_ray.models.backbones import build_backbone
 from brain_ray.runs import Run, RunError
 from brain_ray.training import features, trainer
-from brain_ray.training.feeds import make_feed
-from brain_ray.training.loading import find_parts
 from brain_ray.training.loop import TrainState
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -66,7 +66,7 @@ def test_a_head_learns_from_features_what_it_learns_from_images(
 def test_features_are_those_of_all_rows_in_order_and_computed_once(
     run: Run, make_config: MakeConfig, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from brain_ray.model.network import build_network, split_network
+    from brain_ray.models.network import build_network, split_network
 
     config = make_config({"weights": weights}, frozen_epochs=1, epochs=0, augment=PLAIN)
     splits = {split: find_parts(run, split) for split in ("train", "valid")}

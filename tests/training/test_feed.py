@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brain_ray.training.feed import epoch_order, locate, num_steps, worker_steps
+from brain_ray.loading.sampler import epoch_order, locate, num_steps, worker_steps
 
 COUNTS = [7, 31, 1, 13, 31, 8]
 

@@ -19,10 +19,10 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE
 from ray.autoscaler._private.util import prepare_config
 from starting import ROOT, environment_of, free_port
 
+from brain_ray.cluster import autoscaling as growth
 from brain_ray.config import TrainConfig
 from brain_ray.recipes import paper
 from brain_ray.runs import RunError
-from brain_ray.training import growth
 
 HEAD = {"CPU": 6.0}
 FOUR = paper().train.model_copy(update={"use_gpu": True, "num_workers": 4})
@@ -178,11 +178,11 @@ def ask_for_room() -> None:
     """Ask for the room of `paper` on four GPUs, on the cluster of RAY_ADDRESS."""
     import time
 
-    from brain_ray import cluster
+    from brain_ray.cluster import connection
 
     for _ in range(60):
         try:
-            cluster.connect()
+            connection.connect()
             break
         except RunError:
             time.sleep(1)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from small_problem import MakeConfig, memory_feed, quarters
 
 from brain_ray.config import Config
-from brain_ray.model.network import build_network
-from brain_ray.training.feed import Batch
-from brain_ray.training.learner import Learner
+from brain_ray.loading.sampler import Batch
+from brain_ray.models.network import build_network
 from brain_ray.training.loop import train
-from brain_ray.training.named import loss_function
+from brain_ray.training.tensorflow.learner import Learner
+from brain_ray.training.tensorflow.optimizer import loss_function
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
 WEIGHTS = np.array([0.5, 2.0, 1.0, 3.0], np.float32)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starting import ROOT, environment_of
 
-from brain_ray.operations import machine
+from brain_ray.checks import machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -65,12 +65,13 @@ def main(folder: str) -> None:
     import ray
     from small_problem import SIDE, write_dataset
 
-    from brain_ray import cluster
+    from brain_ray.checks.preflight import preflight
+    from brain_ray.cluster import connection
     from brain_ray.config import AugmentConfig, Config, ModelConfig, SweepConfig, TrainConfig
-    from brain_ray.operations.preflight import preflight
     from brain_ray.runs import Run, RunError
-    from brain_ray.training import sweep, trainer
-    from brain_ray.training.trial_folder import read_trials
+    from brain_ray.training import trainer
+    from brain_ray.tuning import tune
+    from brain_ray.tuning.trial_store import read_trials
 
     ray.init(
         address="local",
@@ -79,9 +80,9 @@ def main(folder: str) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
-        runtime_env={"env_vars": cluster.WORKER_ENV},
+        runtime_env={"env_vars": connection.WORKER_ENV},
     )
-    cluster.quiet()
+    connection.quiet()
     weights = Path(folder) / "never_read.weights.h5"
     weights.touch()
     model = ModelConfig(backbone="tiny", weights=str(weights), height=SIDE, width=SIDE)
@@ -91,8 +92,8 @@ def main(folder: str) -> None:
         "preflight": (lambda run, config, say: preflight(run, config, ["train"], say), {}),
         "training": (trainer.fit, {"epochs": 1}),
         "features": (trainer.fit, frozen),
-        "sweep": (sweep.sweep, {"epochs": 1}),
-        "sweep-of-two-workers": (sweep.sweep, {"num_workers": 2, **frozen}),
+        "sweep": (tune.sweep, {"epochs": 1}),
+        "sweep-of-two-workers": (tune.sweep, {"num_workers": 2, **frozen}),
     }
     for name, (work, train) in settings.items():
         run = Run(folder, name)

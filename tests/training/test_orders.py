@@ -3,7 +3,7 @@
 import pytest
 
 from brain_ray.runs import RunError
-from brain_ray.training.orders import Orders, Word, obey, out_of_patience, parse_word
+from brain_ray.training.commands import Orders, Word, obey, out_of_patience, parse_word
 
 
 @pytest.mark.parametrize(

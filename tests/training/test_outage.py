@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import pytest
 
+from brain_ray.cluster import waiting
+from brain_ray.cluster.waiting import bounded
 from brain_ray.interrupts import announced
 from brain_ray.runs import RunError
-from brain_ray.training import outage
-from brain_ray.training.outage import bounded
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "LOOK_S", 0.01)
-    monkeypatch.setattr(outage, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(waiting, "LOOK_S", 0.01)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.2)
 
 
 def cluster_of(monkeypatch: pytest.MonkeyPatch, looks: Sequence[str | RunError]) -> None:
@@ -29,7 +29,7 @@ def cluster_of(monkeypatch: pytest.MonkeyPatch, looks: Sequence[str | RunError])
             raise found
         return found
 
-    monkeypatch.setattr(outage, "check_now_or_later", look)
+    monkeypatch.setattr(waiting, "check_now_or_later", look)
 
 
 def test_work_that_waits_in_vain_ends_with_what_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from small_sweep import sweep_config
 
 from brain_ray.config import Config
 from brain_ray.runs import RunError
-from brain_ray.training.proposals import Proposer
-from brain_ray.training.space import make_trials
+from brain_ray.tuning.optuna_search import Proposer
+from brain_ray.tuning.search_space import make_trials
 
 DROPOUT = "model.dropout"
 

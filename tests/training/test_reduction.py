@@ -2,7 +2,7 @@
 
 import pytest
 
-from brain_ray.training import reduction
+from brain_ray.training.tensorflow import allreduce
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ from brain_ray.training import reduction
 def test_buckets_hold_neighbours_up_to_their_size(
     sizes: list[int], expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reduction, "BUCKET", 10)
-    assert reduction.buckets(sizes) == expected
+    monkeypatch.setattr(allreduce, "BUCKET", 10)
+    assert allreduce.buckets(sizes) == expected

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from small_sweep import EPOCHS, make_record, sweep_config
 
-from brain_ray.training.schedulers import make_scheduler
-from brain_ray.training.trainable import EPOCH, VALUE
-from brain_ray.training.trials import Reached, Status, TrialRecord
+from brain_ray.tuning.schedulers import make_scheduler
+from brain_ray.tuning.trainable import EPOCH, VALUE
+from brain_ray.tuning.trials import Reached, Status, TrialRecord
 
 STOP, CONTINUE = "STOP", "CONTINUE"
 

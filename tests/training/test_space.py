@@ -12,11 +12,11 @@ from small_sweep import sweep_config
 
 from brain_ray import recipes
 from brain_ray.config import Config
-from brain_ray.model.backbones import NATIVE_SIDE
+from brain_ray.models.backbones import NATIVE_SIDE
 from brain_ray.runs import RunError
-from brain_ray.training import space
-from brain_ray.training.space import Range, configure, count, make_trials, parse, ranges_of, variants
-from brain_ray.training.trials import Trial
+from brain_ray.tuning import search_space
+from brain_ray.tuning.search_space import Range, configure, count, make_trials, parse, ranges_of, variants
+from brain_ray.tuning.trials import Trial
 
 RATE = "train.learning_rate"
 BACKBONES = "model.backbone=grid(EfficientNetB0, EfficientNetB3)"
@@ -335,7 +335,7 @@ def test_the_changes_of_a_trial_make_the_same_trial_again() -> None:
 
 def test_models_are_those_that_cost_the_same_to_serve() -> None:
     trials = trials_of(sweep_config(BACKBONES, "model.dropout=grid(0.1, 0.2)", seeds=2))
-    found = space.models(trials)
+    found = search_space.models(trials)
     assert list(found) == ["EfficientNetB3 300x300 gap", "EfficientNetB0 224x224 gap"]
     assert found["EfficientNetB0 224x224 gap"] == trials[0].config
 

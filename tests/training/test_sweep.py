@@ -17,15 +17,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from on_ray import undisturbed
 from small_problem import MakeConfig, write_dataset
 
-from brain_ray import metrics
+from brain_ray.cluster.capacity import room_for_trials
 from brain_ray.config import Config, SweepConfig
-from brain_ray.model.backbones import build_backbone
+from brain_ray.models.backbones import build_backbone
 from brain_ray.runs import Run, RunError
-from brain_ray.training import checkpoints, sweep, watch
-from brain_ray.training.resources import room_for_trials
-from brain_ray.training.trainable import TrialProcess
-from brain_ray.training.trial_folder import Clock, home_of, read_sweep, read_trials
-from brain_ray.training.trials import TrialRecord
+from brain_ray.tracking import prometheus
+from brain_ray.training import checkpoints
+from brain_ray.tuning import reporter, tune
+from brain_ray.tuning.trainable import TrialProcess
+from brain_ray.tuning.trial_store import Clock, home_of, read_sweep, read_trials
+from brain_ray.tuning.trials import TrialRecord
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -63,10 +64,10 @@ def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
     config = make(RATES, {"epochs": 4}, scheduler="asha", reduction_factor=2, seeds=2)
     lines: list[str] = []
     counted: list[dict[str, int]] = []
-    monkeypatch.setattr(metrics, "trials", lambda _, counts: counted.append(dict(counts)))
+    monkeypatch.setattr(prometheus, "trials", lambda _, counts: counted.append(dict(counts)))
     biggest = Sizes(run)
     with biggest:
-        summary = sweep.sweep(run, config, lines.append)
+        summary = tune.sweep(run, config, lines.append)
     records = by_id(run)
     assert list(records) == [f"{i:03d}" for i in range(6)]
     assert [record.trial.config.seed for record in records.values()] == [7, 8] * 3
@@ -83,7 +84,7 @@ def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
     # What Prometheus gets: how many trials run, at the end none, and no epochs of trials that have ended.
     assert max(counts.get("running", 0) for counts in counted) == 2
     assert counted[-1] == {status: len(trials) for status, trials in ended.items()}
-    assert not any(("run", "sweep") in labels for _, labels in metrics._VALUES.last)
+    assert not any(("run", "sweep") in labels for _, labels in prometheus._VALUES.last)
     found = read_sweep(run, config)
     assert len(found.labels) == 13
     for record in records.values():
@@ -137,7 +138,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, at: Callable[[TrialProcess], None]) 
             at(self)
             return super().step()
 
-    monkeypatch.setattr(sweep, "TrialProcess", Faulty)
+    monkeypatch.setattr(tune, "TrialProcess", Faulty)
 
 
 @pytest.mark.slow
@@ -167,7 +168,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
         silence_minutes=0.5,
     )
     lines: list[str] = []
-    assert sweep.sweep(run, config, lines.append) == "5 trials: 3 failed, 2 finished"
+    assert tune.sweep(run, config, lines.append) == "5 trials: 3 failed, 2 finished"
     records = by_id(run)
     assert [record.status for record in records.values()] == [
         "failed",
@@ -201,7 +202,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
 
     # Started again, it does not try once more what it has given up.
     again: list[str] = []
-    sweep.sweep(run, config, again.append)
+    tune.sweep(run, config, again.append)
     assert again == ["5 trials, 5 of them done already, 2 at a time"]
     assert by_id(run).keys() == records.keys()
 
@@ -209,7 +210,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
 def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config]) -> None:
     config = make("train.loss=grid(no_such_loss)")
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\).*no_such_loss"):
-        sweep.sweep(run, config, lambda _: None)
+        tune.sweep(run, config, lambda _: None)
 
 
 def test_a_storage_that_refuses_a_trials_end_is_named(
@@ -218,9 +219,9 @@ def test_a_storage_that_refuses_a_trials_end_is_named(
     def refuse(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(watch, "write_trial", refuse)
+    monkeypatch.setattr(reporter, "write_trial", refuse)
     with pytest.raises(RunError, match=r"^cannot write .*/trials/000: no space left; mend the storage"):
-        sweep.sweep(run, make("train.loss=grid(no_such_loss)"), lambda _: None)
+        tune.sweep(run, make("train.loss=grid(no_such_loss)"), lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +316,7 @@ def test_what_a_stopped_trial_held_is_free_at_once(
             run.write_bytes(b"", "stopped")
 
     with FreeCpus() as cpus:
-        assert sweep.sweep(run, config, say) == "2 trials: 1 finished, 1 stopped"
+        assert tune.sweep(run, config, say) == "2 trials: 1 finished, 1 stopped"
     # The better one holds its own still, but with workers: those have trained on while it dawdled.
     free = {1: 4 - each - 0.6, 2: 4 - 0.1}[workers]
     assert cpus.seconds_until(free, stopped_at[0]) < 5
@@ -340,7 +341,7 @@ def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Co
             assert len(victims) == 2
             victims[0].kill()
 
-    assert sweep.sweep(run, config, say) == "1 trials: 1 finished"
+    assert tune.sweep(run, config, say) == "1 trials: 1 finished"
     (record,) = read_trials(run)
     assert [epoch.epoch for epoch in record.history] == [1, 2, 3, 4]
     assert record.attempts == 1, "it is Ray Train that replaces the worker"
@@ -360,7 +361,7 @@ def test_a_trial_of_two_workers_learns_from_features(run: Run, make: Callable[..
     build_backbone(make("", {}).model).save_weights(weights)
     train = {"frozen_epochs": 2, "epochs": 0, "num_workers": 2, "model": {"weights": weights}}
     config = make("train.learning_rate=grid(0.003)", train)
-    assert sweep.sweep(run, config, lambda _: None) == "1 trials: 1 finished"
+    assert tune.sweep(run, config, lambda _: None) == "1 trials: 1 finished"
     (record,) = read_trials(run)
     assert [epoch.epoch for epoch in record.history] == [1, 2]
     assert record.attempts == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from brain_ray.training.table import STYLES, Line, TrialTable
+from brain_ray.tuning.trial_table import STYLES, Line, TrialTable
 
 NAMES = "trial backbone size settings epoch val_loss val_acc best rate img/s status left"
 

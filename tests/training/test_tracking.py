@@ -14,13 +14,13 @@ from mlflow import MlflowClient
 from rich.console import Console
 from small_problem import MakeConfig
 
-from brain_ray import metrics
 from brain_ray.config import Config
 from brain_ray.runs import Run, RunError
-from brain_ray.training import tracking, trainer
-from brain_ray.training.history import EpochRecord, from_csv, to_csv
-from brain_ray.training.progress import Position, ProgressBar
-from brain_ray.training.relay import Epoch
+from brain_ray.tracking import mlflow, prometheus
+from brain_ray.tracking.history import EpochRecord, from_csv, to_csv
+from brain_ray.tracking.progress_bar import Position, ProgressBar
+from brain_ray.training import trainer
+from brain_ray.training.messages import Epoch
 
 RECORD = EpochRecord(
     epoch=1,
@@ -48,7 +48,7 @@ def test_an_epoch_is_told_to_people_and_to_prometheus(
     run: Run, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(metrics, "epoch", lambda *words: told.append(words))
+    monkeypatch.setattr(prometheus, "epoch", lambda *words: told.append(words))
     with trainer._shown(run, make_config(), told.append) as take:
         take(Epoch(replace(RECORD, val_loss=math.nan), "epoch 1", False))
     numbers = RECORD.metrics()
@@ -62,7 +62,7 @@ def scalars(run: Run) -> dict[int, dict[str, float]]:
     from tensorflow.core.util.event_pb2 import Event
 
     found: dict[int, dict[str, float]] = {}
-    for record in tf.data.TFRecordDataset(run.list_files("train", tracking.TENSORBOARD)):
+    for record in tf.data.TFRecordDataset(run.list_files("train", mlflow.TENSORBOARD)):
         event = Event.FromString(record.numpy())
         for value in event.summary.value:
             found.setdefault(event.step, {})[value.tag] = value.simple_value
@@ -70,7 +70,7 @@ def scalars(run: Run) -> dict[int, dict[str, float]]:
 
 
 def mlflow_runs(run: Run) -> tuple[MlflowClient, list[Any]]:
-    client = MlflowClient(tracking_uri=tracking.tracking_uri(run, Config()))
+    client = MlflowClient(tracking_uri=mlflow.tracking_uri(run, Config()))
     experiment = client.get_experiment_by_name("brain_ray")
     return client, list(client.search_runs([experiment.experiment_id]))
 
@@ -83,10 +83,10 @@ def test_a_history_is_read_as_it_was_written() -> None:
 
 
 def test_tensorboard_gets_each_epoch_once(run: Run) -> None:
-    tracking.write_scalars(run, 0, {"split/train/glioma": 0.25})
-    tracking.write_epoch(run, RECORD)
-    tracking.write_epoch(run, replace(RECORD, epoch=2, loss=math.inf))
-    tracking.write_epoch(run, replace(RECORD, epoch=2, loss=0.25))  # done again, after a failure
+    mlflow.write_scalars(run, 0, {"split/train/glioma": 0.25})
+    mlflow.write_epoch(run, RECORD)
+    mlflow.write_epoch(run, replace(RECORD, epoch=2, loss=math.inf))
+    mlflow.write_epoch(run, replace(RECORD, epoch=2, loss=0.25))  # done again, after a failure
     found = scalars(run)
     assert found[0] == {"split/train/glioma": 0.25}
     assert found[1] == {
@@ -102,22 +102,22 @@ def test_tensorboard_gets_each_epoch_once(run: Run) -> None:
         "speed/input_wait": 0.125,
     }
     assert found[2]["loss/train"] == 0.25
-    assert len(run.list_files("train", tracking.TENSORBOARD)) == 3
+    assert len(run.list_files("train", mlflow.TENSORBOARD)) == 3
 
 
 def test_tensorboard_gets_no_number_that_is_none(run: Run) -> None:
-    tracking.write_epoch(run, replace(RECORD, loss=math.nan))
-    assert set(tracking.TAGS) - scalars(run)[1].keys() == {"loss/train"}
+    mlflow.write_epoch(run, replace(RECORD, loss=math.nan))
+    assert set(mlflow.TAGS) - scalars(run)[1].keys() == {"loss/train"}
 
 
 def test_mlflow_gets_settings_epochs_and_bundle(run: Run, make_config: MakeConfig) -> None:
     config = make_config(epochs=2, mlflow_uri="auto")
-    with tracking.mlflow_run(run, config, pytest.fail) as log:
+    with mlflow.mlflow_run(run, config, pytest.fail) as log:
         log(RECORD)
         run.write_bytes(to_csv([RECORD]), "train", "history.csv")
         log(replace(RECORD, epoch=2, loss=0.25))
     run.write_bytes(b"graph", "bundle", "model.onnx")
-    tracking.log_bundle(run, config, pytest.fail)
+    mlflow.log_bundle(run, config, pytest.fail)
     client, (found,) = mlflow_runs(run)
     assert found.info.run_name == "trial"
     assert found.info.status == "FINISHED"
@@ -134,14 +134,14 @@ def test_mlflow_gets_settings_epochs_and_bundle(run: Run, make_config: MakeConfi
 
 def test_a_resumed_run_goes_on_in_its_mlflow_run(run: Run, make_config: MakeConfig) -> None:
     config = make_config(epochs=3, mlflow_uri="auto")
-    with contextlib.suppress(KeyboardInterrupt), tracking.mlflow_run(run, config, pytest.fail) as log:
+    with contextlib.suppress(KeyboardInterrupt), mlflow.mlflow_run(run, config, pytest.fail) as log:
         log(RECORD)
         raise KeyboardInterrupt
     _, (failed,) = mlflow_runs(run)
     assert failed.info.status == "FAILED"
     # The second epoch ended, but the process that would have logged it was lost.
     run.write_bytes(to_csv([RECORD, replace(RECORD, epoch=2)]), "train", "history.csv")
-    with tracking.mlflow_run(run, config, pytest.fail) as log:
+    with mlflow.mlflow_run(run, config, pytest.fail) as log:
         log(replace(RECORD, epoch=3))
     client, (found,) = mlflow_runs(run)
     assert [m.step for m in client.get_metric_history(found.info.run_id, "loss")] == [1, 2, 3]
@@ -154,7 +154,7 @@ def test_a_server_that_is_away_is_told_once_and_ends_nothing(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     config = make_config(mlflow_uri="http://127.0.0.1:9")
     lines: list[str] = []
-    with tracking.mlflow_run(run, config, lines.append) as log:
+    with mlflow.mlflow_run(run, config, lines.append) as log:
         log(RECORD)
         log(replace(RECORD, epoch=2))
     assert len(lines) == 1
@@ -167,13 +167,13 @@ def test_what_mlflow_missed_is_logged_with_the_bundle(
     run: Run, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, lines = make_config(mlflow_uri="auto"), list[str]()
-    with monkeypatch.context() as patch, tracking.mlflow_run(run, config, lines.append) as log:
-        patch.setattr(tracking, "_client", lambda _: 1 / 0)
+    with monkeypatch.context() as patch, mlflow.mlflow_run(run, config, lines.append) as log:
+        patch.setattr(mlflow, "_client", lambda _: 1 / 0)
         log(RECORD)
         run.write_bytes(to_csv([RECORD]), "train", "history.csv")
     # Leaving the block has tried once more: by now MLflow answers or not, nothing is logged twice.
     run.write_bytes(b"graph", "bundle", "model.onnx")
-    tracking.log_bundle(run, config, lines.append)
+    mlflow.log_bundle(run, config, lines.append)
     client, (found,) = mlflow_runs(run)
     assert [m.step for m in client.get_metric_history(found.info.run_id, "loss")] == [1]
     assert lines == ["mlflow: ZeroDivisionError: division by zero (the run goes on without it)"]
@@ -198,18 +198,18 @@ def test_where_mlflow_keeps_a_run(
     make_config: MakeConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda _: object() if installed else None)
-    assert tracking.tracking_uri(Run(storage, "trial"), make_config(mlflow_uri=uri)) == expected
+    monkeypatch.setattr(mlflow, "find_spec", lambda _: object() if installed else None)
+    assert mlflow.tracking_uri(Run(storage, "trial"), make_config(mlflow_uri=uri)) == expected
 
 
 def test_mlflow_that_is_asked_for_has_to_be_there(
     run: Run, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda _: None)
+    monkeypatch.setattr(mlflow, "find_spec", lambda _: None)
     with pytest.raises(
         RunError, match=r"not installed: pip install 'brain_ray\[mlflow\]', or set it to none"
     ):
-        tracking.tracking_uri(run, make_config(mlflow_uri="http://server:5000"))
+        mlflow.tracking_uri(run, make_config(mlflow_uri="http://server:5000"))
 
 
 def test_a_terminal_shows_how_far_a_run_is() -> None:

@@ -21,17 +21,18 @@ from on_ray import EXACT, sources_of, store_of, undisturbed
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from small_problem import MakeConfig, write_dataset
 
+from brain_ray.cluster.capacity import check_resources
 from brain_ray.config import AugmentConfig
-from brain_ray.data import images
+from brain_ray.data import transforms
+from brain_ray.loading.feed import make_feed
+from brain_ray.loading.loader import Loader, decode_rows, find_parts
+from brain_ray.loading.sampler import epoch_order, worker_steps
 from brain_ray.runs import Run, RunError
-from brain_ray.training import checkpoints, tracking, trainer
-from brain_ray.training.backend import TensorflowWorkers
-from brain_ray.training.feed import epoch_order, worker_steps
-from brain_ray.training.feeds import make_feed
-from brain_ray.training.history import from_csv
-from brain_ray.training.loading import Loader, decode_rows, find_parts
+from brain_ray.tracking import mlflow
+from brain_ray.tracking.history import from_csv
+from brain_ray.training import checkpoints, trainer
 from brain_ray.training.loop import TrainState, train
-from brain_ray.training.resources import check_resources
+from brain_ray.training.tensorflow.backend import TensorflowWorkers
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -74,9 +75,9 @@ def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: Ma
             seed = rows[i]["augment_seed"]
             balance = [(config.data.balance, np.random.default_rng(seed))] if seed >= 0 else []
             epoch = (config.train.augment, np.random.default_rng([config.seed, 3, rows[i]["row_id"]]))
-            grey = images.decode(rows[i]["bytes"])
-            spec = images.InputSpec(24, 24)
-            expected = images.to_input(grey, images.Box.whole(grey), spec, [*balance, epoch])
+            grey = transforms.decode(rows[i]["bytes"])
+            spec = transforms.InputSpec(24, 24)
+            expected = transforms.to_input(grey, transforms.Box.whole(grey), spec, [*balance, epoch])
             assert_array_equal(pixels, expected)
 
 
@@ -100,7 +101,7 @@ def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) ->
     loader = Loader(make_config(), parts, store_of(run))
     (batch,) = loader.batches(worker_steps(np.arange(13), 20, 0, 1), None)
     table = ray.get(ray.get(loader.store.get.remote(parts))[0])
-    plain = [images.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
+    plain = [transforms.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
     kept = [i for i, row in enumerate(table.to_pylist()) if row["augment_seed"] < 0]
     assert_array_equal(batch.inputs[kept, ..., 0], plain)
 
@@ -203,10 +204,10 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     assert len(checkpoints.checkpoint_folders(run)) == 2
     assert before not in checkpoints.checkpoint_folders(run)
 
-    files = run.list_files("train", tracking.TENSORBOARD)
+    files = run.list_files("train", mlflow.TENSORBOARD)
     assert [Path(file).name for file in files] == [f"events.out.tfevents.{i:06}" for i in range(6)]
-    client = MlflowClient(tracking_uri=tracking.tracking_uri(run, config))
-    number = run.read_json("train", tracking.MLFLOW)["run_id"]
+    client = MlflowClient(tracking_uri=mlflow.tracking_uri(run, config))
+    number = run.read_json("train", mlflow.MLFLOW)["run_id"]
     losses = {metric.step: metric.value for metric in client.get_metric_history(number, "loss")}
     history = from_csv(run.read_bytes("train", "history.csv"))
     assert losses == {record.epoch: record.loss for record in history}
@@ -250,7 +251,7 @@ def test_two_workers_stay_identical(run: Run, tmp_path: Path, make_config: MakeC
     def work() -> None:
         import hashlib
 
-        from brain_ray.training.devices import make_strategy, set_up
+        from brain_ray.training.tensorflow.devices import make_strategy, set_up
 
         rank = ray.train.get_context().get_world_rank()
         feed = make_feed(config, sources, rank, 2)

@@ -10,11 +10,11 @@ from small_sweep import make_history, make_record, sweep_config
 
 from brain_ray.config import Config
 from brain_ray.runs import Run
+from brain_ray.tracking.history import HISTORY, to_csv
 from brain_ray.training import checkpoints
 from brain_ray.training.features import FOLDER as FEATURES
-from brain_ray.training.history import HISTORY, to_csv
-from brain_ray.training.outcome import ANSWERS, BEST, RESULT
-from brain_ray.training.trial_folder import (
+from brain_ray.training.results import ANSWERS, BEST, RESULT
+from brain_ray.tuning.trial_store import (
     FOLDER,
     MOST_KEPT,
     RUNGS,
@@ -27,7 +27,7 @@ from brain_ray.training.trial_folder import (
     write_rungs,
     write_trial,
 )
-from brain_ray.training.trials import Reached, Rung, Status, Trial, TrialRecord
+from brain_ray.tuning.trials import Reached, Rung, Status, Trial, TrialRecord
 
 BACKBONES = (*(f"EfficientNetB{number}" for number in range(8)), "EfficientNetV2S", "tiny")
 

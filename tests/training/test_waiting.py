@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from ray.train.v2._internal.execution.controller.state import RestartingState, RunningState
 
+from brain_ray.cluster import autoscaling
 from brain_ray.config import TrainConfig
 from brain_ray.runs import RunError
-from brain_ray.training import growth, waiting
-from brain_ray.training.waiting import Waiting
+from brain_ray.training import callbacks
+from brain_ray.training.callbacks import Waiting
 
 LACKING = "the cluster has 2 CPUs on 1 node(s), and training asks for 4"
 
@@ -29,8 +30,8 @@ class Controller:
         self.room: str | RunError = ""
         self._now = 1000.0
         self._waiting = Waiting(TrainConfig(), self.heard)
-        monkeypatch.setattr(waiting, "monotonic", lambda: self._now)
-        monkeypatch.setattr(waiting, "check_room", self._check_room)
+        monkeypatch.setattr(callbacks, "monotonic", lambda: self._now)
+        monkeypatch.setattr(callbacks, "check_room", self._check_room)
 
     def _check_room(self, settings: TrainConfig) -> str:
         if isinstance(self.room, RunError):
@@ -78,7 +79,7 @@ def test_a_node_that_comes_ends_the_wait_and_the_next_one_begins_anew(controller
 
 def test_it_waits_longer_for_nodes_that_an_autoscaler_starts(controller: Controller) -> None:
     controller.room = "2 node(s) can be started"
-    controller.pass_through(RestartingState, growth.WAIT_S - 1, 1000)
+    controller.pass_through(RestartingState, autoscaling.WAIT_S - 1, 1000)
     assert controller.heard == ["waits up to 1800 s for room for its workers: 2 node(s) can be started"]
     with pytest.raises(RunError, match="within 1800 s: 2 node"):
         controller.pass_through(RestartingState, 10, 10)

@@ -1,0 +1,1 @@
+"""The exported model: building, checking, opening and using it."""

@@ -1,0 +1,170 @@
+"""Make a bundle of trained weights, and refuse to if its two models do not agree."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.bundle.bundle import (
+    CANARY_FOLDER,
+    EXPLAIN_FILE,
+    KERAS_FILE,
+    ONNX_FILE,
+    UNLIKENESS_FILE,
+    BundleError,
+    sha256,
+    write_info,
+)
+from brain_ray.bundle.canaries import draw_canaries
+from brain_ray.bundle.isolated import run_module
+from brain_ray.bundle.predictor import open_session
+from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
+from brain_ray.bundle.thresholds import expect, judge
+from brain_ray.config import Config
+from brain_ray.runs import RunError
+from brain_ray.versions import versions
+
+PACKAGES = (
+    "ray",
+    "tensorflow",
+    "keras",
+    "onnxruntime",
+    "tf2onnx",
+    "numpy",
+    "opencv-python-headless",
+)
+
+
+def export_bundle(
+    destination: Path,
+    config: Config,
+    weights: Sequence[NDArray[Any]],
+    valid_inputs: NDArray[np.uint8],
+    valid_labels: NDArray[np.integer],
+    train_inputs: NDArray[np.uint8],
+    facts: Facts | Mapping[str, Any],
+) -> BundleInfo:
+    """Write a bundle into a local folder, which appears whole or not at all.
+
+    TensorFlow runs in processes of its own, on the CPU: the caller neither imports it nor takes a GPU.
+
+    Args:
+        destination: a folder that does not exist yet, or is empty. `<destination>.partial` is used meanwhile.
+        config: the run's settings.
+        weights: all weights, in the order of `model.weights` of `build_network`.
+        valid_inputs: (n, height, width, 1), the validation images as `images.to_input` makes them. They are
+            held in memory: of a large split, 5,000 images drawn at random are enough for the temperature.
+        valid_labels: (n,) indices into the classes.
+        train_inputs: (m, height, width, 1), training images as they were found, without augmented copies:
+            what `Unlikeness` is fitted to. A sample of some thousand is enough.
+        facts: the `data`, `training` and, if any, `sweep` of bundle.json.
+
+    Raises:
+        BundleError: no usable images; the destination is in use; a model could not be made; the
+            two models' probabilities differ by more than `config.export.tolerance`.
+    """
+    known = Facts.model_validate(facts)
+    _check_inputs(config, valid_inputs, valid_labels)
+    _check_training(config, train_inputs)
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise BundleError(f"{destination} exists already: remove it, or export to another folder")
+    partial = destination.with_name(f"{destination.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
+    try:
+        partial.mkdir(parents=True)
+        with tempfile.TemporaryDirectory() as folder:
+            difference = _make_models(Path(folder), partial, config, weights, valid_inputs)
+        models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
+        session = open_session(models[ONNX_FILE], gpu=False)
+        temperature, scores, decision, unlikeness = judge(
+            session, config, valid_inputs, valid_labels, train_inputs
+        )
+        canaries = draw_canaries()
+        extras = {UNLIKENESS_FILE: unlikeness.to_bytes()}
+        extras |= {f"{CANARY_FOLDER}/{name}": data for name, data in canaries.items()}
+        (partial / CANARY_FOLDER).mkdir()
+        for name, data in extras.items():
+            (partial / name).write_bytes(data)
+        info = BundleInfo(
+            name=config.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            classes=config.data.classes,
+            input=Input(
+                height=config.model.height,
+                width=config.model.width,
+                fit=config.model.fit,
+                crop_size=config.model.crop_size,
+                max_pixels=config.data.max_pixels,
+            ),
+            crop=config.data.crop,
+            temperature=temperature,
+            decision=decision,
+            canaries=expect(session, config, canaries),
+            scores=ModelScores(validation=scores),
+            data=known.data,
+            training=known.training,
+            versions={name.replace("-", "_"): found for name, found in versions(PACKAGES).items()}
+            | known.versions,
+            config=config.model_dump(mode="json"),
+            files={name: sha256(data) for name, data in (models | extras).items()},
+            check=difference,
+            sweep=known.sweep,
+        )
+        write_info(str(partial), info)
+        partial.replace(destination)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle {destination}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return info
+
+
+def _check_inputs(config: Config, inputs: NDArray[Any], labels: NDArray[Any]) -> None:
+    expected = (len(labels), config.model.height, config.model.width, 1)
+    if len(labels) == 0 or inputs.shape != expected or inputs.dtype != np.uint8:
+        raise BundleError(
+            f"the validation images are {inputs.dtype} {inputs.shape} with {len(labels)} labels: expected "
+            f"uint8 {expected} and at least one image, to fit the temperature and to compare the models on"
+        )
+
+
+def _check_training(config: Config, inputs: NDArray[Any]) -> None:
+    expected = (len(inputs), config.model.height, config.model.width, 1)
+    if len(inputs) < 2 or inputs.shape != expected or inputs.dtype != np.uint8:
+        raise BundleError(
+            f"the training images are {inputs.dtype} {inputs.shape}: expected uint8 {expected} and at least "
+            "two images, to tell what is unlike them"
+        )
+
+
+def _make_models(
+    job: Path, folder: Path, config: Config, weights: Sequence[NDArray[Any]], inputs: NDArray[np.uint8]
+) -> Check:
+    """Write the models into a folder and compare the two on images from all over the validation split."""
+    (job / "config.json").write_text(config.model_dump_json())
+    arrays: dict[str, Any] = {str(i): array for i, array in enumerate(weights)}
+    np.savez(job / "weights.npz", **arrays)
+    _run_module("brain_ray.bundle.convert", job, folder)
+    chosen = np.linspace(0, len(inputs) - 1, min(config.export.verify_images, len(inputs))).astype(np.int64)
+    np.save(job / "images.npy", inputs[chosen])
+    output = _run_module("brain_ray.bundle.parity", folder, job / "images.npy")
+    check = Check.model_validate_json(output.strip().splitlines()[-1])
+    if check.largest_difference > config.export.tolerance:
+        raise BundleError(
+            f"the Keras and the ONNX model disagree: a probability differs by {check.largest_difference:.1e} "
+            f"on {check.images} validation images, export.tolerance is {config.export.tolerance:.1e}; no "
+            "bundle was made. Try another export.opset, or the pinned versions of tensorflow and tf2onnx"
+        )
+    return check
+
+
+def _run_module(module: str, *arguments: Path) -> str:
+    try:
+        return run_module(module, *arguments)
+    except RunError as error:
+        raise BundleError(f"no bundle was made: {error}") from error

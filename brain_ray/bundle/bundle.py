@@ -1,0 +1,163 @@
+"""The bundle: a folder with a trained model in two formats and everything needed to use and judge it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from pydantic import ValidationError
+
+from brain_ray.bundle.schema import BundleInfo
+from brain_ray.runs import Run, RunError, resolve
+
+KERAS_FILE = "model.keras"
+ONNX_FILE = "model.onnx"
+EXPLAIN_FILE = "explain.onnx"
+UNLIKENESS_FILE = "unlikeness.npz"
+INFO_FILE = "bundle.json"
+CARD_FILE = "MODEL_CARD.md"
+CANARY_FOLDER = "canaries"
+
+FILE_NAME = re.compile(rf"({CANARY_FOLDER}/)?[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Names of a bundle's files: none leads out of its folder, whoever wrote bundle.json."""
+
+FORMAT = 2
+"""Version of bundle.json that this code writes and reads."""
+
+
+class BundleError(RunError):
+    """A bundle that cannot be made, or must not be used; its text says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Its files are read and checked when they are asked for."""
+
+    folder: Run
+    info: BundleInfo
+
+    def read(self, name: str) -> bytes:
+        """Return a listed file's content.
+
+        Raises:
+            BundleError: it is missing, or it is not the file that was exported.
+        """
+        expected = self.info.files.get(name)
+        where = self.folder.uri(name)
+        if expected is None:
+            raise BundleError(f"{where} is not listed in {INFO_FILE}, which has {sorted(self.info.files)}")
+        try:
+            data = self.folder.read_bytes(name)
+        except OSError as error:
+            raise BundleError(f"cannot read {where}: {error}; copy or export the bundle again") from error
+        found = sha256(data)
+        if found != expected:
+            raise BundleError(
+                f"{where} was changed or is incomplete: its SHA-256 is {found}, {INFO_FILE} says {expected}; "
+                "copy or export the bundle again"
+            )
+        return data
+
+    def verify(self) -> None:
+        """Read all listed files against their hashes.
+
+        Raises:
+            BundleError: as `read`.
+        """
+        for name in self.info.files:
+            self.read(name)
+
+
+def load_bundle(location: str | Path) -> Bundle:
+    """Open the bundle in a folder, given by path or URI; its other files are not read yet.
+
+    Raises:
+        BundleError: no bundle there, not of a format that this version reads, or one that names files as no
+            export does, such as those outside of its folder.
+    """
+    folder = _folder(str(location))
+    where = folder.uri(INFO_FILE)
+    try:
+        content = json.loads(folder.read_bytes(INFO_FILE))
+    except OSError as error:
+        raise BundleError(
+            f"no bundle at {folder.uri()}: {error}; expected a folder with {INFO_FILE}"
+        ) from error
+    except ValueError as error:
+        raise BundleError(f"{where} is not JSON: {error}; copy or export the bundle again") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise BundleError(
+            f"{where} has the format {found!r}, this version of brain_ray reads {FORMAT}: use the version "
+            "that made it, or export the model again"
+        )
+    try:
+        info = BundleInfo.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise BundleError(f"{where}: {field}: {first['msg']}; export the bundle again") from error
+    for name in (*info.files, *(f"{CANARY_FOLDER}/{canary}" for canary in info.canaries)):
+        if not FILE_NAME.fullmatch(name):
+            raise BundleError(
+                f"{where} names a file {name!r}: expected letters, digits, dots, dashes and underscores, in "
+                f"the bundle's folder or in {CANARY_FOLDER}/; export the bundle again"
+            )
+    return Bundle(folder, info)
+
+
+def write_info(location: str, info: BundleInfo) -> None:
+    """Write bundle.json and, made of it, MODEL_CARD.md; each of the two whole or not at all."""
+    folder = _folder(location)
+    folder.write_json(info.model_dump(mode="json"), INFO_FILE)
+    folder.write_bytes(render_card(info).encode(), CARD_FILE)
+
+
+def add_scores(location: str, test_scores: Mapping[str, Any]) -> None:
+    """Put the evaluation's scores into bundle.json and MODEL_CARD.md; the models stay untouched.
+
+    Args:
+        location: path or URI of the bundle's folder.
+        test_scores: strict JSON: `official` and, if any, `leak_free`, as in the report's metrics.json.
+
+    Raises:
+        BundleError: no readable bundle there.
+        ValueError: the scores hold NaN or infinity.
+    """
+    info = load_bundle(location).info
+    json.dumps(dict(test_scores), allow_nan=False)
+    scores = info.scores.model_copy(update={"test": dict(test_scores)})
+    write_info(location, info.model_copy(update={"scores": scores}))
+
+
+def render_card(info: BundleInfo) -> str:
+    """Return the model card, Markdown (Mitchell et al. 2019, arxiv.org/abs/1810.03993)."""
+    return _environment().get_template("model_card.md.jinja").render(info.model_dump(mode="json"))
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256, hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _folder(location: str) -> Run:
+    base, mark, query = resolve(location).partition("?")
+    storage, _, name = base.rstrip("/").rpartition("/")
+    return Run((storage or "/") + mark + query, name)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("brain_ray.model", ""),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown; all values come from our own bundle.json
+    )

@@ -1,0 +1,145 @@
+"""Turn trained weights into model.keras and its ONNX graphs; run in a process of its own by the exporter.
+
+`python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json and weights.npz, with arrays
+"0", "1", ... in the order of `model.weights`; <destination> is a folder that exists.
+"""
+
+import logging
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE
+from brain_ray.config import Config
+from brain_ray.models.backbones import assign_weights
+from brain_ray.models.network import blocks_of, build_network, split_network
+
+if TYPE_CHECKING:
+    import keras
+
+
+def convert(config: Config, weights_file: Path, destination: Path) -> None:
+    """Write model.keras, model.onnx and explain.onnx of a network with the given weights into a folder.
+
+    The ONNX models go through a SavedModel and tf2onnx: Keras' own ONNX export makes the constants of an
+    EfficientNet's normalisation into required inputs.
+    """
+    settings = config.model.model_copy(update={"weights": "none"})  # one graph, whatever it started from
+    model = build_network(settings, len(config.data.classes), config.seed)
+    with np.load(weights_file) as arrays:
+        assign_weights(model, [arrays[str(i)] for i in range(len(arrays.files))])
+    model.save(destination / KERAS_FILE)
+    convert_served(model, destination / ONNX_FILE, config.export.opset)
+    with tempfile.TemporaryDirectory() as saved:
+        _save_explanation(model, saved)
+        names = (["feature_map", "label"], ["heatmap"])
+        _to_onnx(Path(saved), destination / EXPLAIN_FILE, config.export.opset, *names)
+
+
+def convert_served(model: "keras.Model", target: Path, opset: int) -> None:
+    """Write what a bundle's model.onnx computes of a network of `build_network`."""
+    with tempfile.TemporaryDirectory() as saved:
+        with_maps(model).export(saved, verbose=False)
+        names = (["image"], ["probabilities", "feature_map", "statistics"])
+        _to_onnx(Path(saved), target, opset, *names)
+
+
+def with_maps(model: "keras.Model") -> "keras.Model":
+    """Return the network with two more outputs: the backbone's last feature map, and `statistics`.
+
+    These are mean and standard deviation over each map of the last blocks at two sizes, a quarter and an
+    eighth of the input: (n, 2 * channels of both). There a network still tells textures apart, while its last
+    map keeps little but what separates the classes.
+    """
+    import keras
+
+    backbone = model.get_layer("backbone")
+    by_size = {}
+    for block in blocks_of(backbone):
+        output = [layer.output for layer in backbone.layers if layer.name.startswith(f"{block}_")][-1]
+        by_size[output.shape[1:3]] = output
+    inner = keras.Model(backbone.input, [backbone.output, *list(by_size.values())[1:3]])
+    feature_map, *maps = inner(model.get_layer("repeat").output)
+    _, head = split_network(model)
+    probabilities = head(model.get_layer("pool")(feature_map))
+    moments = [moment(x, axis=(1, 2)) for x in maps for moment in (keras.ops.mean, keras.ops.std)]
+    return keras.Model(model.input, [probabilities, feature_map, keras.ops.concatenate(moments, axis=-1)])
+
+
+def grad_cam(model: "keras.Model", feature_map: Any, label: Any) -> Any:
+    """Grad-CAM (Selvaraju et al. 2017, arxiv.org/abs/1610.02391) of the score before the softmax.
+
+    The gradient is taken at the pooled features. Average pooling hands 1/(rows * columns) of it to each place
+    of a map; max pooling hands all of it to the largest one, or shares it out among equals. Its mean over
+    the map, which is the map's weight, is the same for both, and needs no gradient of a pooling layer.
+
+    Args:
+        model: a network of `build_network`.
+        feature_map: (n, rows, columns, channels), what the layer `pool` is given.
+        label: (n,) indices of the classes to be explained.
+
+    Returns:
+        (n, rows, columns), 0 or more.
+    """
+    import tensorflow as tf
+
+    _, head = split_network(model)
+    *hidden, last = head.layers[1:]  # the first is the input
+    pooled = model.get_layer("pool")(feature_map)
+    with tf.GradientTape() as tape:
+        tape.watch(pooled)
+        x = pooled
+        for layer in hidden:
+            if layer.name == "head_dense":  # tf2onnx knows no gradient of Relu
+                x = tf.matmul(x, layer.kernel) + layer.bias
+                x *= tf.cast(x > 0, tf.float32)
+            else:
+                x = layer(x, training=False)
+        scores = tf.matmul(x, last.kernel) + last.bias
+    _, rows, columns, _ = feature_map.shape
+    chosen = tf.one_hot(label, scores.shape[-1])
+    weights = tape.gradient(scores, pooled, output_gradients=chosen) / (rows * columns)
+    return tf.nn.relu(tf.reduce_sum(feature_map * weights[:, None, None, :], axis=-1))
+
+
+def _save_explanation(model: "keras.Model", folder: str) -> None:
+    import tensorflow as tf
+
+    shape = model.get_layer("pool").input.shape
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[
+            tf.TensorSpec([None, *shape[1:]], tf.float32, "feature_map"),
+            tf.TensorSpec([None], tf.int64, "label"),
+        ]
+    )
+    def explain(feature_map: Any, label: Any) -> Any:
+        return {"heatmap": grad_cam(model, feature_map, label)}
+
+    holder = tf.Module()
+    holder.variables_of_the_model = model.variables
+    tf.saved_model.save(holder, folder, signatures={"serving_default": explain})
+
+
+def _to_onnx(saved_model: Path, target: Path, opset: int, inputs: list[str], outputs: list[str]) -> None:
+    """Run tf2onnx's command line in this process: importing TensorFlow once more would take seconds."""
+    logging.getLogger().setLevel(logging.WARNING)
+    names = ["--rename-inputs", ",".join(inputs), "--rename-outputs", ",".join(outputs)]
+    files = ["--saved-model", str(saved_model), "--output", str(target), "--opset", str(opset)]
+    signature = ["--tag", "serve", "--signature_def", "serving_default"]
+    sys.argv = ["tf2onnx.convert", *files, *names, *signature]
+    runpy.run_module("tf2onnx.convert", run_name="__main__")
+
+
+def main() -> None:
+    """Convert what the command line names."""
+    job, destination = map(Path, sys.argv[1:])
+    convert(Config.model_validate_json((job / "config.json").read_bytes()), job / "weights.npz", destination)
+
+
+if __name__ == "__main__":
+    main()

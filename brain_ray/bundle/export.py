@@ -1,0 +1,97 @@
+"""The export stage of a run: its best epoch's weights and its validation rows become `bundle/`."""
+
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset as pads
+from numpy.typing import NDArray
+
+from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
+from brain_ray.config import Config
+from brain_ray.data.rows import BOX, read_input
+from brain_ray.data.transforms import InputSpec
+from brain_ray.runs import Run
+
+MAX_VALIDATION = 5000
+"""Validation images that the temperature is fitted on, at most; a larger split is sampled."""
+
+CHOICE = "choice.json"
+"""Within train/, where a sweep has chosen the model: the evidence."""
+
+MAX_TRAINING = 2000
+"""Training images that `Unlikeness` is fitted to, at most."""
+
+
+def publish(run: Run, config: Config) -> str:
+    """Fill the empty `bundle/` of a run; return a summary in three lines.
+
+    Raises:
+        RunError: the dataset or the training is not complete, or the bundle's two models do not agree.
+    """
+    run.require("dataset", "prepare")
+    run.require("train", "train")
+    with np.load(io.BytesIO(run.read_bytes("train", "best.npz"))) as stored:
+        weights = [stored[str(k)] for k in range(len(stored.files))]
+    inputs, labels = read_images(run, config, "valid", MAX_VALIDATION)
+    train_inputs, _ = read_images(run, config, "train", MAX_TRAINING)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "bundle"
+        info = export_bundle(made, config, weights, inputs, labels, train_inputs, _facts(run))
+        run.upload(made, "bundle")
+    scores, check, decision = info.scores.validation, info.check, info.decision
+    return (
+        f"validation ({scores.images} images): accuracy {scores.accuracy:.4f}, log loss "
+        f"{scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
+        f"of these {decision.answered:.2%} are answered, {decision.error:.2%} of them wrongly, and "
+        f"{decision.kept:.2%} pass as like the training images\n"
+        f"Keras and ONNX differ by {check.largest_difference:.1e} at most on {check.images} images"
+    )
+
+
+def read_images(
+    run: Run, config: Config, split: str, most: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the inputs (n, height, width, 1) and labels (n,) of a split's images, not of augmented copies.
+
+    Of more than `most` images, that many are drawn by the run's seed.
+    """
+    dataset = pads.dataset(run.path("dataset", split), filesystem=run.fs, format="parquet")
+    augmented = dataset.to_table(columns=["augment_seed"])["augment_seed"].to_numpy() >= 0
+    chosen = np.flatnonzero(~augmented)
+    if len(chosen) > most:
+        rng = np.random.default_rng(config.seed)
+        chosen = np.sort(rng.choice(chosen, most, replace=False))
+    table = dataset.take(chosen, columns=["path", "label", "bytes", *BOX])
+    model = config.model
+    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
+    inputs = [read_input(row, spec, config.data.max_pixels) for row in table.to_pylist()]
+    return np.stack(inputs), table["label"].to_numpy()
+
+
+def _facts(run: Run) -> Facts:
+    audit: dict[str, Any] = run.read_json("dataset", "audit.json")
+    result: dict[str, Any] = run.read_json("train", "result.json")
+    rows = {split: sum(audit["splits"][split].values()) for split in ("train", "valid", "test")}
+    balanced = {**rows, "train": sum(audit["balanced_train"].values())}
+    splits = {
+        split: SplitFacts(images=rows[split], rows=balanced[split], sha256=audit["sha256"][split])
+        for split in rows
+    }
+    copies = audit["copies"]
+    found = {
+        "second_copies": copies["second_copies"],
+        "across_splits": copies["across_splits"],
+        "dropped_from_train": audit["leaks"]["dropped_from_train"],
+        "policy": audit["leaks"]["policy"],
+    }
+    return Facts(
+        data=DataFacts(train=splits["train"], valid=splits["valid"], test=splits["test"], audit=found),
+        training=TrainingFacts(
+            epochs=result["epochs"], best_epoch=result["best_epoch"], backbone=result["backbone"]
+        ),
+        sweep=run.read_json("train", CHOICE) if run.exists("train", CHOICE) else None,
+    )

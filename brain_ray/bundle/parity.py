@@ -1,0 +1,60 @@
+"""Tell how far a bundle's two models are apart, each loaded from its file as a user would.
+
+`python -m brain_ray.bundle.parity <bundle> <images>`: <images> is a .npy file, (n, height, width, 1) uint8.
+Prints one line of JSON: the number of images and the largest difference of a probability. The exporter runs
+it in a fresh process, so that nothing but the files counts.
+"""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.bundle.bundle import KERAS_FILE, ONNX_FILE, BundleError
+from brain_ray.bundle.predictor import open_session, run
+from brain_ray.models.backbones import first_line
+
+BATCH = 16
+"""Images per call of a model."""
+
+
+def largest_difference(folder: Path, images: NDArray[np.uint8]) -> float:
+    """Run both models of a folder on (n, height, width, 1) images; return the largest difference, 0..1.
+
+    Raises:
+        BundleError: a file is missing, damaged or unsafe to load, or a model's output is not finite.
+    """
+    import keras
+
+    if not zipfile.is_zipfile(folder / KERAS_FILE):  # Keras reports a damaged file as one that is not there
+        raise BundleError(
+            f"{folder / KERAS_FILE} is missing or damaged: expected a zip archive made by Keras"
+        )
+    try:
+        model = keras.models.load_model(folder / KERAS_FILE, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError) as error:  # a Lambda layer, a class of somebody's own
+        raise BundleError(f"{folder / KERAS_FILE} cannot be loaded safely: {first_line(error)}") from error
+    session = open_session((folder / ONNX_FILE).read_bytes(), gpu=False)
+    largest = 0.0
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH].astype(np.float32)
+        # A plain call: `predict` would compile with XLA, which is several times slower on a CPU.
+        difference = np.abs(np.asarray(model(batch, training=False)) - run(session, batch)[0])
+        if not np.isfinite(difference).all():
+            raise BundleError(f"{folder}: a model's output is not finite: the weights are unusable")
+        largest = max(largest, float(difference.max()))
+    return largest
+
+
+def main() -> None:
+    """Check what the command line names."""
+    folder, file = map(Path, sys.argv[1:])
+    images = np.load(file)
+    print(json.dumps({"images": len(images), "largest_difference": largest_difference(folder, images)}))
+
+
+if __name__ == "__main__":
+    main()

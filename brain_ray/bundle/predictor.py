@@ -1,0 +1,234 @@
+"""From the bytes of an image to probabilities, with a bundle and ONNX Runtime: what evaluates and serves."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from brain_ray.bundle.bundle import (
+    CANARY_FOLDER,
+    EXPLAIN_FILE,
+    ONNX_FILE,
+    UNLIKENESS_FILE,
+    Bundle,
+    BundleError,
+    load_bundle,
+    render_card,
+)
+from brain_ray.bundle.out_of_distribution import Unlikeness
+from brain_ray.data.transforms import Box, Grey, InputSpec, decode, prepare_image
+from brain_ray.scoring.calibration import calibrate
+
+Floats = NDArray[np.float32]
+Verdict = Literal["answer", "abstain", "not_mr"]
+
+CANARY_TOLERANCE = 1e-3
+"""Largest difference of a canary image's probability from what the bundle says."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of n images; all arrays are float32."""
+
+    probabilities: Floats
+    """(n, classes), the network's own."""
+    calibrated: Floats
+    """(n, classes), with the temperature."""
+    feature_maps: Floats
+    """(n, rows, columns, channels), the backbone's last: what `Predictor.explain` wants."""
+    unlikeness: Floats
+    """(n,), the distance from the training images as a multiple of what is tolerated."""
+
+
+class Predictor:
+    """A bundle's ONNX model, ready to run. Neither TensorFlow nor Keras is imported."""
+
+    def __init__(self, bundle: str | Path, threads: int = 0, gpu: bool = True) -> None:
+        """Open a bundle.
+
+        Args:
+            bundle: path or URI of the bundle's folder.
+            threads: threads of one prediction; 0: one for each core of the machine.
+            gpu: whether to use a GPU where ONNX Runtime has one.
+
+        Raises:
+            BundleError: no bundle there, of another format, a file is not the one that was exported, or a
+                model wants weights from files beside it.
+        """
+        opened = load_bundle(bundle)
+        info = opened.info
+        self.info: dict[str, Any] = info.model_dump(mode="json")
+        """The content of bundle.json."""
+        self.name = info.name
+        self.sha256 = info.files[ONNX_FILE]
+        self.id = f"{info.name}-{self.sha256[:12]}"
+        self.classes = info.classes
+        self.crop = info.crop
+        self.temperature = info.temperature
+        self.abstain_below = info.decision.abstain_below
+        self.card = render_card(info)
+        """The model card, Markdown."""
+        self.canaries = {name: opened.read(f"{CANARY_FOLDER}/{name}") for name in info.canaries}
+        """The bundle's drawn images, encoded, by name."""
+        self.spec = InputSpec(info.input.height, info.input.width, info.input.fit, info.input.crop_size)
+        self._where = opened.folder.uri()
+        self._max_pixels = info.input.max_pixels
+        self._expected = info.canaries
+        self._threshold = info.decision.unlikeness_threshold
+        self._unlikeness = Unlikeness.from_bytes(opened.read(UNLIKENESS_FILE))
+        self._session = _open_file(opened, ONNX_FILE, threads, gpu)
+        self._explain = _open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
+
+    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], Box, bool]:
+        """Decode and crop an encoded image: (height, width, 1) uint8, the box, whether one was found.
+
+        Where no head is found, the box is the whole image.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        return self.prepare_image(decode(data, self._max_pixels))
+
+    def prepare_image(self, image: Grey) -> tuple[NDArray[np.uint8], Box, bool]:
+        """Crop a decoded image; as `prepare`."""
+        return prepare_image(image, self.crop, self.spec)
+
+    def predict(self, inputs: NDArray[np.uint8] | Floats) -> Prediction:
+        """Classify (n, height, width, 1) images, raw 0..255 grey, in one call of the model.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if inputs.ndim != 4 or inputs.shape[1:] != (self.spec.height, self.spec.width, 1):
+            raise ValueError(
+                f"inputs have shape {inputs.shape}: expected (n, {self.spec.height}, {self.spec.width}, 1)"
+            )
+        if len(inputs) == 0:
+            nothing = np.empty((0, len(self.classes)), np.float32)
+            shape = self._explain.get_inputs()[0].shape[1:]
+            return Prediction(nothing, nothing, np.empty((0, *shape), np.float32), nothing[:, 0])
+        probabilities, maps, statistics = run(self._session, inputs, OUTPUTS)
+        calibrated = calibrate(probabilities, self.temperature).astype(np.float32)
+        unlikeness = self._unlikeness.distance(statistics) / np.float32(self._threshold)
+        return Prediction(probabilities, calibrated, maps, unlikeness)
+
+    def decide(self, prediction: Prediction) -> list[Verdict]:
+        """Tell which of n images get their answer.
+
+        `not_mr`: further from the training images than is tolerated; `abstain`: the most probable class is
+        not probable enough for the error rate that was allowed on the validation images.
+        """
+        strange = prediction.unlikeness > 1
+        unsure = prediction.calibrated.max(axis=1) < self.abstain_below
+        return [
+            "not_mr" if far else "abstain" if low else "answer"
+            for far, low in zip(strange, unsure, strict=True)
+        ]
+
+    def explain(self, feature_maps: Floats, labels: Sequence[int] | NDArray[np.integer]) -> Floats:
+        """Grad-CAM (Selvaraju et al. 2017, arxiv.org/abs/1610.02391) of a class's score before the softmax.
+
+        Args:
+            feature_maps: (n, rows, columns, channels), from `predict`.
+            labels: (n,) index of the class to explain for each.
+
+        Returns:
+            (n, rows, columns) float32, each scaled to 0..1 by its maximum, or all 0 where nothing speaks for
+            the class.
+        """
+        if len(feature_maps) == 0:
+            return np.empty(feature_maps.shape[:3], np.float32)
+        fed = {"feature_map": feature_maps, "label": np.asarray(labels, np.int64)}
+        heat = np.asarray(self._explain.run(["heatmap"], fed)[0], np.float32)
+        largest = heat.max(axis=(1, 2), keepdims=True)
+        return np.asarray(heat / np.where(largest > 0, largest, 1), np.float32)
+
+    def check_canaries(self) -> None:
+        """Run the bundle's drawn images, to see that the model computes here what it did at export.
+
+        Raises:
+            BundleError: a probability differs by more than `CANARY_TOLERANCE`.
+        """
+        for name, data in self.canaries.items():
+            found = self.predict(self.prepare(data)[0][None]).probabilities[0]
+            expected = self._expected[name]
+            if not np.allclose(found, expected, rtol=0, atol=CANARY_TOLERANCE):
+                raise BundleError(
+                    f"{self._where}: the canary image {name} has the probabilities {_short(found)}, expected "
+                    f"{_short(expected)}: export the bundle again, or run it with the versions that it names"
+                )
+
+
+OUTPUTS = ("probabilities", "feature_map", "statistics")
+"""What model.onnx computes."""
+
+
+def open_session(model: bytes, threads: int = 0, gpu: bool = True) -> onnxruntime.InferenceSession:
+    """Load an ONNX model; on a GPU if ONNX Runtime has one and `gpu` is set.
+
+    Its threads sleep while they wait: they share their cores with other replicas, and spinning ones would
+    take the time from those that compute. A GPU computes in float32, not in the shorter TF32: the canary
+    images have to come out as they did at export.
+
+    Raises:
+        BundleError: the bytes are no ONNX model, or name files to read weights from (external data): ONNX
+            Runtime would look for them in the current folder, whatever is there.
+    """
+    _refuse_external_data(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was just looked through
+    options.log_severity_level = 3  # errors only
+    wanted: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0"})] * gpu + ["CPUExecutionProvider"]
+    present = onnxruntime.get_available_providers()
+    providers = [p for p in wanted if (p if isinstance(p, str) else p[0]) in present]
+    return onnxruntime.InferenceSession(model, options, providers=providers)
+
+
+def _open_file(bundle: Bundle, name: str, threads: int, gpu: bool) -> onnxruntime.InferenceSession:
+    try:
+        return open_session(bundle.read(name), threads, gpu)
+    except BundleError as error:
+        raise BundleError(f"{bundle.folder.uri(name)}: {error}") from error
+
+
+def _refuse_external_data(model: bytes) -> None:
+    try:
+        parsed = onnx.ModelProto.FromString(model)
+    except Exception as error:  # protobuf's DecodeError, which is no dependency of ours
+        raise BundleError("no ONNX model; export the bundle again") from error
+    for message in _messages(parsed):
+        if isinstance(message, onnx.TensorProto) and (
+            message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
+        ):
+            raise BundleError(
+                "weights in files beside the model (ONNX external data), which an exported bundle never has; "
+                "export the bundle again"
+            )
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Yield a protobuf message and all within it: weights may be in constants and branches, too."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if field.is_repeated else (value,):
+                yield from _messages(inner)
+
+
+def run(
+    session: onnxruntime.InferenceSession, inputs: NDArray[Any], outputs: Sequence[str] = ("probabilities",)
+) -> list[Floats]:
+    """Run a model on (n, height, width, 1) images: the named outputs, each (n, ...) float32."""
+    found = session.run(list(outputs), {"image": inputs.astype(np.float32)})
+    return [np.asarray(output, np.float32) for output in found]
+
+
+def _short(values: Sequence[float] | Floats) -> str:
+    return "[" + ", ".join(f"{value:.4f}" for value in values) + "]"

@@ -1,0 +1,89 @@
+"""What the exporter finds out about a model: its scores, its thresholds, its answers to the canary images."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from brain_ray.bundle.out_of_distribution import Unlikeness, threshold
+from brain_ray.bundle.predictor import run
+from brain_ray.bundle.schema import Decision, ValidationScores
+from brain_ray.config import Config
+from brain_ray.data.transforms import InputSpec, decode, prepare_image
+from brain_ray.scoring.calibration import (
+    abstain_threshold,
+    calibrate,
+    expected_calibration_error,
+    fit_temperature,
+    log_loss,
+)
+
+BATCH = 32
+"""Images per call of the ONNX model."""
+
+Floats = NDArray[np.float32]
+
+
+def judge(
+    session: onnxruntime.InferenceSession,
+    config: Config,
+    inputs: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    train_inputs: NDArray[np.uint8],
+) -> tuple[float, ValidationScores, Decision, Unlikeness]:
+    """Fit the temperature and the thresholds on the validation images, and score the ONNX model on them.
+
+    Args:
+        session: the ONNX model.
+        config: the run's settings.
+        inputs: (n, height, width, 1) validation images.
+        labels: (n,) indices into the classes.
+        train_inputs: (m, height, width, 1) training images, which the unlikeness is fitted to.
+    """
+    probabilities = run_all(session, inputs, "probabilities")
+    temperature = fit_temperature(probabilities, labels)
+    correct = probabilities.argmax(axis=1) == labels
+    scores = ValidationScores(
+        images=len(labels),
+        accuracy=float(correct.mean()),
+        log_loss=log_loss(probabilities, labels),
+        log_loss_calibrated=log_loss(calibrate(probabilities, temperature), labels),
+        ece=expected_calibration_error(probabilities, labels, config.evaluate.calibration_bins),
+    )
+    confidence = (
+        calibrate(probabilities, temperature).max(axis=1).astype(np.float32)
+    )  # as the predictor has it
+    unlikeness = Unlikeness.fit(run_all(session, train_inputs, "statistics"))
+    distances = unlikeness.distance(run_all(session, inputs, "statistics"))
+    furthest = threshold(distances, config.export.keep_share)
+    passes = distances <= furthest  # as `Predictor.decide`: what is refused is never answered
+    abstain_below = abstain_threshold(confidence[passes], correct[passes], config.export.max_error)
+    answered = passes & (confidence >= abstain_below)
+    decision = Decision(
+        abstain_below=abstain_below,
+        max_error=config.export.max_error,
+        error=float((~correct[answered]).mean()) if answered.any() else 0.0,
+        answered=float(answered.mean()),
+        unlikeness_threshold=furthest,
+        keep_share=config.export.keep_share,
+        kept=float(passes.mean()),
+        learned_from=len(train_inputs),
+    )
+    return temperature, scores, decision, unlikeness
+
+
+def expect(
+    session: onnxruntime.InferenceSession, config: Config, canaries: Mapping[str, bytes]
+) -> dict[str, tuple[float, ...]]:
+    """Return the model's probabilities of encoded images, by name."""
+    model = config.model
+    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
+    inputs = {name: prepare_image(decode(data), config.data.crop, spec)[0] for name, data in canaries.items()}
+    return {name: tuple(run(session, image[None])[0][0].tolist()) for name, image in inputs.items()}
+
+
+def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:
+    """Run the ONNX model on (n, height, width, 1) images, however many: one of its outputs."""
+    batches = [run(session, inputs[i : i + BATCH], [output])[0] for i in range(0, len(inputs), BATCH)]
+    return np.concatenate(batches)

@@ -1,0 +1,126 @@
+"""Looks for what is wrong with an installation, a cluster and a run's places, and says what to do."""
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from brain_ray.checks import machine, nodes
+from brain_ray.checks.finding import Finding
+from brain_ray.checks.packages import ROOT
+from brain_ray.checks.upload_size import check_upload
+from brain_ray.cli import complain, parse_or_explain
+from brain_ray.cluster import connection
+from brain_ray.config import PHANTOMS, Config
+from brain_ray.data.sources import find_files
+from brain_ray.runs import Run, RunError, refuse_keys_in, resolve
+from brain_ray.submission.jobs_api import check_dashboard
+
+
+def main(purpose: str, argv: Sequence[str]) -> int:
+    """Check what a recipe and its settings need, and print a line for each finding, or JSON with --json.
+
+    Returns the exit code: 0, 1 with an error among the findings, 2 for a wrong command line.
+    """
+    try:
+        refuse_keys_in(argv)
+    except RunError as error:
+        complain(error)
+        return 2
+    own, words = read_own(argv)
+    config = parse_or_explain("doctor.py", purpose, words)
+    if isinstance(config, int):
+        return config
+    found: list[Finding] = []
+    for finding in findings(config, own.address):
+        found.append(finding)
+        if not own.json:
+            print(finding.line(), flush=True)
+    levels = Counter(finding.level for finding in found)
+    if own.json:
+        print(json.dumps([finding.to_json() for finding in found], indent=1))
+    else:
+        print(
+            f"\n{len(found)} checks: {levels['ok']} ok, {levels['warning']} warning(s), "
+            f"{levels['error']} error(s)"
+        )
+    return 1 if levels["error"] else 0
+
+
+def read_own(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Tell the doctor's own options, `json` and `address`, from a recipe and its settings."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--json", action="store_true")
+    finder.add_argument("--address")
+    return finder.parse_known_args(list(argv))
+
+
+def findings(config: Config, address: str | None) -> Iterator[Finding]:
+    """Yield what the checks find, the cheap ones first; what needs a cluster only if there is one."""
+    yield machine.check_python()
+    yield from machine.check_packages()
+    if (ROOT / "jobs").is_dir():
+        yield check_upload(ROOT)
+    if address and "://" in address:
+        over_http = check_dashboard(address)
+        yield from over_http
+        if any(found.level == "error" for found in over_http):
+            return
+        yield Finding(
+            "nodes",
+            "warning",
+            f"{address} takes jobs, and only a job sees its nodes",
+            f"python jobs/submit.py doctor {config.recipe} --address {address}",
+        )
+        return
+    if address:
+        os.environ["RAY_ADDRESS"] = address
+    try:
+        connection.connect()
+    except RunError as error:
+        yield Finding(
+            "ray", "error", str(error), "start it, or unset RAY_ADDRESS to check this machine alone"
+        )
+        return
+    yield from _on_cluster(config)
+
+
+def _on_cluster(config: Config) -> Iterator[Finding]:
+    import ray
+
+    where = os.environ.get("RAY_ADDRESS", "started for this check, on this machine")
+    yield Finding("ray", "ok", f"{ray.__version__}, {where}")
+    token = connection.find_token()
+    yield Finding(
+        "token", "ok", f"found in {token}" if token else "none: Ray makes one where it starts itself"
+    )
+    run = Run(config.storage, config.name)
+    existed = run.exists()
+    problems, visits = nodes.visit_nodes(run, config, gpus=True)
+    yield from problems
+    if visits:
+        yield from nodes.check_nodes(visits)
+        places = nodes.check_places(run, config, visits)
+        yield from places
+        if any(found.name == "data" and found.level == "ok" for found in places):
+            yield _count_files(config)
+        yield from nodes.check_cluster(config.train)
+        yield nodes.check_scoring(config.evaluate)
+        yield from nodes.check_gpus(config, visits)
+    if not existed:
+        run.fs.delete_dir(run.path())
+
+
+def _count_files(config: Config) -> Finding:
+    if config.data.source == PHANTOMS:
+        drawn = config.data.phantoms
+        number = len(config.data.classes) * (drawn.train_per_class + drawn.test_per_class)
+        return Finding("files", "ok", f"about {number} phantoms are drawn when preparation starts")
+    try:
+        index = find_files(resolve(config.data.source), config.data)
+    except RunError as error:
+        return Finding("files", "error", str(error))
+    counts = index.groupby("source_split").size()
+    text = ", ".join(f"{count} for {split}" for split, count in counts.sort_index(ascending=False).items())
+    return Finding("files", "ok", f"{text}, in {len(config.data.classes)} classes")

@@ -1,0 +1,121 @@
+"""Whether data, weights and storage are where the settings say: asked on this machine and on each node."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pyarrow import fs as pafs
+
+from brain_ray.config import PHANTOMS, Config
+from brain_ray.data.sources import check_folders, folder_path
+from brain_ray.runs import Run, RunError, filesystem, reaching, resolve
+
+PROBE = "probe"
+"""Folder of a run that holds what is written to see whether it can be."""
+
+DOWNLOADS = "https://storage.googleapis.com/"
+"""Where Keras has the ImageNet weights from."""
+
+ANSWER_S = 5.0
+"""How long that may take to answer."""
+
+
+def try_storage(run: Run, mark: str, node: str = "") -> str:
+    """Write a file into a run's folder and read it again; on a node, also the one that the driver wrote.
+
+    Returns what is wrong, or "".
+    """
+    name = f"{mark}-{node}" if node else mark
+
+    def look() -> str:
+        if node and not run.exists(PROBE, mark):
+            return "it is not the same folder there"
+        run.write_bytes(mark.encode(), PROBE, name)
+        if run.read_bytes(PROBE, name) != mark.encode():
+            return f"{run.uri(PROBE, name)} does not hold what was written into it"
+        return ""
+
+    return _told(run.uri(PROBE), look)
+
+
+def end_probe(run: Run) -> None:
+    """Delete what `try_storage` wrote."""
+    with suppress(OSError, RunError):
+        run.fs.delete_dir(run.path(PROBE))
+
+
+def try_data(config: Config) -> str:
+    """Look for the folders of the images and of their classes, and for images in others; return what is
+    wrong, or "".
+
+    In a bucket of Google's, that lists all images.
+    """
+    source = config.data.source
+    if source == PHANTOMS:
+        return ""
+
+    def look() -> str:
+        check_folders(resolve(source), config.data)
+        return ""
+
+    return _told(source, look)
+
+
+def try_folder(config: Config) -> str:
+    """Look for the folder of the training images alone; return what is wrong, or ""."""
+    source = config.data.source
+    if source == PHANTOMS:
+        return ""
+
+    def look() -> str:
+        opened, root = filesystem(source)
+        folder = folder_path(root, config.data.train_folder)
+        there = opened.get_file_info(folder).type == pafs.FileType.Directory
+        return "" if there else f"there is no folder {config.data.train_folder}/ in {source}"
+
+    return _told(source, look)
+
+
+def try_weights(config: Config) -> str:
+    """Look for the weights that training starts from; return what is wrong, or ""."""
+    weights = config.model.weights
+    if weights == "none":
+        return ""
+    if weights == "imagenet":
+        return _try_download(config.model.backbone)
+
+    def look() -> str:
+        opened, path = filesystem(weights)
+        there = opened.get_file_info(path).type == pafs.FileType.File
+        return "" if there else f"there is no file {weights}"
+
+    return _told(weights, look)
+
+
+def _told(place: str, look: Callable[[], str]) -> str:
+    """Return what a look at a place says is wrong, also where it ends with an error."""
+    try:
+        with reaching(f"read {place}"):
+            return look()
+    except RunError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot read {place}: {error}"
+
+
+def _try_download(backbone: str) -> str:
+    name = backbone.lower().replace("efficientnetv2", "efficientnetv2-")
+    kept = Path.home() / ".keras" / "models"  # with a dash for V2's B0 to B3, S, M and L
+    if any(kept.glob(f"{name}_notop.h5")):
+        return ""
+    try:
+        asked = urllib.request.Request(DOWNLOADS, method="HEAD")
+        with urllib.request.urlopen(asked, timeout=ANSWER_S):
+            return ""
+    except urllib.error.HTTPError:  # it is there, and knows no such page
+        return ""
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return f"{DOWNLOADS}, where Keras has the ImageNet weights from, cannot be reached: {reason}"

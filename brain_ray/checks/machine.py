@@ -1,0 +1,175 @@
+"""What one machine has: Python and packages, disk, and the GPUs that TensorFlow and ONNX Runtime see."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from brain_ray.checks import packages
+from brain_ray.checks.finding import Finding
+
+GIB = 2**30
+
+FREE_GIB = 5.0
+"""Free disk that Ray's temporary folder wants: logs, spilled objects, copies of checkpoints."""
+
+PATIENCE_S = 120.0
+"""How long TensorFlow may take to say what it sees."""
+
+
+def facts() -> dict[str, Any]:
+    """Return what has to be equal on all machines of a cluster, and what each has."""
+    temporary = tempfile.gettempdir()
+    return {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in sorted(required())},
+        "free_gib": shutil.disk_usage(temporary).free / GIB,
+        "temporary": temporary,
+        "shm_gib": shutil.disk_usage("/dev/shm").total / GIB if Path("/dev/shm").is_dir() else None,
+    }
+
+
+def required() -> dict[str, Requirement]:
+    """Return what brain_ray requires, by name: as its folder says, which jobs carry along, or its package."""
+    try:
+        lines = packages.requirements(packages.ROOT)
+    except FileNotFoundError:
+        lines = requires("brain-ray") or []
+    found = [Requirement(line) for line in lines]
+    return {each.name: each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def check_python() -> Finding:
+    """Say which Python this is; one that is too old could not read this line."""
+    return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def check_packages() -> list[Finding]:
+    """Check that what brain_ray requires is installed, and that nothing is which is known to break it."""
+    wrong = []
+    needed = required()
+    for name, requirement in needed.items():
+        found = _version(name)
+        if found is None:
+            wrong.append(f"{name} is missing")
+        elif not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{name} is {found}, expected {requirement.specifier}")
+    shown = ", ".join(f"{name} {_version(name)}" for name in ("ray", "tensorflow", "keras", "onnxruntime"))
+    cure = "pip install -c constraints.txt -e ."
+    if wrong:
+        told = Finding("packages", "error", "; ".join(wrong), cure)
+    else:
+        told = Finding("packages", "ok", f"{shown} and {len(needed) - 4} others, all as required")
+    return [told, *_known_bad()]
+
+
+def _known_bad() -> list[Finding]:
+    """Look for combinations that install without an error and fail, or mislead, later."""
+    found = []
+    if _version("opencv-python") and _version("opencv-python-headless"):
+        found.append(
+            Finding(
+                "packages",
+                "warning",
+                "opencv-python and opencv-python-headless both bring cv2, one over the other",
+                "pip uninstall opencv-python, then reinstall opencv-python-headless",
+            )
+        )
+    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+        found.append(
+            Finding(
+                "packages",
+                "warning",
+                "onnxruntime and onnxruntime-gpu both bring onnxruntime: which one is imported is luck",
+                "uninstall both, then install the one that fits the machine",
+            )
+        )
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        found.append(Finding("keras", "error", f"KERAS_BACKEND is {backend}", "unset KERAS_BACKEND"))
+    if os.environ.get("TF_USE_LEGACY_KERAS", "0") not in ("", "0"):
+        found.append(
+            Finding(
+                "keras",
+                "warning",
+                "TF_USE_LEGACY_KERAS is set: tf.keras is not the Keras 3 that brain_ray uses",
+                "unset TF_USE_LEGACY_KERAS",
+            )
+        )
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        found.append(
+            Finding(
+                "token",
+                "warning",
+                "RAY_AUTH_MODE is disabled: everybody who reaches this Ray can run code on it",
+                "unset it, or set it to token",
+            )
+        )
+    return found
+
+
+def check_disk(found: dict[str, Any], where: str) -> Finding:
+    """Check the free disk of a machine, by its facts."""
+    text = f"{found['free_gib']:.0f} GiB free in {found['temporary']} {where}"
+    if found["free_gib"] < FREE_GIB:
+        return Finding(
+            "disk",
+            "warning",
+            text,
+            f"make room to {FREE_GIB:.0f} GiB, or start Ray with --temp-dir elsewhere",
+        )
+    return Finding("disk", "ok", text)
+
+
+def see_gpus() -> dict[str, Any]:
+    """Return what a process apart sees: `tensorflow`, a number of GPUs, and `onnxruntime`, its providers.
+
+    `reason` says why TensorFlow sees no GPU, "" if it sees one; if the process fails, there is `error` alone.
+
+    Apart, since TensorFlow would take the GPUs, and a crash in a CUDA library would end this process.
+    """
+    code = (
+        "from brain_ray.training import cuda\n"
+        "cuda.preload()\n"
+        "import json, tensorflow as tf, onnxruntime as ort\n"
+        "gpus = len(tf.config.list_physical_devices('GPU'))\n"
+        "print(json.dumps({'tensorflow': gpus, 'onnxruntime': ort.get_available_providers(),"
+        " 'reason': '' if gpus else cuda.why_no_gpu()}))\n"
+    )
+    hidden = {"CUDA_VISIBLE_DEVICES"}  # which Ray empties for a task without a GPU of its own
+    paths = [str(packages.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {k: v for k, v in os.environ.items() if k not in hidden} | own
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"did not answer within {PATIENCE_S:.0f} s"}
+    try:
+        seen: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        lines = [line for line in done.stderr.splitlines() if re.match(r"\w*(Error|Exception)\b", line)]
+        return {"error": (lines or ["ended without a word"])[-1]}
+    return seen

@@ -1,0 +1,287 @@
+"""What each node of the cluster has and sees, asked by a task on it."""
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from brain_ray.checks import machine
+from brain_ray.checks.finding import Finding
+from brain_ray.checks.locations import end_probe, try_data, try_folder, try_storage, try_weights
+from brain_ray.checks.machine import GIB
+from brain_ray.cluster import connection
+from brain_ray.cluster.autoscaling import Nodes, check_now_or_later, check_room
+from brain_ray.cluster.capacity import places_beside, running_nodes
+from brain_ray.config import Config, EvaluateConfig, TrainConfig
+from brain_ray.cuda import CURE
+from brain_ray.runs import Run, RunError
+
+ANSWER_S = 60.0
+"""How long a node may take to answer: it may have to start a process first, and install packages."""
+
+WORKER_GIB = 3.0
+"""Memory of a training worker: TensorFlow, a network, its gradients and two batches of 32 at 224 px."""
+
+TASK_CPUS = 1.0
+"""CPUs of a task of Ray Data: one that prepares images, or reads what is scored."""
+
+STORAGE_CURE = "set --storage to an s3:// or gs:// URI, or to a folder that all nodes mount"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a task saw on one node; the texts say what is wrong, "" if nothing is."""
+
+    node: str
+    """Its address."""
+    facts: Mapping[str, Any]
+    storage: str = ""
+    data: str = ""
+    weights: str = ""
+    gpus: Mapping[str, Any] | None = None
+
+
+def visit(node: str, run: Run, config: Config, mark: str, places: Collection[str], gpus: bool) -> Visit:
+    """Look around on the node that this runs on."""
+    return Visit(
+        node,
+        machine.facts(),
+        try_storage(run, mark, node),
+        try_folder(config) if "data" in places else "",
+        try_weights(config) if "weights" in places else "",
+        machine.see_gpus() if gpus else None,
+    )
+
+
+def _alive() -> dict[str, Mapping[str, Any]]:
+    """Return what Ray says of each node that runs, by an address that no two of one machine share."""
+    return {
+        f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}": node for node in ray.nodes() if node["Alive"]
+    }
+
+
+PLACES = ("storage", "data", "weights")
+"""What a run may need to find, from each node."""
+
+
+def visit_nodes(
+    run: Run, config: Config, places: Collection[str] = PLACES, *, gpus: bool = False
+) -> tuple[list[Finding], list[Visit]]:
+    """Have a task look around on each node; return what those did not do that should have, and the visits.
+
+    Args:
+        run: its storage is written to and read from everywhere.
+        config: says where the data and the weights are.
+        places: which of PLACES are looked for; the storage always is.
+        gpus: whether TensorFlow and ONNX Runtime are asked for the GPUs of nodes that have any.
+    """
+    mark = uuid.uuid4().hex
+    wrong = try_storage(run, mark)
+    if wrong:
+        cure = "" if ";" in wrong else "mend the storage, or set --storage elsewhere"  # the text has its own
+        return [Finding("storage", "error", wrong, cure)], []
+    look = ray.remote(num_cpus=0, max_retries=0)(visit)
+    waiting = {}
+    for address, node in _alive().items():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        sees = gpus and node["Resources"].get("GPU", 0) > 0
+        task = look.options(scheduling_strategy=there).remote(address, run, config, mark, places, sees)
+        waiting[task] = address
+    patience = ANSWER_S + (machine.PATIENCE_S if gpus else 0.0)
+    done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=patience)
+    visits, findings = [], []
+    for task in done:
+        try:
+            visits.append(ray.get(task))
+        except ray.exceptions.RayError as error:
+            first = str(error).strip().splitlines()[0]
+            findings.append(_no_answer(waiting[task], f"its task ended with: {first}"))
+    for task in late:
+        ray.cancel(task, force=True)
+        findings.append(_no_answer(waiting[task], f"it has not answered within {patience:.0f} s"))
+    end_probe(run)
+    return findings, visits
+
+
+def _no_answer(node: str, text: str) -> Finding:
+    logs = connection.started_logs()
+    cure = f"see Ray's logs in {logs}" if logs else "see its logs (`ray logs`), or take it out"
+    return Finding("nodes", "error", f"{node}: {text}", cure)
+
+
+def check_places(
+    run: Run, config: Config, visits: Iterable[Visit], places: Collection[str] = PLACES
+) -> list[Finding]:
+    """Say whether storage, data and weights, those looked for, are there for every node that was visited."""
+    visits = list(visits)
+    told = {
+        "storage": (run.storage, STORAGE_CURE),
+        "data": (config.data.source, "set --data.source to a folder or URI that all nodes see"),
+        "weights": (config.model.weights, "set --model.weights to a file that all nodes see, or to none"),
+    }
+    found = [_check_place(name, *told[name], visits) for name in PLACES if name in places]
+    # Once is enough for the classes' folders: finding them may list all images.
+    classes = try_data(config) if "data" in places else ""
+    if classes:
+        found = [Finding("data", "error", classes) if each.name == "data" else each for each in found]
+    return found
+
+
+def _check_place(name: str, place: str, cure: str, visits: list[Visit]) -> Finding:
+    wrong: dict[str, list[str]] = {}
+    for each in visits:
+        if getattr(each, name):
+            wrong.setdefault(getattr(each, name), []).append(each.node)
+    if not wrong:
+        return Finding(name, "ok", f"{place}, from {_count(len(visits), 'node')}")
+    told = "; ".join(
+        text if len(nodes) == len(visits) else f"{text} (on {_some(nodes)} of {len(visits)} nodes)"
+        for text, nodes in wrong.items()
+    )
+    told = told if place in told else f"{place}: {told}"
+    return Finding(name, "error", told, "" if "set --" in told else cure)
+
+
+def check_nodes(visits: Iterable[Visit]) -> list[Finding]:
+    """Say whether the nodes are alike, and have disk and memory enough for Ray itself."""
+    visits = list(visits)
+    here = machine.facts()
+    unlike = []
+    for each in visits:
+        theirs = {"python": each.facts["python"], **each.facts["versions"]}
+        ours = {"python": here["python"], **here["versions"]}
+        other = [f"{k} {theirs[k]} (here {ours[k]})" for k in theirs if k in ours and theirs[k] != ours[k]]
+        if other:
+            unlike.append(f"{each.node} has {', '.join(other[:5])}")
+    resources = ray.cluster_resources()
+    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+    text = f"{_count(len(visits), 'node')}, {cpus:g} CPUs, {gpus:g} GPUs"
+    same = (
+        Finding("nodes", "error", "; ".join(unlike), "install the same constraints.txt on all machines")
+        if unlike
+        else Finding("nodes", "ok", f"{text}; the same Python and packages everywhere")
+    )
+    disks = [machine.check_disk(dict(each.facts), f"on {each.node}") for each in visits]
+    short = [found for found in disks if found.level != "ok"]
+    least = min((each.facts["free_gib"] for each in visits), default=0.0)
+    enough = Finding("disk", "ok", f"{least:.0f} GiB free for Ray's temporary files, or more, on each node")
+    return [same, *(short or [enough]), *_check_stores(visits)]
+
+
+def _check_stores(visits: list[Visit]) -> list[Finding]:
+    """Compare Ray's object stores with /dev/shm, which they should be in."""
+    stores = {
+        address: node["Resources"].get("object_store_memory", 0.0) for address, node in _alive().items()
+    }
+    small = [
+        f"{each.node} has {stores[each.node] / GIB:.1f} GiB of it and /dev/shm of {each.facts['shm_gib']:.1f}"
+        for each in visits
+        if each.facts["shm_gib"] is not None
+        and stores.get(each.node, 0.0) / GIB > each.facts["shm_gib"] * 1.05
+    ]
+    if small:
+        cure = "give containers more (docker run --shm-size, a Memory volume on Kubernetes)"
+        return [Finding("object store", "warning", "; ".join(small), cure)]
+    least = min(stores.values(), default=0.0) / GIB
+    return [Finding("object store", "ok", f"{least:.1f} GiB or more on each node, in shared memory")]
+
+
+def check_cluster(settings: TrainConfig) -> list[Finding]:
+    """Say whether the cluster has, or can get, what a training asks for."""
+    asked = f"{settings.min_workers} worker(s)" + (" with a GPU each" if settings.use_gpu else "")
+    try:
+        waits = check_room(settings)
+    except RunError as error:
+        return [Finding("room", "error", str(error))]
+    room = Finding("room", "ok", f"for {asked}")
+    if waits:
+        room = Finding("room", "warning", f"not yet for {asked}", waits)
+    memory = sum(node.get("memory", 0.0) for node in running_nodes()) / GIB
+    if memory < WORKER_GIB * settings.min_workers and not waits:
+        cure = "lower train.num_workers, or add memory"
+        text = f"{memory:.1f} GiB for {asked}, which take about {WORKER_GIB:g} GiB each"
+        return [room, Finding("memory", "warning", text, cure)]
+    return [room, Finding("memory", "ok", f"{memory:.0f} GiB on all nodes together")]
+
+
+def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
+    """Make sure that nodes have room for the copies of the model that score, and for reading beside them.
+
+    Ray Data would wait for ever.
+
+    Raises:
+        RunError: they have not.
+    """
+    each = settings.cpus_per_actor
+
+    def places(node: Mapping[str, float], kept: float) -> int:
+        return int((node.get("CPU", 0.0) - kept) // each)
+
+    if max(places_beside(nodes, TASK_CPUS, places), default=0) < settings.num_actors:
+        there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
+        raise RunError(
+            f"evaluation asks for {_scoring(settings)}, and there are {there} on the nodes: "
+            "lower evaluate.num_actors or evaluate.cpus_per_actor"
+        )
+
+
+def refuse_preparing(nodes: Nodes) -> None:
+    """Make sure that a task of preparation has room on one of some nodes.
+
+    Raises:
+        RunError: it has not.
+    """
+    if max((node.get("CPU", 0.0) for node in nodes), default=0.0) < TASK_CPUS:
+        raise RunError(f"none of the cluster's {len(nodes)} node(s) has a CPU: add nodes")
+
+
+def check_scoring(settings: EvaluateConfig) -> Finding:
+    """Say whether the cluster has, or will have, room for scoring."""
+    try:
+        waits = check_now_or_later(partial(refuse_scoring, settings), "evaluation")
+    except RunError as error:
+        return Finding("scoring", "error", str(error))
+    if waits:
+        return Finding("scoring", "warning", f"not yet room for {_scoring(settings)}", waits)
+    return Finding("scoring", "ok", f"room for {_scoring(settings)}")
+
+
+def _scoring(settings: EvaluateConfig) -> str:
+    return f"{settings.num_actors} x {settings.cpus_per_actor} CPUs and one for reading"
+
+
+def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
+    """Say what TensorFlow and ONNX Runtime see of the GPUs that Ray offers."""
+    findings = []
+    offered = {address: int(node["Resources"].get("GPU", 0)) for address, node in _alive().items()}
+    for each in visits:
+        if each.gpus is None:
+            continue
+        if "error" in each.gpus:
+            findings.append(Finding("gpus", "error", f"{each.node}: TensorFlow: {each.gpus['error']}", CURE))
+        elif each.gpus["tensorflow"] < offered.get(each.node, 0):
+            text = f"{each.node}: Ray offers {offered[each.node]} GPU(s) and TensorFlow sees "
+            seen = str(each.gpus["tensorflow"] or f"none: {each.gpus['reason']}")
+            findings.append(Finding("gpus", "error", text + seen, CURE))
+        else:
+            onnx = "CUDAExecutionProvider" in each.gpus["onnxruntime"]
+            text = f"{each.node}: TensorFlow sees {each.gpus['tensorflow']}; ONNX Runtime computes on "
+            findings.append(Finding("gpus", "ok", text + ("GPUs" if onnx else "CPUs")))
+    if not findings:
+        needs = "and none is asked for"
+        if config.train.use_gpu:
+            needs = "yet; those that come are looked at when training starts"
+        findings.append(Finding("gpus", "ok", f"no node of the cluster has any {needs}"))
+    return findings
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _some(nodes: list[str]) -> str:
+    return ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")

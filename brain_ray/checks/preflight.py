@@ -1,0 +1,56 @@
+"""The cheap checks before a run's stages: a wrong bucket costs two seconds, and not an hour of GPUs."""
+
+from collections.abc import Callable, Collection
+
+from brain_ray.checks.finding import refuse_errors
+from brain_ray.checks.nodes import check_cluster, check_gpus, check_places, check_scoring, visit_nodes
+from brain_ray.config import PHANTOMS, Config, DataConfig
+from brain_ray.data.image_export import check_export
+from brain_ray.data.sources import check_folders
+from brain_ray.runs import Run, RunError, resolve
+
+TRAINING = {"train", "sweep"}
+"""Stages that need workers and weights."""
+
+
+def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[str], None]) -> None:
+    """Look for what the stages to come will need, on the connected cluster; `say` gets warnings.
+
+    Raises:
+        RunError: a node does not answer, storage, data or weights are not there for each of them, there are
+            not, and will not be, as many CPUs and GPUs as the stages ask for, TensorFlow does not see the
+            GPUs of a node that trains, the folder for exported images holds others, or there would be no test
+            images to score.
+    """
+    if not stages:
+        return
+    trains = bool(TRAINING & set(stages))
+    places = ("storage", *["data"] * ("prepare" in stages), *["weights"] * trains)
+    gpus = trains and config.train.use_gpu
+    findings, visits = visit_nodes(run, config, places, gpus=gpus)
+    refuse_errors(findings)
+    findings = check_places(run, config, visits, places)
+    if "prepare" in stages and not any(found.level == "error" for found in findings):
+        _check_data(run, config.data, stages)
+    if trains:
+        findings += check_cluster(config.train)
+    if gpus:
+        findings += check_gpus(config, visits)
+    if "evaluate" in stages:
+        findings.append(check_scoring(config.evaluate))
+    refuse_errors(findings)
+    for found in findings:
+        if found.level == "warning":
+            say(f"{found.name}: {found.told()}")
+
+
+def _check_data(run: Run, data: DataConfig, stages: Collection[str]) -> None:
+    """Make sure that preparation can export what it is to, and leaves something to evaluate."""
+    if data.export_images:
+        check_export(run, resolve(data.export_images))
+    draws = data.test_fraction > 0 or data.source == PHANTOMS
+    if "evaluate" in stages and not draws and "test" not in check_folders(resolve(data.source), data):
+        raise RunError(
+            f"data: there would be no test images to evaluate: {data.source} has no folder "
+            f"{data.test_folder}/, and data.test_fraction is 0: set one of them"
+        )

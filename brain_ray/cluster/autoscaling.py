@@ -1,0 +1,171 @@
+"""Nodes that are not there yet: what an autoscaling cluster may become, and the wait for it."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import yaml
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from brain_ray.cluster.capacity import check_resources, per_worker, running_nodes
+from brain_ray.config import TrainConfig
+from brain_ray.loading.loader import LOADING_CPUS
+from brain_ray.runs import RunError
+
+WAIT_S = 30 * 60.0
+"""How long a training waits for nodes; GPUs are sold out at times."""
+
+PATIENCE_S = 60.0
+"""How long work waits that has no room in the whole cluster, where nothing starts nodes."""
+
+SIGN_S = 60.0
+"""How long it waits for a sign that any come, where it is not known what may come."""
+
+HEAD = "node:__internal_head__"
+"""Resource that Ray gives to the head node."""
+
+
+Nodes = Sequence[Mapping[str, float]]
+"""The resources of each of some nodes."""
+
+
+def growth() -> Nodes | None:
+    """Return the nodes that the autoscaler may start, all of them at once; None: nothing is known of one.
+
+    It stands in the config that `ray up` hands to the autoscaler's process on the head node.
+    """
+    head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
+    if head is None:
+        return None
+    there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
+    look = ray.remote(_read_config).options(num_cpus=0, scheduling_strategy=there)
+    config: Any = ray.get(look.remote())
+    return _growth_of(config, len(running_nodes()) - 1) if config else None
+
+
+def _read_config() -> Any:
+    """Return the autoscaler's config, on the head node; None if nodes are not started by this Ray."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if not any(Path(word).match("autoscaler/*/monitor.py") for word in words):
+            continue
+        named = [word.partition("=")[2] for word in words if word.startswith("--autoscaling-config=")]
+        if named and named[-1] and Path(named[-1]).is_file():
+            return yaml.safe_load(Path(named[-1]).read_text())
+    return None
+
+
+def _growth_of(config: Mapping[str, Any], running: int) -> Nodes:
+    """Return the nodes that a launcher's config lets start, when so many workers run already."""
+    most = int(config.get("max_workers", 0))
+    nodes: list[Mapping[str, float]] = []
+    for name, kind in config.get("available_node_types", {}).items():
+        if name != config.get("head_node_type"):
+            nodes += [kind.get("resources", {})] * min(most, int(kind.get("max_workers", most)))
+    # Which kinds run already is not told apart: large ones are counted on, as the autoscaler may end others.
+    nodes.sort(key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), reverse=True)
+    return nodes[: max(0, most - running)]
+
+
+def check_room(settings: TrainConfig) -> str:
+    """Make sure that the workers have room; as `check_now_or_later`."""
+    return check_now_or_later(partial(check_resources, settings), "training")
+
+
+def check_now_or_later(check: Callable[[Nodes], None], what: str) -> str:
+    """Make sure that something has room on the nodes that run, or on those that may be started.
+
+    Args:
+        check: raises `RunError` where some nodes do not suffice.
+        what: the name of what starts the nodes.
+
+    Returns what is to be waited for, or "" if there is room already.
+
+    Raises:
+        RunError: there never will be.
+    """
+    running = running_nodes()
+    try:
+        check(running)
+    except RunError as error:
+        if _unknown():
+            return f"nodes are asked for when {what} starts"
+        grown = growth()
+        if grown is None:
+            raise
+        try:
+            check([*running, *grown])
+        except RunError:
+            raise RunError(
+                f"{error}; the autoscaler may start {len(grown)} node(s) more, and they do not suffice"
+            ) from error
+        return f"{len(grown)} node(s) can be started, and are when {what} starts"
+    return ""
+
+
+def shortage(look: Callable[[], str], patience: float) -> tuple[float, str]:
+    """Return for how many seconds to wait for room, and what is waited for; "" if there is room.
+
+    Args:
+        look: does as `check_now_or_later`.
+        patience: the seconds where nothing starts nodes.
+    """
+    try:
+        return WAIT_S, look()
+    except RunError as error:
+        return patience, str(error)
+
+
+def _unknown() -> bool:
+    """Tell whether an operator of Kubernetes starts nodes, out of sight."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def make_room(settings: TrainConfig, say: Callable[[str], None]) -> None:
+    """Have the autoscaler start the nodes that the workers need, and wait for them.
+
+    Where there is room already, or nothing starts nodes, it returns at once.
+
+    Raises:
+        RunError: the nodes cannot come, or did not come in time.
+    """
+    if not check_room(settings):
+        return
+    from ray.autoscaler.sdk import request_resources
+
+    worker = per_worker(settings) | ({"GPU": 1.0} if settings.use_gpu else {})
+    workers = settings.min_workers
+    what = f"{workers} x {worker['CPU']:g} CPUs" + (f" and {workers} GPUs" if settings.use_gpu else "")
+    say(f"asks the autoscaler for room for {what}, and waits for its nodes")
+    started = time.monotonic()
+    try:
+        request_resources(bundles=[worker] * workers + [{"CPU": LOADING_CPUS}])
+        while (waited := time.monotonic() - started) < WAIT_S:
+            time.sleep(1.0)
+            try:
+                check_resources(settings)
+            except RunError:
+                if _unknown() and waited > SIGN_S and not _coming():
+                    raise
+                continue
+            say(f"the nodes are there after {waited:.0f} s")
+            return
+    finally:
+        request_resources(bundles=[])
+    raise RunError(
+        f"the nodes for {what} did not come within {WAIT_S / 60:.0f} minutes: `ray status` on the head node "
+        "says why; the same command goes on from here"
+    )
+
+
+def _coming() -> bool:
+    """Tell whether the autoscaler is starting nodes."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
+    return bool(status.pending_launches or status.pending_nodes)

@@ -1,0 +1,73 @@
+"""A stage that has lost the nodes it needs: it says what it waits for, and gives up when none comes."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+
+import ray
+
+from brain_ray.cluster.autoscaling import PATIENCE_S, Nodes, check_now_or_later, shortage
+from brain_ray.runs import RunError
+
+LOOK_S = 2.0
+"""Between two looks at the cluster."""
+
+
+@contextmanager
+def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None]) -> Iterator[None]:
+    """End work that waits in vain for nodes, which Ray itself does for ever without a word.
+
+    To be used by the main thread, which is interrupted.
+
+    Args:
+        what: the work's name.
+        check: raises `RunError` where some nodes do not suffice.
+        say: gets a line when the wait begins, and when it has ended well.
+
+    Raises:
+        RunError: nodes that suffice did not come in time.
+    """
+    ended, lock = threading.Event(), threading.Lock()
+    reasons: list[str] = []
+    main = threading.get_ident()
+
+    def watch() -> None:
+        since: float | None = None
+        while not ended.wait(LOOK_S):
+            try:
+                limit, lacking = shortage(partial(check_now_or_later, check, what), PATIENCE_S)
+            except ray.exceptions.RayError:
+                continue  # the head node is not there just now, of which Ray tells
+            if not lacking:
+                if since is not None:
+                    say(f"there is room again for {what}")
+                since = None
+                continue
+            if since is None:
+                since = monotonic()
+                say(f"waits up to {limit:g} s for nodes: {lacking}")
+            with lock:
+                if monotonic() > since + limit and not ended.is_set():
+                    reasons.append(f"no room for {what} within {limit:g} s: {lacking}")
+                    signal.pthread_kill(main, signal.SIGUSR2)
+                    return
+
+    # SIGINT is ignored in what a script starts in the background; SIGUSR1 is taken by Ray Tune.
+    before = signal.signal(signal.SIGUSR2, signal.default_int_handler)
+    thread = threading.Thread(target=watch, name="outage", daemon=True)
+    thread.start()
+    try:
+        try:
+            yield
+        finally:
+            with lock:
+                ended.set()
+    except KeyboardInterrupt:
+        if not reasons:
+            raise
+        raise RunError(f"{reasons[0]}; the same command goes on from here") from None
+    finally:
+        signal.signal(signal.SIGUSR2, before)

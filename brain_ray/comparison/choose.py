@@ -1,0 +1,125 @@
+"""The end of a sweep: its trials are compared, and the winner's training becomes the run's."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from brain_ray.bundle.export import CHOICE
+from brain_ray.comparison.compare import compare
+from brain_ray.comparison.cost import Cost, measure
+from brain_ray.comparison.report import format_table, write_sweep_report
+from brain_ray.comparison.results import Comparison
+from brain_ray.config import Config
+from brain_ray.runs import Run, RunError
+from brain_ray.training.results import BEST
+from brain_ray.tuning import search_space
+from brain_ray.tuning.trial_store import FOLDER, home_of, read_sweep
+from brain_ray.tuning.trials import SweepRecord
+
+COSTS = "costs.json"
+"""Within sweep/: what each model costs to serve, as measured here."""
+
+WINNER = "config.json"
+"""Within train/: the winner's settings."""
+
+PAGES = ("sweep.html", "sweep.json")
+
+
+def choose(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
+    """Fill the empty train/ of a run with the training of its sweep's winner; returns a table of the models.
+
+    Writes there as well config.json, the winner's settings; choice.json, the evidence for the bundle; and
+    sweep.html and sweep.json, which go to report/ too. Of the test split nothing is read.
+
+    Raises:
+        RunError: the sweep is not complete, no trial can win, or the winner's weights are gone.
+    """
+    run.require(FOLDER, "tune")
+    record = read_sweep(run, config)
+    costs = _costs(run, record, say)
+    comparison = compare(record, costs)
+    winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
+    home = home_of(run, winner.id)
+    if not home.exists("train", BEST):
+        raise RunError(
+            f"the weights of trial {winner.id} are gone from {home.uri('train')}: sweep again under another "
+            "name, with the rule of choice that you want"
+        )
+    created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page, value = write_sweep_report(record, costs, comparison, created)
+    pafs.copy_files(home.path("train"), run.path("train"), home.fs, run.fs)
+    run.write_json(winner.config.model_dump(mode="json"), "train", WINNER)
+    run.write_json(_evidence(record, comparison), "train", CHOICE)
+    run.write_bytes(page.encode(), "train", "sweep.html")
+    run.write_json(value, "train", "sweep.json")
+    show_pages(run)
+    return f"{format_table(record, comparison)}\ntrial {winner.id} wins, and its training is now the run's"
+
+
+def show_pages(run: Run) -> None:
+    """Copy the sweep's page and numbers into report/, if this run's training comes from a sweep."""
+    for name in PAGES:
+        if run.exists("train", name):
+            run.write_bytes(run.read_bytes("train", name), "report", name)
+
+
+def settings_of(run: Run, config: Config) -> Config:
+    """Return the settings that a run's model was trained with: the winner's, where a sweep has chosen it."""
+    if not run.exists("train", WINNER):
+        return config
+    winner = Config.model_validate(run.read_json("train", WINNER))
+    return config.model_copy(update={"seed": winner.seed, "model": winner.model, "train": winner.train})
+
+
+def _costs(run: Run, record: SweepRecord, say: Callable[[str], None]) -> dict[str, Cost]:
+    """Return what each model costs; what has been measured here before is not measured again."""
+    models = search_space.models([each.trial for each in record.trials if each.status != "failed"])
+    known = run.read_json(FOLDER, COSTS) if run.exists(FOLDER, COSTS) else {}
+    for name, config in models.items():
+        if name not in known:
+            known[name] = asdict(measure(config))
+            run.write_json(known, FOLDER, COSTS)
+            say(f"{name}: one image in {known[name]['latency_ms']:.1f} ms by ONNX Runtime on this machine")
+    return {name: Cost(**known[name]) for name in models}
+
+
+def _evidence(record: SweepRecord, comparison: Comparison) -> dict[str, Any]:
+    """Return what bundle.json and the model card tell of a sweep."""
+    rows = {row.trial: row for row in comparison.rows}
+    contenders = []
+    for model in comparison.models:
+        if not model.contender or model.trial is None or model.cross_entropy is None:
+            continue
+        row = rows[model.trial]
+        contenders.append(
+            {
+                "model": model.model,
+                "trial": model.trial,
+                "repeats": model.cross_entropy.repeats,
+                "cross_entropy": model.cross_entropy.mean,
+                "spread": model.cross_entropy.sd,
+                "accuracy": row.accuracy,
+                "accuracy_low": row.accuracy_low,
+                "accuracy_high": row.accuracy_high,
+                "latency_ms": model.cost.latency_ms if model.cost else None,
+                "parameters": model.cost.parameters if model.cost else None,
+                "gflops": model.cost.gflops if model.cost else None,
+                "within_noise": model.within_noise,
+            }
+        )
+    return {
+        "rule": comparison.rule,
+        "sentence": comparison.sentence,
+        "noise": (
+            f"Noise was judged by paired bootstrap intervals of the difference in cross-entropy, at "
+            f"{comparison.level:.2%} each for {comparison.confidence:.0%} of all together."
+        ),
+        "trials": len(record.trials),
+        "by_status": dict(sorted(Counter(each.status for each in record.trials).items())),
+        "winner": comparison.winner,
+        "contenders": contenders,
+    }

@@ -1,0 +1,130 @@
+"""What a model costs to serve: its size, its arithmetic, and its speed on this machine.
+
+`python -m brain_ray.comparison.cost <config.json> <model.onnx>` writes the network of a config as it is
+served and prints one line of JSON, `parameters` and `gflops`. `measure` runs it in a fresh process, and takes
+the times.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brain_ray.bundle.convert import convert_served, with_maps
+from brain_ray.bundle.isolated import run_module
+from brain_ray.bundle.predictor import OUTPUTS, open_session, run
+from brain_ray.config import Config
+from brain_ray.models.backbones import first_line
+from brain_ray.models.network import build_network
+from brain_ray.runs import RunError
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH = 32
+"""Images of a batch whose speed is taken."""
+
+MAX_PIXELS = BATCH * 380**2
+"""Pixels of such a batch, at most: it has fewer images where they are larger than 380x380, down to one.
+
+A batch of 32 at 600x600 takes EfficientNetB7 more memory than many a machine has.
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it takes to serve a model."""
+
+    parameters: int
+    """Of the whole network, its head and its batch norms' statistics included."""
+    gflops: float
+    """1e9 floating-point operations of one image; a multiply-add counts as two."""
+    latency_ms: float
+    """Median of one image, from the network's input on, in ONNX Runtime on all cores of this machine."""
+    images_per_second: float
+    """The same in batches of 32, or of fewer where images are large (`MAX_PIXELS`)."""
+
+
+def measure(config: Config) -> Cost:
+    """Measure what the model of a config will cost, whatever its weights are.
+
+    It is what a bundle's model.onnx will be, with all its outputs, in a session as `Predictor` opens it on a
+    CPU: one thread for each core. Nothing else should compute meanwhile. Takes half a minute, and longer for
+    a model that needs seconds for a batch; TensorFlow runs in a process of its own, on the CPU.
+
+    Raises:
+        RunError: the network cannot be built, converted or run.
+    """
+    model = config.model
+    with tempfile.TemporaryDirectory() as folder:
+        settings, file = Path(folder) / "config.json", Path(folder) / "model.onnx"
+        settings.write_text(config.model_dump_json())
+        try:
+            output = run_module("brain_ray.comparison.cost", settings, file)
+            counts = json.loads(output.strip().splitlines()[-1])
+            latency, speed = _time(file.read_bytes(), model.height, model.width)
+        except Exception as error:  # ONNX Runtime's own have no base in common
+            raise RunError(
+                f"cannot tell what {model.backbone} at {model.height}x{model.width} costs: "
+                f"{first_line(error)}"
+            ) from error
+    return Cost(counts["parameters"], counts["gflops"], 1000 * latency, speed)
+
+
+def count_flops(model: "keras.Model") -> float:
+    """Floating-point operations of one image; a multiply-add counts as two.
+
+    As TensorFlow's profiler counts them: of convolutions and matrix products, and of sums and products that
+    an optimiser may yet fold into these, so that it is some 3 % above twice the multiply-adds that papers
+    state.
+    """
+    import tensorflow as tf
+
+    signature = tf.TensorSpec([1, *model.input_shape[1:]], tf.float32)
+    graph = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation() | {"output": "none"}
+    return float(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
+
+
+def _time(model: bytes, height: int, width: int) -> tuple[float, float]:
+    """Return the seconds of one image, and images/s in batches."""
+    session = open_session(model, gpu=False)
+    size = min(BATCH, max(1, MAX_PIXELS // (height * width)))
+    pixels = np.random.default_rng(0).integers(0, 256, (size, height, width, 1), np.uint8)
+    latency = _median_seconds(lambda: run(session, pixels[:1], OUTPUTS), seconds=3, most=100)
+    batch = _median_seconds(lambda: run(session, pixels, OUTPUTS), seconds=5, most=20)
+    return latency, size / batch
+
+
+def _median_seconds(work: Callable[[], object], seconds: float, most: int) -> float:
+    """Return the median duration of a call, after one to warm up: as many as fit, but one at least."""
+    work()
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while not taken or (len(taken) < most and time.perf_counter() < end):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    """Convert and count what the command line names."""
+    settings, file = map(Path, sys.argv[1:])
+    config = Config.model_validate_json(settings.read_bytes())
+    plain = config.model.model_copy(update={"weights": "none"})
+    network = build_network(plain, len(config.data.classes), config.seed)
+    convert_served(network, file, config.export.opset)
+    counts = {"parameters": network.count_params(), "gflops": count_flops(with_maps(network)) / 1e9}
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""A sweep's page, its JSON and its table for a terminal: what was tried, what wins, and why."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from brain_ray.comparison import plots as sweep_plots
+from brain_ray.comparison.cost import Cost
+from brain_ray.comparison.parallel_plot import parallel_coordinates
+from brain_ray.comparison.results import Comparison, Difference, ModelResult, Spread, finite
+from brain_ray.config import PHANTOMS
+from brain_ray.evaluation import plots
+from brain_ray.evaluation.style import data_uri, environment
+from brain_ray.tuning.trials import SweepRecord
+
+COLUMNS = 110
+"""Width of the table for a terminal, at most."""
+
+MAX_PAIRS = 15
+"""Pairs that the page shows at once, those with the best model first; the others unfold."""
+
+
+def write_sweep_report(
+    record: SweepRecord, costs: Mapping[str, Cost], comparison: Comparison, created: str
+) -> tuple[str, dict[str, Any]]:
+    """Return the page as HTML and the content of sweep.json; nothing is written.
+
+    The page needs no other file and no network. The JSON is strict: what is not finite is None.
+
+    Args:
+        record: the trials.
+        costs: of serving each model, by `Trial.model`.
+        comparison: what `compare` made of both.
+        created: when, as the page shows it.
+    """
+    templates = environment(
+        count=lambda value: "–" if value is None else f"{value:,}",
+        percent=lambda value: "–" if value is None else f"{100 * value:.2f}\u00a0%",
+        digits=lambda value: _number(value, 4),
+        places=_number,
+        parameters=_parameters,
+        changes=_changes,
+        spread=_spread,
+        signed=_signed,
+        reach=_reach,
+        pvalue=lambda value: "< 0.0001" if value < 1e-4 else f"{value:.4f}",
+        size=_size,
+        png=lambda data: data_uri("png", data),
+    )
+    figures = {
+        name: plots.to_png(figure)
+        for name, figure in (
+            ("curves", sweep_plots.validation_curves(record, comparison)),
+            ("parallel", parallel_coordinates(comparison)),
+            ("latency", sweep_plots.accuracy_by_latency(comparison)),
+            ("rungs", sweep_plots.rungs(record.rungs, record.config.train.monitor)),
+        )
+        if figure is not None
+    }
+    names = [model.model for model in comparison.models]
+    pairs = sorted(comparison.pairs, key=lambda pair: pair.first != comparison.best)
+    page = templates.get_template("sweep.html.jinja").render(
+        config=record.config,
+        phantoms=record.config.data.source == PHANTOMS,
+        comparison=comparison,
+        chosen=comparison.chosen,
+        winner=comparison.row(comparison.winner),
+        colours=sweep_plots.model_colours(names),
+        figures=figures,
+        pairs=pairs[:MAX_PAIRS],
+        more_pairs=pairs[MAX_PAIRS:],
+        contenders=[model for model in comparison.models if model.contender],
+        images=len(record.labels),
+        device=comparison.rows[0].device,
+        created=created,
+    )
+    return page, _to_json(record, costs, comparison, created)
+
+
+def format_table(record: SweepRecord, comparison: Comparison) -> str:
+    """Lay the models and the choice out as text for a terminal, at most `COLUMNS` wide."""
+    width = min(31, max(len(model.model) for model in comparison.models))
+    titles = (
+        f"  {'model':{width}}  trial    cross-entropy  accuracy, % (interval)    latency   weights  noise"
+    )
+    lines = [titles]
+    for model in comparison.models:
+        cells = [f"{'*' if model.chosen else ' '} {model.model[:width]:{width}}"]
+        if model.trial is None:
+            cells.append(f"no trial finished: {_ends(model)}")
+            lines.append("  ".join(cells))
+            continue
+        row = comparison.row(model.trial)
+        reach = f"{_percent(row.accuracy)} ({_percent(row.accuracy_low)}–{_percent(row.accuracy_high)})"
+        latency = f"{_number(model.cost.latency_ms, 1)} ms" if model.cost else "–"
+        cells += [
+            f"{model.trial:>5}",
+            f"{_spread(model.cross_entropy):>15}",
+            f"{reach:>22}",
+            f"{latency:>9}",
+            f"{_parameters(model.cost.parameters) if model.cost else '–':>8}",
+            "best" if model.best else "within" if model.within_noise else "worse",
+        ]
+        lines.append("  ".join(cells))
+    ended = ", ".join(
+        f"{sum(one.status == status for one in record.trials)} {status}"
+        for status in dict.fromkeys(one.status for one in record.trials)
+    )
+    lines += ["", *textwrap.wrap(comparison.sentence, COLUMNS, break_on_hyphens=False)]
+    lines += textwrap.wrap(
+        f"{len(record.trials)} trial{'' if len(record.trials) == 1 else 's'}: {ended}. Scores are of "
+        f"{len(record.labels):,} validation images, which chose the model too; no test image was "
+        "read.",
+        COLUMNS,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
+
+
+def _to_json(
+    record: SweepRecord, costs: Mapping[str, Cost], comparison: Comparison, created: str
+) -> dict[str, Any]:
+    told = comparison.to_json()
+    histories = {one.trial.id: [past.to_json() for past in one.history] for one in record.trials}
+    told_trials = [
+        row
+        | {
+            "history": {
+                name: [past[name] for past in histories[row["trial"]]] for name in _columns(histories)
+            }
+        }
+        for row in told.pop("rows")
+    ]
+    winner = comparison.row(comparison.winner)
+    return dict(
+        finite(
+            {
+                "name": record.config.name,
+                "created": created,
+                "rule": told.pop("rule"),
+                "choice": {
+                    "winner": told.pop("winner"),
+                    "model": winner.model,
+                    "changes": winner.changes,
+                    "sentence": told.pop("sentence"),
+                    "best": told.pop("best"),
+                    "within_noise": told.pop("within_noise"),
+                },
+                **told,
+                "trials": told_trials,
+                "rungs": [
+                    {"epoch": rung.epoch, "reached": [vars(one) for one in rung.reached]}
+                    for rung in record.rungs
+                ],
+                "costs": {model: vars(cost) for model, cost in costs.items()},
+            }
+        )
+    )
+
+
+def _columns(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    return list(next((records[0] for records in histories.values() if records), {}))
+
+
+def _number(value: float | None, places: int) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:,.{places}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _parameters(value: int) -> str:
+    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value / 1e3:.1f} k"
+
+
+def _spread(value: Spread | None, factor: float = 1.0, places: int = 4) -> str:
+    if value is None:
+        return "–"
+    mean = f"{factor * value.mean:.{places}f}"
+    return mean if value.sd is None else f"{mean} ± {factor * value.sd:.{places}f}"
+
+
+def _signed(value: float, factor: float = 1.0, places: int = 4) -> str:
+    return f"{factor * value:+.{places}f}".replace("-", "−")
+
+
+def _reach(difference: Difference, factor: float = 1.0, places: int = 4) -> str:
+    return f"{_signed(difference.low, factor, places)} to {_signed(difference.high, factor, places)}"
+
+
+def _size(model: ModelResult) -> str:
+    return model.model.split(" ")[1].replace("x", "\u00a0×\u00a0")
+
+
+def _changes(changes: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, f"{value:.4g}" if isinstance(value, float) else str(value)) for name, value in changes.items()
+    ]
+
+
+def _ends(model: ModelResult) -> str:
+    ends = [
+        f"{number} {what}"
+        for number, what in ((model.stopped, "stopped"), (model.failed, "failed"))
+        if number
+    ]
+    return f"of {model.repeats}, {', '.join(ends) or 'none with a finite value'}"

@@ -1,0 +1,169 @@
+"""What a comparison of a sweep's models consists of: its rows, models and pairs, and their JSON."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from brain_ray.comparison.cost import Cost
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial; None where it has no such value. Scores are of its best epoch, on the validation images."""
+
+    trial: str
+    variant: int
+    repeat: int
+    model: str
+    changes: dict[str, Any]
+    seed: int
+    status: str
+    candidate: bool
+    """Whether it finished with finite probabilities, so that it can be chosen."""
+    epochs: int
+    """That it trained."""
+    best_epoch: int | None
+    cross_entropy: float | None
+    """Mean of -ln(probability of the true class), in nats, as `calibration.log_loss` takes it."""
+    accuracy: float | None
+    accuracy_low: float | None
+    """The interval is Wilson's, 95 %."""
+    accuracy_high: float | None
+    macro_f1: float | None
+    macro_auc: float | None
+    """One class against the rest."""
+    cost: Cost | None
+    training_seconds: float
+    """Of its epochs."""
+    device_hours: float
+    """For which it held devices, times their number."""
+    device: Literal["GPU", "CPU"]
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n - 1) of repeats; a single one says nothing about the latter."""
+
+    mean: float
+    sd: float | None
+    repeats: int
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """A model with its best variant: the lowest mean cross-entropy of finished repeats.
+
+    A model without any is no contender; its variant is the best one at the matched epoch.
+    """
+
+    model: str
+    contender: bool
+    variants: int
+    """That were tried of the model."""
+    variant: int
+    changes: dict[str, Any]
+    trial: str | None
+    """The best finished repeat."""
+    repeats: int
+    """Of the variant, of which some were stopped and some failed."""
+    stopped: int
+    failed: int
+    cross_entropy: Spread | None
+    """Over finished repeats, as is `accuracy`."""
+    accuracy: Spread | None
+    matched: Spread | None
+    """Best validation cross-entropy until the matched epoch, over the repeats that did not fail."""
+    cost: Cost | None
+    best: bool = False
+    within_noise: bool = False
+    """Of the best one."""
+    chosen: bool = False
+
+    @property
+    def latency_ms(self) -> float:
+        """Of one image; infinity where it is not known."""
+        return self.cost.latency_ms if self.cost and math.isfinite(self.cost.latency_ms) else math.inf
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference with its corrected interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two contenders, the one with the lower mean cross-entropy first; differences are second minus first."""
+
+    first: str
+    second: str
+    cross_entropy: Difference
+    accuracy: Difference
+    first_only: int
+    """Images that only the first one's best repeat has right."""
+    second_only: int
+    p: float
+    """McNemar's exact test of these two numbers."""
+    p_holm: float
+    within_noise: bool
+    """Whether the interval of the cross-entropy contains 0."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A sweep's result."""
+
+    winner: str
+    """The trial to export."""
+    best: str
+    """The model with the lowest mean cross-entropy."""
+    rule: str
+    sentence: str
+    """Why the winner was chosen."""
+    within_noise: tuple[str, ...]
+    """Models within noise of the best one, which is among them."""
+    confidence: float
+    """Of all intervals of one score together."""
+    level: float
+    """Of each (Bonferroni)."""
+    matched_epoch: int | None
+    """The last one that every trial reached, but for those that failed."""
+    rows: tuple[Row, ...]
+    models: tuple[ModelResult, ...]
+    """Contenders, the best one first, then the others."""
+    pairs: tuple[Pair, ...]
+    caveats: tuple[str, ...]
+
+    @property
+    def chosen(self) -> ModelResult:
+        """The winner's model."""
+        return next(model for model in self.models if model.chosen)
+
+    def row(self, trial: str) -> Row:
+        """Return the row of a trial."""
+        return next(row for row in self.rows if row.trial == trial)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a strict JSON object; what is not finite becomes None."""
+        return dict(finite(asdict(self)))
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value in which what is not finite is None and tuples are lists."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,43 @@
+"""The tree of settings: one frozen, typed object describes a whole run."""
+
+from brain_ray.config.run import (
+    PHANTOMS,
+    AugmentConfig,
+    Backbone,
+    Config,
+    CropConfig,
+    DataConfig,
+    EvaluateConfig,
+    ExportConfig,
+    Fit,
+    Fraction,
+    ModelConfig,
+    PhantomConfig,
+    Pixels,
+    Positive,
+    Settings,
+    Share,
+    SweepConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "PHANTOMS",
+    "AugmentConfig",
+    "Backbone",
+    "Config",
+    "CropConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "Fit",
+    "Fraction",
+    "ModelConfig",
+    "PhantomConfig",
+    "Pixels",
+    "Positive",
+    "Settings",
+    "Share",
+    "SweepConfig",
+    "TrainConfig",
+]

@@ -1,0 +1,73 @@
+"""PNG: libpng gets the default image, and no animation, text or profile.
+
+The default image is what a viewer without animations shows: the first frame, or a picture of its own.
+Texts behind the pixels unpack to 8 MB each, a thousand of them to 8 GB; a frame of an animation (APNG) that
+cannot be unfiltered ends the process (relative of opencv/opencv 27744); frames of 16 bits cost their canvas
+three times.
+"""
+
+import zlib
+from collections.abc import Iterator
+
+from brain_ray.data.file_checks.limits import MAX_PARTS, StructureError, check_parts
+from brain_ray.data.file_checks.tags import check_exif
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+KEPT = {b"IHDR": 1, b"PLTE": 1, b"tRNS": 1, b"eXIf": 1, b"IDAT": MAX_PARTS, b"IEND": 1}
+"""How many chunks of each kind are kept, from the first on."""
+
+UNCHECKED = 2**18
+"""Packed bytes of the pixels that may unpack to whatever they like: a quarter of a GB at worst."""
+
+
+def reduce_png(data: bytes) -> bytes:
+    """Return a PNG with the chunks that its pixels need.
+
+    Raises:
+        StructureError: a chunk ends beyond the file, there are too many, or the EXIF block is at fault.
+    """
+    left, reduced = dict(KEPT), [PNG]
+    for part, (kind, start, end) in enumerate(_chunks(data), start=1):
+        if end + 4 > len(data):
+            raise StructureError(f"a part of {end - start} bytes, of which {len(data) - start - 4} are there")
+        check_parts(part)
+        if left.get(kind, 0):
+            left[kind] -= 1
+            reduced.append(data[start - 8 : end + 4])
+            if kind == b"eXIf":
+                check_exif(data[start:end])
+    return b"".join(reduced)
+
+
+def unpacks_beyond(data: bytes, width: int, height: int) -> bool:
+    """Tell whether a PNG's pixels unpack to more than the size in its header has room for."""
+    if not data.startswith(PNG):
+        return False
+    packed = [data[start:end] for kind, start, end in _chunks(data) if kind == b"IDAT"]
+    if sum(map(len, packed)) <= UNCHECKED:
+        return False
+    room = (
+        8 * width * height + 16 * height + 4096
+    )  # at most 8 bytes a pixel, and a byte for each row of a pass
+    unpacker = zlib.decompressobj()
+    try:
+        for piece in packed:
+            rest = piece
+            while rest and not unpacker.eof:
+                room -= len(unpacker.decompress(rest, 2**20))
+                rest = unpacker.unconsumed_tail
+                if room < 0:
+                    return True
+    except zlib.error:
+        pass  # damaged: the decoder says how
+    return False
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield a PNG's chunks: kind, and where the content begins and ends, be that beyond the file."""
+    at, kind = len(PNG), b""
+    while at + 12 <= len(data) and kind != b"IEND":
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        yield kind, at + 8, at + 8 + length
+        at += 12 + length

@@ -1,0 +1,115 @@
+"""Tags of a TIFF's page and of EXIF blocks, which are TIFFs within other formats.
+
+Pillow and libtiff copy the same bytes once for each tag that refers to them: 2000 tags make 4 GB of 2 MB.
+"""
+
+import struct
+from typing import Literal, NamedTuple
+
+from brain_ray.data.file_checks.limits import StructureError
+
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
+
+MAX_TAGS = 4096
+"""Tags of a page; real ones have less than a hundred."""
+
+MAX_NUMBERS = 2**18
+"""Numbers of all tags, beside bytes and texts: Pillow takes 3 us for each. A 16-bit palette has 196,608."""
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+"""Bytes of one value, by the type of a tag; 8 of any other."""
+
+_BYTES = (1, 2, 6, 7)
+"""Types whose values are read as one: bytes and texts."""
+
+_UNSIGNED = {3: "H", 4: "I", 16: "Q"}
+"""Types that sizes and offsets have, and their codes for `struct`."""
+
+
+class Tag(NamedTuple):
+    """Where a tag's values are."""
+
+    kind: int
+    length: int
+    at: int
+
+
+class Page:
+    """The first page of a TIFF, or an EXIF block."""
+
+    def __init__(self, data: bytes) -> None:
+        """Read the tags.
+
+        Raises:
+            StructureError: there are too many, or their values have no room beside one another.
+        """
+        self._data = data
+        self._order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
+        big = self.number(2, 2) == 43
+        self.word, entry, few = (8, 20, 8) if big else (4, 12, 2)
+        first = self.number(8, 8) if big else self.number(4, 4)
+        count = min(self.number(first, few), len(data) // entry)
+        if count > MAX_TAGS:
+            raise StructureError(f"more than {MAX_TAGS} tags")
+        self.next = first + few + count * entry
+        """Where the place of the next page is written, `word` bytes long."""
+        self._tags: dict[int, Tag] = {}
+        self._repeated: set[int] = set()
+        total = numbers = 0
+        for at in range(first + few, self.next, entry):
+            tag, kind, values = self.number(at, 2), self.number(at + 2, 2), self.number(at + 4, self.word)
+            length = _SIZES.get(kind, 8) * values
+            total += length
+            numbers += 0 if kind in _BYTES else values
+            place = at + 4 + self.word
+            if tag in self._tags:
+                self._repeated.add(tag)
+            self._tags[tag] = Tag(
+                kind, values, place if length <= self.word else self.number(place, self.word)
+            )
+        if total > len(data):
+            raise StructureError("its tags hold more than the file does")
+        if numbers > MAX_NUMBERS:
+            raise StructureError(f"more than {MAX_NUMBERS} numbers in its tags")
+
+    def number(self, at: int, size: int) -> int:
+        """Return the unsigned number at a place."""
+        return int.from_bytes(self._data[at : at + size], self._order)
+
+    def length(self, tag: int) -> int:
+        """Return how many values a tag has."""
+        return self._tags[tag].length if tag in self._tags else 0
+
+    def numbers(self, tag: int) -> tuple[int, ...]:
+        """Return a tag's unsigned numbers, as far as the file has them.
+
+        Raises:
+            StructureError: their type is another, or the tag is there twice, and decoders differ in what they
+                read.
+        """
+        if tag not in self._tags:
+            return ()
+        kind, count, at = self._tags[tag]
+        if kind not in _UNSIGNED or tag in self._repeated:
+            raise StructureError(f"tag {tag} is there twice, or its type is {kind}")
+        size = struct.calcsize(_UNSIGNED[kind])
+        block = self._data[at : at + count * size]
+        count = len(block) // size
+        return struct.unpack(
+            f"{'<' if self._order == 'little' else '>'}{count}{_UNSIGNED[kind]}", block[: count * size]
+        )
+
+    def first(self, tag: int, default: int) -> int:
+        """Return a tag's first number; as `numbers`."""
+        return (*self.numbers(tag), default)[0]
+
+
+def check_exif(block: bytes) -> None:
+    """Look through an EXIF block.
+
+    Raises:
+        StructureError: it has too many tags, or their values have no room beside one another.
+    """
+    tiff = block.removeprefix(b"Exif\0\0")
+    if tiff.startswith(TIFF):
+        Page(tiff)

@@ -1,0 +1,75 @@
+"""The prepared images as a tree of JPEG files, for other programs: `data.export_images`."""
+
+import json
+from pathlib import PurePosixPath
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from brain_ray.config import DataConfig
+from brain_ray.data import transforms
+from brain_ray.data.rows import BOX, SPLITS
+from brain_ray.data.transforms import Box
+from brain_ray.runs import Run, RunError, filesystem, reaching
+
+EXPORTED = "export.json"
+"""In the folder of exported images: which run's they are."""
+
+
+def check_export(run: Run, folder: str) -> None:
+    """Make sure that a folder for exported images is empty, or holds an export of the same run.
+
+    Raises:
+        RunError: it holds anything else, which is not to be mixed or overwritten.
+    """
+    with reaching(f"read {folder}"):
+        opened, root = filesystem(folder)
+        found = opened.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+        names = {info.base_name for info in found if not info.base_name.startswith(".")}
+        if EXPORTED in names:
+            with opened.open_input_stream(f"{root.rstrip('/')}/{EXPORTED}") as stream:
+                names = set() if json.loads(stream.read())["run"] == run.uri() else names
+    if names:
+        raise RunError(
+            f"data.export_images: {folder} is not empty, and not an export of {run.uri()}: set "
+            "--data.export-images to an empty folder"
+        )
+
+
+def begin_export(run: Run, folder: str) -> None:
+    """Empty the folder for exported images of what this run exported before, and mark it as this run's.
+
+    Raises:
+        RunError: as `check_export`.
+    """
+    check_export(run, folder)
+    with reaching(f"write {folder}"):
+        opened, root = filesystem(folder)
+        for split in SPLITS:
+            opened.delete_dir_contents(f"{root.rstrip('/')}/{split}", missing_dir_ok=True)
+        opened.create_dir(root, recursive=True)
+        with opened.open_output_stream(f"{root.rstrip('/')}/{EXPORTED}") as stream:
+            stream.write(json.dumps({"run": run.uri()}).encode())
+
+
+def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
+    """Write rows as cropped (and augmented) JPEG files, one a row.
+
+    They are `<export_images>/<split>/<class>/<stem>_<image_id>.jpg`; balancing copies end in `_aug<row_id>`.
+    The source may hold a stem several times: in folders of patients, with several suffixes, in both folders.
+    """
+    opened, root = filesystem(str(data.export_images))
+    for row in rows.drop(["file_sha256", "pixel_sha256"]).to_pylist():
+        grey = transforms.decode(row["bytes"], data.max_pixels)
+        image = Box(*(row[side] for side in BOX)).crop(grey)
+        name = f"{PurePosixPath(row['path']).stem}_{row['image_id']}"
+        if row["augment_seed"] >= 0:
+            image = transforms.augment(image, data.balance, np.random.default_rng(row["augment_seed"]))
+            name += f"_aug{row['row_id']}"
+        folder = f"{root.rstrip('/')}/{split}/{data.classes[row['label']]}"
+        opened.create_dir(folder, recursive=True)
+        encoded = cv2.imencode(".jpg", image)[1].tobytes()
+        with opened.open_output_stream(f"{folder}/{name}.jpg") as stream:
+            stream.write(encoded)

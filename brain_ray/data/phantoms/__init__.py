@@ -1,0 +1,1 @@
+"""Drawn heads and tumours, and phantom data sets on disk."""

@@ -1,0 +1,121 @@
+"""Tells whether a source still holds the files that a data set was made of: by their contents, if need be."""
+
+import time
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import ray
+
+from brain_ray.cluster import connection
+from brain_ray.config import Config
+from brain_ray.data.duplicates import run_tasks
+from brain_ray.data.prepare import BLOCK_IMAGES, source_of
+from brain_ray.data.scan import hash_files
+from brain_ray.data.sources import find_files, is_no_image, list_names, listing_hash
+from brain_ray.runs import Run, RunError, differences
+
+LISTINGS = "listings.json"
+"""Within dataset/: the `listing_hash` of each source that was found to hold the data set's files."""
+
+UNREAD = sha256(b"").hexdigest()
+"""`file_sha256` of a file that could not be read when it was scanned."""
+
+
+def find_changes(
+    run: Run,
+    config: Config,
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """List what differs from what a finished data set was prepared with; nothing, if it is still good.
+
+    Names, sizes and times are compared first. Where they differ, and no setting does, the contents decide; if
+    these are the same, that is said and remembered, so that they are not read again.
+
+    Args:
+        run: its data set is finished.
+        config: what is wanted now.
+        before: what `prepare.inputs_of` returned then, flattened.
+        now: what it returns now, flattened.
+        say: gets a line where contents were compared and are the same.
+
+    Raises:
+        RunError: a file cannot be read that could be then.
+    """
+    there = ("files", "data.source")
+    settings = differences(*({k: v for k, v in each.items() if k not in there} for each in (before, now)))
+    place = differences({"data.source": before["data.source"]}, {"data.source": now["data.source"]})
+    known = run.read_json("dataset", LISTINGS) if run.exists("dataset", LISTINGS) else {}
+    listings = {before["data.source"]: before["files"], **known}
+    if settings:
+        files_differ = [] if now["files"] in listings.values() else ["files: other names, sizes or times"]
+        return [*settings, *place, *files_differ]
+    if listings.get(now["data.source"]) == now["files"]:
+        return []
+    started = time.monotonic()
+    source = source_of(run, config)
+    files = find_files(source, config.data)
+    changed = compare_files(run, source, files)
+    if changed:
+        return [f"files: {', '.join(changed)}", *place]
+    run.write_json({**known, now["data.source"]: listing_hash(files)}, "dataset", LISTINGS)
+    same = f"have the same contents as those of {before['data.source']}" if place else ""
+    say(
+        f"{len(files)} files in {source} {same or 'have new times and the same contents'}, by their SHA-256: "
+        f"{time.monotonic() - started:.0f} s"
+    )
+    return []
+
+
+def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
+    """Say how a source's files differ from those in a data set's manifest: how many, and the first by name.
+
+    Files are read only where none is new, gone or of another size. What is no image by its name, and was not
+    used, does not matter.
+
+    Args:
+        run: its data set is finished.
+        source: folder or URI.
+        files: what `find_files` returns.
+
+    Raises:
+        RunError: a file cannot be read that could be then.
+    """
+    keys = ["path", "source_split", "label"]
+    with run.fs.open_input_file(run.path("dataset", "manifest.parquet")) as opened:
+        manifest = pq.read_table(opened).to_pandas()
+    if "size" not in manifest:  # of an earlier version
+        manifest["size"] = -1
+    manifest = manifest[[*keys, "split", "size", "file_sha256"]]
+    both = files[[*keys, "size"]].merge(manifest, "outer", keys, suffixes=("", "_before"), indicator="side")
+    unused = both["split"].isna() | (both["split"] == "rejected")
+    both = both[~(unused & both["path"].map(is_no_image).astype(bool))]
+    resized = (both["size"] != both["size_before"]) & (both["size_before"] >= 0)
+    kinds = {
+        "new": both["side"] == "left_only",
+        "gone": both["side"] == "right_only",
+        "of another size": (both["side"] == "both") & resized,
+    }
+    changed = {kind: both.loc[rows, "path"].tolist() for kind, rows in kinds.items()}
+    if not any(changed.values()):
+        changed = {"with other contents": _read_and_compare(source, both)}
+    return [f"{len(paths)} {kind} ({list_names(paths)})" for kind, paths in changed.items() if paths]
+
+
+def _read_and_compare(source: str, files: pd.DataFrame) -> list[str]:
+    """Return the sorted paths of files whose SHA-256 is not their `file_sha256`; tasks read a block each."""
+    read = ray.remote(hash_files).options(num_cpus=1)
+    size = max(1, min(BLOCK_IMAGES, -(-len(files) // (4 * connection.cpus()))))
+    blocks = (files.iloc[k : k + size] for k in range(0, len(files), size))
+    changed = []
+    for block, found in run_tasks(lambda block: read.remote(source, block["path"].tolist()), blocks):
+        for path, expected, (actual, error) in zip(block["path"], block["file_sha256"], found, strict=True):
+            if error and expected != UNREAD:
+                raise RunError(f"cannot read {path} in {source}, to see whether it has changed: {error}")
+            if actual != expected:
+                changed.append(path)
+    return sorted(changed)

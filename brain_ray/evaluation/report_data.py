@@ -1,0 +1,150 @@
+"""Collects what a run's report shows: scores, history, audit, and the few images that are looked at."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from brain_ray.config import PHANTOMS, Config
+from brain_ray.data import transforms
+from brain_ray.data.rows import BOX, changes_of, read_input
+from brain_ray.data.transforms import Grey, ImageError, InputSpec
+from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
+from brain_ray.evaluation.report import MAX_MISCLASSIFIED, ReportData, choose_pairs, first_epoch_on_images
+from brain_ray.runs import Run, filesystem
+from brain_ray.scoring.metrics import Scores
+
+NUM_SAMPLES = 25
+"""Training images that the report shows."""
+
+
+def gather(
+    run: Run,
+    config: Config,
+    predictions: pd.DataFrame,
+    official: Scores,
+    leak_free: Scores | None,
+    created: str,
+) -> ReportData:
+    """Return the report's data; of images, only those that it shows are read.
+
+    Args:
+        run: with a complete dataset, training and bundle.
+        config: the run's settings.
+        predictions: as in predictions.parquet.
+        official: scores of all of them.
+        leak_free: scores of those of which no copy was found in what was learned from, if there are any.
+        created: when, as the page shows it.
+    """
+    classes = config.data.classes
+    return ReportData(
+        config=config,
+        created=created,
+        bundle=run.read_json("bundle", "bundle.json"),
+        audit=run.read_json("dataset", "audit.json"),
+        official=official,
+        leak_free=leak_free,
+        labels=predictions["label"].to_numpy(),
+        probabilities=_columns(predictions, "probability", classes),
+        calibrated=_columns(predictions, "calibrated", classes),
+        is_leak_free=predictions["leak_free"].to_numpy(bool),
+        history=pd.read_csv(io.BytesIO(run.read_bytes("train", "history.csv"))),
+        rejected=_table(run, "rejected"),
+        samples=_samples(run, config),
+        crop_examples=_crop_examples(run, config),
+        misclassified=_misclassified(run, config, predictions),
+        pairs=_pairs(run, config),
+    )
+
+
+def _columns(predictions: pd.DataFrame, kind: str, classes: Sequence[str]) -> Any:
+    return predictions[[f"{kind}_{name}" for name in classes]].to_numpy(np.float64)
+
+
+def _table(run: Run, name: str) -> pd.DataFrame:
+    frame: pd.DataFrame = pq.read_table(run.path("dataset", f"{name}.parquet"), filesystem=run.fs).to_pandas()
+    return frame
+
+
+def _rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Read the rows with some row_ids, in their order."""
+    dataset = pads.dataset(run.path("dataset", split), filesystem=run.fs, format="parquet")
+    columns = ["row_id", "path", "label", "bytes", "augment_seed", *BOX]
+    found = dataset.to_table(columns=columns, filter=pads.field("row_id").isin(list(ids)))
+    rows = {row["row_id"]: row for row in found.to_pylist()}
+    return [rows[number] for number in ids]
+
+
+def _input(row: dict[str, Any], config: Config, epoch: int | None = None) -> Grey:
+    model = config.model
+    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
+    return read_input(row, spec, config.data.max_pixels, changes_of(row, config, epoch))[..., 0]
+
+
+def _samples(run: Run, config: Config) -> list[LabelledImage]:
+    """Draw training images as the network got them in the first epoch that trained on images."""
+    dataset = pads.dataset(run.path("dataset", "train"), filesystem=run.fs, format="parquet")
+    count = dataset.count_rows()
+    rng = np.random.default_rng(config.seed)
+    ids = rng.choice(count, min(NUM_SAMPLES, count), replace=False).tolist()
+    classes, epoch = config.data.classes, first_epoch_on_images(config)
+    return [
+        LabelledImage(_input(row, config, epoch), classes[row["label"]]) for row in _rows(run, "train", ids)
+    ]
+
+
+def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
+    """Take a training image of each class, whole."""
+    dataset = pads.dataset(run.path("dataset", "train"), filesystem=run.fs, format="parquet")
+    labels = dataset.to_table(columns=["row_id", "label"]).to_pandas()
+    ids = labels.groupby("label")["row_id"].first().tolist()
+    return [
+        LabelledImage(
+            transforms.decode(row["bytes"], config.data.max_pixels), config.data.classes[row["label"]]
+        )
+        for row in _rows(run, "train", ids)
+    ]
+
+
+def _misclassified(run: Run, config: Config, predictions: pd.DataFrame) -> list[Misclassified]:
+    wrong = predictions[predictions["predicted"] != predictions["label"]]
+    chances = _columns(wrong, "probability", config.data.classes)
+    order = np.argsort(-chances.max(axis=1, initial=0.0), kind="stable")[:MAX_MISCLASSIFIED]
+    rows = _rows(run, "test", wrong["row_id"].to_numpy()[order].tolist())
+    predicted, clean = wrong["predicted"].to_numpy()[order], wrong["leak_free"].to_numpy()[order]
+    return [
+        Misclassified(
+            path=row["path"],
+            label=row["label"],
+            predicted=int(predicted[k]),
+            probabilities=chances[order[k]],
+            leak_free=bool(clean[k]),
+            image=_input(row, config),
+        )
+        for k, row in enumerate(rows)
+    ]
+
+
+def _pairs(run: Run, config: Config) -> list[CopyPair]:
+    """Read the pairs to look at from the source; those whose files are gone by now are left out."""
+    source = run.uri("phantoms") if config.data.source == PHANTOMS else config.data.source
+    opened, root = filesystem(source)
+    shown = []
+    for row in choose_pairs(_table(run, "pairs")).to_dict("records"):
+        pair = []
+        for path in (row["path_a"], row["path_b"]):
+            try:
+                with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
+                    pair.append(transforms.decode(bytes(stream.read()), config.data.max_pixels))
+            except (OSError, ImageError):
+                break
+        else:
+            names = ("path", "class", "split")
+            texts = {f"{name}_{side}": row[f"{name}_{side}"] for name in names for side in "ab"}
+            facts = {name: row[name] for name in ("similarity", "transform", "kind")}
+            shown.append(CopyPair(**texts, **facts, image_a=pair[0], image_b=pair[1]))
+    return shown

@@ -1,0 +1,77 @@
+"""Where a worker's batches come from in each epoch: images, or the features of a frozen backbone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.config import Config
+from brain_ray.loading.loader import Loader, Part
+from brain_ray.loading.prefetch import Ahead
+from brain_ray.loading.sampler import Batch, epoch_order, num_steps, worker_steps
+from brain_ray.training.features import FeatureLoader
+from brain_ray.training.loop import Feed
+from brain_ray.training.tensorflow.learner import mode_of
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What all workers load from."""
+
+    images: dict[str, list[Part]]
+    """The files of the splits `train` and `valid`."""
+    features: dict[str, list[Part]]
+    """The files of their features; empty if no epoch trains on those."""
+    class_weights: NDArray[np.float32]
+    """(classes,), what a training row's loss is multiplied by."""
+    store: Any
+    """Handle of the `PartStore`."""
+
+
+AHEAD_BYTES = 128_000_000
+"""Of images or features that wait for their step on each worker: a second or two even of fast ones."""
+
+AHEAD_STEPS = 32
+"""Of a small data set, batches that wait, if an epoch has fewer; else an epoch's. More would be loaded while
+the first step is compiled, and only slow that down."""
+
+
+def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> Feed:
+    """Say where the batches of one of several workers come from.
+
+    While an epoch's last batches are used, those of the next split or epoch are on their way.
+    """
+    settings = config.train
+
+    def open_stream(key: tuple[str, int]) -> Iterator[Batch]:
+        split, epoch = key
+        cached = mode_of(config, epoch) == "head on features"
+        parts = (sources.features if cached else sources.images)[split]
+        counts = [part.num_rows for part in parts]
+        order = np.arange(sum(counts))
+        if split == "train":
+            order = epoch_order(counts, config.seed, epoch, settings.shuffle_window)
+        loader = (FeatureLoader if cached else Loader)(config, parts, sources.store)
+        steps = worker_steps(order, settings.batch_size, rank, num_workers)
+        return loader.batches(steps, epoch if split == "train" else None)
+
+    def after(key: tuple[str, int]) -> tuple[str, int] | None:
+        split, epoch = key
+        if split == "train":
+            return "valid", epoch
+        return ("train", epoch + 1) if epoch + 1 < settings.total_epochs else None
+
+    batch_bytes = settings.batch_size * config.model.height * config.model.width // num_workers
+    steps = num_steps(sum(part.num_rows for part in sources.images["train"]), settings.batch_size)
+    most = min(AHEAD_BYTES // batch_bytes, max(AHEAD_STEPS, steps))
+    ahead = Ahead(open_stream, after, most=max(2, most))
+    return Feed(
+        rank=rank,
+        steps_per_epoch=steps,
+        train=lambda epoch: ahead.take(("train", epoch)),
+        valid=lambda epoch: ahead.take(("valid", epoch)),
+        class_weights=sources.class_weights,
+        close=ahead.close,
+    )

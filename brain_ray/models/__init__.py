@@ -1,0 +1,1 @@
+"""Networks: backbones, their weights, heads, and fused layers."""

@@ -1,0 +1,136 @@
+"""The whole network: a grey image in, a probability for each class out."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from brain_ray.config import ModelConfig
+from brain_ray.models.backbones import build_backbone, fetch
+from brain_ray.runs import RunError
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+def build_network(config: ModelConfig, num_classes: int, seed: int) -> "keras.Model":
+    """Build the network, with the weights that `config.weights` asks for.
+
+    Input `image`: (n, height, width, 1) float32, raw 0..255 grey. Output `probabilities`: (n, num_classes)
+    float32, softmax. Layers: repeat (grey to three channels), backbone (a model), pool, the head's.
+    Everything learns; see `set_trainable`. The same seed gives the same initial weights. The head computes
+    in float32 whatever Keras' dtype policy is: it is cheap, and float16 cannot hold its penalties' sums.
+
+    Seeds Python, NumPy and TensorFlow as a side effect (`keras.utils.set_random_seed`): the stochastic depth
+    inside keras.applications' networks takes its seeds from there.
+
+    Raises:
+        RunError: the input is too small for the backbone, or the weights cannot be had or do not fit.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if config.weights in ("imagenet", "none"):
+        backbone = build_backbone(config)
+    else:
+        with fetch(config.weights) as file:
+            backbone = build_backbone(config, str(file))
+    image = keras.Input((config.height, config.width, 1), dtype="float32", name="image")
+    # Three equal channels, not a stem of one: ImageNet weights have three.
+    features = backbone(keras.layers.Concatenate(name="repeat")([image, image, image]))
+    head = _seed_head if config.head == "seed" else _gap_head
+    x = head(features, config.dropout, seed)
+    outputs = keras.layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(x)
+    return keras.Model(image, outputs, name="network")
+
+
+def _seed_head(features: Any, dropout: float, seed: int) -> Any:
+    """The head of the notebooks that this project replaces, number for number."""
+    import keras
+
+    x = keras.layers.GlobalMaxPooling2D(dtype="float32", name="pool")(features)
+    x = keras.layers.BatchNormalization(momentum=0.99, epsilon=0.001, dtype="float32", name="head_norm")(x)
+    x = keras.layers.Dense(
+        256,
+        activation="relu",
+        kernel_regularizer=keras.regularizers.L2(0.016),
+        activity_regularizer=keras.regularizers.L1(0.006),
+        bias_regularizer=keras.regularizers.L1(0.006),
+        dtype="float32",
+        name="head_dense",
+    )(x)
+    return keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="head_dropout")(x)
+
+
+def _gap_head(features: Any, dropout: float, seed: int) -> Any:
+    import keras
+
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(features)
+    return keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="head_dropout")(x)
+
+
+def split_network(model: "keras.Model") -> "tuple[keras.Model, keras.Model]":
+    """Return the network in two, which share its layers: up to the pooled features, and the head from there.
+
+    Features: (n, channels of the backbone's last map).
+    """
+    import keras
+
+    features = model.get_layer("pool").output
+    return keras.Model(model.input, features, name="features"), keras.Model(
+        features, model.output, name="head"
+    )
+
+
+def set_trainable(model: "keras.Model", blocks: int | None, *, fixed_norms: bool = False) -> None:
+    """Let the head learn, and of the backbone its last `blocks`: 0 none, None all of it.
+
+    `model.weights` keeps its order, its values and its length. A batch norm that does not learn uses its
+    moving statistics in training as well, and leaves them alone; with `fixed_norms`, none of the backbone's
+    learns. Takes effect in a `tf.function` only when that is traced anew.
+
+    Raises:
+        RunError: the backbone has fewer blocks.
+    """
+    import keras
+
+    backbone = model.get_layer("backbone")
+    names = blocks_of(backbone)
+    if blocks is not None and blocks > len(names):
+        raise RunError(
+            f"train.learning_blocks is {blocks}: this backbone has {len(names)}, {names[0]} to {names[-1]}"
+        )
+    backbone.trainable = blocks != 0
+    for layer in backbone.layers:
+        fixed = fixed_norms and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = not fixed and (blocks is None or layer.name.startswith(_prefixes(names, blocks)))
+
+
+def _prefixes(names: list[str], blocks: int) -> tuple[str, ...]:
+    last = names[len(names) - blocks :]
+    return (*(f"{name}_" for name in last), "top_") if last else ()
+
+
+def blocks_of(backbone: "keras.Model") -> list[str]:
+    """List the names of a backbone's blocks, from input to output: block1a, block2a, block2b, ..."""
+    found = [re.match(r"block\w+?(?=_)", layer.name) for layer in backbone.layers]
+    return list(dict.fromkeys(match[0] for match in found if match))
+
+
+def penalties(model: "keras.Model") -> "tuple[tf.Tensor, tf.Tensor]":
+    """Return (penalty on weights, penalty on activities) of the last forward pass, scalars.
+
+    To be called right after `model(batch, training=True)`, in the same tape and the same replica. Only
+    weights that learn at present are penalised. Keras 3.15 divides an activity penalty, summed over the
+    replica's batch, by the size of that batch (Layer.__call__): it is a mean over images already. So where
+    gradients are summed over replicas, both are to be divided by the number of replicas.
+    """
+    import tensorflow as tf
+
+    on_weights = [w.regularizer(w) for w in model.trainable_weights if w.regularizer is not None]
+    # `losses` lists what layers added in the forward pass, then one for each penalised weight.
+    on_activities = model.losses[: len(model.losses) - len(on_weights)]
+    return _total(tf, on_weights), _total(tf, on_activities)
+
+
+def _total(tf: Any, values: list[Any]) -> "tf.Tensor":
+    return tf.add_n(values) if values else tf.zeros(())

@@ -1,0 +1,231 @@
+"""Scores of class probabilities against true labels: what the report and metrics.json are made of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    brier_score_loss,
+    confusion_matrix,
+    precision_recall_fscore_support,
+)
+
+from brain_ray.scoring.calibration import expected_calibration_error, log_loss
+from brain_ray.scoring.curves import (
+    Curve,
+    Floats,
+    Ints,
+    check_predictions,
+    roc,
+)
+
+
+class _Strict(BaseModel):
+    # NaN is refused here, so that no score can reach a JSON file as something that is not JSON.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ClassScores(_Strict):
+    """Precision, recall and F1 (0..1) over `support` images; None where the class has no image."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+class Auc(_Strict):
+    """Areas under ROC curves, one class against the rest (0..1); None where they are undefined."""
+
+    per_class: dict[str, float | None]
+    micro: float | None
+    macro: float | None
+
+
+class ProbabilityScores(_Strict):
+    """How good the probabilities are; lower is better.
+
+    log_loss: mean of -ln(probability of the true class), in nats.
+    brier: mean over images of the squared errors summed over all classes, 0..2 (Brier 1950).
+    ece: expected calibration error, 0..1 (Guo et al. 2017).
+    """
+
+    log_loss: float
+    brier: float
+    ece: float
+
+
+class DecisionCounts(_Strict):
+    """Decisions for some test images. Shares are 0..1, intervals Wilson's, 95 %, over images."""
+
+    images: int
+    clusters: int
+    """Images, each cluster of copies that the audit found counted once."""
+    answered: int
+    right: int
+    """Answered with the true class; likewise `wrong`."""
+    wrong: int
+    error: float | None
+    """`wrong` among `answered`; None where nothing is answered."""
+    error_low: float | None
+    error_high: float | None
+    abstained: int
+    abstained_right: int
+    """Withheld although the most probable class was the true one; likewise `refused_right`."""
+    refused: int
+    """As unlike the training images (`not_mr`)."""
+    refused_right: int
+
+
+class Decisions(_Strict):
+    """What the bundle decides for a set of test images, exactly as it is served."""
+
+    per_class: dict[str, DecisionCounts]
+    """By true class."""
+    total: DecisionCounts
+    max_error: float
+    """Share of wrong answers that the export allowed."""
+    validation_error: float
+    """Share of wrong answers on the validation images, which chose the threshold."""
+    exceeded: bool
+    """Whether even the lower end of the total error's interval lies above `max_error`."""
+    sentence: str
+    """The same in words."""
+
+
+class Scores(_Strict):
+    """All scores of one set of images; `model_dump()` is strict JSON.
+
+    The interval of the accuracy is Wilson's, 95 %. Rows of `confusion` are true classes, columns predicted
+    ones. `macro` averages the classes that have images, `weighted` weighs them by their number of images.
+    """
+
+    images: int
+    correct: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    per_class: dict[str, ClassScores]
+    macro: ClassScores
+    weighted: ClassScores
+    confusion: list[list[int]]
+    auc: Auc
+    log_loss: float
+    brier: float
+    ece: float
+    calibrated: ProbabilityScores | None
+    decisions: Decisions | None = None
+    """Of a bundle that was evaluated; scores of other probabilities have none."""
+
+
+def score(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    classes: Sequence[str],
+    calibrated: ArrayLike | None = None,
+    bins: int = 15,
+) -> Scores:
+    """Score predictions.
+
+    Args:
+        labels: (n,) integers, indices into `classes`.
+        probabilities: (n, k); rows sum to 1. The class with the largest one is the prediction.
+        classes: k names.
+        calibrated: (n, k), the same after temperature scaling, or None.
+        bins: equal-width bins of the expected calibration error.
+
+    Raises:
+        ValueError: no images, shapes that do not fit, labels out of range, rows that are no probabilities.
+    """
+    truth, chances = check_predictions(labels, probabilities, classes)
+    predicted = chances.argmax(axis=1)
+    numbers = np.arange(len(classes))
+    per_class = precision_recall_fscore_support(truth, predicted, labels=numbers, zero_division=0)
+    present = numbers[per_class[3] > 0]
+    averages = {
+        kind: precision_recall_fscore_support(
+            truth, predicted, labels=present, average=kind, zero_division=0
+        )[:3]
+        for kind in ("macro", "weighted")
+    }
+    correct = int((predicted == truth).sum())
+    low, high = wilson(correct, len(truth))
+    curves = roc(truth, chances, classes)
+    return Scores(
+        images=len(truth),
+        correct=correct,
+        accuracy=correct / len(truth),
+        accuracy_low=low,
+        accuracy_high=high,
+        per_class={
+            name: _class_scores(values[:3] if values[3] else (None,) * 3, values[3])
+            for name, *values in zip(classes, *per_class, strict=True)
+        },
+        macro=_class_scores(averages["macro"], len(truth)),
+        weighted=_class_scores(averages["weighted"], len(truth)),
+        confusion=confusion_matrix(truth, predicted, labels=numbers).tolist(),
+        auc=Auc(
+            per_class={name: _area(curve) for name, curve in curves.per_class.items()},
+            micro=_area(curves.micro),
+            macro=_area(curves.macro),
+        ),
+        **_probability_scores(truth, chances, bins).model_dump(),
+        calibrated=None
+        if calibrated is None
+        else _probability_scores(truth, check_predictions(labels, calibrated, classes)[1], bins),
+    )
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927, doi.org/10.1080/01621459.1927.10502953)."""
+    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def format_scores(scores: Scores) -> str:
+    """Lay scores out as a text table with four digits, for a terminal."""
+    rows = {**scores.per_class, "macro": scores.macro, "weighted": scores.weighted}
+    width = max(map(len, rows))
+    lines = [f"{'':{width}}  precision  recall      F1  images"]
+    for name, row in rows.items():
+        if name == "macro":
+            lines.append("")
+        cells = f"{_digits(row.precision):>9}  {_digits(row.recall)}  {_digits(row.f1)}  {row.support:6d}"
+        lines.append(f"{name:{width}}  {cells}")
+    lines += [
+        "",
+        f"accuracy    {scores.accuracy:.4f}  (95 % interval {scores.accuracy_low:.4f} to "
+        f"{scores.accuracy_high:.4f}; {scores.correct} of {scores.images} images right)",
+        f"AUC         {_digits(scores.auc.macro)} macro, {_digits(scores.auc.micro)} micro",
+    ]
+    for title, values in (("raw", scores), ("calibrated", scores.calibrated)):
+        if values is not None:
+            lines.append(
+                f"{title:12}log loss {values.log_loss:.4f}, Brier {values.brier:.4f}, ECE {values.ece:.4f}"
+            )
+    return "\n".join(lines)
+
+
+def _class_scores(values: Sequence[Any], support: int) -> ClassScores:
+    precision, recall, f1 = values
+    return ClassScores(precision=precision, recall=recall, f1=f1, support=int(support))
+
+
+def _probability_scores(truth: Ints, chances: Floats, bins: int) -> ProbabilityScores:
+    numbers = np.arange(chances.shape[1])
+    return ProbabilityScores(
+        log_loss=log_loss(chances, truth),
+        brier=float(brier_score_loss(truth, chances, labels=numbers, scale_by_half=False)),
+        ece=expected_calibration_error(chances, truth, bins),
+    )
+
+
+def _area(curve: Curve | None) -> float | None:
+    return None if curve is None else curve.auc
+
+
+def _digits(value: float | None) -> str:
+    return "-".rjust(6) if value is None else f"{value:.4f}"

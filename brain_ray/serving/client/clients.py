@@ -1,0 +1,235 @@
+"""A client of the endpoint, for programs: `Client`, and `AsyncClient` for those that run on asyncio.
+
+    with Client("http://127.0.0.1:8000") as client:
+        for result in client.predict(["one.jpg", "two.png"]):
+            print(result.name, result.label if result.status == "ok" else result.problem.detail)
+
+The two only carry requests and responses to and fro; what they say stands in `asking`.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from brain_ray.serving.client.files import Source, in_order, read_image
+from brain_ray.serving.client.protocol import EndpointError, Heard, Kept, Steps, Terms
+from brain_ray.serving.schemas import Answer, Explanation, Failure, Models
+
+__all__ = ["AsyncClient", "Client", "EndpointError"]
+
+
+class _Base:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 60,
+        retries: int = 6,
+        in_flight: int = 8,
+    ) -> None:
+        """Set up, without a connection as yet.
+
+        Args:
+            url: of the endpoint, such as http://127.0.0.1:8000.
+            api_key: a key that the endpoint knows; it is sent, and shown nowhere.
+            timeout_s: how long to wait for one answer; longer than the endpoint's own limit.
+            retries: after connection errors, 502 and 503; with their waits, 6 take about 16 s. An image that
+                was lost with its connection or its replica is sent a second time, and no third.
+            in_flight: requests of `predict` at a time.
+
+        Raises:
+            EndpointError: no URL, or not a key.
+        """
+        self._terms = Terms.agree(url, api_key, retries)
+        self._in_flight = in_flight
+        self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10), pool=None)
+        self._limits = httpx.Limits(max_connections=in_flight + 1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._terms.shown!r})"
+
+
+class Client(_Base):
+    """Asks an endpoint; may be shared by threads. Close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 60,
+        retries: int = 6,
+        in_flight: int = 8,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Set up as described above; `transport` replaces the network, for tests."""
+        super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight)
+        self._http = httpx.Client(timeout=self._timeout, limits=self._limits, transport=transport)
+
+    def predict(self, images: Iterable[Source]) -> Iterator[Answer | Failure]:
+        """Yield a result for each image, in order, as soon as it is there; several are asked for at a time.
+
+        A result's name is the path as it was given, or `image` for bytes. Of files, at most `in_flight` are
+        held; of an iterable of bytes, twice as many.
+
+        Raises:
+            EndpointError: the endpoint cannot be used. An image that cannot be used becomes a Failure.
+        """
+        stop = threading.Event()
+
+        def ask(source: Source) -> Answer | Failure:
+            data = read_image(source)
+            return data if isinstance(data, Failure) else self._run(self._terms.predict(source, data), stop)
+
+        try:
+            yield from in_order(ask, images, self._in_flight, 2 * self._in_flight)
+        finally:
+            stop.set()
+
+    def explain(self, image: Source) -> Explanation | Failure:
+        """Return the answer for an image, and what it rests on.
+
+        Raises:
+            EndpointError: the endpoint cannot be used.
+        """
+        data = read_image(image)
+        return data if isinstance(data, Failure) else self._run(self._terms.explain(image, data))
+
+    def model(self) -> Models:
+        """Return what is on the air: models, classes, limits.
+
+        Raises:
+            EndpointError: the endpoint cannot be used.
+        """
+        return self._run(self._terms.fetch("v1/model", Models))
+
+    def ready(self) -> bool:
+        """Tell whether images would be answered now; asks once.
+
+        Raises:
+            EndpointError: there is something, but it lets us not in, or is no endpoint.
+        """
+        return self._run(self._terms.ready())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, steps: Steps[Kept], stop: threading.Event | None = None) -> Kept:
+        stop = stop or threading.Event()
+        heard: Heard = None
+        while True:
+            try:
+                step = steps.send(heard)
+            except StopIteration as done:
+                kept: Kept = done.value
+                return kept
+            if isinstance(step, float):
+                heard = None
+                if stop.wait(step):
+                    raise EndpointError("unreachable", "nobody waits for the answer any more")
+                continue
+            try:
+                heard = self._http.send(step)
+            except httpx.RequestError as error:
+                heard = error
+
+
+class AsyncClient(_Base):
+    """Asks an endpoint from asyncio. Close it, or use it in an `async with`."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 60,
+        retries: int = 6,
+        in_flight: int = 8,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Set up as `Client`."""
+        super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight)
+        self._http = httpx.AsyncClient(timeout=self._timeout, limits=self._limits, transport=transport)
+
+    async def predict(self, images: Iterable[Source]) -> AsyncIterator[Answer | Failure]:
+        """Yield a result for each image, in order; see `Client.predict`."""
+        room = asyncio.Semaphore(self._in_flight)
+        waiting: deque[asyncio.Task[Answer | Failure]] = deque()
+
+        async def ask(source: Source) -> Answer | Failure:
+            async with room:
+                return await self._ask(source, self._terms.predict)
+
+        try:
+            for source in images:
+                waiting.append(asyncio.create_task(ask(source)))
+                while waiting and (len(waiting) >= 2 * self._in_flight or waiting[0].done()):
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def explain(self, image: Source) -> Explanation | Failure:
+        """Return the answer for an image, and what it rests on; see `Client.explain`."""
+        return await self._ask(image, self._terms.explain)
+
+    async def model(self) -> Models:
+        """Return what is on the air; see `Client.model`."""
+        return await self._run(self._terms.fetch("v1/model", Models))
+
+    async def ready(self) -> bool:
+        """Tell whether images would be answered now; see `Client.ready`."""
+        return await self._run(self._terms.ready())
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _ask(
+        self, source: Source, ask: Callable[[Source, bytes], Steps[Kept | Failure]]
+    ) -> Kept | Failure:
+        data = await asyncio.to_thread(read_image, source)
+        return data if isinstance(data, Failure) else await self._run(ask(source, data))
+
+    async def _run(self, steps: Steps[Kept]) -> Kept:
+        heard: Heard = None
+        while True:
+            try:
+                step = steps.send(heard)
+            except StopIteration as done:
+                kept: Kept = done.value
+                return kept
+            if isinstance(step, float):
+                heard = None
+                await asyncio.sleep(step)
+                continue
+            try:
+                heard = await self._http.send(step)
+            except httpx.RequestError as error:
+                heard = error

@@ -1,0 +1,253 @@
+"""What is said to the endpoint, and made of its answers: retries, waits and errors, and no network."""
+
+import email.utils
+import random
+import time
+import urllib.parse
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from brain_ray.serving.client.files import MEDIA_TYPES, Source, name_of
+from brain_ray.serving.schemas import (
+    Answer,
+    Explanation,
+    Explanations,
+    Failure,
+    Health,
+    Predictions,
+    Problem,
+)
+
+Body = TypeVar("Body", bound=BaseModel)
+Kept = TypeVar("Kept")
+
+ABOUT_THE_IMAGE = (400, 413, 415, 422)
+"""Statuses that one image gets and the next may not."""
+
+RETRIED = (408, 429, 502, 503)
+"""Statuses that the same request may not get a second time."""
+
+FIRST_WAIT_S = 0.25
+"""Before the first retry; doubled for each further one."""
+
+LONGEST_WAIT_S = 30.0
+"""Before any retry, whatever the endpoint asks for."""
+
+
+class EndpointError(Exception):
+    """The endpoint cannot be used: it is not there, lets nobody in, is overloaded, or is not one of ours.
+
+    `code` is the endpoint's own (unauthorized, queue_full, ...), or one of `unreachable`, `timeout`,
+    `unexpected_answer` and `bad_request`; `status` is the HTTP status, if there was one.
+    """
+
+    def __init__(self, code: str, detail: str, status: int | None = None) -> None:
+        super().__init__(code, detail, status)
+        self.code = code
+        self.detail = detail
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.code}{f', HTTP {self.status}' if self.status else ''})"
+
+
+Heard = httpx.Response | httpx.RequestError | None
+"""What came of a request; None after a pause."""
+
+Steps = Generator[httpx.Request | float, Heard, Kept]
+"""A conversation: it yields requests to send and seconds to wait, and hears what came of them."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Where the endpoint is, who asks, and with how much patience."""
+
+    url: httpx.URL
+    headers: dict[str, str]
+    retries: int
+
+    @classmethod
+    def agree(cls, url: str, api_key: str | None, retries: int) -> "Terms":
+        """Check an address and a key.
+
+        Raises:
+            EndpointError: no URL, or not a key.
+        """
+        try:
+            parsed = httpx.URL(url.rstrip("/") + "/")
+            named = urllib.parse.urlsplit(url)  # stricter about hosts and ports
+            sound = named.scheme in ("http", "https") and bool(named.hostname) and named.port != 0
+        except (httpx.InvalidURL, ValueError):
+            sound = False
+        if not sound or " " in url:
+            raise EndpointError("bad_request", "not a URL: expected http:// or https:// and a host")
+        headers = {"User-Agent": "brain_ray", "Accept": "application/json"}
+        if api_key is not None:
+            # Here, since the message of whoever refuses it later would show it.
+            if not (api_key.isascii() and api_key.isprintable() and api_key and " " not in api_key):
+                raise EndpointError("bad_request", "the API key is empty, or holds spaces or odd characters")
+            headers["Authorization"] = f"Bearer {api_key}"
+        return cls(parsed, headers, retries)
+
+    @property
+    def shown(self) -> str:
+        """The endpoint's address without a password."""
+        return str(self.url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
+
+    def fetch(self, route: str, kind: type[Body]) -> Steps[Body]:
+        """Get what the endpoint says of itself."""
+        response = yield from self._ask("GET", route)
+        return self._read(response, kind)
+
+    def predict(self, source: Source, data: bytes) -> Steps[Answer | Failure]:
+        """Have one image classified."""
+        response = yield from self._ask("POST", "v1/predict", source, data)
+        name = name_of(source)
+        if response.status_code != 200:
+            return Failure(name=name, problem=_problem(response))
+        return self._only(self._read(response, Predictions).results).model_copy(update={"name": name})
+
+    def explain(self, source: Source, data: bytes) -> Steps[Explanation | Failure]:
+        """Have one image classified and explained."""
+        response = yield from self._ask("POST", "v1/explain", source, data)
+        name = name_of(source)
+        if response.status_code != 200:
+            return Failure(name=name, problem=_problem(response))
+        return self._only(self._read(response, Explanations).results).model_copy(update={"name": name})
+
+    def ready(self) -> Steps[bool]:
+        """Ask once whether images would be answered now."""
+        heard = yield self._request("GET", "readyz")
+        if not isinstance(heard, httpx.Response) or heard.status_code in (*RETRIED, 504):
+            return False
+        if heard.status_code != 200:
+            raise self._error(heard)
+        self._read(heard, Health)
+        return True
+
+    def _ask(
+        self, method: str, route: str, source: Source = b"", data: bytes | None = None
+    ) -> Steps[httpx.Response]:
+        """Ask until there is an answer about the matter, at most `retries` times after the first.
+
+        An image that may have ended the replica which had it is sent once more, and not before the endpoint
+        says that it is ready: it must not be carried from replica to replica.
+        """
+        attempt, was_lost = 0, False
+        while True:
+            heard = yield self._request(method, route, source, data)
+            if isinstance(heard, httpx.Response):
+                status = heard.status_code
+                if status == 200 or (data is not None and status in ABOUT_THE_IMAGE):
+                    return heard
+            if not _is_passing(heard) or attempt == self.retries:
+                raise self._error(heard)
+            is_lost = data is not None and _may_end_replicas(heard)
+            if is_lost and was_lost:
+                error = self._error(heard)
+                detail = f"{error.detail}; lost twice while it had {name_of(source)}"
+                raise EndpointError(error.code, detail, error.status)
+            yield _pause(attempt, heard)
+            attempt += 1
+            while is_lost and not (yield from self.ready()):
+                if attempt == self.retries:
+                    raise self._error(heard)
+                yield _pause(attempt, heard)
+                attempt += 1
+            was_lost = was_lost or is_lost
+
+    def _request(
+        self, method: str, route: str, source: Source = b"", data: bytes | None = None
+    ) -> httpx.Request:
+        headers = dict(self.headers)
+        if data is not None:
+            suffix = "" if isinstance(source, bytes) else Path(source).suffix.lower()
+            headers["Content-Type"] = MEDIA_TYPES.get(suffix, "application/octet-stream")
+        return httpx.Request(method, self.url.join(route), headers=headers, content=data)
+
+    def _read(self, response: httpx.Response, kind: type[Body]) -> Body:
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "body"
+            raise EndpointError(
+                "unexpected_answer",
+                f"{response.request.url.path} of {self.shown} answers something else than brain_ray does: "
+                f"{where}: {first['msg']}",
+                response.status_code,
+            ) from None
+
+    def _only(self, results: list[Kept]) -> Kept:
+        if len(results) != 1:
+            raise EndpointError(
+                "unexpected_answer", f"{self.shown}: found {len(results)} results, sent one image", 200
+            )
+        return results[0]
+
+    def _error(self, heard: Heard) -> EndpointError:
+        if isinstance(heard, httpx.Response):
+            problem = _problem(heard)
+            return EndpointError(problem.code, f"{self.shown}: {problem.detail}", problem.status)
+        if isinstance(heard, httpx.TimeoutException) and _is_sent(heard):
+            return EndpointError("timeout", f"{self.shown} does not answer in time")
+        reason = str(heard) or type(heard).__name__
+        return EndpointError("unreachable", f"{self.shown} cannot be reached: {reason}")
+
+
+def _is_sent(heard: Heard) -> bool:
+    """Tell whether an endpoint may have got a request that it did not answer."""
+    return not isinstance(heard, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+
+
+def _is_passing(heard: Heard) -> bool:
+    """Tell whether trying again may help; what took too long would take so again, and load the endpoint."""
+    if isinstance(heard, httpx.Response):
+        return heard.status_code in RETRIED
+    if isinstance(heard, httpx.TimeoutException):
+        return not _is_sent(heard)
+    return isinstance(heard, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError)
+
+
+def _may_end_replicas(heard: Heard) -> bool:
+    """Tell whether a replica may have died of a request: no answer, or one in the replica's place."""
+    if not isinstance(heard, httpx.Response):
+        return _is_sent(heard)
+    return heard.status_code == 502 or (heard.status_code == 503 and _problem(heard).code != "queue_full")
+
+
+def _pause(attempt: int, heard: Heard) -> float:
+    """Return the seconds to wait: what the endpoint asks for, else a doubling time, spread at random."""
+    asked = _retry_after(heard.headers.get("Retry-After", "")) if isinstance(heard, httpx.Response) else 0.0
+    backoff = FIRST_WAIT_S * 2.0**attempt * random.uniform(0.5, 1.5)
+    return min(LONGEST_WAIT_S, max(asked, backoff))
+
+
+def _retry_after(value: str) -> float:
+    """Read seconds or a date (RFC 9110, 10.2.3)."""
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return float(email.utils.parsedate_to_datetime(value).timestamp()) - time.time()
+    except ValueError:
+        return 0.0
+
+
+def _problem(response: httpx.Response) -> Problem:
+    """Return what a response says is wrong; what stands before the endpoint may say it in its own way."""
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        status = response.status_code
+        return Problem(
+            type="about:blank",
+            title=response.reason_phrase or "Error",
+            status=status,
+            code=f"http_{status}",
+            detail=f"HTTP {status} {response.reason_phrase}".strip(),
+        )

@@ -1,0 +1,369 @@
+"""Puts the endpoint on the air: on the cluster that runs already, or on one of its own."""
+
+import argparse
+import atexit
+import hashlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import tyro
+
+from brain_ray.runs import RunError, refuse_keys_in
+from brain_ray.serving.config import ServingConfig
+from brain_ray.serving.haproxy import mend_error_page, proxy_settings
+
+KEYS_VARIABLE = "BRAIN_RAY_API_KEYS"
+"""Environment variable with API keys, separated by commas, spaces or line breaks."""
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+ANSWER_S = 20.0
+"""How long the endpoint on the air may take to say whether it has API keys."""
+
+RAY_ENDS_S = 9.0
+"""How long Ray's processes go on when they are signalled; a second less."""
+
+END_S = 5.0
+"""How long processes may take to end when they are told to."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Do what the command line says, until it is interrupted where the cluster is this process's own.
+
+    Raises:
+        RunError: keys in a URI, a bundle that must not be served, no usable keys where some are to be, a
+            running endpoint that would lose its keys, or a port in use.
+        SystemExit: a wrong command line, or `--help`.
+    """
+    refuse_keys_in(argv)
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--api-keys-file")
+    finder.add_argument("--no-api-keys", action="store_true")
+    finder.add_argument("--write-config")
+    given, rest = finder.parse_known_args(list(argv))
+    config = tyro.cli(
+        ServingConfig,
+        args=rest,
+        prog="serve.py",
+        description=(
+            "Serve a bundle: HTTP API and page. Also --api-keys-file FILE (one key a line; or the variable "
+            f"{KEYS_VARIABLE}), --no-api-keys (take those of a running endpoint away), and --write-config "
+            "FILE (for `serve run` and `serve deploy`; serves nothing)."
+        ),
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    config = config.model_copy(
+        update={"api_keys_sha256": config.api_keys_sha256 + _hashes(given.api_keys_file)}
+    )
+    if given.no_api_keys and config.api_keys_sha256:
+        raise RunError("--no-api-keys is given, and API keys as well: expected one or the other")
+    if given.write_config:
+        Path(given.write_config).write_text(serve_config(config))
+        print(f"written: {given.write_config}; serve run {given.write_config}")
+        if not config.api_keys_sha256:
+            print(
+                f"warning: {given.write_config} holds no API keys, and takes those of a running endpoint away"
+            )
+        return
+    launch(config, may_open=given.no_api_keys)
+
+
+def launch(config: ServingConfig, *, may_open: bool = False) -> None:
+    """Put the endpoint on the air. Returns at once if a cluster was there already, else when interrupted.
+
+    Args:
+        config: the endpoint.
+        may_open: whether a running endpoint's API keys may be replaced by none.
+
+    Raises:
+        RunError: a bundle that must not be served, a running endpoint that would lose its keys, or a port in
+            use.
+    """
+    _try_bundles(config)
+    # A short path: the name of a socket has 97 characters at most, and Ray puts a node's 56 into it.
+    with tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as folder:
+        if not _connect(Path(folder)):
+            _deploy(config, may_open)
+            return
+        import ray
+
+        parts = psutil.Process().children()  # Ray's own, of which none ends before the others
+        try:
+            _serve(_with_port(config))
+            _finish(parts, folder)
+        finally:
+            gone = _has_ended(parts)
+            if gone:
+                atexit.unregister(ray.shutdown)  # it would look for Ray for a minute
+            else:
+                ray.shutdown()
+            _end(_proxies(folder))  # which outlive their actor, and would keep the port
+    if gone:
+        sys.stdout.flush()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        os._exit(0)  # before Ray's threads say that the others are gone
+
+
+def serve_config(config: ServingConfig) -> str:
+    """Return the Serve config file, YAML, of an endpoint."""
+    import yaml
+
+    content = {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": config.host, "port": config.port or 8000},
+        "logging_config": {"enable_access_log": False},
+        "applications": [
+            {
+                "name": "brain_ray",
+                "route_prefix": "/",
+                "import_path": "brain_ray.serving.app:build",
+                "args": config.model_dump(mode="json", exclude_defaults=True),
+            }
+        ],
+    }
+    text: str = yaml.safe_dump(content, sort_keys=False)
+    return (
+        "# serve run FILE, or serve deploy FILE on a running cluster. With RAY_SERVE_ENABLE_HA_PROXY=1 and\n"
+        "# RAY_SERVE_THROUGHPUT_OPTIMIZED=1, set before Ray starts, it answers several times the requests.\n"
+        + text
+    )
+
+
+def _hashes(file: str | None) -> tuple[str, ...]:
+    """Return the SHA-256 of each key of a file and of the environment, and take the latter out of it.
+
+    Else all processes of Ray, which inherit it, would have the keys.
+
+    Raises:
+        RunError: a file or a variable without a key, or something that is none.
+    """
+    keys: list[str] = []
+    named = os.environ.pop(KEYS_VARIABLE, None)
+    if named is not None:
+        words = [word for word in re.split(r"[,\s]+", named, flags=re.ASCII) if word]
+        keys += _checked(((f"key {i} of {KEYS_VARIABLE}", word) for i, word in enumerate(words, 1)))
+        if not keys:
+            raise RunError(f"{KEYS_VARIABLE} is set, and holds no API key: set one, or unset it")
+    if file is not None:
+        keys += _read_keys(Path(file))
+    return tuple(hashlib.sha256(key.encode()).hexdigest() for key in keys)
+
+
+def _read_keys(file: Path) -> list[str]:
+    """Read API keys, one a line; empty lines, and those that begin with `#`, are none."""
+    try:
+        content = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RunError(f"cannot read the API keys of {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise RunError(f"cannot read the API keys of {file}: expected text in UTF-8") from None
+    lines = ((f"line {i} of {file}", line.strip(" \t\r")) for i, line in enumerate(content.split("\n"), 1))
+    keys = _checked((where, line) for where, line in lines if line and not line.startswith("#"))
+    if not keys:
+        raise RunError(f"{file} holds no API key: expected one a line")
+    return keys
+
+
+def _checked(named: Iterable[tuple[str, str]]) -> list[str]:
+    """Return keys that can be sent in a header; no error shows one."""
+    keys = []
+    for where, key in named:
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise RunError(
+                f"{where} is no API key: expected one key, of printable ASCII characters without a space "
+                "(a comment begins with #, on a line of its own)"
+            )
+        keys.append(key)
+    return keys
+
+
+def _try_bundles(config: ServingConfig) -> None:
+    """Have each bundle give the expected answers, before anything on the air is touched."""
+    from brain_ray.bundle.predictor import Predictor
+
+    for bundle in filter(None, [config.bundle, config.challenger]):
+        Predictor(bundle, gpu=False).check_canaries()
+
+
+def _connect(folder: Path) -> bool:
+    """Join the cluster of RAY_ADDRESS or of `ray start`, else start one; tell whether it is our own."""
+    from brain_ray.cluster import connection
+
+    if connection.starts_here():
+        for name, value in proxy_settings(folder).items():
+            os.environ.setdefault(name, value)  # before Ray Serve is imported: it reads them then
+    own = connection.start_or_join()
+    import ray.serve  # noqa: F401  # which sets the level of its logger
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    if own:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # until requests are accepted
+    return own
+
+
+def _deploy(config: ServingConfig, may_open: bool) -> None:
+    """Replace what a running cluster serves, or begin to serve on it."""
+    if not config.api_keys_sha256 and not may_open:
+        _refuse_to_drop_keys()
+    _run(config)
+    print(f"deployed on the running cluster: {config.bundle}")
+    if not config.api_keys_sha256:
+        print("warning: it has no API keys: everybody who reaches the cluster's endpoint is let in")
+
+
+def _refuse_to_drop_keys() -> None:
+    """See that the endpoint on the air has no API keys, as the one that is to replace it has none.
+
+    Raises:
+        RunError: it has, or does not say.
+    """
+    from ray import serve
+
+    from brain_ray.serving.app import NAME
+
+    cure = f"name them (--api-keys-file, {KEYS_VARIABLE}), or give --no-api-keys to let everybody in"
+    if NAME not in serve.status().applications:
+        return
+    try:
+        known = serve.get_app_handle(NAME).list_keys.remote().result(timeout_s=ANSWER_S)
+    except Exception as error:  # of Ray, of Serve or, of an older version of ours, of Python
+        raise RunError(
+            f"the endpoint on the air does not say whether it has API keys ({type(error).__name__}): {cure}"
+        ) from error
+    if known:
+        raise RunError(f"the endpoint on the air has API keys ({len(known)}), and this one has none: {cure}")
+
+
+def _serve(config: ServingConfig) -> None:
+    """Serve on a cluster of our own, until interrupted."""
+    _run(config)
+    url = f"http://{config.host}:{config.port}"
+    print(f"serves {config.bundle}\nmetrics {_metrics_url()} (Prometheus)")
+    print(f"page {url}/  API {url}/docs  (Ctrl-C ends)", flush=True)
+    if config.host not in LOCAL and not config.api_keys_sha256:
+        print("warning: everybody who reaches this address is let in; set API keys", flush=True)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()
+    print("ends when what was accepted is answered", flush=True)
+
+
+def _run(config: ServingConfig) -> None:
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.config import ProxyLocation
+
+    from brain_ray.serving.app import NAME, build
+
+    what = "the endpoint's proxy did not start (try again if the machine was busy)"
+    try:
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly,
+            http_options={"host": config.host, "port": config.port},
+            logging_config={"enable_access_log": False},
+        )
+        mend_error_page()
+        what = f"{config.bundle} was not put on the air, what was there stays"
+        serve.run(build(config.model_dump(mode="json")), name=NAME, route_prefix="/")
+    except (RuntimeError, TimeoutError, RayError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(f"{what}: {first}") from error
+
+
+def _metrics_url() -> str:
+    """Return where the metrics of this node's replicas are to be had."""
+    import ray
+
+    node = ray.nodes()[0]
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+
+def _with_port(config: ServingConfig) -> ServingConfig:
+    """Choose a port where 0 is asked for, and see that the one that is asked for is free."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            where = f"{config.host}:{config.port}"
+            raise RunError(f"cannot listen on {where}: {error.strerror}; choose another --port") from error
+        return config.model_copy(update={"port": probe.getsockname()[1]})
+
+
+def _has_ended(processes: Iterable[psutil.Process]) -> bool:
+    """Tell whether one of some processes has ended."""
+    for process in processes:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+    return False
+
+
+def _finish(parts: Sequence[psutil.Process], folder: str) -> None:
+    """Have replicas finish what they accepted; serve.shutdown would take the proxy away first.
+
+    Some service managers, `timeout` and others signal all processes at once. Then Ray ends some seconds later
+    whatever it is told, and the proxy alone is left to refuse new requests and to see the others through.
+
+    Args:
+        parts: Ray's own processes.
+        folder: where the proxy's configuration is.
+    """
+    from ray import serve
+
+    from brain_ray.serving.app import NAME
+
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what it says in its last moments is of no use
+    deleted = threading.Event()
+
+    def delete() -> None:
+        with suppress(Exception):
+            serve.delete(NAME)
+        deleted.set()
+
+    threading.Thread(target=delete, daemon=True).start()
+    while not deleted.wait(0.1):
+        if _has_ended(parts):
+            proxies = _proxies(folder)
+            for process in proxies:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGUSR1)
+            psutil.wait_procs(proxies, RAY_ENDS_S)
+            return
+
+
+def _proxies(folder: str) -> list[psutil.Process]:
+    """Return the proxies whose configuration is in a folder."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or ()
+        if "haproxy" in process.info["name"] and any(folder in word for word in words):
+            found.append(process)
+    return found
+
+
+def _end(processes: Iterable[psutil.Process]) -> None:
+    """End processes, at once if they do not do so within `END_S`."""
+    processes = list(processes)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(processes, END_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -1,0 +1,1 @@
+"""The way of a job to a cluster."""

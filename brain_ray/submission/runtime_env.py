@@ -1,0 +1,104 @@
+"""The packages of a submitted job: those of the cluster's image, or installed by Ray by constraints.txt."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from brain_ray.checks import packages
+from brain_ray.config import Config
+from brain_ray.runs import RunError
+
+CONSTRAINTS = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"
+"""The file where Ray unpacks a job's working directory, as pip and Ray's uv expand it on each node."""
+
+PROBE_S = 120.0
+"""How long the cluster may take to say what its image has."""
+
+INSTALL_S = 1800
+"""How long Ray may take to install packages on a node: TensorFlow alone is 600 MB."""
+
+
+def extras_of(config: Config | None) -> tuple[str, ...]:
+    """Name the extras of pyproject.toml that a job's settings need."""
+    if config is None:
+        return ()
+    wanted = {
+        "gpu": config.train.use_gpu,
+        "optuna": config.sweep.sampler == "optuna",
+        "mlflow": config.train.mlflow_uri not in ("auto", "none"),
+    }
+    return tuple(name for name, needed in wanted.items() if needed)
+
+
+def installed_by(tool: str, root: Path, extras: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the runtime environment in which Ray installs what is missing, with `pip` or `uv`."""
+    wanted = packages.requirements(root, extras)
+    digest = hashlib.sha256((root / "constraints.txt").read_bytes()).hexdigest()
+    # Ray installs anew when these lines change; the comment makes them change with constraints.txt.
+    lines = [*wanted, f"-c {CONSTRAINTS}", f"# constraints.txt {digest[:12]}"]
+    return {tool: {"packages": lines}, "config": {"setup_timeout_seconds": INSTALL_S}}
+
+
+def decide(
+    client: Any,
+    working_dir: dict[str, Any],
+    root: Path,
+    choice: str,
+    extras: tuple[str, ...],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Return what a job's runtime environment needs besides its files; say in a line what was decided.
+
+    With `auto`, a small job first asks the image. pip is then preferred to uv, since uv does not see what
+    an image has and installs all of it, Ray too, and does so anew whenever a file of the upload changes.
+
+    Raises:
+        RunError: the image could not be asked.
+    """
+    if choice == "image":
+        return {}
+    lacks = ""
+    if choice == "auto":
+        lacks, unasked = ask_image(client, working_dir, extras)
+        if not lacks:
+            say(f"the image has what is needed{unasked}")
+            return {}
+    tool = "pip" if choice == "auto" else choice
+    number = len(packages.requirements(root, extras))
+    often = (
+        "once per node" if tool == "pip" else "on each node, and again when a file of the upload has changed"
+    )
+    reason = f"; the image lacks: {lacks}" if lacks else ""
+    say(f"installs {number} packages and what they need with {tool}, {often}{reason}")
+    return installed_by(tool, root, extras)
+
+
+def ask_image(client: Any, working_dir: dict[str, Any], extras: tuple[str, ...]) -> tuple[str, str]:
+    """Have the image compared with constraints.txt by a job, on the head node as jobs are by default.
+
+    Returns what it lacks, or "", and `packages.UNASKED`, or "".
+
+    Raises:
+        RunError: the job did not run, or took too long, or Python is too old.
+    """
+    command = " ".join(["python -m brain_ray.checks.packages", *extras])
+    probe = client.submit_job(entrypoint=command, runtime_env=working_dir, metadata={"job": "packages"})
+    end = time.monotonic() + PROBE_S
+    while not (info := client.get_job_info(probe)).status.is_terminal():
+        if time.monotonic() > end:
+            client.stop_job(probe)
+            raise RunError(
+                f"the cluster did not start a small job ({probe}) within {PROBE_S:.0f} s: see what it waits "
+                "for on its dashboard, or say --environment image"
+            )
+        time.sleep(0.5)
+    said = [line.strip() for line in client.get_job_logs(probe).splitlines() if line.strip()]
+    client.delete_job(probe)
+    last = said[-1] if said else " ".join(str(info.message).split())[:300]
+    if info.driver_exit_code == 0:
+        return "", packages.UNASKED if last.endswith(packages.UNASKED) else ""
+    if last.startswith(packages.LACKS):
+        return last.removeprefix(packages.LACKS), ""
+    raise RunError(f"the cluster's Python cannot run brain_ray, which needs 3.11 or newer: {last}")

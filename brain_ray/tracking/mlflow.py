@@ -1,0 +1,204 @@
+"""What other tools read of a run: TensorBoard's event files, and a run of MLflow."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from time import time
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from brain_ray.config import Config
+from brain_ray.runs import Run, RunError, flatten
+from brain_ray.tracking.history import HISTORY, EpochRecord, from_csv
+
+TENSORBOARD = "tensorboard"
+"""Within train/: `tensorboard --logdir <storage>` shows all runs below it."""
+
+MLFLOW = "mlflow.json"
+"""Within train/: which run of which MLflow this one is."""
+
+TAGS = {
+    "loss/train": "loss",
+    "loss/validation": "val_loss",
+    "cross_entropy/train": "cross_entropy",
+    "cross_entropy/validation": "val_cross_entropy",
+    "accuracy/train": "accuracy",
+    "accuracy/validation": "val_accuracy",
+    "learning_rate": "learning_rate",
+    "speed/images_per_second": "images_per_second",
+    "speed/seconds": "seconds",
+    "speed/input_wait": "input_wait",
+}
+"""TensorBoard's tags, and the fields of `EpochRecord` that they show."""
+
+
+def write_epoch(run: Run, record: EpochRecord) -> None:
+    """Write an epoch's numbers for TensorBoard; those that are not finite are left out."""
+    metrics = record.metrics()
+    write_scalars(run, record.epoch, {tag: metrics[name] for tag, name in TAGS.items() if name in metrics})
+
+
+def write_scalars(run: Run, step: int, scalars: Mapping[str, float]) -> None:
+    """Write a step's scalars, by tag, as an event file of their own.
+
+    Buckets cannot append, and a resumed run may do an epoch again: this way the same file comes again.
+    """
+    from tensorboardX import SummaryWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        with SummaryWriter(folder) as writer:
+            for tag, value in scalars.items():
+                writer.add_scalar(tag, value, step)
+        (file,) = Path(folder).iterdir()
+        run.write_bytes(file.read_bytes(), "train", TENSORBOARD, f"events.out.tfevents.{step:06d}")
+
+
+# --- MLflow
+
+
+@contextmanager
+def mlflow_run(
+    run: Run, config: Config, say: Callable[[str], None]
+) -> Iterator[Callable[[EpochRecord], None]]:
+    """Lend a function that logs an epoch to MLflow, and does nothing where none is wanted.
+
+    It returns at once. A server that does not answer is told once and never ends a training: what it has
+    missed is logged after the next epoch, at the end, or with the bundle.
+
+    Args:
+        run: where the MLflow run's id is kept, so that a resumed run goes on in the same one.
+        config: its settings become the parameters, by their dotted names.
+        say: gets a line when something goes wrong.
+
+    Raises:
+        RunError: MLflow is asked for and not installed.
+    """
+    uri = tracking_uri(run, config)
+    if uri is None:
+        yield lambda _: None
+        return
+    records = read_history(run)
+    teller = _Teller(say)
+    status = "FAILED"
+    with ThreadPoolExecutor(1) as pool:
+        logged: Future[None] = pool.submit(lambda: None)
+
+        def log(record: EpochRecord) -> None:
+            nonlocal logged
+            records.append(record)
+            if logged.done():  # else the next one takes this epoch along
+                logged = pool.submit(teller.trying, _log, run, config, uri, tuple(records), "RUNNING")
+
+        try:
+            yield log
+            status = "FINISHED"
+        finally:
+            pool.submit(teller.trying, _log, run, config, uri, tuple(records), status)
+
+
+def log_bundle(run: Run, config: Config, say: Callable[[str], None] = print) -> None:
+    """Log the exported bundle to the MLflow run of this one, and what that has missed of its epochs."""
+    uri = tracking_uri(run, config)
+    if uri is not None:
+        _Teller(say).trying(_log, run, config, uri, read_history(run), "FINISHED", bundle=True)
+
+
+def tracking_uri(run: Run, config: Config) -> str | None:
+    """Return where MLflow is to keep a run; None: nowhere.
+
+    Raises:
+        RunError: MLflow is asked for and not installed.
+    """
+    uri = config.train.mlflow_uri
+    installed = find_spec("mlflow") is not None
+    if uri == "none" or (uri == "auto" and (not installed or "://" in run.storage)):
+        return None
+    if not installed:
+        raise RunError(
+            f"train.mlflow_uri is {uri}, and MLflow is not installed: pip install 'brain_ray[mlflow]', or "
+            "set it to none"
+        )
+    if uri == "auto":
+        return (Path(run.storage) / "mlruns").as_uri()
+    return uri if ":" in uri else Path(uri).expanduser().resolve().as_uri()
+
+
+def read_history(run: Run) -> list[EpochRecord]:
+    """Return the epochs of history.csv; none where there is no such file."""
+    return from_csv(run.read_bytes("train", HISTORY)) if run.exists("train", HISTORY) else []
+
+
+class _Teller:
+    """Tells what goes wrong with MLflow, once and in a line."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told = False
+
+    def trying(self, work: Callable[..., None], *args: Any, **options: Any) -> None:
+        try:
+            work(*args, **options)
+        except Exception as error:  # of a server, a proxy, a disk: of none of them a training may die
+            if not self._told:
+                first = (str(error).strip() or "no message").splitlines()[0]
+                self._say(f"mlflow: {type(error).__name__}: {first[:300]} (the run goes on without it)")
+            self._told = True
+
+
+def _log(
+    run: Run, config: Config, uri: str, records: Iterable[EpochRecord], status: str, *, bundle: bool = False
+) -> None:
+    """Bring an MLflow run up to date: what it has is not logged again."""
+    from mlflow.entities import Metric
+
+    client = _client(uri)
+    number = _find_or_start(client, run, config, uri)
+    known = {metric.step for metric in client.get_metric_history(number, "seconds")}
+    for record in records:
+        if record.epoch not in known:
+            now = int(time() * 1000)
+            metrics = [Metric(name, value, now, record.epoch) for name, value in record.metrics().items()]
+            client.log_batch(number, metrics=metrics)
+    if bundle:
+        with tempfile.TemporaryDirectory() as folder:
+            pafs.copy_files(run.path("bundle"), folder, run.fs, pafs.LocalFileSystem())
+            client.log_artifacts(number, folder, "bundle")
+    client.update_run(number, status=status) if status == "RUNNING" else client.set_terminated(number, status)
+
+
+def _client(uri: str) -> Any:
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would tell its makers of each run
+    # A server that is away is asked again after the next epoch, not for half an hour.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    if uri.startswith("file:"):
+        os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # MLflow gets nothing new for it, and keeps it
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _find_or_start(client: Any, run: Run, config: Config, uri: str) -> str:
+    from mlflow.entities import Param
+    from mlflow.exceptions import MlflowException
+
+    kept = run.read_json("train", MLFLOW) if run.exists("train", MLFLOW) else {}
+    if kept.get("uri") == uri:
+        return str(kept["run_id"])
+    experiment = client.get_experiment_by_name("brain_ray")
+    if experiment is None:
+        with suppress(MlflowException):  # another run was first
+            client.create_experiment("brain_ray")
+        experiment = client.get_experiment_by_name("brain_ray")
+    tags = {"recipe": config.recipe, "storage": run.uri()}
+    number = str(client.create_run(experiment.experiment_id, run_name=run.name, tags=tags).info.run_id)
+    params = [Param(name, str(value)) for name, value in flatten(config.model_dump(mode="json")).items()]
+    for start in range(0, len(params), 100):  # as many as MLflow takes at once
+        client.log_batch(number, params=params[start : start + 100])
+    run.write_json({"uri": uri, "run_id": number}, "train", MLFLOW)
+    return number

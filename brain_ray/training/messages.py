@@ -1,0 +1,80 @@
+"""What workers say to the process that started the training: lines, epochs, and how far they are."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from ray.util.queue import Queue
+
+from brain_ray.cluster.capacity import on_this_node
+from brain_ray.tracking.history import EpochRecord
+from brain_ray.tracking.progress_bar import Position
+
+SECONDS = 0.25
+"""Between two reports of how far a worker is."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch that has ended, and its line for people."""
+
+    record: EpochRecord
+    line: str
+    last: bool
+    """No epoch follows."""
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Ray Train's controller, said after each epoch: who stops a training before its end has it abort."""
+
+    handle: Any
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What a group of workers runs in: who stops a training before its end removes it."""
+
+    placement_group: Any
+
+
+Message = str | Position | Epoch | Controller | Reservation
+
+
+@contextmanager
+def relayed(take: Callable[[Message], None]) -> Iterator[Queue]:
+    """Give out a queue for workers, whose messages are taken in this process, without Ray's prefixes."""
+    messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
+
+    def relay() -> None:
+        while (message := messages.get()) is not None:
+            take(message)
+
+    thread = threading.Thread(target=relay, daemon=True)
+    thread.start()
+    try:
+        yield messages
+    finally:
+        messages.put(None)
+        thread.join()
+        messages.shutdown()
+
+
+class Pace:
+    """Says how far a worker is, a few times a second at most."""
+
+    def __init__(self, messages: Queue | None, epochs: int, steps: int) -> None:
+        self.epochs = epochs
+        """Of the whole run; more when its operator says so."""
+        self._messages = messages
+        self._steps = steps
+        self._said = 0.0
+
+    def __call__(self, epoch: int, step: int) -> None:
+        """Take the finished epochs and the finished steps of this one."""
+        if self._messages is not None and monotonic() > self._said + SECONDS:
+            self._said = monotonic()
+            self._messages.put(Position(epoch, max(self.epochs, epoch + 1), step, self._steps))

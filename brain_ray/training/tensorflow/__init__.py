@@ -1,0 +1,1 @@
+"""TensorFlow as the framework of a training."""

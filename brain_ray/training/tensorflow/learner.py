@@ -1,0 +1,241 @@
+"""One worker's network and optimizer, and the compiled steps that train and validate them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.config import Config
+from brain_ray.loading.sampler import Batch
+from brain_ray.models.backbones import assign_weights
+from brain_ray.models.fused_layers import fuse
+from brain_ray.models.network import build_network, penalties, set_trainable, split_network
+from brain_ray.training.tensorflow.allreduce import Reduction
+from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
+from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+Arrays = list[NDArray[Any]]
+
+Mode = Literal["network", "head on features", "head on images"]
+"""What learns in an epoch, and on what."""
+
+
+class Learner:
+    """Network, optimizer and steps of one worker, which acts with its fellows as one.
+
+    Every worker holds plain variables of its own, made outside the strategy's scope. The strategy only adds
+    up what has to be the same everywhere: in each step the gradients, packed into one buffer; once an epoch
+    the batch norms' statistics and the sums of the metrics. (Mirrored variables add up the statistics of
+    each batch norm by themselves in every step. A moving average is linear: its mean over the workers at
+    the end of the epoch is the same.) The optimizer sees the whole batch's gradient, as with one worker,
+    and so does its clipping, which Keras would otherwise apply to each worker's part.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        num_classes: int,
+        strategy: "tf.distribute.Strategy",
+        rank: int = 0,
+        class_weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        import keras
+
+        self.config = config
+        self.rank = rank
+        self.reduction = Reduction(strategy)
+        self.num_classes = num_classes
+        self.model: keras.Model = build_network(config.model, num_classes, config.seed)
+        fuse(self.model)
+        if self.reduction.num_replicas > 1:
+            # The seed alone does not make them equal: Keras draws from Python's global generator, and so may
+            # any other thread of a worker's process.
+            assign_weights(self.model, self.reduction.of_first(self.weights(), rank))
+        self.features, self.head = split_network(self.model)
+        self._per_example = loss_function(config.train.loss)
+        self._class_weights = np.ones(num_classes, np.float32) if class_weights is None else class_weights
+        # Built over everything that will ever learn: a run has the same state in all of its epochs.
+        self._let_learn(config.train.total_epochs)
+        self.optimizer: keras.Optimizer = build_optimizer(config.train)
+        self.optimizer.build(self.model.trainable_variables)
+        self._fresh = [np.asarray(v).flat[0] for v in self.optimizer.variables]
+        self.average = MovingAverage(self.model, config.train.ema)
+        self._mode: Mode | None = None
+        self._num_steps = 0
+        self._train_step: Any
+        self._valid_step: Any
+
+    # --- an epoch
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch, counted from 0: what learns in it, and what dropout draws.
+
+        Dropout's seeds depend on seed, epoch and rank alone, so that a resumed run draws what it would have.
+        """
+        mode = mode_of(self.config, epoch)
+        if mode != self._mode:
+            self._let_learn(epoch)
+            self._mode = mode
+            self._train_step, self._valid_step = self._compile_steps()
+            # Traced here, and not by the first batch: loading, whose threads slow that down, begins later.
+            self._train_step.get_concrete_function()
+        rng = np.random.default_rng([self.config.seed, epoch, self.rank])
+        for variable in self.model.variables:
+            if "seed_generator" in variable.path:
+                variable.assign(rng.integers(0, 2**31, size=tuple(variable.shape)))
+
+    def train(self, batch: Batch, rate: float) -> "tf.Tensor":
+        """Take one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
+        self._num_steps += 1
+        sums: tf.Tensor = self._train_step(
+            batch.inputs,
+            batch.labels,
+            batch.weights,
+            np.float32(batch.total),
+            np.float32(rate),
+            np.float32(self.average.momentum(self._num_steps)),
+        )
+        return sums
+
+    def finish_epoch(self) -> None:
+        """Give every worker the same batch norm statistics: their mean over the workers."""
+        own = [weight for weight in self.model.weights if weight.name in STATISTICS]
+        own += self.average.statistics()
+        if own and self.reduction.num_replicas > 1:
+            means = self.reduction.mean([np.array(variable) for variable in own])
+            for variable, mean in zip(own, means, strict=True):
+                variable.assign(mean)
+
+    def validate(self, batch: Batch) -> "tuple[tf.Tensor, tf.Tensor]":
+        """Score one batch; returns this worker's sums, as `train`, and its (n, classes) probabilities."""
+        sums, probabilities = self._valid_step(batch.inputs, batch.labels, batch.weights)
+        return sums, probabilities
+
+    # --- what is kept of it
+
+    def weights(self) -> Arrays:
+        """Copy the network's weights, in the order of `model.weights`."""
+        return [np.array(weight) for weight in self.model.weights]
+
+    def roll_back(self, weights: Sequence[NDArray[Any]], *, forget: bool) -> None:
+        """Take these weights (and their moving average); `forget`: and the state before the first step."""
+        assign_weights(self.model, weights)
+        self.average.restart(weights)
+        if forget:
+            self._num_steps = 0
+            for variable, value in zip(self.optimizer.variables, self._fresh, strict=True):
+                variable.assign(np.full(tuple(variable.shape), value))
+
+    def state(self) -> dict[str, Arrays]:
+        """Copy everything that the next step depends on."""
+        return {
+            "weights": self.weights(),
+            "optimizer": [np.array(variable) for variable in self.optimizer.variables],
+            "averages": [np.array(average) for average in self.average.variables],
+            "num_steps": [np.array(self._num_steps)],
+        }
+
+    def load(self, state: dict[str, Arrays]) -> None:
+        """Go on from what `state` returned. To be called before the first step."""
+        assign_weights(self.model, state["weights"])
+        for variable, value in zip(self.optimizer.variables, state["optimizer"], strict=True):
+            variable.assign(value)
+        for average, value in zip(self.average.variables, state["averages"], strict=True):
+            average.assign(value)
+        self._num_steps = int(state["num_steps"][0])
+
+    # --- compiled steps
+
+    def _compile_steps(self) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        inputs = tf.TensorSpec((None, self.config.model.height, self.config.model.width, 1), tf.uint8)
+        if self._mode == "head on features":
+            inputs = tf.TensorSpec(self.head.input_shape)
+        batch = [inputs, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
+        scalar = tf.TensorSpec([])
+        # Compiled by XLA, a step is many times slower on CPUs. autograph would only slow down the tracing.
+        options = {"jit_compile": False, "autograph": False}
+        xla = self.config.train.xla and bool(tf.config.list_logical_devices("GPU"))
+        self._differentiate = tf.function(self._gradients, autograph=False, jit_compile=xla)
+
+        def train(*inputs: Any) -> Any:
+            return self._train(*inputs)
+
+        def validate(*inputs: Any) -> Any:
+            return self._forward(*inputs, training=False)[1:]
+
+        return (
+            tf.function(train, input_signature=[*batch, scalar, scalar, scalar], **options),
+            tf.function(validate, input_signature=batch, **options),
+        )
+
+    def _train(self, inputs: Any, labels: Any, weights: Any, total: Any, rate: Any, momentum: Any) -> Any:
+        gradients, sums = self._differentiate(inputs, labels, weights, total)
+        self.optimizer.learning_rate.assign(rate)
+        self.optimizer.apply(self.reduction.sum_gradients(gradients), self.model.trainable_variables)
+        self.average.update(momentum, self.model if self._mode == "network" else self.head)
+        return sums
+
+    def _gradients(self, inputs: Any, labels: Any, weights: Any, total: Any) -> Any:
+        import tensorflow as tf
+
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, sums, _ = self._forward(inputs, labels, weights, training=True)
+            # This worker's share of the mean over the global batch: the shares' gradients add up to its own.
+            loss = self.optimizer.scale_loss(loss / total)
+        return tape.gradient(loss, variables, unconnected_gradients="zero"), sums
+
+    def _forward(self, inputs: Any, labels: Any, weights: Any, *, training: bool) -> tuple[Any, Any, Any]:
+        """Return the sum of the loss over a batch's rows; (4,) float64: it, cross-entropy, correct, rows; and
+        the rows' probabilities.
+
+        Both penalties are means over the rows, so they count once for each of them: divided by the global
+        batch and added up over the workers, they are what one worker would have computed.
+        """
+        import tensorflow as tf
+
+        probabilities, called = self._call(inputs, training=training)
+        targets = tf.one_hot(labels, self.num_classes)
+        smoothing = self.config.train.label_smoothing if training else 0.0
+        smoothed = targets * (1 - smoothing) + smoothing / self.num_classes
+        rows = tf.reduce_sum(weights)
+        on_weights, on_activities = penalties(called)
+        counted = weights * tf.gather(self._class_weights, labels) if training else weights
+        loss = tf.reduce_sum(counted * self._per_example(smoothed, probabilities))
+        loss += rows * (on_weights + on_activities)
+        cross_entropy = loss_function("categorical_crossentropy")(targets, probabilities)
+        correct = tf.cast(tf.equal(tf.argmax(probabilities, axis=-1), labels), tf.float32)
+        sums = [loss, tf.reduce_sum(weights * cross_entropy), tf.reduce_sum(weights * correct), rows]
+        return loss, tf.cast(tf.stack(sums), tf.float64), probabilities
+
+    def _call(self, inputs: Any, *, training: bool) -> "tuple[tf.Tensor, keras.Model]":
+        """Return probabilities, and the model that was called and so knows its penalties."""
+        import tensorflow as tf
+
+        match self._mode:
+            case "head on features":
+                return self.head(inputs, training=training), self.head
+            case "head on images":
+                # The backbone as it is used later: without dropout inside.
+                features = self.features(tf.cast(inputs, tf.float32), training=False)
+                return self.head(features, training=training), self.head
+            case _:
+                return self.model(tf.cast(inputs, tf.float32), training=training), self.model
+
+    def _let_learn(self, epoch: int) -> None:
+        blocks = 0 if mode_of(self.config, epoch) != "network" else self.config.train.learning_blocks
+        set_trainable(self.model, blocks, fixed_norms=self.config.model.batch_norm == "fixed")
+
+
+def mode_of(config: Config, epoch: int) -> Mode:
+    """Tell what learns in an epoch, counted from 0, and on what."""
+    if epoch >= config.train.frozen_epochs and config.train.epochs:
+        return "network"
+    return "head on features" if config.train.cache_features else "head on images"

@@ -1,0 +1,1 @@
+"""Sweeps: the search space, its trials, and Ray Tune."""

@@ -1,0 +1,196 @@
+"""What a sweep says while it runs, and how it takes note of each trial's end."""
+
+import math
+import pickle
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from brain_ray.runs import Run, RunError
+from brain_ray.tracking import prometheus
+from brain_ray.tracking.history import EpochRecord
+from brain_ray.training.failures import last_words, writing_to
+from brain_ray.training.tensorflow.devices import NO_GPU
+from brain_ray.tuning import search_space
+from brain_ray.tuning.searcher import Plan
+from brain_ray.tuning.trainable import LINE, RECORD
+from brain_ray.tuning.trial_store import best_value, home_of, read_trial, tidy, write_trial
+from brain_ray.tuning.trial_table import Line, Standing, TrialTable
+from brain_ray.tuning.trials import Status, Trial, TrialRecord
+
+
+class Watch(tune.Callback):  # type: ignore[misc]
+    """Says what happens, on a terminal as a table, and writes down how each trial has ended."""
+
+    def __init__(
+        self,
+        run: Run,
+        plan: Plan,
+        known: Sequence[TrialRecord],
+        reasons: Mapping[str, str],
+        say: Callable[[str], None],
+        table: TrialTable | None,
+    ) -> None:
+        self._run = run
+        self._plan = plan
+        self._records = {record.trial.id: record for record in known}
+        self._reasons = reasons
+        self._say = say
+        self._table = table
+        self._started = self._drawn = time.monotonic()
+        self._retried: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Say what an epoch has come to."""
+        if result[LINE]:
+            self._tell(f"{self._name(trial)}  {result[LINE]}")
+        before = self._known(trial)
+        record = EpochRecord.from_json(result[RECORD])
+        # Epochs that come again, after an attempt that failed, stand in place of the old ones.
+        history = (*(epoch for epoch in before.history if epoch.epoch < record.epoch), record)
+        self._records[before.trial.id] = replace(before, history=history)
+        prometheus.epoch(self._run.name, record.metrics(), before.trial.id)
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """Say that a trial is tried again.
+
+        Raises:
+            RunError: there is no GPU for it to use.
+        """
+        reason = _end_without_gpu(_cause(trial))
+        self._retried.add(trial.config["trial"])
+        self._tell(f"{self._name(trial)}  failed, is tried again: {reason}")
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """Give a trial up.
+
+        Raises:
+            RunError: there is no GPU for it to use.
+        """
+        reason = _end_without_gpu(_cause(trial))
+        self._tell(f"{self._name(trial)}  failed, is given up: {reason}")
+        self._end(trial, "failed", reason)
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """Take note of a trial that has finished, or was stopped."""
+        if self._read(trial).status == "finished":
+            self._end(trial, "finished", "")
+            return
+        reason = self._reasons[trial.config["trial"]]
+        self._tell(f"{self._name(trial)}  stopped: {reason}")
+        self._end(trial, "stopped", reason)
+
+    def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
+        """Count the trials and draw the table anew, once a second."""
+        if time.monotonic() > self._drawn + 1:
+            self._show(trials)
+
+    def on_experiment_end(self, trials: Any, **_: Any) -> None:
+        """Count the trials when all have ended."""
+        self._show(trials)
+
+    def _show(self, trials: Any) -> None:
+        self._drawn = time.monotonic()
+        running = {trial.config["trial"] for trial in trials if trial.status == "RUNNING"}
+        lines = [self._line(trial, trial.id in running) for trial in self._plan.trials]
+        prometheus.trials(self._run.name, Counter(line.status for line in lines))
+        if self._table is not None:
+            self._table.show(lines, time.monotonic() - self._started)
+
+    def _end(self, trial: Any, status: Status, reason: str) -> None:
+        name = trial.config["trial"]
+        prometheus.end_trial(self._run.name, name)
+        with writing_to(home_of(self._run, name).uri()):
+            write_trial(self._run, self._records[name].trial, status, reason)
+            self._read(trial)
+            tidy(self._run, list(self._records.values()))
+
+    def _known(self, trial: Any) -> TrialRecord:
+        return self._records.get(trial.config["trial"]) or self._read(trial)
+
+    def _read(self, trial: Any) -> TrialRecord:
+        name = trial.config["trial"]
+        self._records[name] = read_trial(self._run, name, answers=False)
+        return self._records[name]
+
+    def _name(self, trial: Any) -> str:
+        found = self._known(trial).trial
+        return f"{found.id} {label(found)}"
+
+    def _tell(self, line: str) -> None:
+        if self._table is None:
+            self._say(line)
+        else:
+            self._table.say(line)
+
+    def _line(self, trial: Trial, running: bool) -> Line:
+        record = self._records.get(trial.id)
+        history = record.history if record else ()
+        status: Standing = record.status if record and record.status != "running" else "waiting"
+        if running:
+            status = "retried" if trial.id in self._retried else "running"
+        best = best_value(history, trial.config.train.monitor)
+        epochs, last = trial.config.train.total_epochs, history[-1] if history else None
+        left = (epochs - last.epoch) * last.seconds if last and status in ("running", "retried") else None
+        model = trial.config.model
+        return Line(
+            trial=trial.id,
+            backbone=model.backbone,
+            size=f"{model.height}x{model.width}",
+            changes=short(trial),
+            seed=trial.config.seed,
+            epoch=last.epoch if last else 0,
+            epochs=epochs,
+            val_loss=last.val_loss if last else None,
+            val_accuracy=last.val_accuracy if last else None,
+            best=best if math.isfinite(best) else None,
+            learning_rate=last.learning_rate if last else None,
+            images_per_second=last.images_per_second if last else None,
+            status=status,
+            seconds_left=left,
+        )
+
+
+def label(trial: Trial) -> str:
+    """Name a trial for people, by its model, what else was changed, and its seed."""
+    model = trial.config.model
+    what = [f"{model.backbone} {model.height}x{model.width}", short(trial), f"seed {trial.config.seed}"]
+    return ", ".join(filter(None, what))
+
+
+def short(trial: Trial) -> str:
+    """Return what was changed, but for the model's backbone and size."""
+    shown = {
+        name.partition(".")[2]: f"{value:.3g}" if isinstance(value, float) else str(value).rpartition("/")[2]
+        for name, value in trial.changes.items()
+        if name not in ("model.backbone", *search_space.SIZE)
+    }
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _end_without_gpu(reason: str) -> str:
+    """Return why a trial failed, unless the sweep ends with it: other trials would fare no better."""
+    if reason.startswith(NO_GPU):
+        raise RunError(reason)
+    return reason
+
+
+def _cause(trial: Any) -> str:
+    """Return in a line what ended an attempt; Tune keeps it beside the trial's other files."""
+    try:
+        error: BaseException = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except (OSError, TypeError):
+        return "its process was lost"
+    while isinstance(inner := getattr(error, "cause", None), BaseException):
+        error = inner
+    return str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {last_words(error)}"

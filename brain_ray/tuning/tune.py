@@ -1,0 +1,172 @@
+"""Sweeps on Ray Tune: one training under many settings, resumed where it stopped."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from functools import partial
+from unittest import mock
+
+import ray
+from ray import tune
+
+from brain_ray.cluster.autoscaling import make_room
+from brain_ray.cluster.capacity import check_resources, on_this_node, per_worker, room_for_trials
+from brain_ray.cluster.waiting import bounded
+from brain_ray.config import Config
+from brain_ray.loading.loader import LOADING_CPUS, PartStore, find_parts
+from brain_ray.runs import Run, RunError
+from brain_ray.tracking.progress_bar import on_a_terminal
+from brain_ray.training.class_weights import count_labels
+from brain_ray.training.failures import probe
+from brain_ray.tuning import search_space
+from brain_ray.tuning.reporter import Watch
+from brain_ray.tuning.schedulers import Scheduler, make_scheduler
+from brain_ray.tuning.searcher import Plan
+from brain_ray.tuning.trainable import Shared, TrialProcess
+from brain_ray.tuning.trial_store import (
+    FOLDER,
+    home_of,
+    read_trials,
+    tidy,
+    write_rungs,
+)
+from brain_ray.tuning.trial_table import TrialTable
+from brain_ray.tuning.trials import TrialRecord
+
+QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials write their own event files
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends it at once: nothing is lost
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # of Tune's own state nothing is used again
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "31536000",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+"""Environment of the process that drives Ray Tune."""
+
+DRIVER_CPUS = 0.01
+"""Of a trial whose workers are Ray Train's: it only waits for them."""
+
+
+def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
+    """Train all trials of a sweep on a run's dataset; returns a summary in a sentence.
+
+    Writes into the run's folder sweep/: trials/<id>/ for each trial, a run of its own with what a training
+    writes into its train/, and rungs.json. Of ended trials nothing is trained again; those that were running
+    go on from their newest checkpoint.
+
+    Raises:
+        RunError: no dataset, a search space that cannot be read, no room for a trial, Optuna asked for and
+            not installed, a storage that refuses to take what is written, a trial's TensorFlow that sees no
+            GPU where `use_gpu` is set, no trial that finished, or nodes that were lost and did not come back.
+    """
+    total = search_space.count(config)
+    trials = min(total, config.sweep.max_concurrent or 1)
+    make_room(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}), say)
+    shared, most = _share(run, config)
+    probe(home_of(run, "probe"))
+    with suppress(OSError):  # a bucket's folder is gone with its only file
+        run.fs.delete_dir(home_of(run, "probe").path())
+    known = read_trials(run, answers=False)
+    tidy(run, known)
+    scheduler = make_scheduler(config)
+    scheduler.remember(known)
+    plan = Plan(run, config, known, total)
+    say(_opening(plan, total, most))
+    if plan.left:
+        with TrialTable(total) if on_a_terminal() else nullcontext() as table:
+            watch = Watch(run, plan, known, scheduler.reasons, say, table)
+            with bounded("the sweep", partial(check_resources, config.train), say):
+                _tune(run, config, shared, most, plan, scheduler, watch)
+    write_rungs(run, scheduler.rungs())
+    return _summary(run, read_trials(run, answers=False))
+
+
+def _share(run: Run, config: Config) -> tuple[Shared, int]:
+    """Return what the trials share, and how many run at a time."""
+    splits = {split: find_parts(run, split) for split in ("train", "valid")}
+    settings, sweep = config.train, config.sweep
+    room = room_for_trials(settings, sweep.trials_per_gpu)
+    if not room:
+        raise RunError(
+            f"there is no room for a trial: it asks for {settings.min_workers} x "
+            f"{per_worker(settings)['CPU']:g} CPUs{' and GPUs' if settings.use_gpu else ''}, and loading for "
+            f"{LOADING_CPUS:g} CPUs beside it; lower train.num_workers or train.cpus_per_worker, or add nodes"
+        )
+    most = min(room, sweep.max_concurrent or room)
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    counts = {split: count_labels(run, split, len(config.data.classes)) for split in splits}
+    store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
+    shared = Shared(
+        run=run,
+        splits=splits,
+        counts=counts,
+        store=store.remote(run, 2 * settings.shuffle_window),
+        workers=settings.max_workers,
+        processes=-(-most // nodes),
+        silence_seconds=60 * sweep.silence_minutes,
+    )
+    return shared, most
+
+
+def _tune(
+    run: Run,
+    config: Config,
+    shared: Shared,
+    most: int,
+    plan: Plan,
+    scheduler: Scheduler,
+    watch: Watch,
+) -> None:
+    settings, alone = config.train, config.train.max_workers == 1
+    resources = {"cpu": settings.cpus_per_worker if alone else DRIVER_CPUS}
+    if settings.use_gpu and alone:
+        resources["gpu"] = 1 / config.sweep.trials_per_gpu
+    with mock.patch.dict(os.environ, QUIET):
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(TrialProcess, shared=shared), resources),
+            tune_config=tune.TuneConfig(
+                search_alg=plan,
+                scheduler=scheduler,
+                num_samples=plan.left,
+                max_concurrent_trials=most,
+                # A process whose trial was stopped still has workers of Ray Train.
+                reuse_actors=alone,
+                trial_dirname_creator=lambda trial: str(trial.config["trial"]),
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=run.path(FOLDER),
+                storage_filesystem=run.fs,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
+                failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
+                callbacks=[watch],
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        except tune.TuneError as error:  # which has the trace of what a callback raised as its text
+            if isinstance(error.__context__, RunError):
+                raise error.__context__ from None
+            raise
+        finally:
+            with suppress(OSError):
+                run.fs.delete_dir(run.path(FOLDER, "tune"))
+
+
+def _opening(plan: Plan, total: int, most: int) -> str:
+    done = total - plan.left
+    before = f", {done} of them done already" if done else ""
+    return f"{total} trials{before}, {most} at a time"
+
+
+def _summary(run: Run, records: Sequence[TrialRecord]) -> str:
+    by_status = Counter(record.status for record in records)
+    counted = ", ".join(f"{count} {status}" for status, count in sorted(by_status.items()))
+    text = f"{len(records)} trials: {counted}"
+    if not by_status["finished"]:
+        reasons = sorted({record.reason for record in records if record.reason})[:3]
+        raise RunError(f"no trial of {run.uri(FOLDER)} has finished ({text}); {'; '.join(reasons)}")
+    return text
