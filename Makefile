@@ -25,10 +25,12 @@ browser:  ## Chromium for the tests of the page; without it and without the righ
 		echo "installing chromium"; \
 		apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null 2>&1; }; } || true
 
-check: $(INSTALLED)  ## formatting, lint, types
+check: $(INSTALLED)  ## formatting, lint, types, who imports whom, undeclared packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry .
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into .venv (about two minutes)"

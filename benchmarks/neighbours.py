@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from brain_ray.config import Config
-from brain_ray.data import similarity, transforms
+from brain_ray.data import decoding, similarity, transforms
 from brain_ray.data.prepare import source_of
-from brain_ray.runs import Run, filesystem
+from brain_ray.runs import Run
+from brain_ray.storage import filesystem
 
 THRESHOLDS = (0.99, 0.97, 0.95, 0.93)
 
@@ -31,7 +32,7 @@ def main(folder: str) -> None:
         found = []
         for path in paths:
             with source.open_input_stream(f"{root}/{path}") as stream:
-                found.append(transforms.thumbnail(transforms.decode(bytes(stream.read()))))
+                found.append(transforms.thumbnail(decoding.decode(bytes(stream.read()))))
         return np.stack(found)
 
     manifest = pq.read_table(run.path("dataset", "manifest.parquet"), filesystem=run.fs).to_pandas()

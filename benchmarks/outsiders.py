@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.data.transforms import decode
+from brain_ray.data.decoding import decode
 from brain_ray.runs import Run
 
 Grey = NDArray[np.uint8]

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig, DataConfig
 from brain_ray.data import similarity as audit
+from brain_ray.data.decoding import decode
 from brain_ray.data.phantoms.files import draw
-from brain_ray.data.transforms import Box, decode, find_box, thumbnail
+from brain_ray.data.transforms import Box, find_box, thumbnail
 
 Grey = NDArray[np.uint8]
 

@@ -58,14 +58,14 @@ def prepare_here(source: Path, storage: Path) -> dict[str, float]:
     """Prepare a folder in this process; return images per second and the process's peak memory in MB."""
     import ray.data
 
-    from brain_ray.cluster import connection
+    from brain_ray.cluster import capacity, connection
     from brain_ray.data import prepare
     from brain_ray.runs import Run
 
     config = Config(data=DataConfig(source=str(source)))
     run = Run(str(storage), f"{source.name}")
     connection.connect()
-    cpus = connection.cpus()
+    cpus = capacity.cpus()
     ray.data.range(cpus, override_num_blocks=cpus).map_batches(_idle).materialize()
     started = time.perf_counter()
     print(prepare.prepare(run, config), file=sys.stderr)

@@ -143,8 +143,10 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     """Decode and augment rows for training, at 224 px, for two epochs; the second one counts."""
     import ray
 
-    from brain_ray.loading.loader import Loader, PartStore, find_parts
+    from brain_ray.data.dataset import find_parts
+    from brain_ray.loading.loader import Loader
     from brain_ray.loading.sampler import epoch_order, worker_steps
+    from brain_ray.loading.store import PartStore
     from brain_ray.runs import Run
 
     connect(nodes, cpus)

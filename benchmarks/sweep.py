@@ -23,11 +23,12 @@ from ray import tune
 
 from brain_ray.cluster import connection
 from brain_ray.config import Config, DataConfig, ModelConfig, PhantomConfig, SweepConfig, TrainConfig
+from brain_ray.data.dataset import find_parts
 from brain_ray.data.prepare import prepare
 from brain_ray.loading.feed import Sources
-from brain_ray.loading.loader import PartStore, find_parts
+from brain_ray.loading.store import PartStore
 from brain_ray.runs import Run
-from brain_ray.tracking.mlflow import read_history
+from brain_ray.tracking.history import read_history
 from brain_ray.training.trainer import drive
 from brain_ray.tuning import search_space
 from brain_ray.tuning.trial_store import read_trials

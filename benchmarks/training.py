@@ -97,13 +97,13 @@ def keras_fit(folder: Path) -> Figures:
 def train(folder: Path, **settings: Any) -> Figures:
     """Train on Ray; return what its history says, and the time from one epoch's line to the next."""
     from brain_ray.cluster import connection
-    from brain_ray.training import trainer
+    from brain_ray.training.train import fit
 
     run = Run(str(folder), "run")
     run.clear("train")
     connection.connect()
     times: list[float] = []
-    trainer.fit(run, config_of(folder, **settings), lambda _: times.append(time.perf_counter()))
+    fit(run, config_of(folder, **settings), lambda _: times.append(time.perf_counter()))
     header, *rows = run.read_bytes("train", "history.csv").decode().splitlines()
     records = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
     return {

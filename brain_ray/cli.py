@@ -16,8 +16,10 @@ from pydantic import ValidationError
 
 from brain_ray import interrupts, logs
 from brain_ray.config import Config
+from brain_ray.errors import RunError, printable
 from brain_ray.recipes import RECIPES
-from brain_ray.runs import Run, RunError, flatten, printable, refuse_keys, refuse_keys_in
+from brain_ray.runs import Run, flatten
+from brain_ray.storage import refuse_keys, refuse_keys_in
 
 
 class UsageError(ValueError):

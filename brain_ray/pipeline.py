@@ -11,10 +11,10 @@ from typing import Any
 
 from brain_ray import __version__, kept, logs
 from brain_ray.bundle import export
-from brain_ray.checks.nodes import refuse_preparing, refuse_scoring
 from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
 from brain_ray.cluster import connection
+from brain_ray.cluster.capacity import refuse_preparing, refuse_scoring
 from brain_ray.cluster.waiting import bounded
 from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
@@ -23,7 +23,7 @@ from brain_ray.evaluation import evaluate
 from brain_ray.runs import STARTED, Run, differences, digest, flatten
 from brain_ray.tracking import prometheus
 from brain_ray.tracking.mlflow import log_bundle
-from brain_ray.training import trainer
+from brain_ray.training import train
 from brain_ray.tuning import search_space, tune
 from brain_ray.versions import versions
 
@@ -119,7 +119,7 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("prepare", "dataset", prepare.inputs_of, _prepare, changes=_data_changes),
-        Stage("train", "train", _train_inputs, trainer.fit, resumes=True),
+        Stage("train", "train", _train_inputs, train.fit, resumes=True),
         Stage("sweep", "sweep", _sweep_inputs, tune.sweep, resumes=True),
         Stage("choose", "train", _choose_inputs, choose),
         Stage("export", "bundle", _export_inputs, _export),

@@ -13,7 +13,8 @@ import argparse
 import sys
 
 from brain_ray.cluster import connection
-from brain_ray.runs import RunError, printable, refuse_keys_in
+from brain_ray.errors import RunError, printable
+from brain_ray.storage import refuse_keys_in
 from brain_ray.training.control import tell
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 
-from brain_ray.runs import RunError, printable
+from brain_ray.errors import RunError, printable
 from brain_ray.serving.serve import main
 
 if __name__ == "__main__":

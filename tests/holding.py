@@ -18,9 +18,10 @@ import pyarrow as pa
 import ray
 
 from brain_ray.cluster import waiting as outage
-from brain_ray.data import prepare, scan
+from brain_ray.data import prepare, scan, writing
 from brain_ray.evaluation import evaluate
 from brain_ray.training import callbacks, features, trainer
+from brain_ray.training.tensorflow import feature_extractor
 from brain_ray.tuning import trainable, tune
 
 FIRST = {"scan": 4, "write": 4, "score": 4, "features": 0, "trial": 0}
@@ -48,7 +49,7 @@ class Scan(scan.Scan):
         return table
 
 
-class Write(scan.Write):
+class Write(writing.Write):
     """Pauses after blocks."""
 
     def __call__(self, block: pa.Table) -> dict[str, int]:
@@ -68,7 +69,7 @@ class Classifier(evaluate.Classifier):
         return scored
 
 
-class Extractor(features.Extractor):
+class Extractor(feature_extractor.Extractor):
     """Pauses after batches."""
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -80,17 +81,17 @@ class Extractor(features.Extractor):
 
 def train_worker(task: dict[str, Any]) -> None:
     """Train as one of the workers, and pause after epochs."""
-    from brain_ray.training import trainer as there
+    from brain_ray.training import worker
 
-    write_epoch = there.write_epoch
+    write_epoch = worker.write_epoch
 
     def write_and_pause(run: Any, record: Any, state: Any) -> None:
         write_epoch(run, record, state)
         if (FOLDER / f"epoch{record.epoch}").exists():
             pause(f"epoch{record.epoch}", "")
 
-    there.write_epoch = write_and_pause
-    there._train_worker(task)
+    worker.write_epoch = write_and_pause
+    worker._train_worker(task)
 
 
 class TrialProcess(trainable.TrialProcess):

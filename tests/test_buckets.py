@@ -13,8 +13,10 @@ from brain_ray.bundle.bundle import BundleError, load_bundle
 from brain_ray.config import DataConfig, PhantomConfig
 from brain_ray.data.phantoms import files
 from brain_ray.data.sources import find_files
-from brain_ray.models.backbones import fetch
-from brain_ray.runs import Run, RunError, filesystem, subfolders
+from brain_ray.errors import RunError
+from brain_ray.models.weights import fetch
+from brain_ray.runs import Run
+from brain_ray.storage import filesystem, subfolders
 
 SOON_S = 10.0
 """In which a fault of a storage is known."""

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from brain_ray import cli
 from brain_ray.config import Config, DataConfig
+from brain_ray.errors import RunError
 from brain_ray.recipes import RECIPES
-from brain_ray.runs import Run, RunError
+from brain_ray.runs import Run
 
 
 def parse(*argv: str) -> Config:

@@ -32,9 +32,8 @@ from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
 from brain_ray.cli import parse
-from brain_ray.cluster.capacity import per_worker
+from brain_ray.cluster.capacity import LOADING_CPUS, per_worker
 from brain_ray.config import TrainConfig
-from brain_ray.loading.loader import LOADING_CPUS
 from brain_ray.recipes import RECIPES
 from brain_ray.serving.config import ServingConfig
 

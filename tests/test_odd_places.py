@@ -13,7 +13,7 @@ from starting import ROOT, environment_of
 
 from brain_ray.checks import nodes
 from brain_ray.cluster import connection
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 NOWHERE = "/proc/none"
 """A folder that nobody can make, not even root."""

@@ -11,9 +11,10 @@ from starting import ROOT, finish, kill_at, start
 
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config
+from brain_ray.errors import RunError
 from brain_ray.pipeline import run_stages
 from brain_ray.recipes import smoke
-from brain_ray.runs import Run, RunError
+from brain_ray.runs import Run
 
 SMALL = {
     "data.phantoms.train_per_class": 12,

@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from brain_ray.runs import (
-    MARKER,
-    Run,
-    RunError,
-    differences,
-    filesystem,
-    printable,
-    refuse_keys,
-    refuse_keys_in,
-)
+from brain_ray.errors import RunError, printable
+from brain_ray.runs import MARKER, Run, differences
+from brain_ray.storage import filesystem, refuse_keys, refuse_keys_in
 
 
 @pytest.fixture

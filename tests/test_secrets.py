@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from brain_ray.checks import doctor
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.serving import predict
 from brain_ray.serving import serve as launch
 from brain_ray.submission import jobs_api, submit

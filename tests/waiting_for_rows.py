@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from brain_ray.loading import loader
+from brain_ray.loading import store
 
 FOLDER = Path(sys.argv[1])
 
@@ -40,7 +40,7 @@ def use(references: list[Any]) -> int:
     (FOLDER / "begun").touch()
     while not (FOLDER / "lost").exists():
         time.sleep(0.05)
-    return sum(len(table) for table in loader.fetch(references))
+    return sum(len(table) for table in store.fetch(references))
 
 
 def main() -> None:

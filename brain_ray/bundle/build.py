@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,13 +21,14 @@ from brain_ray.bundle.bundle import (
     sha256,
     write_info,
 )
-from brain_ray.bundle.canaries import draw_canaries
 from brain_ray.bundle.isolated import run_module
 from brain_ray.bundle.predictor import open_session
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
 from brain_ray.bundle.thresholds import expect, judge
 from brain_ray.config import Config
-from brain_ray.runs import RunError
+from brain_ray.data.phantoms.drawing import TUMOURS
+from brain_ray.data.phantoms.files import draw
+from brain_ray.errors import RunError
 from brain_ray.versions import versions
 
 PACKAGES = (
@@ -168,3 +170,13 @@ def _run_module(module: str, *arguments: Path) -> str:
         return run_module(module, *arguments)
     except RunError as error:
         raise BundleError(f"no bundle was made: {error}") from error
+
+
+SEED = 5
+"""Of the drawings. They are the same in every bundle, whatever it was trained on."""
+
+
+def draw_canaries() -> dict[str, bytes]:
+    """Draw one phantom of each kind: PNG files by name."""
+    images = {kind: draw(kind, SEED, index) for index, kind in enumerate(TUMOURS)}
+    return {f"{kind}.png": cv2.imencode(".png", image)[1].tobytes() for kind, image in images.items()}

@@ -13,7 +13,9 @@ import jinja2
 from pydantic import ValidationError
 
 from brain_ray.bundle.schema import BundleInfo
-from brain_ray.runs import Run, RunError, resolve
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.storage import resolve
 
 KERAS_FILE = "model.keras"
 ONNX_FILE = "model.onnx"

@@ -15,8 +15,8 @@ import numpy as np
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE
 from brain_ray.config import Config
-from brain_ray.models.backbones import assign_weights
 from brain_ray.models.network import blocks_of, build_network, split_network
+from brain_ray.models.weights import assign_weights
 
 if TYPE_CHECKING:
     import keras

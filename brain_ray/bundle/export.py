@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.dataset as pads
-from numpy.typing import NDArray
 
 from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
-from brain_ray.data.rows import BOX, read_input
-from brain_ray.data.transforms import InputSpec
+from brain_ray.data.dataset import read_images
 from brain_ray.runs import Run
 
 MAX_VALIDATION = 5000
@@ -50,26 +47,6 @@ def publish(run: Run, config: Config) -> str:
         f"{decision.kept:.2%} pass as like the training images\n"
         f"Keras and ONNX differ by {check.largest_difference:.1e} at most on {check.images} images"
     )
-
-
-def read_images(
-    run: Run, config: Config, split: str, most: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the inputs (n, height, width, 1) and labels (n,) of a split's images, not of augmented copies.
-
-    Of more than `most` images, that many are drawn by the run's seed.
-    """
-    dataset = pads.dataset(run.path("dataset", split), filesystem=run.fs, format="parquet")
-    augmented = dataset.to_table(columns=["augment_seed"])["augment_seed"].to_numpy() >= 0
-    chosen = np.flatnonzero(~augmented)
-    if len(chosen) > most:
-        rng = np.random.default_rng(config.seed)
-        chosen = np.sort(rng.choice(chosen, most, replace=False))
-    table = dataset.take(chosen, columns=["path", "label", "bytes", *BOX])
-    model = config.model
-    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
-    inputs = [read_input(row, spec, config.data.max_pixels) for row in table.to_pylist()]
-    return np.stack(inputs), table["label"].to_numpy()
 
 
 def _facts(run: Run) -> Facts:

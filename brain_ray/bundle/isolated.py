@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from brain_ray.bundle.bundle import KERAS_FILE, ONNX_FILE, BundleError
 from brain_ray.bundle.predictor import open_session, run
-from brain_ray.models.backbones import first_line
+from brain_ray.errors import first_line
 
 BATCH = 16
 """Images per call of a model."""

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from brain_ray.arrays import Grey
 from brain_ray.bundle.bundle import (
     CANARY_FOLDER,
     EXPLAIN_FILE,
@@ -21,7 +22,8 @@ from brain_ray.bundle.bundle import (
     render_card,
 )
 from brain_ray.bundle.out_of_distribution import Unlikeness
-from brain_ray.data.transforms import Box, Grey, InputSpec, decode, prepare_image
+from brain_ray.data.decoding import decode
+from brain_ray.data.transforms import Box, InputSpec, prepare_image
 from brain_ray.scoring.calibration import calibrate
 
 Floats = NDArray[np.float32]

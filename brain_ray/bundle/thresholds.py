@@ -10,7 +10,8 @@ from brain_ray.bundle.out_of_distribution import Unlikeness, threshold
 from brain_ray.bundle.predictor import run
 from brain_ray.bundle.schema import Decision, ValidationScores
 from brain_ray.config import Config
-from brain_ray.data.transforms import InputSpec, decode, prepare_image
+from brain_ray.data.decoding import decode
+from brain_ray.data.transforms import InputSpec, prepare_image
 from brain_ray.scoring.calibration import (
     abstain_threshold,
     calibrate,

@@ -6,7 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from brain_ray.checks import machine, nodes
+from brain_ray.checks import cluster, machine, nodes
+from brain_ray.checks.dashboard import check_dashboard
 from brain_ray.checks.finding import Finding
 from brain_ray.checks.packages import ROOT
 from brain_ray.checks.upload_size import check_upload
@@ -14,8 +15,9 @@ from brain_ray.cli import complain, parse_or_explain
 from brain_ray.cluster import connection
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.sources import find_files
-from brain_ray.runs import Run, RunError, refuse_keys_in, resolve
-from brain_ray.submission.jobs_api import check_dashboard
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.storage import refuse_keys_in, resolve
 
 
 def main(purpose: str, argv: Sequence[str]) -> int:
@@ -105,9 +107,9 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
         yield from places
         if any(found.name == "data" and found.level == "ok" for found in places):
             yield _count_files(config)
-        yield from nodes.check_cluster(config.train)
-        yield nodes.check_scoring(config.evaluate)
-        yield from nodes.check_gpus(config, visits)
+        yield from cluster.check_cluster(config.train)
+        yield cluster.check_scoring(config.evaluate)
+        yield from cluster.check_gpus(config, visits)
     if not existed:
         run.fs.delete_dir(run.path())
 

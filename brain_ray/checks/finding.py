@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 Level = Literal["ok", "warning", "error"]
 

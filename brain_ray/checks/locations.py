@@ -10,7 +10,9 @@ from pyarrow import fs as pafs
 
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.sources import check_folders, folder_path
-from brain_ray.runs import Run, RunError, filesystem, reaching, resolve
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.storage import filesystem, reaching, resolve
 
 PROBE = "probe"
 """Folder of a run that holds what is written to see whether it can be."""

@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import ray
@@ -14,11 +13,12 @@ from brain_ray.checks.finding import Finding
 from brain_ray.checks.locations import end_probe, try_data, try_folder, try_storage, try_weights
 from brain_ray.checks.machine import GIB
 from brain_ray.cluster import connection
-from brain_ray.cluster.autoscaling import Nodes, check_now_or_later, check_room
-from brain_ray.cluster.capacity import places_beside, running_nodes
-from brain_ray.config import Config, EvaluateConfig, TrainConfig
-from brain_ray.cuda import CURE
-from brain_ray.runs import Run, RunError
+from brain_ray.cluster.capacity import (
+    _count,
+    _some,
+)
+from brain_ray.config import Config
+from brain_ray.runs import Run
 
 ANSWER_S = 60.0
 """How long a node may take to answer: it may have to start a process first, and install packages."""
@@ -26,8 +26,6 @@ ANSWER_S = 60.0
 WORKER_GIB = 3.0
 """Memory of a training worker: TensorFlow, a network, its gradients and two batches of 32 at 224 px."""
 
-TASK_CPUS = 1.0
-"""CPUs of a task of Ray Data: one that prepares images, or reads what is scored."""
 
 STORAGE_CURE = "set --storage to an s3:// or gs:// URI, or to a folder that all nodes mount"
 
@@ -188,100 +186,3 @@ def _check_stores(visits: list[Visit]) -> list[Finding]:
         return [Finding("object store", "warning", "; ".join(small), cure)]
     least = min(stores.values(), default=0.0) / GIB
     return [Finding("object store", "ok", f"{least:.1f} GiB or more on each node, in shared memory")]
-
-
-def check_cluster(settings: TrainConfig) -> list[Finding]:
-    """Say whether the cluster has, or can get, what a training asks for."""
-    asked = f"{settings.min_workers} worker(s)" + (" with a GPU each" if settings.use_gpu else "")
-    try:
-        waits = check_room(settings)
-    except RunError as error:
-        return [Finding("room", "error", str(error))]
-    room = Finding("room", "ok", f"for {asked}")
-    if waits:
-        room = Finding("room", "warning", f"not yet for {asked}", waits)
-    memory = sum(node.get("memory", 0.0) for node in running_nodes()) / GIB
-    if memory < WORKER_GIB * settings.min_workers and not waits:
-        cure = "lower train.num_workers, or add memory"
-        text = f"{memory:.1f} GiB for {asked}, which take about {WORKER_GIB:g} GiB each"
-        return [room, Finding("memory", "warning", text, cure)]
-    return [room, Finding("memory", "ok", f"{memory:.0f} GiB on all nodes together")]
-
-
-def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
-    """Make sure that nodes have room for the copies of the model that score, and for reading beside them.
-
-    Ray Data would wait for ever.
-
-    Raises:
-        RunError: they have not.
-    """
-    each = settings.cpus_per_actor
-
-    def places(node: Mapping[str, float], kept: float) -> int:
-        return int((node.get("CPU", 0.0) - kept) // each)
-
-    if max(places_beside(nodes, TASK_CPUS, places), default=0) < settings.num_actors:
-        there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
-        raise RunError(
-            f"evaluation asks for {_scoring(settings)}, and there are {there} on the nodes: "
-            "lower evaluate.num_actors or evaluate.cpus_per_actor"
-        )
-
-
-def refuse_preparing(nodes: Nodes) -> None:
-    """Make sure that a task of preparation has room on one of some nodes.
-
-    Raises:
-        RunError: it has not.
-    """
-    if max((node.get("CPU", 0.0) for node in nodes), default=0.0) < TASK_CPUS:
-        raise RunError(f"none of the cluster's {len(nodes)} node(s) has a CPU: add nodes")
-
-
-def check_scoring(settings: EvaluateConfig) -> Finding:
-    """Say whether the cluster has, or will have, room for scoring."""
-    try:
-        waits = check_now_or_later(partial(refuse_scoring, settings), "evaluation")
-    except RunError as error:
-        return Finding("scoring", "error", str(error))
-    if waits:
-        return Finding("scoring", "warning", f"not yet room for {_scoring(settings)}", waits)
-    return Finding("scoring", "ok", f"room for {_scoring(settings)}")
-
-
-def _scoring(settings: EvaluateConfig) -> str:
-    return f"{settings.num_actors} x {settings.cpus_per_actor} CPUs and one for reading"
-
-
-def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
-    """Say what TensorFlow and ONNX Runtime see of the GPUs that Ray offers."""
-    findings = []
-    offered = {address: int(node["Resources"].get("GPU", 0)) for address, node in _alive().items()}
-    for each in visits:
-        if each.gpus is None:
-            continue
-        if "error" in each.gpus:
-            findings.append(Finding("gpus", "error", f"{each.node}: TensorFlow: {each.gpus['error']}", CURE))
-        elif each.gpus["tensorflow"] < offered.get(each.node, 0):
-            text = f"{each.node}: Ray offers {offered[each.node]} GPU(s) and TensorFlow sees "
-            seen = str(each.gpus["tensorflow"] or f"none: {each.gpus['reason']}")
-            findings.append(Finding("gpus", "error", text + seen, CURE))
-        else:
-            onnx = "CUDAExecutionProvider" in each.gpus["onnxruntime"]
-            text = f"{each.node}: TensorFlow sees {each.gpus['tensorflow']}; ONNX Runtime computes on "
-            findings.append(Finding("gpus", "ok", text + ("GPUs" if onnx else "CPUs")))
-    if not findings:
-        needs = "and none is asked for"
-        if config.train.use_gpu:
-            needs = "yet; those that come are looked at when training starts"
-        findings.append(Finding("gpus", "ok", f"no node of the cluster has any {needs}"))
-    return findings
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _some(nodes: list[str]) -> str:
-    return ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Collection
 
+from brain_ray.checks.cluster import check_cluster, check_gpus, check_scoring
 from brain_ray.checks.finding import refuse_errors
-from brain_ray.checks.nodes import check_cluster, check_gpus, check_places, check_scoring, visit_nodes
+from brain_ray.checks.nodes import check_places, visit_nodes
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data.image_export import check_export
 from brain_ray.data.sources import check_folders
-from brain_ray.runs import Run, RunError, resolve
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.storage import resolve
 
 TRAINING = {"train", "sweep"}
 """Stages that need workers and weights."""

@@ -1,8 +1,10 @@
 """Nodes that are not there yet: what an autoscaling cluster may become, and the wait for it."""
 
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,26 +14,19 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from brain_ray.cluster.capacity import check_resources, per_worker, running_nodes
+from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
 from brain_ray.config import TrainConfig
-from brain_ray.loading.loader import LOADING_CPUS
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 WAIT_S = 30 * 60.0
 """How long a training waits for nodes; GPUs are sold out at times."""
 
-PATIENCE_S = 60.0
-"""How long work waits that has no room in the whole cluster, where nothing starts nodes."""
 
 SIGN_S = 60.0
 """How long it waits for a sign that any come, where it is not known what may come."""
 
 HEAD = "node:__internal_head__"
 """Resource that Ray gives to the head node."""
-
-
-Nodes = Sequence[Mapping[str, float]]
-"""The resources of each of some nodes."""
 
 
 def growth() -> Nodes | None:
@@ -108,19 +103,6 @@ def check_now_or_later(check: Callable[[Nodes], None], what: str) -> str:
     return ""
 
 
-def shortage(look: Callable[[], str], patience: float) -> tuple[float, str]:
-    """Return for how many seconds to wait for room, and what is waited for; "" if there is room.
-
-    Args:
-        look: does as `check_now_or_later`.
-        patience: the seconds where nothing starts nodes.
-    """
-    try:
-        return WAIT_S, look()
-    except RunError as error:
-        return patience, str(error)
-
-
 def _unknown() -> bool:
     """Tell whether an operator of Kubernetes starts nodes, out of sight."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
@@ -169,3 +151,55 @@ def _coming() -> bool:
 
     status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
     return bool(status.pending_launches or status.pending_nodes)
+
+
+RENEWED = 2.0
+"""Seconds after which the place kept for loading is asked for anew."""
+
+
+KEPT = 60.0
+"""Seconds for which it stays kept when nobody asks any more."""
+
+
+@contextmanager
+def room_for_loading(settings: TrainConfig, requester: str) -> Iterator[None]:
+    """Keep an elastic group from growing into the CPUs that loading needs, and tell it of lost nodes soon.
+
+    Ray Train sizes such a group by what Ray's autoscaling coordinator sets aside for it, out of all CPUs of
+    the nodes, used or not. So loading asks for its share there, and asks first. The coordinator looks at
+    the nodes every 20 s by itself; with an older view, a group is planned on a node that is lost, and waited
+    for in vain.
+    """
+    if not settings.elastic:
+        yield
+        return
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        ResourceRequestPriority,
+        get_or_create_autoscaling_coordinator,
+    )
+
+    coordinator: Any = get_or_create_autoscaling_coordinator()
+    ended = threading.Event()
+
+    def ask() -> Any:
+        coordinator.request_resources.remote(
+            requester_id=requester,
+            resources=[{"CPU": LOADING_CPUS}],
+            expire_after_s=KEPT,
+            priority=ResourceRequestPriority.HIGH,
+        )
+        return coordinator.get_reserved_resources.remote(requester, recompute=True)
+
+    def renew() -> None:
+        while not ended.wait(RENEWED):
+            ask()
+
+    ray.get(ask())
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        coordinator.cancel_request.remote(requester)

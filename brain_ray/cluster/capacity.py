@@ -1,23 +1,13 @@
 """Room for workers, and for loading beside them: what a cluster must have, and what it keeps free."""
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from brain_ray.config import TrainConfig
-from brain_ray.loading.loader import LOADING_CPUS
-from brain_ray.runs import RunError
-
-RENEWED = 2.0
-"""Seconds after which the place kept for loading is asked for anew."""
-
-KEPT = 60.0
-"""Seconds for which it stays kept when nobody asks any more."""
+from brain_ray.config import EvaluateConfig, TrainConfig
+from brain_ray.errors import RunError
 
 
 def per_worker(settings: TrainConfig) -> dict[str, float]:
@@ -105,50 +95,67 @@ def room_for_trials(settings: TrainConfig, trials_per_gpu: int) -> int:
     return found if settings.use_gpu else min(found, max(1, cores // settings.min_workers))
 
 
-@contextmanager
-def room_for_loading(settings: TrainConfig, requester: str) -> Iterator[None]:
-    """Keep an elastic group from growing into the CPUs that loading needs, and tell it of lost nodes soon.
-
-    Ray Train sizes such a group by what Ray's autoscaling coordinator sets aside for it, out of all CPUs of
-    the nodes, used or not. So loading asks for its share there, and asks first. The coordinator looks at
-    the nodes every 20 s by itself; with an older view, a group is planned on a node that is lost, and waited
-    for in vain.
-    """
-    if not settings.elastic:
-        yield
-        return
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-        ResourceRequestPriority,
-        get_or_create_autoscaling_coordinator,
-    )
-
-    coordinator: Any = get_or_create_autoscaling_coordinator()
-    ended = threading.Event()
-
-    def ask() -> Any:
-        coordinator.request_resources.remote(
-            requester_id=requester,
-            resources=[{"CPU": LOADING_CPUS}],
-            expire_after_s=KEPT,
-            priority=ResourceRequestPriority.HIGH,
-        )
-        return coordinator.get_reserved_resources.remote(requester, recompute=True)
-
-    def renew() -> None:
-        while not ended.wait(RENEWED):
-            ask()
-
-    ray.get(ask())
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        coordinator.cancel_request.remote(requester)
-
-
 def on_this_node() -> NodeAffinitySchedulingStrategy:
     """Return the strategy for actors that must not be lost with another node."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def cpus() -> int:
+    """Return the CPUs of the cluster."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+Nodes = Sequence[Mapping[str, float]]
+"""The resources of each of some nodes."""
+
+
+LOADING_CPUS = 0.5
+"""CPUs that a loading task reserves: so many have to be free beside the workers. Nothing that loading does
+may ask for more, such as `ray.data.from_arrow`, whose tasks take a whole CPU each: it would wait for ever."""
+
+
+TASK_CPUS = 1.0
+"""CPUs of a task of Ray Data: one that prepares images, or reads what is scored."""
+
+
+def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
+    """Make sure that nodes have room for the copies of the model that score, and for reading beside them.
+
+    Ray Data would wait for ever.
+
+    Raises:
+        RunError: they have not.
+    """
+    each = settings.cpus_per_actor
+
+    def places(node: Mapping[str, float], kept: float) -> int:
+        return int((node.get("CPU", 0.0) - kept) // each)
+
+    if max(places_beside(nodes, TASK_CPUS, places), default=0) < settings.num_actors:
+        there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
+        raise RunError(
+            f"evaluation asks for {_scoring(settings)}, and there are {there} on the nodes: "
+            "lower evaluate.num_actors or evaluate.cpus_per_actor"
+        )
+
+
+def refuse_preparing(nodes: Nodes) -> None:
+    """Make sure that a task of preparation has room on one of some nodes.
+
+    Raises:
+        RunError: it has not.
+    """
+    if max((node.get("CPU", 0.0) for node in nodes), default=0.0) < TASK_CPUS:
+        raise RunError(f"none of the cluster's {len(nodes)} node(s) has a CPU: add nodes")
+
+
+def _scoring(settings: EvaluateConfig) -> str:
+    return f"{settings.num_actors} x {settings.cpus_per_actor} CPUs and one for reading"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _some(nodes: list[str]) -> str:
+    return ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")

@@ -22,8 +22,8 @@ from ray._private.utils import read_ray_address
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
+from brain_ray.errors import RunError
 from brain_ray.logs import silenced
-from brain_ray.runs import RunError
 
 WORKER_ENV = {
     # Workers print what they have to say through the driver; frameworks' INFO lines are not that.
@@ -285,8 +285,3 @@ def quiet() -> None:
     context.print_on_execution_start = False
     for name in ("ray.data", "ray.train", "ray.tune", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def cpus() -> int:
-    """Return the CPUs of the cluster."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -9,8 +9,9 @@ from time import monotonic
 
 import ray
 
-from brain_ray.cluster.autoscaling import PATIENCE_S, Nodes, check_now_or_later, shortage
-from brain_ray.runs import RunError
+from brain_ray.cluster.autoscaling import WAIT_S, check_now_or_later
+from brain_ray.cluster.capacity import Nodes
+from brain_ray.errors import RunError
 
 LOOK_S = 2.0
 """Between two looks at the cluster."""
@@ -71,3 +72,20 @@ def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None
         raise RunError(f"{reasons[0]}; the same command goes on from here") from None
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+PATIENCE_S = 60.0
+"""How long work waits that has no room in the whole cluster, where nothing starts nodes."""
+
+
+def shortage(look: Callable[[], str], patience: float) -> tuple[float, str]:
+    """Return for how many seconds to wait for room, and what is waited for; "" if there is room.
+
+    Args:
+        look: does as `check_now_or_later`.
+        patience: the seconds where nothing starts nodes.
+    """
+    try:
+        return WAIT_S, look()
+    except RunError as error:
+        return patience, str(error)

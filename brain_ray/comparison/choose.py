@@ -14,7 +14,8 @@ from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.report import format_table, write_sweep_report
 from brain_ray.comparison.results import Comparison
 from brain_ray.config import Config
-from brain_ray.runs import Run, RunError
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
 from brain_ray.training.results import BEST
 from brain_ray.tuning import search_space
 from brain_ray.tuning.trial_store import FOLDER, home_of, read_sweep

@@ -10,7 +10,7 @@ import numpy as np
 from brain_ray.comparison import wording
 from brain_ray.comparison.cost import Cost
 from brain_ray.comparison.results import Comparison, Difference, ModelResult, Pair, Row, Spread
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.scoring.calibration import log_losses
 from brain_ray.scoring.curves import Floats
 from brain_ray.scoring.metrics import score

@@ -1,25 +1,11 @@
 """The tree of settings: one frozen, typed object describes a whole run."""
 
-from brain_ray.config.run import (
-    PHANTOMS,
-    AugmentConfig,
-    Backbone,
-    Config,
-    CropConfig,
-    DataConfig,
-    EvaluateConfig,
-    ExportConfig,
-    Fit,
-    Fraction,
-    ModelConfig,
-    PhantomConfig,
-    Pixels,
-    Positive,
-    Settings,
-    Share,
-    SweepConfig,
-    TrainConfig,
-)
+from brain_ray.config.base import Fraction, Pixels, Positive, Settings, Share
+from brain_ray.config.data import PHANTOMS, AugmentConfig, CropConfig, DataConfig, PhantomConfig
+from brain_ray.config.model import Backbone, ExportConfig, Fit, ModelConfig
+from brain_ray.config.run import Config, EvaluateConfig
+from brain_ray.config.training import TrainConfig
+from brain_ray.config.tuning import SweepConfig
 
 __all__ = [
     "PHANTOMS",

@@ -31,18 +31,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.transforms import (
-    Box,
-    Grey,
-    ImageError,
-    InputSpec,
-    decode,
-    find_box,
-    pixel_hash,
-    prepare_image,
-    shrink,
-    thumbnail,
-)
+from brain_ray.arrays import Grey
+from brain_ray.data.decoding import ImageError, decode, pixel_hash
+from brain_ray.data.transforms import Box, InputSpec, find_box, prepare_image, shrink, thumbnail
 
 if TYPE_CHECKING:
     from brain_ray.config import CropConfig

@@ -10,9 +10,9 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from brain_ray.cluster import connection
+from brain_ray.arrays import _from_fixed_size, fixed_size
+from brain_ray.cluster import capacity
 from brain_ray.data import similarity
-from brain_ray.data.scan import fixed_size
 from brain_ray.data.transforms import THUMBNAIL_SIDE
 
 GROUP_BLOCKS = 8
@@ -47,7 +47,7 @@ def find_copies(
     passed_over = ray.put(images["image_id"].to_numpy()[further])
     embeddings = [select.remote(block, passed_over) for block in blocks]
     lowest = similarity.lowest_counted(threshold)
-    size = min(GROUP_BLOCKS, max(1, len(blocks) // (2 * connection.cpus())))
+    size = min(GROUP_BLOCKS, max(1, len(blocks) // (2 * capacity.cpus())))
     groups = [range(k, min(k + size, len(blocks))) for k in range(0, len(blocks), size)]
 
     def start_finding(pair: tuple[range, range]) -> Any:
@@ -83,7 +83,7 @@ def run_tasks(start: Callable[[T], Any], inputs: Iterable[T]) -> Iterator[tuple[
     """
     waiting: dict[Any, T] = {}
     for item in inputs:
-        if len(waiting) >= 4 * connection.cpus():
+        if len(waiting) >= 4 * capacity.cpus():
             (done,), _ = ray.wait(list(waiting))
             yield waiting.pop(done), ray.get(done)
         waiting[start(item)] = item
@@ -181,7 +181,3 @@ def _thumbnails(table: pa.Table) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def _embeddings(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
     return _from_fixed_size(table["embedding"]).reshape(-1, similarity.EMBEDDING_SIZE)
-
-
-def _from_fixed_size(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks])

@@ -9,10 +9,12 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
-from brain_ray.data import transforms
+from brain_ray.data import decoding, transforms
 from brain_ray.data.rows import BOX, SPLITS
 from brain_ray.data.transforms import Box
-from brain_ray.runs import Run, RunError, filesystem, reaching
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.storage import filesystem, reaching
 
 EXPORTED = "export.json"
 """In the folder of exported images: which run's they are."""
@@ -62,7 +64,7 @@ def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
     """
     opened, root = filesystem(str(data.export_images))
     for row in rows.drop(["file_sha256", "pixel_sha256"]).to_pylist():
-        grey = transforms.decode(row["bytes"], data.max_pixels)
+        grey = decoding.decode(row["bytes"], data.max_pixels)
         image = Box(*(row[side] for side in BOX)).crop(grey)
         name = f"{PurePosixPath(row['path']).stem}_{row['image_id']}"
         if row["augment_seed"] >= 0:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
-from brain_ray.cluster import connection
+from brain_ray.cluster import capacity
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data import similarity
 from brain_ray.data.audit import account, as_text
@@ -21,10 +21,13 @@ from brain_ray.data.duplicates import find_copies
 from brain_ray.data.image_export import begin_export
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import SPLITS, rows_digest
-from brain_ray.data.scan import FACTS, Scan, Write
+from brain_ray.data.scan import FACTS, Scan
 from brain_ray.data.sources import find_files, find_layout, is_no_image, listing_hash
 from brain_ray.data.split import assign, balancing_copies
-from brain_ray.runs import Run, RunError, digest, resolve
+from brain_ray.data.writing import Write
+from brain_ray.errors import RunError
+from brain_ray.runs import Run, digest
+from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
 
 BLOCK_IMAGES = 4096
@@ -151,7 +154,7 @@ def _laps(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _scan(index: pd.DataFrame, source: str, data: DataConfig) -> ray.data.Dataset:
-    size = max(1, min(BLOCK_IMAGES, -(-len(index) // (4 * connection.cpus()))))
+    size = max(1, min(BLOCK_IMAGES, -(-len(index) // (4 * capacity.cpus()))))
     files = pa.Table.from_pandas(index[["image_id", "path"]], preserve_index=False)
     blocks = [files.slice(k, size).combine_chunks() for k in range(0, len(files), size)]
     context = ray.data.DataContext.get_current()

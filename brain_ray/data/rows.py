@@ -11,9 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from brain_ray.config import AugmentConfig, Config
-from brain_ray.data import transforms
-from brain_ray.data.transforms import Box, ImageError, InputSpec
-from brain_ray.runs import RunError
+from brain_ray.data import decoding, transforms
+from brain_ray.data.decoding import ImageError
+from brain_ray.data.transforms import Box, InputSpec
+from brain_ray.errors import RunError
 
 SPLITS = ("train", "valid", "test")
 
@@ -54,7 +55,7 @@ def read_input(
         RunError: the row cannot be decoded any more.
     """
     try:
-        grey = transforms.decode(row["bytes"], max_pixels)
+        grey = decoding.decode(row["bytes"], max_pixels)
     except ImageError as error:
         raise RunError(f"the data set's row of {row['path']} is damaged: {error}; prepare again") from error
     return transforms.to_input(grey, Box(*(row[side] for side in BOX)), spec, changes)

@@ -9,13 +9,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import ray
 
-from brain_ray.cluster import connection
+from brain_ray.cluster import capacity
 from brain_ray.config import Config
 from brain_ray.data.duplicates import run_tasks
 from brain_ray.data.prepare import BLOCK_IMAGES, source_of
 from brain_ray.data.scan import hash_files
 from brain_ray.data.sources import find_files, is_no_image, list_names, listing_hash
-from brain_ray.runs import Run, RunError, differences
+from brain_ray.errors import RunError
+from brain_ray.runs import Run, differences
 
 LISTINGS = "listings.json"
 """Within dataset/: the `listing_hash` of each source that was found to hold the data set's files."""
@@ -109,7 +110,7 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
 def _read_and_compare(source: str, files: pd.DataFrame) -> list[str]:
     """Return the sorted paths of files whose SHA-256 is not their `file_sha256`; tasks read a block each."""
     read = ray.remote(hash_files).options(num_cpus=1)
-    size = max(1, min(BLOCK_IMAGES, -(-len(files) // (4 * connection.cpus()))))
+    size = max(1, min(BLOCK_IMAGES, -(-len(files) // (4 * capacity.cpus()))))
     blocks = (files.iloc[k : k + size] for k in range(0, len(files), size))
     changed = []
     for block, found in run_tasks(lambda block: read.remote(source, block["path"].tolist()), blocks):

@@ -11,7 +11,9 @@ from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
 from brain_ray.data.image_export import EXPORTED
-from brain_ray.runs import MARKER, RunError, filesystem, reaching, subfolders
+from brain_ray.errors import RunError
+from brain_ray.runs import MARKER
+from brain_ray.storage import filesystem, reaching, subfolders
 
 COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
 

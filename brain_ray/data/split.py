@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brain_ray.config import DataConfig
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 Ints = NDArray[np.int64]
 

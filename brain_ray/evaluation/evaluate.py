@@ -14,14 +14,15 @@ from ray.data import ActorPoolStrategy
 
 from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
+from brain_ray.cluster.losses import again_if_lost
 from brain_ray.config import Config
-from brain_ray.data.transforms import ImageError
+from brain_ray.data.decoding import ImageError
+from brain_ray.errors import RunError
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
-from brain_ray.runs import Run, RunError
+from brain_ray.runs import Run
 from brain_ray.scoring.decisions import count_decisions, format_decisions
 from brain_ray.scoring.metrics import Scores, format_scores, score
-from brain_ray.training.failures import again_if_lost
 
 COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 

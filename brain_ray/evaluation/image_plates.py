@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from brain_ray.arrays import Grey
 from brain_ray.config import CropConfig
-from brain_ray.data.transforms import Box, Grey, find_box, find_contour, head_mask
+from brain_ray.data.transforms import Box, find_box, find_contour, head_mask
 from brain_ray.evaluation.plots import INK, MUTED, WIDTH, class_colour, new_figure, plain
 
 _STEPS = ("1  original", "2  brighter than the threshold", "3  contour and its box", "4  crop")

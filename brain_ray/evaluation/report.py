@@ -1,24 +1,17 @@
 """One self-contained HTML page about a run: its scores, its data with the audit for copies, its errors."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, zip_longest
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.evaluation import image_plates, plots
-from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
+from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.scoring.curves import reliability, roc
 from brain_ray.scoring.metrics import Scores
-
-MAX_MISCLASSIFIED = 300
-"""Misclassified images that the page shows, the most confident first; more would make it slow to open."""
 
 MAX_REJECTED = 100
 """Rows of the table of rejected files."""
@@ -27,48 +20,6 @@ MAX_CONFLICTS = 25
 """Clusters in the table of label conflicts."""
 
 _PLATES = ("samples.png", "crop_steps.png", "misclassified.png", "pairs.png")
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """All that the page tells.
-
-    Attributes:
-        config: the run's settings.
-        created: when the report was made, as the page shows it.
-        bundle: bundle.json of the model that was scored.
-        audit: the data set's audit.json.
-        official: scores on all test images.
-        leak_free: scores on those of which the audit found no copy in what was learned from; None where there
-            are none.
-        labels: (n,) integers, true classes of all test images.
-        probabilities: (n, k), raw.
-        calibrated: (n, k), after temperature scaling.
-        is_leak_free: (n,) bool, which test images `leak_free` is about.
-        history: history.csv of the training.
-        rejected: rejected.parquet of the data set.
-        samples: training images as the network gets them in `first_epoch_on_images`; 25 are shown.
-        crop_examples: whole images, before the crop; one per class is enough.
-        misclassified: wrongly classified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
-        pairs: copies, chosen by `choose_pairs`.
-    """
-
-    config: Config
-    created: str
-    bundle: Mapping[str, Any]
-    audit: Mapping[str, Any]
-    official: Scores
-    leak_free: Scores | None
-    labels: NDArray[np.integer]
-    probabilities: NDArray[np.floating]
-    calibrated: NDArray[np.floating]
-    is_leak_free: NDArray[np.bool_]
-    history: pd.DataFrame
-    rejected: pd.DataFrame
-    samples: Sequence[LabelledImage]
-    crop_examples: Sequence[LabelledImage]
-    misclassified: Sequence[Misclassified]
-    pairs: Sequence[CopyPair]
 
 
 def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
@@ -110,30 +61,6 @@ def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
         epoch=first_epoch_on_images(data.config),
     )
     return page, figures
-
-
-def first_epoch_on_images(config: Config) -> int | None:
-    """Return the first epoch, from 0, that trains on images; None if all train on cached features."""
-    cached = config.train.frozen_epochs if config.train.cache_features else 0
-    return cached if cached < config.train.total_epochs else None
-
-
-def choose_pairs(pairs: pd.DataFrame, limit: int = 40) -> pd.DataFrame:
-    """Choose the rows of pairs.parquet that a person should look at first.
-
-    Pairs across the source's splits come before those within one, and pairs of images that were not shown
-    yet before others. Among equals classes and transforms take turns, the least similar pair of each first:
-    if that one shows the same slice, the others do.
-    """
-    ordered = pairs.sort_values("similarity", kind="stable")
-    across = ordered["split_a"] != ordered["split_b"]
-    chosen: list[Any] = []
-    for part in (ordered[across], ordered[~across]):
-        seen = part["path_a"].duplicated() | part["path_b"].duplicated()
-        for rows in (part[~seen], part[seen]):
-            queues = [list(group.index) for _, group in rows.groupby(["transform", "class_a"], sort=True)]
-            chosen += [row for row in chain.from_iterable(zip_longest(*queues)) if row is not None]
-    return pairs.loc[chosen[:limit]]
 
 
 def _figures(data: ReportData) -> dict[str, Figure]:

@@ -1,22 +1,97 @@
 """Collects what a run's report shows: scores, history, audit, and the few images that are looked at."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from brain_ray.arrays import Grey
 from brain_ray.config import PHANTOMS, Config
-from brain_ray.data import transforms
+from brain_ray.data import decoding
+from brain_ray.data.decoding import ImageError
 from brain_ray.data.rows import BOX, changes_of, read_input
-from brain_ray.data.transforms import Grey, ImageError, InputSpec
+from brain_ray.data.transforms import InputSpec
 from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
-from brain_ray.evaluation.report import MAX_MISCLASSIFIED, ReportData, choose_pairs, first_epoch_on_images
-from brain_ray.runs import Run, filesystem
+from brain_ray.runs import Run
 from brain_ray.scoring.metrics import Scores
+from brain_ray.storage import filesystem
+
+MAX_MISCLASSIFIED = 300
+"""Misclassified images that the page shows, the most confident first; more would make it slow to open."""
+
+
+def first_epoch_on_images(config: Config) -> int | None:
+    """Return the first epoch, from 0, that trains on images; None if all train on cached features."""
+    cached = config.train.frozen_epochs if config.train.cache_features else 0
+    return cached if cached < config.train.total_epochs else None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that the page tells.
+
+    Attributes:
+        config: the run's settings.
+        created: when the report was made, as the page shows it.
+        bundle: bundle.json of the model that was scored.
+        audit: the data set's audit.json.
+        official: scores on all test images.
+        leak_free: scores on those of which the audit found no copy in what was learned from; None where there
+            are none.
+        labels: (n,) integers, true classes of all test images.
+        probabilities: (n, k), raw.
+        calibrated: (n, k), after temperature scaling.
+        is_leak_free: (n,) bool, which test images `leak_free` is about.
+        history: history.csv of the training.
+        rejected: rejected.parquet of the data set.
+        samples: training images as the network gets them in `first_epoch_on_images`; 25 are shown.
+        crop_examples: whole images, before the crop; one per class is enough.
+        misclassified: wrongly classified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
+        pairs: copies, chosen by `choose_pairs`.
+    """
+
+    config: Config
+    created: str
+    bundle: Mapping[str, Any]
+    audit: Mapping[str, Any]
+    official: Scores
+    leak_free: Scores | None
+    labels: NDArray[np.integer]
+    probabilities: NDArray[np.floating]
+    calibrated: NDArray[np.floating]
+    is_leak_free: NDArray[np.bool_]
+    history: pd.DataFrame
+    rejected: pd.DataFrame
+    samples: Sequence[LabelledImage]
+    crop_examples: Sequence[LabelledImage]
+    misclassified: Sequence[Misclassified]
+    pairs: Sequence[CopyPair]
+
+
+def choose_pairs(pairs: pd.DataFrame, limit: int = 40) -> pd.DataFrame:
+    """Choose the rows of pairs.parquet that a person should look at first.
+
+    Pairs across the source's splits come before those within one, and pairs of images that were not shown
+    yet before others. Among equals classes and transforms take turns, the least similar pair of each first:
+    if that one shows the same slice, the others do.
+    """
+    ordered = pairs.sort_values("similarity", kind="stable")
+    across = ordered["split_a"] != ordered["split_b"]
+    chosen: list[Any] = []
+    for part in (ordered[across], ordered[~across]):
+        seen = part["path_a"].duplicated() | part["path_b"].duplicated()
+        for rows in (part[~seen], part[seen]):
+            queues = [list(group.index) for _, group in rows.groupby(["transform", "class_a"], sort=True)]
+            chosen += [row for row in chain.from_iterable(zip_longest(*queues)) if row is not None]
+    return pairs.loc[chosen[:limit]]
+
 
 NUM_SAMPLES = 25
 """Training images that the report shows."""
@@ -104,7 +179,7 @@ def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
     ids = labels.groupby("label")["row_id"].first().tolist()
     return [
         LabelledImage(
-            transforms.decode(row["bytes"], config.data.max_pixels), config.data.classes[row["label"]]
+            decoding.decode(row["bytes"], config.data.max_pixels), config.data.classes[row["label"]]
         )
         for row in _rows(run, "train", ids)
     ]
@@ -139,7 +214,7 @@ def _pairs(run: Run, config: Config) -> list[CopyPair]:
         for path in (row["path_a"], row["path_b"]):
             try:
                 with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
-                    pair.append(transforms.decode(bytes(stream.read()), config.data.max_pixels))
+                    pair.append(decoding.decode(bytes(stream.read()), config.data.max_pixels))
             except (OSError, ImageError):
                 break
         else:

@@ -1,6 +1,6 @@
-"""Where a worker's batches come from in each epoch: images, or the features of a frozen backbone."""
+"""Feed: the batches of one worker in each epoch, from images or from cached features of a frozen backbone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.loading.loader import Loader, Part
+from brain_ray.data.dataset import Part
+from brain_ray.loading.loader import Batch, FeatureLoader, Loader
 from brain_ray.loading.prefetch import Ahead
-from brain_ray.loading.sampler import Batch, epoch_order, num_steps, worker_steps
-from brain_ray.training.features import FeatureLoader
-from brain_ray.training.loop import Feed
-from brain_ray.training.tensorflow.learner import mode_of
+from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Where one worker's batches come from."""
+
+    rank: int
+    """Of this worker, from 0."""
+    steps_per_epoch: int
+    """The same for all workers."""
+    train: Callable[[int], Iterable[Batch]]
+    """The batches of an epoch, counted from 0; cached features where `TrainConfig.phase` says so."""
+    valid: Callable[[int], Iterable[Batch]]
+    """The batches of the validation split, for the same."""
+    class_weights: NDArray[np.float32] | None = None
+    """(classes,), what a training row's loss is multiplied by; None: 1."""
+    close: Callable[[], None] = lambda: None
+    """Called when no more batches are wanted."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
 
     def open_stream(key: tuple[str, int]) -> Iterator[Batch]:
         split, epoch = key
-        cached = mode_of(config, epoch) == "head on features"
+        cached = config.train.phase(epoch) == "frozen_features"
         parts = (sources.features if cached else sources.images)[split]
         counts = [part.num_rows for part in parts]
         order = np.arange(sum(counts))

@@ -1,26 +1,38 @@
 """From encoded rows in Parquet to batches of pixels: Ray Data decodes ahead of the training step."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.data import DataContext
 
+from brain_ray.cluster.capacity import LOADING_CPUS
 from brain_ray.config import Config, ModelConfig
+from brain_ray.data.dataset import Part
 from brain_ray.data.rows import BOX, changes_of, read_input
 from brain_ray.data.transforms import InputSpec
-from brain_ray.loading.sampler import Batch, Step, locate
-from brain_ray.runs import Run, RunError
+from brain_ray.errors import RunError
+from brain_ray.loading.sampler import Step, locate
+from brain_ray.loading.store import fetch
 
-LOADING_CPUS = 0.5
-"""CPUs that a loading task reserves: so many have to be free beside the workers. Nothing that loading does
-may ask for more, such as `ray.data.from_arrow`, whose tasks take a whole CPU each: it would wait for ever."""
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's part of one global batch, loaded."""
+
+    inputs: NDArray[np.uint8] | NDArray[np.float32]
+    """Images, (n, height, width, 1) uint8, 0..255; or their features, (n, channels) float32."""
+    labels: NDArray[np.int64]
+    """(n,), indices into the classes."""
+    weights: NDArray[np.float32]
+    """(n,), 1 for a row that counts, 0 for one that fills an empty part."""
+    total: int
+    """Rows of the global batch, over all workers."""
+
 
 TASK_ROWS = 128
 """Rows that a task decodes, at most: about a tenth of a second's work."""
@@ -28,67 +40,8 @@ TASK_ROWS = 128
 TASK_PIXELS = 16_000_000
 """Pixels that a task returns, about: large inputs come in smaller pieces."""
 
-LATE_S = 5.0
-"""After so long a task gives its CPUs back while it waits for rows: they may have to be read again."""
 
 COLUMNS = ["row_id", "path", "label", "bytes", *BOX, "augment_seed"]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One Parquet file of a split."""
-
-    path: str
-    """Within the run's filesystem."""
-    num_rows: int
-
-
-def find_parts(run: Run, split: str) -> list[Part]:
-    """List a split's files and count their rows, from their footers.
-
-    Raises:
-        RunError: the split has no rows.
-    """
-    parts = parts_of(run, "dataset", split)
-    if not parts:
-        raise RunError(f"{run.uri('dataset', split)} has no rows: run jobs/prepare.py for this run first")
-    return parts
-
-
-def parts_of(run: Run, *folder: str) -> list[Part]:
-    """List the Parquet files of a run's folder that have rows, in the order of their names."""
-    files = run.list_files(*folder, suffix=".parquet")
-    parts = [Part(file, pq.read_metadata(file, filesystem=run.fs).num_rows) for file in files]
-    return [part for part in parts if part.num_rows]
-
-
-class PartStore:
-    """Files' rows, as they are, in Ray's object store: each is read once for all workers and epochs.
-
-    To be run as an actor. The last used ones stay, as many as have `capacity` rows together; a split that has
-    fewer is read only once.
-    """
-
-    def __init__(self, run: Run, capacity: int) -> None:
-        self._run = run
-        self._capacity = capacity
-        self._read = ray.remote(_read_part).options(num_cpus=LOADING_CPUS)
-        self._held: OrderedDict[str, tuple[int, Any]] = OrderedDict()
-
-    def get(self, parts: Sequence[Part]) -> list[Any]:
-        """Return references to the parts' tables; they may still be on their way."""
-        for part in parts:
-            if part.path not in self._held:
-                self._held[part.path] = part.num_rows, self._read.remote(self._run, part.path)
-            self._held.move_to_end(part.path)
-        references = [self._held[part.path][1] for part in parts]
-        while len(self._held) > len(parts) and sum(rows for rows, _ in self._held.values()) > self._capacity:
-            self._held.popitem(last=False)
-        return references
-
-
-def _read_part(run: Run, path: str) -> pa.Table:
-    return pq.read_table(path, filesystem=run.fs, partitioning=None)
 
 
 @dataclass(frozen=True)
@@ -157,7 +110,6 @@ class Loader:
 
     def _pipeline(self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None) -> Any:
         """Build the Ray Dataset that decodes the rows of some steps, in order."""
-        from ray.data import DataContext
 
         context = DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -194,25 +146,6 @@ def decode_plan(
     return decode_rows(pa.concat_tables(rows), config, epoch)
 
 
-def fetch(references: list[Any]) -> list[Any]:
-    """Return what references stand for, as `ray.get`, in a task that holds CPUs.
-
-    Ray keeps a task's CPUs while it waits for an object that was lost with a node. If tasks that wait hold
-    all of them, none is left to make the object again, and all wait for ever (seen with Ray 2.60). It gives
-    them back to a task that waits for another one.
-    """
-    _, late = ray.wait(references, num_returns=len(references), timeout=LATE_S)
-    if late:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        ray.get(ray.remote(_arrive).options(num_cpus=0, scheduling_strategy=here).remote(*late))
-    found: list[Any] = ray.get(references)
-    return found
-
-
-def _arrive(*_: Any) -> None:
-    """Do nothing; what a task is given has come before it starts."""
-
-
 def decode_rows(rows: pa.Table, config: Config, epoch: int | None) -> dict[str, NDArray[Any]]:
     """Turn prepared rows into `image` (n, height, width, 1) uint8, `label` (n,) int64 and `error` (n,) str.
 
@@ -228,3 +161,32 @@ def decode_rows(rows: pa.Table, config: Config, epoch: int | None) -> dict[str, 
         except RunError as error:
             errors[i] = str(error)
     return {"image": pixels, "label": rows["label"].to_numpy(), "error": errors}
+
+
+@dataclass(frozen=True)
+class FeatureLoader(Loader):
+    """Loads one worker's batches of features of one split, from the files of `cache_features`."""
+
+    def _load(
+        self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None
+    ) -> Iterator[Batch]:
+        tables: dict[int, pa.Table] = dict(zip(references, ray.get(list(references.values())), strict=True))
+        features = {part: _as_matrix(table["features"]) for part, table in tables.items()}
+        labels = {part: table["label"].to_numpy() for part, table in tables.items()}
+        counts = [part.num_rows for part in self.parts]
+        for step in steps:
+            parts, rows = locate(step.rows, counts)
+            pairs = list(zip(parts.tolist(), rows.tolist(), strict=True))
+            yield Batch(
+                np.stack([features[part][row] for part, row in pairs]),
+                np.array([labels[part][row] for part, row in pairs]),
+                np.full(len(step.rows), step.weight, np.float32),
+                step.total,
+            )
+
+
+def _as_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    array = column.combine_chunks()
+    values = array.storage.flatten() if isinstance(array, pa.ExtensionArray) else array.flatten()
+    matrix: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
+    return matrix

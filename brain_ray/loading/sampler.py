@@ -21,20 +21,6 @@ class Step:
     """Rows of the global batch, over all workers."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One worker's part of one global batch, loaded."""
-
-    inputs: NDArray[np.uint8] | NDArray[np.float32]
-    """Images, (n, height, width, 1) uint8, 0..255; or their features, (n, channels) float32."""
-    labels: NDArray[np.int64]
-    """(n,), indices into the classes."""
-    weights: NDArray[np.float32]
-    """(n,), 1 for a row that counts, 0 for one that fills an empty part."""
-    total: int
-    """Rows of the global batch, over all workers."""
-
-
 def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int) -> Indices:
     """Return the order in which an epoch visits all rows: (sum of rows_per_part,) global row indices.
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from brain_ray.models.backbones import layers_of
+from brain_ray.models.weights import layers_of
 
 if TYPE_CHECKING:
     import keras

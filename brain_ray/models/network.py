@@ -4,8 +4,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from brain_ray.config import ModelConfig
-from brain_ray.models.backbones import build_backbone, fetch
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
+from brain_ray.models.backbones import build_backbone
+from brain_ray.models.weights import fetch
 
 if TYPE_CHECKING:
     import keras

@@ -5,7 +5,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
 
 PORTS = 100

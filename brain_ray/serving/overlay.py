@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.transforms import Grey
+from brain_ray.arrays import Grey
 
 OPACITY = 0.55
 """Of the heat map where it is hottest, in the overlay."""

@@ -13,10 +13,11 @@ from typing import NoReturn, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from brain_ray.runs import RunError, printable, refuse_keys_in
+from brain_ray.errors import RunError, printable
 from brain_ray.serving.client import Client, EndpointError
 from brain_ray.serving.client.files import Source, find_images
 from brain_ray.serving.schemas import Answer, Failure
+from brain_ray.storage import refuse_keys_in
 
 KEY_VARIABLE = "BRAIN_RAY_API_KEY"
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from brain_ray import __version__
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.problems import KINDS, MEDIA_TYPE, ProblemError, respond
 from brain_ray.serving.schemas import (

@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 import tyro
 
-from brain_ray.runs import RunError, refuse_keys_in
+from brain_ray.errors import RunError
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.haproxy import mend_error_page, proxy_settings
+from brain_ray.storage import refuse_keys_in
 
 KEYS_VARIABLE = "BRAIN_RAY_API_KEYS"
 """Environment variable with API keys, separated by commas, spaces or line breaks."""

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from brain_ray.data.decoder_process import Decoder, Prepared
-from brain_ray.data.transforms import ImageError, read_size
+from brain_ray.data.decoding import ImageError, read_size
 from brain_ray.serving.problems import ProblemError
 
 if TYPE_CHECKING:

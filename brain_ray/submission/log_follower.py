@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import aiohttp
 
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.submission.jobs_api import FAILURES, explain
 
 STOPPED = 130

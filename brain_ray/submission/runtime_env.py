@@ -8,7 +8,7 @@ from typing import Any
 
 from brain_ray.checks import packages
 from brain_ray.config import Config
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 CONSTRAINTS = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"
 """The file where Ray unpacks a job's working directory, as pip and Ray's uv expand it on each node."""

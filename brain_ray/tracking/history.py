@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from brain_ray.runs import Run
+
 HISTORY = "history.csv"
 """Within train/: written anew after each epoch."""
 
@@ -95,3 +97,8 @@ def from_csv(data: bytes) -> list[EpochRecord]:
     readers = {field.name: read[field.type] for field in fields(EpochRecord)}
     rows = csv.DictReader(io.StringIO(data.decode()))
     return [EpochRecord(**{name: readers[name](text) for name, text in row.items()}) for row in rows]
+
+
+def read_history(run: Run) -> list[EpochRecord]:
+    """Return the epochs of history.csv; none where there is no such file."""
+    return from_csv(run.read_bytes("train", HISTORY)) if run.exists("train", HISTORY) else []

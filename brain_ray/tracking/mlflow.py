@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -13,49 +13,12 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from brain_ray.config import Config
-from brain_ray.runs import Run, RunError, flatten
-from brain_ray.tracking.history import HISTORY, EpochRecord, from_csv
-
-TENSORBOARD = "tensorboard"
-"""Within train/: `tensorboard --logdir <storage>` shows all runs below it."""
+from brain_ray.errors import RunError
+from brain_ray.runs import Run, flatten
+from brain_ray.tracking.history import EpochRecord, read_history
 
 MLFLOW = "mlflow.json"
 """Within train/: which run of which MLflow this one is."""
-
-TAGS = {
-    "loss/train": "loss",
-    "loss/validation": "val_loss",
-    "cross_entropy/train": "cross_entropy",
-    "cross_entropy/validation": "val_cross_entropy",
-    "accuracy/train": "accuracy",
-    "accuracy/validation": "val_accuracy",
-    "learning_rate": "learning_rate",
-    "speed/images_per_second": "images_per_second",
-    "speed/seconds": "seconds",
-    "speed/input_wait": "input_wait",
-}
-"""TensorBoard's tags, and the fields of `EpochRecord` that they show."""
-
-
-def write_epoch(run: Run, record: EpochRecord) -> None:
-    """Write an epoch's numbers for TensorBoard; those that are not finite are left out."""
-    metrics = record.metrics()
-    write_scalars(run, record.epoch, {tag: metrics[name] for tag, name in TAGS.items() if name in metrics})
-
-
-def write_scalars(run: Run, step: int, scalars: Mapping[str, float]) -> None:
-    """Write a step's scalars, by tag, as an event file of their own.
-
-    Buckets cannot append, and a resumed run may do an epoch again: this way the same file comes again.
-    """
-    from tensorboardX import SummaryWriter
-
-    with tempfile.TemporaryDirectory() as folder:
-        with SummaryWriter(folder) as writer:
-            for tag, value in scalars.items():
-                writer.add_scalar(tag, value, step)
-        (file,) = Path(folder).iterdir()
-        run.write_bytes(file.read_bytes(), "train", TENSORBOARD, f"events.out.tfevents.{step:06d}")
 
 
 # --- MLflow
@@ -126,11 +89,6 @@ def tracking_uri(run: Run, config: Config) -> str | None:
     if uri == "auto":
         return (Path(run.storage) / "mlruns").as_uri()
     return uri if ":" in uri else Path(uri).expanduser().resolve().as_uri()
-
-
-def read_history(run: Run) -> list[EpochRecord]:
-    """Return the epochs of history.csv; none where there is no such file."""
-    return from_csv(run.read_bytes("train", HISTORY)) if run.exists("train", HISTORY) else []
 
 
 class _Teller:

@@ -1,9 +1,13 @@
 """A training without room for its workers: it says what it waits for, and gives up when no room will come."""
 
+from collections.abc import Mapping
 from functools import partial
 from time import monotonic
 from typing import Any
 
+import ray
+import ray.train
+import ray.train.collective
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.controller.state import (
     InitializingState,
@@ -13,9 +17,12 @@ from ray.train.v2._internal.execution.controller.state import (
 )
 from ray.util.queue import Queue
 
-from brain_ray.cluster.autoscaling import PATIENCE_S, check_room, shortage
+from brain_ray.cluster.autoscaling import check_room
+from brain_ray.cluster.waiting import PATIENCE_S, shortage
 from brain_ray.config import TrainConfig
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
+from brain_ray.training.failures import fault_of, loss_of
+from brain_ray.training.messages import Controller
 
 LOOK_S = 5.0
 """Between two looks at the cluster; Ray needs some seconds to see that a node is lost."""
@@ -77,3 +84,24 @@ class Waiting(ControllerCallback):  # type: ignore[misc]
             f"no room for the workers within {limit:g} s: {text}; "
             "the same command goes on from the last epoch"
         )
+
+
+class _EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
+    """Ends a training at what trying again does not cure, which Ray Train itself does not tell apart.
+
+    It runs in Ray Train's controller, which gives up at once when a callback fails.
+    """
+
+    def __init__(self, messages: Queue) -> None:
+        self._messages = messages
+
+    def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:
+        """Say which actor this is."""
+        self._messages.put(Controller(ray.get_runtime_context().current_actor))
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
+        """Raise the fault among what ended the workers; if there is none, say what was lost."""
+        fault = fault_of(worker_exceptions)
+        if fault is not None:
+            raise fault
+        self._messages.put(loss_of(worker_exceptions))

@@ -15,7 +15,7 @@ from brain_ray.runs import Run
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import Orders
 from brain_ray.training.dwell import DwellState
-from brain_ray.training.loop import TrainState
+from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.learner import Arrays
 
 ARRAYS, VALUES, MANIFEST = "state.npz", "state.json", "manifest.json"

@@ -4,37 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import pyarrow.dataset as pads
 from numpy.typing import NDArray
 
-from brain_ray.runs import Run, RunError
-
-Counts = NDArray[np.int64]
-"""Rows of each class, (classes,)."""
-
-
-def count_labels(run: Run, split: str, num_classes: int) -> Counts:
-    """Count a split's rows by label, (num_classes,); of its files, only the labels are read, bit by bit.
-
-    Raises:
-        RunError: a row's label is none of the classes.
-    """
-    counts = np.zeros(num_classes, np.int64)
-    files = run.list_files("dataset", split, suffix=".parquet")
-    if not files:
-        return counts
-    rows = pads.dataset(files, filesystem=run.fs, format="parquet")
-    # The footers of ten thousand files weigh more than their labels: they are not kept.
-    for batch in rows.to_batches(columns=["label"], cache_metadata=False):
-        labels = batch["label"].to_numpy(zero_copy_only=False)
-        known = (labels >= 0) & (labels < num_classes)
-        if not known.all():
-            raise RunError(
-                f"{run.uri('dataset', split)} has rows of label {labels[~known][0]}, and there are "
-                f"{num_classes} classes: prepare again, with the data.classes of this run"
-            )
-        counts += np.bincount(labels, minlength=num_classes)
-    return counts
+from brain_ray.data.dataset import Counts
+from brain_ray.errors import RunError
 
 
 def class_weights(

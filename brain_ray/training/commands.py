@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 GRAMMAR = "status | halt | extend N | rate X | ask-every N"
 

@@ -9,7 +9,8 @@ from typing import Any
 import ray
 
 from brain_ray.cluster.capacity import on_this_node
-from brain_ray.runs import Run, RunError
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
 from brain_ray.training.commands import Word, parse_word
 
 NAMESPACE = "brain_ray"

@@ -1,15 +1,14 @@
 """What ends a training at once, and what is tried again: faults of the program, and losses of machines."""
 
-import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import brain_ray
-from brain_ray.logs import silenced
-from brain_ray.runs import Run, RunError, cause_of
+from brain_ray.errors import RunError, _shorten, last_words
+from brain_ray.runs import Run
+from brain_ray.storage import cause_of
 
 RETRIED = {
     "tensorflow": {
@@ -24,15 +23,8 @@ RETRIED = {
 }
 """Errors, by package, that come of a lost process, node or connection: another attempt may do without it."""
 
-LOST = {"RayActorError", "ObjectLostError", "NodeDiedError", "WorkerCrashedError"}
-"""Errors of Ray that come of a lost process or node, and of nothing that was run there."""
-
-ATTEMPTS = 3
-"""How often work is begun that Ray cannot go on with once an actor of it is lost."""
 
 PACKAGE = Path(brain_ray.__file__).parent
-
-T = TypeVar("T")
 
 
 class LostPeerError(RuntimeError):
@@ -84,31 +76,6 @@ def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
     if isinstance(cause, OSError):  # Ray Train's own list of checkpoints
         return RunError(_refusal(run.uri("train"), cause_of(cause)))
     return RunError(f"training failed: {type(cause).__name__}: {last_words(cause)}")
-
-
-def again_if_lost(work: Callable[[], T], what: str, say: Callable[[str], None]) -> T:
-    """Do some work by actors of Ray Data; begin it anew when a process or node is lost that it needs.
-
-    Ray cannot be relied on to restart such actors (ray-project/ray issue 53727).
-
-    Raises:
-        RunError: it happens again and again.
-    """
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with silenced("ray.data"):  # which prints the trace of what it raises
-                return work()
-        except Exception as error:
-            if not LOST & {kind.__name__ for kind in type(error).__mro__}:
-                raise
-            last = last_words(error)
-            if attempt == ATTEMPTS:
-                raise RunError(
-                    f"{what} was begun {ATTEMPTS} times, and each time a process or node was lost, the last "
-                    f"time: {last}; the same command goes on from here"
-                ) from error
-            say(f"{what} begins anew, a process or node was lost: {last}")
-    raise AssertionError
 
 
 @contextmanager
@@ -180,12 +147,3 @@ def _first_words(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     trace = [i for i, line in enumerate(lines) if line.startswith(('File "', "Detected at node", "<stack"))]
     return _shorten((lines[max(trace, default=-1) + 1 :] or lines)[0])
-
-
-def last_words(error: BaseException) -> str:
-    """Return the start of the last line: Ray ends with what may have been the causes, at length."""
-    return _shorten((str(error).strip().splitlines() or ["no message"])[-1])
-
-
-def _shorten(line: str) -> str:
-    return textwrap.shorten(line, 200, placeholder=" ...")

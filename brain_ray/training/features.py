@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,11 +13,14 @@ import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
 
+from brain_ray.cluster.capacity import LOADING_CPUS
+from brain_ray.cluster.losses import again_if_lost
 from brain_ray.config import Config
-from brain_ray.loading.loader import LOADING_CPUS, Loader, Part, decode_rows, parts_of, task_rows
-from brain_ray.loading.sampler import Batch, Step, locate
-from brain_ray.runs import Run, RunError
-from brain_ray.training.failures import again_if_lost
+from brain_ray.data.dataset import Part, parts_of
+from brain_ray.errors import RunError
+from brain_ray.loading.loader import decode_rows, task_rows
+from brain_ray.runs import Run
+from brain_ray.training.tensorflow.feature_extractor import Extractor
 
 FOLDER = "train/features"
 
@@ -135,49 +137,6 @@ def decode_part(task: pa.Table, run: Run, config: Config) -> Iterator[dict[str, 
         yield {"index": np.arange(first + start, first + start + len(decoded["label"])), **decoded}
 
 
-class Extractor:
-    """Runs a network up to its pooled features; to be run as an actor."""
-
-    def __init__(self, config: Config, processes: int) -> None:
-        from brain_ray.models.network import build_network, split_network
-        from brain_ray.training.tensorflow.devices import set_up
-
-        self._error = ""
-        try:
-            set_up(config.train, processes)
-            network = build_network(config.model, len(config.data.classes), config.seed)
-        except RunError as error:  # said by `write_features`: Ray Data would try again, and wrap it
-            self._error = str(error)
-            return
-        import tensorflow as tf  # after `set_up`, which loads the libraries of a GPU for it
-
-        features = split_network(network)[0]
-        shape = (None, config.model.height, config.model.width, 1)
-        self._batch_size = config.train.batch_size
-
-        def extract(images: Any) -> Any:
-            return tf.cast(features(tf.cast(images, tf.float32), training=False), tf.float32)
-
-        self._extract = tf.function(
-            extract, input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False, jit_compile=False
-        )
-
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Replace `image` (n, height, width, 1) by `features` (n, channels)."""
-        images = batch.pop("image")
-        if self._error:
-            return {
-                **batch,
-                "features": np.zeros((len(images), 1), np.float32),
-                "error": batch["error"] + self._error,
-            }
-        pieces = [
-            np.asarray(self._extract(images[start : start + self._batch_size]))
-            for start in range(0, len(images), self._batch_size)
-        ]
-        return {**batch, "features": np.concatenate(pieces)}
-
-
 def write_features(batch: pa.Table, run: Run, split: str) -> dict[str, list[str]]:
     """Write rows that follow one another as a file, named by the first; returns the first `error`, if any."""
     errors = [error for error in batch["error"].to_pylist() if error]
@@ -190,32 +149,3 @@ def write_features(batch: pa.Table, run: Run, split: str) -> dict[str, list[str]
         except RunError as error:
             errors = [str(error)]
     return {"error": errors[:1] or [""]}
-
-
-@dataclass(frozen=True)
-class FeatureLoader(Loader):
-    """Loads one worker's batches of features of one split, from the files of `cache_features`."""
-
-    def _load(
-        self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None
-    ) -> Iterator[Batch]:
-        tables: dict[int, pa.Table] = dict(zip(references, ray.get(list(references.values())), strict=True))
-        features = {part: _as_matrix(table["features"]) for part, table in tables.items()}
-        labels = {part: table["label"].to_numpy() for part, table in tables.items()}
-        counts = [part.num_rows for part in self.parts]
-        for step in steps:
-            parts, rows = locate(step.rows, counts)
-            pairs = list(zip(parts.tolist(), rows.tolist(), strict=True))
-            yield Batch(
-                np.stack([features[part][row] for part, row in pairs]),
-                np.array([labels[part][row] for part, row in pairs]),
-                np.full(len(step.rows), step.weight, np.float32),
-                step.total,
-            )
-
-
-def _as_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    array = column.combine_chunks()
-    values = array.storage.flatten() if isinstance(array, pa.ExtensionArray) else array.flatten()
-    matrix: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).reshape(len(array), -1)
-    return matrix

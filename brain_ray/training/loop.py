@@ -2,72 +2,26 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config, TrainConfig
-from brain_ray.loading.sampler import Batch
+from brain_ray.loading.feed import Feed
+from brain_ray.loading.loader import Batch
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import Orders, Word, obey, out_of_patience
 from brain_ray.training.dwell import DwellState, decide
-from brain_ray.training.tensorflow.learner import Arrays, Learner
-from brain_ray.training.tensorflow.optimizer import FLOOR, planned_rates
+from brain_ray.training.schedule import planned_rates
+from brain_ray.training.state import Ended, TrainState
+from brain_ray.training.tensorflow.learner import Learner
+from brain_ray.training.tensorflow.optimizer import FLOOR
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-
-@dataclass(frozen=True)
-class Feed:
-    """Where one worker's batches come from."""
-
-    rank: int
-    """Of this worker, from 0."""
-    steps_per_epoch: int
-    """The same for all workers."""
-    train: Callable[[int], Iterable[Batch]]
-    """The batches of an epoch, counted from 0; features where `learner.mode_of` says so."""
-    valid: Callable[[int], Iterable[Batch]]
-    """The batches of the validation split, for the same."""
-    class_weights: NDArray[np.float32] | None = None
-    """(classes,), what a training row's loss is multiplied by; None: 1."""
-    close: Callable[[], None] = lambda: None
-    """Called when no more batches are wanted."""
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """A run after an epoch: all that it needs to go on as if it had never stopped."""
-
-    learner: dict[str, Arrays]
-    """Weights, optimizer, moving average."""
-    best: Arrays
-    """Weights of the best epoch, in the order of `model.weights`; before the first: those at the start."""
-    dwell: DwellState
-    history: tuple[EpochRecord, ...]
-    orders: Orders = field(default_factory=Orders)
-    """What the operator has said."""
-    answers: NDArray[np.float32] | None = None
-    """(rows, classes), the best epoch's probabilities of all validation rows, in their order, where they are
-    kept; None before the first best epoch."""
-
-    @property
-    def epoch(self) -> int:
-        """Finished epochs."""
-        return self.dwell.epochs
-
-
-class Ended(NamedTuple):
-    """An epoch that has ended."""
-
-    record: EpochRecord
-    line: str
-    """For people."""
-    state: TrainState
 
 
 OnEpoch = Callable[[EpochRecord, str, TrainState], None]

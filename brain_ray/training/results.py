@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.runs import Run, RunError
-from brain_ray.tracking import mlflow
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.tracking import tensorboard
 from brain_ray.tracking.history import HISTORY, EpochRecord, to_csv
 from brain_ray.training import checkpoints
-from brain_ray.training.loop import TrainState
+from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.learner import Arrays
 
 BEST = "best.npz"
@@ -28,7 +29,7 @@ def write_epoch(run: Run, record: EpochRecord, state: TrainState) -> None:
     run.write_bytes(to_csv(state.history), "train", HISTORY)
     if record.best and state.answers is not None:
         run.write_bytes(checkpoints.pack({"probabilities": state.answers}), "train", ANSWERS)
-    mlflow.write_epoch(run, record)
+    tensorboard.write_epoch(run, record)
 
 
 def write_result(run: Run, config: Config, state: TrainState) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from brain_ray.config import Config
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.tuning.search_space import Range, configure, ranges_of
 
 

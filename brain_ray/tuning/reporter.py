@@ -11,10 +11,11 @@ from typing import Any
 
 from ray import tune
 
-from brain_ray.runs import Run, RunError
+from brain_ray.errors import RunError, last_words
+from brain_ray.runs import Run
 from brain_ray.tracking import prometheus
 from brain_ray.tracking.history import EpochRecord
-from brain_ray.training.failures import last_words, writing_to
+from brain_ray.training.failures import writing_to
 from brain_ray.training.tensorflow.devices import NO_GPU
 from brain_ray.tuning import search_space
 from brain_ray.tuning.searcher import Plan

@@ -12,8 +12,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from brain_ray.config import Config
+from brain_ray.errors import RunError
 from brain_ray.models.backbones import NATIVE_SIDE
-from brain_ray.runs import RunError, flatten
+from brain_ray.runs import flatten
 from brain_ray.tuning.trials import Trial
 
 Kind = Literal["grid", "choice", "uniform", "loguniform"]

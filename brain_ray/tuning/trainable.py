@@ -17,21 +17,22 @@ import ray
 from ray import tune
 
 from brain_ray.config import Config
-from brain_ray.loading.feed import Sources, make_feed
-from brain_ray.loading.loader import Part
-from brain_ray.runs import Run, RunError
-from brain_ray.tracking.history import EpochRecord
-from brain_ray.tracking.mlflow import read_history
+from brain_ray.data.dataset import Counts, Part
+from brain_ray.errors import RunError
+from brain_ray.loading.feed import Feed, Sources, make_feed
+from brain_ray.runs import Run
+from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
-from brain_ray.training.class_weights import Counts, class_weights
+from brain_ray.training.class_weights import class_weights
 from brain_ray.training.failures import judge, writing_to
 from brain_ray.training.features import cache_features
-from brain_ray.training.loop import Ended, Feed, TrainState, epochs, is_over
+from brain_ray.training.loop import epochs, is_over
 from brain_ray.training.messages import Controller, Epoch, Message, Reservation
 from brain_ray.training.results import write_epoch, write_result
+from brain_ray.training.state import Ended, TrainState
 from brain_ray.training.tensorflow.devices import clear, make_strategy, set_up
-from brain_ray.training.tensorflow.learner import mode_of
-from brain_ray.training.trainer import drive, with_absolute_paths
+from brain_ray.training.trainer import drive
+from brain_ray.training.worker import with_absolute_paths
 from brain_ray.tuning.trial_store import Clock, best_value, home_of, read_trial
 
 CONTROLLER_SECONDS = 5.0
@@ -175,7 +176,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
     def _sources(self) -> Sources:
         config, shared = self._config, self._shared
         features = {}
-        if mode_of(config, 0) == "head on features":
+        if config.train.phase(0) == "frozen_features":
             if shared.workers == 1:
                 set_up(config.train, shared.processes)
                 features = cache_features(self._home, config, shared.splits, shared.processes)

@@ -10,10 +10,9 @@ import pyarrow.dataset as pads
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.loading.loader import find_parts
+from brain_ray.data.dataset import find_parts
 from brain_ray.runs import Run
-from brain_ray.tracking.history import EpochRecord
-from brain_ray.tracking.mlflow import read_history
+from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
 from brain_ray.training.features import drop_features
 from brain_ray.training.results import BEST, RESULT, read_answers

@@ -11,13 +11,20 @@ import ray
 from ray import tune
 
 from brain_ray.cluster.autoscaling import make_room
-from brain_ray.cluster.capacity import check_resources, on_this_node, per_worker, room_for_trials
+from brain_ray.cluster.capacity import (
+    LOADING_CPUS,
+    check_resources,
+    on_this_node,
+    per_worker,
+    room_for_trials,
+)
 from brain_ray.cluster.waiting import bounded
 from brain_ray.config import Config
-from brain_ray.loading.loader import LOADING_CPUS, PartStore, find_parts
-from brain_ray.runs import Run, RunError
+from brain_ray.data.dataset import count_labels, find_parts
+from brain_ray.errors import RunError
+from brain_ray.loading.store import PartStore
+from brain_ray.runs import Run
 from brain_ray.tracking.progress_bar import on_a_terminal
-from brain_ray.training.class_weights import count_labels
 from brain_ray.training.failures import probe
 from brain_ray.tuning import search_space
 from brain_ray.tuning.reporter import Watch

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import ray.data
 
+from brain_ray.arrays import fixed_size
 from brain_ray.data import similarity
 from brain_ray.data.duplicates import (
     NO_PAIRS,
@@ -16,7 +17,6 @@ from brain_ray.data.duplicates import (
     select_embeddings,
     verify_candidates,
 )
-from brain_ray.data.scan import fixed_size
 from brain_ray.data.transforms import THUMBNAIL_SIDE
 
 COUNT = 60

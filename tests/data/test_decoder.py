@@ -17,10 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig
-from brain_ray.data import transforms
+from brain_ray.data import decoding, transforms
 from brain_ray.data.decoder_process import Decoder, Facts, Look
+from brain_ray.data.decoding import ImageError
 from brain_ray.data.phantoms.files import draw
-from brain_ray.data.transforms import Box, ImageError, InputSpec
+from brain_ray.data.transforms import Box, InputSpec
 
 CROP, SPEC = CropConfig(), InputSpec(64, 48)
 MAX_PIXELS = 4_000_000
@@ -96,7 +97,7 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
         facts, (thumbnail,) = told
         assert Box(*(facts[name] for name in ("top", "bottom", "left", "right"))) == box
         assert (facts["height"], facts["width"], facts["has_box"]) == (*image.shape, has_box)
-        assert facts["pixel_sha256"] == transforms.pixel_hash(image)
+        assert facts["pixel_sha256"] == decoding.pixel_hash(image)
         assert np.array_equal(thumbnail, transforms.thumbnail(image))
 
 
@@ -105,9 +106,9 @@ def test_the_settings_of_the_crop_and_the_formats_are_kept() -> None:
     image = phantom(4)
     with Decoder(("JPEG",)) as jpegs:
         jpeg = cv2.imencode(".jpg", image)[1].tobytes()
-        fed, box, _ = transforms.prepare_image(transforms.decode(jpeg), crop, SPEC)
+        fed, box, _ = transforms.prepare_image(decoding.decode(jpeg), crop, SPEC)
         found = jpegs.prepare(jpeg, MAX_PIXELS, crop, SPEC)
-        assert found.box == box != transforms.prepare_image(transforms.decode(jpeg), CROP, SPEC)[1]
+        assert found.box == box != transforms.prepare_image(decoding.decode(jpeg), CROP, SPEC)[1]
         assert np.array_equal(found.input, fed)
         with pytest.raises(ImageError, match="expected one of JPEG") as caught:
             jpegs.prepare(png(image), MAX_PIXELS, crop, SPEC)
@@ -128,7 +129,7 @@ def test_an_image_that_cannot_be_used_says_why_and_keeps_its_worker(
     decoder: Decoder, data: bytes, code: str
 ) -> None:
     with pytest.raises(ImageError) as expected:
-        transforms.decode(data, MAX_PIXELS)
+        decoding.decode(data, MAX_PIXELS)
     before = worker_of(decoder)
     with pytest.raises(ImageError) as caught:
         decoder.prepare(data, MAX_PIXELS, CROP, SPEC)

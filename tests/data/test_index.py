@@ -8,7 +8,8 @@ from buckets import s3_server
 from brain_ray.checks.locations import try_data, try_folder
 from brain_ray.config import Config, DataConfig
 from brain_ray.data.sources import check_folders, find_files, find_layout, listing_hash
-from brain_ray.runs import Run, RunError
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
 
 DATA = DataConfig()
 

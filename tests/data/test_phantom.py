@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig, DataConfig, PhantomConfig
-from brain_ray.data import transforms
+from brain_ray.data import decoding, transforms
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.similarity import normalise
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 CLASSES = DataConfig().classes
 TUMOURS = tuple(name for name in CLASSES if name != "notumor")
@@ -187,7 +187,7 @@ def test_planted_copies_are_what_they_say(tree: tuple[Path, list[phantom.Planted
         assert (plant.path.split("/")[0], plant.of.split("/")[0]) == ("Testing", "Training")
         data, origin_data = (folder / plant.path).read_bytes(), (folder / plant.of).read_bytes()
         assert (data == origin_data) == (plant.kind == "same bytes")
-        copy, origin = transforms.decode(data), transforms.decode(origin_data)
+        copy, origin = decoding.decode(data), decoding.decode(origin_data)
         upright = np.ascontiguousarray(copy[BACK.get(plant.kind, np.s_[:])])
         assert similarity(upright, origin) >= 0.99
         if plant.kind in BACK:
@@ -217,11 +217,11 @@ def test_planted_faults_are_what_they_say(tree: tuple[Path, list[phantom.Planted
     for plant in faults:
         data = (folder / plant.path).read_bytes()
         if not plant.usable:
-            with pytest.raises(transforms.ImageError):
-                transforms.decode(data)
+            with pytest.raises(decoding.ImageError):
+                decoding.decode(data)
             continue
-        image = transforms.decode(data)
-        hashes.add(transforms.pixel_hash(image))
+        image = decoding.decode(data)
+        hashes.add(decoding.pixel_hash(image))
         box = transforms.find_box(image, CropConfig())
         if plant.kind == "blank":
             assert not image.any()

@@ -11,15 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data import prepare, scan, transforms
+from brain_ray.data import decoding, prepare, transforms, writing
 from brain_ray.data.duplicates import REPEATS
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
-from brain_ray.data.scan import Scan, Write
+from brain_ray.data.scan import Scan
 from brain_ray.data.sources import find_files
 from brain_ray.data.transforms import Box
-from brain_ray.runs import Run, RunError
+from brain_ray.data.writing import Write
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
 
 PHANTOMS = PhantomConfig(train_per_class=16, test_per_class=6, copies=6, conflicts=1, faults=6)
 DATA = DataConfig(phantoms=PHANTOMS, max_rejected=0.1, balance_to=20)
@@ -126,10 +128,10 @@ def test_rows_hold_the_original_bytes_and_what_to_do_with_them(prepared: Prepare
         assert set(rows["path"]) == set(manifest.index[manifest["split"] == split])
         for row in rows.to_dict("records"):
             assert row["bytes"] == (prepared.source / row["path"]).read_bytes()
-            grey = transforms.decode(row["bytes"])
+            grey = decoding.decode(row["bytes"])
             box = transforms.find_box(grey, DATA.crop) or Box.whole(grey)
             assert tuple(row[side] for side in BOX) == (box.top, box.bottom, box.left, box.right)
-            assert row["pixel_sha256"] == transforms.pixel_hash(grey)
+            assert row["pixel_sha256"] == decoding.pixel_hash(grey)
 
 
 def test_training_classes_are_filled_up_with_augmented_copies(prepared: Prepared) -> None:
@@ -174,7 +176,7 @@ def test_a_large_block_becomes_several_files_with_each_row_once(
     plan["first_row"] = 2 * np.arange(len(plan))
     run = Run(str(tmp_path), "run")
     run.fs.create_dir(run.path("dataset", "train"), recursive=True)
-    monkeypatch.setattr(scan, "FILE_IMAGES", 16)
+    monkeypatch.setattr(writing, "FILE_IMAGES", 16)
     counts = Write(run, str(source[0]), DATA, 7, plan)(block)
     assert counts == {"train": 80, "valid": 0, "test": 0}
     assert len(run.list_files("dataset", "train", suffix=".parquet")) == 3
@@ -234,9 +236,9 @@ def test_exported_images_are_cropped_and_balanced(
         / data.classes[row["label"]]
         / f"{Path(row['path']).stem}_{row['image_id']}.jpg"
     )
-    shape = transforms.decode(written.read_bytes()).shape
+    shape = decoding.decode(written.read_bytes()).shape
     assert shape == (row["bottom"] - row["top"], row["right"] - row["left"])
-    assert not np.array_equal(shape, transforms.decode(row["bytes"]).shape)
+    assert not np.array_equal(shape, decoding.decode(row["bytes"]).shape)
 
 
 def repeated_names(folder: Path) -> None:

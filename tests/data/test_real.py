@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brain_ray.config import CropConfig
-from brain_ray.data import similarity, transforms
+from brain_ray.data import decoding, similarity, transforms
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.transforms import Box
 
@@ -29,7 +29,7 @@ def test_the_crop_rule_fails_on_no_image(source) -> None:  # type: ignore[no-unt
     whole = 0
     files = source()
     for data in files:
-        grey = transforms.decode(data)
+        grey = decoding.decode(data)
         box = transforms.find_box(grey, CropConfig())
         whole += box is None
         box = box or Box.whole(grey)
@@ -41,7 +41,7 @@ def test_the_crop_rule_fails_on_no_image(source) -> None:  # type: ignore[no-unt
 
 @pytest.mark.parametrize("source", [real, phantoms])
 def test_the_audit_finds_a_mirrored_copy_of_every_image(source) -> None:  # type: ignore[no-untyped-def]
-    thumbnails = np.stack([transforms.thumbnail(transforms.decode(data)) for data in source()[::20]])
+    thumbnails = np.stack([transforms.thumbnail(decoding.decode(data)) for data in source()[::20]])
     mirrored = np.ascontiguousarray(thumbnails[:, :, ::-1])
     a, b = similarity.candidates(similarity.embed(thumbnails), similarity.embed(mirrored), 0.99)
     pairs = similarity.verify(thumbnails, mirrored, a, b, 0.99)

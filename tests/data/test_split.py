@@ -7,8 +7,8 @@ import pytest
 from brain_ray.config import DataConfig
 from brain_ray.data.rows import augment_seed
 from brain_ray.data.split import assign, balancing_copies, hold_out_clusters, hold_out_images
+from brain_ray.errors import RunError
 from brain_ray.recipes import paper
-from brain_ray.runs import RunError
 
 SEED_TRAINING = {"glioma": 1321, "meningioma": 1339, "notumor": 1595, "pituitary": 1457}
 """Images per class of the notebooks' training folder."""

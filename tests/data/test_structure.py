@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from brain_ray.data.decoding import ImageError, decode
 from brain_ray.data.file_checks import StructureError, reduce_to_picture
 from brain_ray.data.file_checks.jpeg import MAX_SCANS
 from brain_ray.data.file_checks.png import UNCHECKED
-from brain_ray.data.transforms import ImageError, decode
 
 MAX_PIXELS = 40_000_000
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)

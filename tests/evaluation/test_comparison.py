@@ -24,7 +24,7 @@ from brain_ray.comparison.cost import Cost
 from brain_ray.comparison.report import format_table
 from brain_ray.comparison.results import finite
 from brain_ray.config import DataConfig
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.scoring.calibration import log_loss
 from brain_ray.scoring.metrics import score
 from brain_ray.scoring.paired_tests import bootstrap_means, holm, mcnemar

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_ray.arrays import Grey
 from brain_ray.config import CropConfig, DataConfig, ModelConfig
 from brain_ray.data.phantoms.files import draw
-from brain_ray.data.transforms import Grey, InputSpec, prepare_image
+from brain_ray.data.transforms import InputSpec, prepare_image
 
 SPLIT = {"images": 12, "rows": 16, "sha256": "ab" * 32}
 FACTS: dict[str, Any] = {

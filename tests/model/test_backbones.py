@@ -11,14 +11,9 @@ import pytest
 from making import tiny
 
 from brain_ray.config import Backbone, ModelConfig
-from brain_ray.models.backbones import (
-    IMAGENET_DEVIATION,
-    NATIVE_SIDE,
-    assign_weights,
-    build_backbone,
-    fetch,
-)
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
+from brain_ray.models.backbones import NATIVE_SIDE, build_backbone
+from brain_ray.models.weights import IMAGENET_DEVIATION, assign_weights, fetch
 
 keras = pytest.importorskip("keras")
 

@@ -10,9 +10,9 @@ from making import tiny
 from brain_ray.bundle.convert import with_maps
 from brain_ray.comparison.cost import MAX_PIXELS, Cost, count_flops, measure
 from brain_ray.config import Config, ModelConfig
+from brain_ray.errors import RunError
 from brain_ray.models.backbones import NATIVE_SIDE
 from brain_ray.models.network import build_network
-from brain_ray.runs import RunError
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from brain_ray.bundle.parity import largest_difference
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.bundle.schema import BundleInfo
 from brain_ray.config import Config, ModelConfig
-from brain_ray.models.backbones import assign_weights
 from brain_ray.models.network import build_network
+from brain_ray.models.weights import assign_weights
 from brain_ray.scoring.calibration import log_loss
 
 LABELS = np.arange(24) % 3

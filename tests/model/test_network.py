@@ -8,9 +8,9 @@ import pytest
 from making import noise, settle, tiny
 
 from brain_ray.config import ModelConfig
-from brain_ray.models.backbones import assign_weights
+from brain_ray.errors import RunError
 from brain_ray.models.network import blocks_of, build_network, penalties, set_trainable, split_network
-from brain_ray.runs import RunError
+from brain_ray.models.weights import assign_weights
 
 keras = pytest.importorskip("keras")
 

@@ -15,7 +15,8 @@ from brain_ray.bundle.predictor import Prediction, Predictor, open_session
 from brain_ray.bundle.schema import BundleInfo
 from brain_ray.bundle.thresholds import judge
 from brain_ray.config import Config, DataConfig, ExportConfig
-from brain_ray.data.transforms import Box, ImageError, InputSpec
+from brain_ray.data.decoding import ImageError
+from brain_ray.data.transforms import Box, InputSpec
 from brain_ray.scoring.calibration import calibrate
 
 

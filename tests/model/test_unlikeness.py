@@ -12,7 +12,7 @@ from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.out_of_distribution import Unlikeness, threshold
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config, ModelConfig
-from brain_ray.data import transforms
+from brain_ray.data import decoding
 from brain_ray.models.network import build_network
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -84,7 +84,7 @@ def test_real_slices_pass_and_photographs_do_not(tmp_path: Path) -> None:
 
     def read(folder: str, step: int) -> NDArray[np.uint8]:
         paths = sorted((REAL / folder).rglob("*.jpg"))[::step]
-        return inputs_of([transforms.decode(path.read_bytes()) for path in paths], side, side)
+        return inputs_of([decoding.decode(path.read_bytes()) for path in paths], side, side)
 
     settings = ModelConfig(weights=str(WEIGHTS), height=side, width=side)  # ImageNet's, as they are
     weights = [np.asarray(weight) for weight in build_network(settings, 4, seed=1).weights]

@@ -7,11 +7,12 @@ from urllib.error import URLError
 
 import pytest
 
-from brain_ray.checks import doctor, locations, machine, nodes
+from brain_ray.checks import cluster, doctor, locations, machine, nodes
 from brain_ray.checks.finding import Finding, refuse_errors
 from brain_ray.checks.nodes import Visit
 from brain_ray.config import Config, DataConfig, ModelConfig, TrainConfig
-from brain_ray.runs import Run, RunError
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
 
 GOOD = Finding("disk", "ok", "9 GiB")
 BAD = Finding("storage", "error", "cannot write s3://x", "set --storage elsewhere")
@@ -136,7 +137,7 @@ def gpus_of(monkeypatch: pytest.MonkeyPatch, seen: dict[str, object] | None, use
     """Check a cluster of one node with two GPUs, of which a process there has seen so much."""
     offered = {"10.0.0.7-aa": {"Resources": {"GPU": 2.0}}}
     monkeypatch.setattr(nodes, "_alive", lambda: offered)
-    (found,) = nodes.check_gpus(
+    (found,) = cluster.check_gpus(
         Config(train=TrainConfig(use_gpu=use_gpu)), [Visit("10.0.0.7-aa", {}, gpus=seen)]
     )
     return found

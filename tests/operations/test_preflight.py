@@ -10,9 +10,10 @@ import pytest
 from brain_ray.checks import doctor
 from brain_ray.checks.preflight import preflight
 from brain_ray.config import Config
+from brain_ray.errors import RunError
 from brain_ray.pipeline import run_stages
 from brain_ray.recipes import smoke
-from brain_ray.runs import Run, RunError
+from brain_ray.runs import Run
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

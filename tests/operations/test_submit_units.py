@@ -22,11 +22,11 @@ from packaging.requirements import Requirement
 from ray.job_submission import JobStatus
 from ray.runtime_env import RuntimeEnv
 
-from brain_ray.checks import packages
+from brain_ray.checks import dashboard, packages
 from brain_ray.cli import UsageError
 from brain_ray.cluster import connection
+from brain_ray.errors import RunError
 from brain_ray.recipes import RECIPES
-from brain_ray.runs import RunError
 from brain_ray.submission import jobs_api, log_follower, runtime_env, submit
 from brain_ray.submission.command import Order, check_paths, read_order, read_settings
 from brain_ray.submission.log_follower import Follower, Printer, cause, tell_end
@@ -301,18 +301,18 @@ def test_a_server_of_another_kind_and_another_ray(monkeypatch: pytest.MonkeyPatc
     def answer(status: int, text: str) -> None:
         response = requests.Response()
         response.status_code, response._content = status, text.encode()
-        monkeypatch.setattr(jobs_api, "_ask", lambda address, headers: response)
+        monkeypatch.setattr(dashboard, "_ask", lambda address, headers: response)
 
     answer(200, "<html>")
-    assert jobs_api.check_dashboard("http://h")[-1].text == "what answers at http://h is not Ray's dashboard"
+    assert dashboard.check_dashboard("http://h")[-1].text == "what answers at http://h is not Ray's dashboard"
     answer(404, "{}")
-    assert jobs_api.check_dashboard("http://h")[-1].level == "error"
+    assert dashboard.check_dashboard("http://h")[-1].level == "error"
     answer(200, '{"ray_version": "2.59.1"}')
-    names = {found.name: found for found in jobs_api.check_dashboard("http://h")}
+    names = {found.name: found for found in dashboard.check_dashboard("http://h")}
     assert names["ray version"].level == "error"
     assert "rayproject/ray:" in names["ray version"].cure
     answer(200, '{"ray_version": "2.60.99"}')
-    assert jobs_api.check_dashboard("http://h")[-1].level == "ok"
+    assert dashboard.check_dashboard("http://h")[-1].level == "ok"
 
 
 def test_a_servers_trace_is_one_line() -> None:

@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brain_ray.config import CropConfig
-from brain_ray.data.transforms import Box, ImageError, InputSpec, decode, find_box, to_input
+from brain_ray.data.decoding import ImageError, decode
+from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
 
 MAX_PIXELS = 4_000_000
 """Fewer than in use: what is found is the same, and more cases fit into a minute."""

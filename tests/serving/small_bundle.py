@@ -10,8 +10,10 @@ from brain_ray.bundle.build import export_bundle
 from brain_ray.config import AugmentConfig, Config, ModelConfig, TrainConfig
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
-from brain_ray.loading.sampler import Batch, epoch_order, num_steps, worker_steps
-from brain_ray.training.loop import Feed, train
+from brain_ray.loading.feed import Feed
+from brain_ray.loading.loader import Batch
+from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
+from brain_ray.training.loop import train
 
 SPLIT = {"images": 160, "rows": 160, "sha256": "ab" * 32}
 SIDE = 64

@@ -17,7 +17,7 @@ import yaml
 from running import PNG, SERVE, Running, picture, start
 from starting import environment_of, wait_for
 
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.serving import serve as launch
 from brain_ray.serving.config import ServingConfig
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from mutants import all_costly, mutants, originals
 
-from brain_ray.data.transforms import decode
+from brain_ray.data.decoding import decode
 
 COUNT = 2_000
 

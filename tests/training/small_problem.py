@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.loading.sampler import Batch, epoch_order, num_steps, worker_steps
+from brain_ray.loading.feed import Feed
+from brain_ray.loading.loader import Batch
+from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
 from brain_ray.runs import Run
-from brain_ray.training.loop import Feed
 
 SIDE = 24
 

@@ -10,8 +10,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils.class_weight import compute_class_weight
 
-from brain_ray.runs import Run, RunError
-from brain_ray.training.class_weights import class_weights, count_labels, split_weights
+from brain_ray.data.dataset import count_labels
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.training.class_weights import class_weights, split_weights
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 COUNTS = np.array([1, 4, 2, 3])

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from small_problem import MakeConfig, write_dataset
 
-from brain_ray.runs import Run, RunError
-from brain_ray.training import control, trainer
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.training import control, train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -25,7 +26,7 @@ def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_co
     def interfere(line: str) -> None:
         answers.append(control.tell("trial", ["halt"] if line.startswith("epoch 2") else ["status"]))
 
-    trainer.fit(run, make_config(epochs=1, batch_size=20, num_workers=2), interfere)
+    train.fit(run, make_config(epochs=1, batch_size=20, num_workers=2), interfere)
     text = run.read_bytes("train", "history.csv").decode()
     first, second, *rest = csv.DictReader(io.StringIO(text))
     assert [word[: word.index("(")] for word in first["operator"].split("; ")] == [

@@ -10,9 +10,9 @@ import pytest
 
 from brain_ray import cuda
 from brain_ray.config import Config, TrainConfig
-from brain_ray.runs import RunError
-from brain_ray.training.features import Extractor
+from brain_ray.errors import RunError
 from brain_ray.training.tensorflow import devices
+from brain_ray.training.tensorflow.feature_extractor import Extractor
 
 
 @pytest.mark.parametrize(

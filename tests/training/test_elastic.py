@@ -9,8 +9,9 @@ from small_problem import MakeConfig, write_dataset
 
 from brain_ray.cluster.capacity import check_resources, per_worker
 from brain_ray.config import TrainConfig
-from brain_ray.runs import Run, RunError
-from brain_ray.training import trainer
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.training import train
 
 
 def test_the_fewest_workers_come_first() -> None:
@@ -62,6 +63,6 @@ def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
     write_dataset(run)
     lines: list[str] = []
     # Two workers would take all four CPUs, and wait for their batches for ever.
-    trainer.fit(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0), lines.append)
+    train.fit(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0), lines.append)
     assert lines[0] == "starts with 1 of 4 workers"
     assert [line.split()[1] for line in lines[1:]] == ["1/1"]

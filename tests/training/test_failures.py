@@ -24,9 +24,11 @@ from pyarrow import fs as pafs
 from ray.exceptions import ObjectLostError, RayActorError, UserCodeException
 from small_problem import MakeConfig, write_dataset
 
-from brain_ray.runs import Run, RunError
-from brain_ray.training import checkpoints, trainer
-from brain_ray.training.failures import ATTEMPTS, LostPeerError, again_if_lost, fault_of, judge, loss_of
+from brain_ray.cluster.losses import ATTEMPTS, again_if_lost
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.training import checkpoints, train
+from brain_ray.training.failures import LostPeerError, fault_of, judge, loss_of
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -149,7 +151,7 @@ def test_a_fault_is_told_rather_than_what_others_saw_of_it() -> None:
 def test_two_kills_in_mid_epoch_change_nothing(run: Run, make_config: MakeConfig) -> None:
     config = make_config(epochs=4, batch_size=8, max_failures=2)
     killer = Killer(kills=2)
-    trainer.fit(run, config, killer)
+    train.fit(run, config, killer)
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4", "3/4", "4/4"]
     assert len(killer.losses) == 2
@@ -173,7 +175,7 @@ def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfi
     config = make_config(EXACT, epochs=4, batch_size=8, num_workers=2, max_failures=1)
     killer = Killer(kills=2)
     with pytest.raises(RunError, match=r"was resumed 1 times; then worker \d ended with: "):
-        trainer.fit(run, config, killer)
+        train.fit(run, config, killer)
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4"]
     assert len(killer.losses) == 2
@@ -188,7 +190,7 @@ def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeCon
     pq.write_table(table.set_column(3, "bytes", [data]), file)
     lines: list[str] = []
     with pytest.raises(RunError, match=r"^the data set's row of Training/1/705\.jpg is damaged"):
-        trainer.fit(run, make_config(EXACT, batch_size=8, num_workers=2), lines.append)
+        train.fit(run, make_config(EXACT, batch_size=8, num_workers=2), lines.append)
     assert not lines
 
 
@@ -196,9 +198,9 @@ def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeCon
 def test_a_wrong_shape_ends_a_run_at_once(
     run: Run, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = trainer._find_sources
+    find = train._find_sources
     monkeypatch.setattr(
-        trainer,
+        train,
         "_find_sources",
         lambda *args: replace(find(*args), class_weights=np.ones((4, 3), np.float32)),
     )
@@ -206,7 +208,7 @@ def test_a_wrong_shape_ends_a_run_at_once(
     with pytest.raises(
         RunError, match=r"^training failed at brain_ray/training/\w+\.py:\d+: \w+Error: .*[3]"
     ):
-        trainer.fit(run, make_config(), lines.append)
+        train.fit(run, make_config(), lines.append)
     assert not lines
 
 
@@ -243,7 +245,7 @@ class RefusingRun(Run):
 def test_a_storage_that_refuses_is_told_before_anything_starts(run: Run, make_config: MakeConfig) -> None:
     Path(run.storage, "full").touch()
     with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}/\w+: .*No space left on device"):
-        trainer.fit(RefusingRun(run.storage, run.name), make_config(), pytest.fail)
+        train.fit(RefusingRun(run.storage, run.name), make_config(), pytest.fail)
 
 
 @pytest.mark.slow
@@ -256,7 +258,7 @@ def test_a_storage_that_refuses_while_a_run_trains_ends_it_at_once(run: Run, mak
         lines.append(line)
 
     with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*No space left on device"):
-        trainer.fit(RefusingRun(run.storage, run.name), make_config(epochs=5), fill)
+        train.fit(RefusingRun(run.storage, run.name), make_config(epochs=5), fill)
     assert not [line for line in lines if not line.startswith("epoch")]
     assert_readable(run, len(lines))
 
@@ -297,7 +299,7 @@ def test_a_full_or_read_only_disk_ends_a_run_at_once(cause: str, disk: Path, mak
         lines.append(line)
 
     with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*{cause}"):
-        trainer.fit(run, make_config(epochs=5), say)
+        train.fit(run, make_config(epochs=5), say)
     assert not [line for line in lines if not line.startswith("epoch")]
     refuse(writes=False)
     assert_readable(run, len(lines))

@@ -10,12 +10,14 @@ from on_ray import sources_of, undisturbed
 from small_problem import MakeConfig, write_dataset
 
 from brain_ray.config import AugmentConfig, ModelConfig
+from brain_ray.data.dataset import find_parts
+from brain_ray.errors import RunError
+from brain_ray.loading import loader
 from brain_ray.loading.feed import make_feed
-from brain_ray.loading.loader import find_parts
 from brain_ray.models.backbones import build_backbone
-from brain_ray.runs import Run, RunError
-from brain_ray.training import features, trainer
-from brain_ray.training.loop import TrainState
+from brain_ray.runs import Run
+from brain_ray.training import features, train
+from brain_ray.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -78,7 +80,7 @@ def test_features_are_those_of_all_rows_in_order_and_computed_once(
     (batch,) = make_feed(plain, sources_of(run, plain), 0, 1).valid(0)
     expected = split_network(build_network(config.model, 4, config.seed))[0](batch.inputs.astype(np.float32))
     valid = pq.read_table(found["valid"][0].path)
-    assert_allclose(features._as_matrix(valid["features"]), np.asarray(expected), rtol=1e-4, atol=1e-5)
+    assert_allclose(loader._as_matrix(valid["features"]), np.asarray(expected), rtol=1e-4, atol=1e-5)
     assert_array_equal(valid["label"].to_numpy(), batch.labels)
 
     monkeypatch.setattr(features, "_compute", lambda *_: pytest.fail("computed again"))
@@ -94,7 +96,7 @@ def test_a_staged_run_of_two_workers_is_that_of_one(run: Run, make_config: MakeC
         model, frozen_epochs=2, epochs=2, learning_blocks=3, learning_rate=1e-3, num_workers=2
     )
     lines: list[str] = []
-    trainer.fit(run, config, lines.append)
+    train.fit(run, config, lines.append)
     assert lines[0].startswith("features of 74 rows: ")
     assert [line[:9] for line in lines[1:]] == [f"epoch {i}/4" for i in range(1, 5)]
     assert not run.exists("train", "features")

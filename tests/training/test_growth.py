@@ -21,8 +21,8 @@ from starting import ROOT, environment_of, free_port
 
 from brain_ray.cluster import autoscaling as growth
 from brain_ray.config import TrainConfig
+from brain_ray.errors import RunError
 from brain_ray.recipes import paper
-from brain_ray.runs import RunError
 
 HEAD = {"CPU": 6.0}
 FOUR = paper().train.model_copy(update={"use_gpu": True, "num_workers": 4})

@@ -13,15 +13,18 @@ from pyarrow import fs as pafs
 from small_problem import MakeConfig, memory_feed, quarters
 
 from brain_ray.config import Config, TrainConfig
-from brain_ray.loading.sampler import Batch
+from brain_ray.errors import RunError
+from brain_ray.loading.feed import Feed
+from brain_ray.loading.loader import Batch
 from brain_ray.models.network import build_network
-from brain_ray.runs import RunError
 from brain_ray.tracking.history import EpochRecord, to_csv
 from brain_ray.training import checkpoints
 from brain_ray.training.commands import Orders, Word
-from brain_ray.training.loop import Feed, Listen, TrainState, train
+from brain_ray.training.loop import Listen, train
+from brain_ray.training.schedule import planned_rates
+from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.learner import Learner
-from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function, planned_rates
+from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
 FROZEN = {"frozen_epochs": 2, "epochs": 0, "cache_features": False}

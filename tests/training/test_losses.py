@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from small_problem import MakeConfig, memory_feed, quarters
 
 from brain_ray.config import Config
-from brain_ray.loading.sampler import Batch
+from brain_ray.loading.loader import Batch
 from brain_ray.models.network import build_network
 from brain_ray.training.loop import train
 from brain_ray.training.tensorflow.learner import Learner

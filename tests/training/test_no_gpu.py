@@ -68,8 +68,9 @@ def main(folder: str) -> None:
     from brain_ray.checks.preflight import preflight
     from brain_ray.cluster import connection
     from brain_ray.config import AugmentConfig, Config, ModelConfig, SweepConfig, TrainConfig
-    from brain_ray.runs import Run, RunError
-    from brain_ray.training import trainer
+    from brain_ray.errors import RunError
+    from brain_ray.runs import Run
+    from brain_ray.training import train
     from brain_ray.tuning import tune
     from brain_ray.tuning.trial_store import read_trials
 
@@ -90,19 +91,19 @@ def main(folder: str) -> None:
     frozen = {"frozen_epochs": 1, "epochs": 0, "augment": AugmentConfig()}
     settings: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "preflight": (lambda run, config, say: preflight(run, config, ["train"], say), {}),
-        "training": (trainer.fit, {"epochs": 1}),
-        "features": (trainer.fit, frozen),
+        "training": (train.fit, {"epochs": 1}),
+        "features": (train.fit, frozen),
         "sweep": (tune.sweep, {"epochs": 1}),
         "sweep-of-two-workers": (tune.sweep, {"num_workers": 2, **frozen}),
     }
-    for name, (work, train) in settings.items():
+    for name, (work, changes) in settings.items():
         run = Run(folder, name)
         write_dataset(run)
         config = Config(
             storage=folder,
             name=name,
             model=model,
-            train=TrainConfig(use_gpu=True, batch_size=8, mlflow_uri="none", **train),
+            train=TrainConfig(use_gpu=True, batch_size=8, mlflow_uri="none", **changes),
             sweep=trials.model_copy(update={"max_concurrent": 1}),
         )
         said: list[str] = []

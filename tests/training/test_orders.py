@@ -2,7 +2,7 @@
 
 import pytest
 
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.training.commands import Orders, Word, obey, out_of_patience, parse_word
 
 

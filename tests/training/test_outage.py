@@ -9,8 +9,8 @@ import pytest
 
 from brain_ray.cluster import waiting
 from brain_ray.cluster.waiting import bounded
+from brain_ray.errors import RunError
 from brain_ray.interrupts import announced
-from brain_ray.runs import RunError
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from small_sweep import sweep_config
 
 from brain_ray.config import Config
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.tuning.optuna_search import Proposer
 from brain_ray.tuning.search_space import make_trials
 

@@ -12,8 +12,8 @@ from small_sweep import sweep_config
 
 from brain_ray import recipes
 from brain_ray.config import Config
+from brain_ray.errors import RunError
 from brain_ray.models.backbones import NATIVE_SIDE
-from brain_ray.runs import RunError
 from brain_ray.tuning import search_space
 from brain_ray.tuning.search_space import Range, configure, count, make_trials, parse, ranges_of, variants
 from brain_ray.tuning.trials import Trial

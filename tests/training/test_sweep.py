@@ -19,8 +19,9 @@ from small_problem import MakeConfig, write_dataset
 
 from brain_ray.cluster.capacity import room_for_trials
 from brain_ray.config import Config, SweepConfig
+from brain_ray.errors import RunError
 from brain_ray.models.backbones import build_backbone
-from brain_ray.runs import Run, RunError
+from brain_ray.runs import Run
 from brain_ray.tracking import prometheus
 from brain_ray.training import checkpoints
 from brain_ray.tuning import reporter, tune

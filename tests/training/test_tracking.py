@@ -15,11 +15,12 @@ from rich.console import Console
 from small_problem import MakeConfig
 
 from brain_ray.config import Config
-from brain_ray.runs import Run, RunError
-from brain_ray.tracking import mlflow, prometheus
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.tracking import mlflow, prometheus, tensorboard
 from brain_ray.tracking.history import EpochRecord, from_csv, to_csv
 from brain_ray.tracking.progress_bar import Position, ProgressBar
-from brain_ray.training import trainer
+from brain_ray.training import train
 from brain_ray.training.messages import Epoch
 
 RECORD = EpochRecord(
@@ -49,7 +50,7 @@ def test_an_epoch_is_told_to_people_and_to_prometheus(
 ) -> None:
     told: list[Any] = []
     monkeypatch.setattr(prometheus, "epoch", lambda *words: told.append(words))
-    with trainer._shown(run, make_config(), told.append) as take:
+    with train._shown(run, make_config(), told.append) as take:
         take(Epoch(replace(RECORD, val_loss=math.nan), "epoch 1", False))
     numbers = RECORD.metrics()
     del numbers["val_loss"]
@@ -62,7 +63,7 @@ def scalars(run: Run) -> dict[int, dict[str, float]]:
     from tensorflow.core.util.event_pb2 import Event
 
     found: dict[int, dict[str, float]] = {}
-    for record in tf.data.TFRecordDataset(run.list_files("train", mlflow.TENSORBOARD)):
+    for record in tf.data.TFRecordDataset(run.list_files("train", tensorboard.TENSORBOARD)):
         event = Event.FromString(record.numpy())
         for value in event.summary.value:
             found.setdefault(event.step, {})[value.tag] = value.simple_value
@@ -83,10 +84,10 @@ def test_a_history_is_read_as_it_was_written() -> None:
 
 
 def test_tensorboard_gets_each_epoch_once(run: Run) -> None:
-    mlflow.write_scalars(run, 0, {"split/train/glioma": 0.25})
-    mlflow.write_epoch(run, RECORD)
-    mlflow.write_epoch(run, replace(RECORD, epoch=2, loss=math.inf))
-    mlflow.write_epoch(run, replace(RECORD, epoch=2, loss=0.25))  # done again, after a failure
+    tensorboard.write_scalars(run, 0, {"split/train/glioma": 0.25})
+    tensorboard.write_epoch(run, RECORD)
+    tensorboard.write_epoch(run, replace(RECORD, epoch=2, loss=math.inf))
+    tensorboard.write_epoch(run, replace(RECORD, epoch=2, loss=0.25))  # done again, after a failure
     found = scalars(run)
     assert found[0] == {"split/train/glioma": 0.25}
     assert found[1] == {
@@ -102,12 +103,12 @@ def test_tensorboard_gets_each_epoch_once(run: Run) -> None:
         "speed/input_wait": 0.125,
     }
     assert found[2]["loss/train"] == 0.25
-    assert len(run.list_files("train", mlflow.TENSORBOARD)) == 3
+    assert len(run.list_files("train", tensorboard.TENSORBOARD)) == 3
 
 
 def test_tensorboard_gets_no_number_that_is_none(run: Run) -> None:
-    mlflow.write_epoch(run, replace(RECORD, loss=math.nan))
-    assert set(mlflow.TAGS) - scalars(run)[1].keys() == {"loss/train"}
+    tensorboard.write_epoch(run, replace(RECORD, loss=math.nan))
+    assert set(tensorboard.TAGS) - scalars(run)[1].keys() == {"loss/train"}
 
 
 def test_mlflow_gets_settings_epochs_and_bundle(run: Run, make_config: MakeConfig) -> None:

@@ -23,16 +23,20 @@ from small_problem import MakeConfig, write_dataset
 
 from brain_ray.cluster.capacity import check_resources
 from brain_ray.config import AugmentConfig
-from brain_ray.data import transforms
+from brain_ray.data import decoding, transforms
+from brain_ray.data.dataset import find_parts
+from brain_ray.errors import RunError
 from brain_ray.loading.feed import make_feed
-from brain_ray.loading.loader import Loader, decode_rows, find_parts
+from brain_ray.loading.loader import Loader, decode_rows
 from brain_ray.loading.sampler import epoch_order, worker_steps
-from brain_ray.runs import Run, RunError
-from brain_ray.tracking import mlflow
+from brain_ray.runs import Run
+from brain_ray.tracking import mlflow, tensorboard
 from brain_ray.tracking.history import from_csv
-from brain_ray.training import checkpoints, trainer
-from brain_ray.training.loop import TrainState, train
+from brain_ray.training import checkpoints
+from brain_ray.training.loop import train
+from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.backend import TensorflowWorkers
+from brain_ray.training.train import fit
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -75,7 +79,7 @@ def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: Ma
             seed = rows[i]["augment_seed"]
             balance = [(config.data.balance, np.random.default_rng(seed))] if seed >= 0 else []
             epoch = (config.train.augment, np.random.default_rng([config.seed, 3, rows[i]["row_id"]]))
-            grey = transforms.decode(rows[i]["bytes"])
+            grey = decoding.decode(rows[i]["bytes"])
             spec = transforms.InputSpec(24, 24)
             expected = transforms.to_input(grey, transforms.Box.whole(grey), spec, [*balance, epoch])
             assert_array_equal(pixels, expected)
@@ -101,7 +105,7 @@ def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) ->
     loader = Loader(make_config(), parts, store_of(run))
     (batch,) = loader.batches(worker_steps(np.arange(13), 20, 0, 1), None)
     table = ray.get(ray.get(loader.store.get.remote(parts))[0])
-    plain = [transforms.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
+    plain = [decoding.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
     kept = [i for i, row in enumerate(table.to_pylist()) if row["augment_seed"] < 0]
     assert_array_equal(batch.inputs[kept, ..., 0], plain)
 
@@ -130,7 +134,7 @@ def test_more_than_the_cluster_has_is_refused_at_once(
 ) -> None:
     start = time.monotonic()
     with pytest.raises(RunError, match=r"the cluster has 4 CPUs.*asks for.*lower train\.num_workers"):
-        trainer.fit(run, make_config(**settings))
+        fit(run, make_config(**settings))
     assert time.monotonic() - start < 5
     assert not run.exists("train")
 
@@ -164,7 +168,7 @@ def test_loading_needs_room_on_one_node(
 
 def test_a_run_without_rows_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
     with pytest.raises(RunError, match="has no rows"):
-        trainer.fit(Run(str(tmp_path), "empty"), make_config())
+        fit(Run(str(tmp_path), "empty"), make_config())
 
 
 @pytest.mark.slow
@@ -179,7 +183,7 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
             workers[0].kill()
         lines.append(line)
 
-    summary = trainer.fit(run, config, lose_worker)
+    summary = fit(run, config, lose_worker)
     expected = undisturbed(run, config)
     assert_same_history(run, expected)
     assert summary.startswith(f"best epoch {expected.dwell.best_epoch} of 4: val_cross_entropy")
@@ -196,7 +200,7 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     snapshot.write_bytes(snapshot.read_bytes()[:50])
     lines = ["resumed"]
     config = make_config(epochs=5, batch_size=20, learning_rate=0.03, mlflow_uri="auto")
-    trainer.fit(run, config, lose_worker)
+    fit(run, config, lose_worker)
     assert [line[:10] for line in lines[1:]] == ["passed ove", "passed ove", "epoch 4/5 ", "epoch 5/5 "]
     assert newest in lines[1]
     assert "cut short" in lines[2]
@@ -204,7 +208,7 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     assert len(checkpoints.checkpoint_folders(run)) == 2
     assert before not in checkpoints.checkpoint_folders(run)
 
-    files = run.list_files("train", mlflow.TENSORBOARD)
+    files = run.list_files("train", tensorboard.TENSORBOARD)
     assert [Path(file).name for file in files] == [f"events.out.tfevents.{i:06}" for i in range(6)]
     client = MlflowClient(tracking_uri=mlflow.tracking_uri(run, config))
     number = run.read_json("train", mlflow.MLFLOW)["run_id"]
@@ -231,7 +235,7 @@ def test_many_workers_do_what_one_does(
     workers = {"num_workers": num_workers, "cpus_per_worker": cpus}
     config = make_config(EXACT, epochs=3, batch_size=20, clip_norm=0.1, ema=0.9, dwell=False, **workers)
     lines: list[str] = []
-    trainer.fit(run, config, lines.append)
+    fit(run, config, lines.append)
     assert len(lines) == 3
     expected = undisturbed(run, config)
     assert_same_history(run, expected)
@@ -292,7 +296,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_best_weights(run: Run, make_c
     said = r"after epoch 3, the last ones without a finite.*those at the start, are in .*best\.npz: lower"
     for _ in range(2):  # started again, it says the same
         with pytest.raises(RunError, match=said):
-            trainer.fit(run, config, lines.append)
+            fit(run, config, lines.append)
     assert len(lines) == 3
     assert lines[-1].endswith("not finite, back to the start, ends: 3 in a row")
     state, faults = checkpoints.newest(run)
@@ -304,4 +308,4 @@ def test_a_run_that_diverges_says_so_and_keeps_its_best_weights(run: Run, make_c
 @pytest.mark.slow
 def test_a_name_that_keras_does_not_know_ends_a_run_with_its_text(run: Run, make_config: MakeConfig) -> None:
     with pytest.raises(RunError, match=r"^train\.optimizer is 'Adamaz': expected a Keras optimizer"):
-        trainer.fit(run, make_config(optimizer="Adamaz"))
+        fit(run, make_config(optimizer="Adamaz"))

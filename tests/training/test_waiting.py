@@ -8,7 +8,7 @@ from ray.train.v2._internal.execution.controller.state import RestartingState, R
 
 from brain_ray.cluster import autoscaling
 from brain_ray.config import TrainConfig
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 from brain_ray.training import callbacks
 from brain_ray.training.callbacks import Waiting
 

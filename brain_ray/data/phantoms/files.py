@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from brain_ray.config import PhantomConfig
 from brain_ray.data.phantoms.drawing import TUMOURS, Image, draw_head, scan
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 Kind = Literal[
     "same bytes", "recompressed", "brighter", "mirrored", "turned", "flipped",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from brain_ray import cuda
 from brain_ray.config import TrainConfig
-from brain_ray.runs import RunError
+from brain_ray.errors import RunError
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -1,16 +1,17 @@
 """One worker's network and optimizer, and the compiled steps that train and validate them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.loading.sampler import Batch
-from brain_ray.models.backbones import assign_weights
+from brain_ray.config.training import Phase
+from brain_ray.loading.loader import Batch
 from brain_ray.models.fused_layers import fuse
 from brain_ray.models.network import build_network, penalties, set_trainable, split_network
+from brain_ray.models.weights import assign_weights
 from brain_ray.training.tensorflow.allreduce import Reduction
 from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
 from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Arrays = list[NDArray[Any]]
-
-Mode = Literal["network", "head on features", "head on images"]
-"""What learns in an epoch, and on what."""
 
 
 class Learner:
@@ -65,7 +63,7 @@ class Learner:
         self.optimizer.build(self.model.trainable_variables)
         self._fresh = [np.asarray(v).flat[0] for v in self.optimizer.variables]
         self.average = MovingAverage(self.model, config.train.ema)
-        self._mode: Mode | None = None
+        self._phase: Phase | None = None
         self._num_steps = 0
         self._train_step: Any
         self._valid_step: Any
@@ -77,10 +75,10 @@ class Learner:
 
         Dropout's seeds depend on seed, epoch and rank alone, so that a resumed run draws what it would have.
         """
-        mode = mode_of(self.config, epoch)
-        if mode != self._mode:
+        phase = self.config.train.phase(epoch)
+        if phase != self._phase:
             self._let_learn(epoch)
-            self._mode = mode
+            self._phase = phase
             self._train_step, self._valid_step = self._compile_steps()
             # Traced here, and not by the first batch: loading, whose threads slow that down, begins later.
             self._train_step.get_concrete_function()
@@ -155,7 +153,7 @@ class Learner:
         import tensorflow as tf
 
         inputs = tf.TensorSpec((None, self.config.model.height, self.config.model.width, 1), tf.uint8)
-        if self._mode == "head on features":
+        if self._phase == "frozen_features":
             inputs = tf.TensorSpec(self.head.input_shape)
         batch = [inputs, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
         scalar = tf.TensorSpec([])
@@ -179,7 +177,7 @@ class Learner:
         gradients, sums = self._differentiate(inputs, labels, weights, total)
         self.optimizer.learning_rate.assign(rate)
         self.optimizer.apply(self.reduction.sum_gradients(gradients), self.model.trainable_variables)
-        self.average.update(momentum, self.model if self._mode == "network" else self.head)
+        self.average.update(momentum, self.model if self._phase == "finetune" else self.head)
         return sums
 
     def _gradients(self, inputs: Any, labels: Any, weights: Any, total: Any) -> Any:
@@ -219,10 +217,10 @@ class Learner:
         """Return probabilities, and the model that was called and so knows its penalties."""
         import tensorflow as tf
 
-        match self._mode:
-            case "head on features":
+        match self._phase:
+            case "frozen_features":
                 return self.head(inputs, training=training), self.head
-            case "head on images":
+            case "frozen":
                 # The backbone as it is used later: without dropout inside.
                 features = self.features(tf.cast(inputs, tf.float32), training=False)
                 return self.head(features, training=training), self.head
@@ -230,12 +228,5 @@ class Learner:
                 return self.model(tf.cast(inputs, tf.float32), training=training), self.model
 
     def _let_learn(self, epoch: int) -> None:
-        blocks = 0 if mode_of(self.config, epoch) != "network" else self.config.train.learning_blocks
+        blocks = 0 if self.config.train.phase(epoch) != "finetune" else self.config.train.learning_blocks
         set_trainable(self.model, blocks, fixed_norms=self.config.model.batch_norm == "fixed")
-
-
-def mode_of(config: Config, epoch: int) -> Mode:
-    """Tell what learns in an epoch, counted from 0, and on what."""
-    if epoch >= config.train.frozen_epochs and config.train.epochs:
-        return "network"
-    return "head on features" if config.train.cache_features else "head on images"

@@ -1,0 +1,67 @@
+"""Findings about the cluster: room for workers and scorers, memory, GPUs."""
+
+from collections.abc import Iterable
+from functools import partial
+
+from brain_ray.checks.finding import Finding
+from brain_ray.checks.machine import GIB
+from brain_ray.checks.nodes import WORKER_GIB, Visit, _alive
+from brain_ray.cluster.autoscaling import check_now_or_later, check_room
+from brain_ray.cluster.capacity import _scoring, refuse_scoring, running_nodes
+from brain_ray.config import Config, EvaluateConfig, TrainConfig
+from brain_ray.cuda import CURE
+from brain_ray.errors import RunError
+
+
+def check_cluster(settings: TrainConfig) -> list[Finding]:
+    """Say whether the cluster has, or can get, what a training asks for."""
+    asked = f"{settings.min_workers} worker(s)" + (" with a GPU each" if settings.use_gpu else "")
+    try:
+        waits = check_room(settings)
+    except RunError as error:
+        return [Finding("room", "error", str(error))]
+    room = Finding("room", "ok", f"for {asked}")
+    if waits:
+        room = Finding("room", "warning", f"not yet for {asked}", waits)
+    memory = sum(node.get("memory", 0.0) for node in running_nodes()) / GIB
+    if memory < WORKER_GIB * settings.min_workers and not waits:
+        cure = "lower train.num_workers, or add memory"
+        text = f"{memory:.1f} GiB for {asked}, which take about {WORKER_GIB:g} GiB each"
+        return [room, Finding("memory", "warning", text, cure)]
+    return [room, Finding("memory", "ok", f"{memory:.0f} GiB on all nodes together")]
+
+
+def check_scoring(settings: EvaluateConfig) -> Finding:
+    """Say whether the cluster has, or will have, room for scoring."""
+    try:
+        waits = check_now_or_later(partial(refuse_scoring, settings), "evaluation")
+    except RunError as error:
+        return Finding("scoring", "error", str(error))
+    if waits:
+        return Finding("scoring", "warning", f"not yet room for {_scoring(settings)}", waits)
+    return Finding("scoring", "ok", f"room for {_scoring(settings)}")
+
+
+def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
+    """Say what TensorFlow and ONNX Runtime see of the GPUs that Ray offers."""
+    findings = []
+    offered = {address: int(node["Resources"].get("GPU", 0)) for address, node in _alive().items()}
+    for each in visits:
+        if each.gpus is None:
+            continue
+        if "error" in each.gpus:
+            findings.append(Finding("gpus", "error", f"{each.node}: TensorFlow: {each.gpus['error']}", CURE))
+        elif each.gpus["tensorflow"] < offered.get(each.node, 0):
+            text = f"{each.node}: Ray offers {offered[each.node]} GPU(s) and TensorFlow sees "
+            seen = str(each.gpus["tensorflow"] or f"none: {each.gpus['reason']}")
+            findings.append(Finding("gpus", "error", text + seen, CURE))
+        else:
+            onnx = "CUDAExecutionProvider" in each.gpus["onnxruntime"]
+            text = f"{each.node}: TensorFlow sees {each.gpus['tensorflow']}; ONNX Runtime computes on "
+            findings.append(Finding("gpus", "ok", text + ("GPUs" if onnx else "CPUs")))
+    if not findings:
+        needs = "and none is asked for"
+        if config.train.use_gpu:
+            needs = "yet; those that come are looked at when training starts"
+        findings.append(Finding("gpus", "ok", f"no node of the cluster has any {needs}"))
+    return findings

@@ -1,0 +1,73 @@
+"""Whether a cluster's dashboard answers, and takes this machine's token."""
+
+import re
+
+import ray
+import requests  # what Ray's own client uses: the same proxies and certificates
+from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+
+from brain_ray.checks.finding import Finding
+from brain_ray.cluster import connection
+
+ANSWER_S = 5.0
+"""How long the dashboard may take to say that it is there."""
+
+
+def _ask(address: str, headers: dict[str, str]) -> requests.Response:
+    return requests.get(f"{address}/api/version", headers=headers, timeout=ANSWER_S)
+
+
+def _unreachable(address: str, reason: str) -> Finding:
+    cure = "start the cluster, open a way to it (ray dashboard, kubectl port-forward), or give --address"
+    return Finding("dashboard", "error", f"nothing answers at {address} ({reason})", cure)
+
+
+def _compare(theirs: str) -> Finding:
+    ours = ray.__version__
+    if theirs == ours:
+        return Finding("ray version", "ok", f"{ours}, there and here")
+    text = f"the cluster runs Ray {theirs}, and here is {ours}"
+    if theirs.split(".")[:2] == ours.split(".")[:2]:
+        return Finding("ray version", "ok", text)
+    cure = f"take an image with Ray {ours} for the cluster, such as rayproject/ray:{ours}-py311"
+    return Finding("ray version", "error", text, cure)
+
+
+def connection_reason(error: BaseException) -> str:
+    """Return the operating system's word for a connection that failed."""
+    found = re.search(
+        r"\[Errno -?\d+\] ([\w ,]+)|(timed out|Remote end closed connection|certificate \w+ failed)",
+        str(error),
+    )
+    return (found[1] or found[2]).lower() if found else type(error).__name__
+
+
+def check_dashboard(address: str) -> list[Finding]:
+    """Ask a cluster's dashboard for its Ray version; a token is shown only to one that wants it.
+
+    Returns findings `dashboard`, `token` and `ray version`; after an error, no others.
+    """
+    try:
+        answer = _ask(address, {})
+        token = Finding("token", "ok", f"not asked for: whoever reaches {address} can run code on it")
+        if answer.status_code == 401:
+            connection.use_token()
+            where = connection.find_token()
+            token = Finding("token", "ok", f"that of {where} is the cluster's")
+            answer = _ask(address, get_auth_headers_if_auth_enabled({}) if where else {})
+        if answer.status_code in (401, 403):
+            refused = Finding("token", "error", *connection.explain_refusal(address))
+            return [Finding("dashboard", "ok", f"answers at {address}"), refused]
+        theirs = str(answer.json()["ray_version"]) if answer.ok else ""
+    except requests.ConnectionError as error:
+        return [_unreachable(address, connection_reason(error))]
+    except requests.Timeout:
+        return [_unreachable(address, f"no answer within {ANSWER_S:.0f} s")]
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        theirs = ""
+    if not theirs:
+        text = f"what answers at {address} is not Ray's dashboard"
+        return [
+            Finding("dashboard", "error", text, "give its address, http://HEAD:8265 unless set otherwise")
+        ]
+    return [Finding("dashboard", "ok", f"answers at {address}"), token, _compare(theirs)]

@@ -1,0 +1,42 @@
+"""Lost processes and nodes: which errors tell of them, and work that is done again after one."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from brain_ray.errors import RunError, last_words
+from brain_ray.logs import silenced
+
+LOST = {"RayActorError", "ObjectLostError", "NodeDiedError", "WorkerCrashedError"}
+"""Errors of Ray that come of a lost process or node, and of nothing that was run there."""
+
+
+ATTEMPTS = 3
+"""How often work is begun that Ray cannot go on with once an actor of it is lost."""
+
+
+T = TypeVar("T")
+
+
+def again_if_lost(work: Callable[[], T], what: str, say: Callable[[str], None]) -> T:
+    """Do some work by actors of Ray Data; begin it anew when a process or node is lost that it needs.
+
+    Ray cannot be relied on to restart such actors (ray-project/ray issue 53727).
+
+    Raises:
+        RunError: it happens again and again.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with silenced("ray.data"):  # which prints the trace of what it raises
+                return work()
+        except Exception as error:
+            if not LOST & {kind.__name__ for kind in type(error).__mro__}:
+                raise
+            last = last_words(error)
+            if attempt == ATTEMPTS:
+                raise RunError(
+                    f"{what} was begun {ATTEMPTS} times, and each time a process or node was lost, the last "
+                    f"time: {last}; the same command goes on from here"
+                ) from error
+            say(f"{what} begins anew, a process or node was lost: {last}")
+    raise AssertionError

@@ -1,0 +1,33 @@
+"""Errors that a person has to set right, and texts of others as lines for people."""
+
+import textwrap
+
+
+class RunError(RuntimeError):
+    """Something a person has to set right; its text says what was found, where, and what to do."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Replace what steers a terminal (control and format characters, line breaks) by U+FFFD.
+
+    For texts that may come from elsewhere: file names, an endpoint's errors.
+
+    Args:
+        text: what is to be printed.
+        keep: characters that stay as they are, such as line breaks.
+    """
+    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text: Keras' own go on for pages."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def last_words(error: BaseException) -> str:
+    """Return the start of the last line: Ray ends with what may have been the causes, at length."""
+    return _shorten((str(error).strip().splitlines() or ["no message"])[-1])
+
+
+def _shorten(line: str) -> str:
+    return textwrap.shorten(line, 200, placeholder=" ...")

@@ -1,0 +1,160 @@
+"""Weights of a backbone: fetched, loaded, folded and checked."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.errors import RunError, first_line
+from brain_ray.storage import cause_of, filesystem
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+"""Standard deviation of ImageNet's red, green and blue, on a scale of 0..1."""
+
+
+@contextmanager
+def fetch(location: str) -> Iterator[Path]:
+    """Yield a local path of a file; one that lies elsewhere (s3://, gs://) is copied for the while.
+
+    Raises:
+        RunError: there is no such file, or it cannot be read.
+    """
+    found, path = filesystem(location)
+    if "://" not in location:
+        if not Path(path).is_file():
+            raise RunError(
+                f"no weights file at {path} (from {location!r}): give a path that every worker sees"
+            )
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.rpartition("/")[2]  # Keras tells the formats apart by the name
+        try:
+            with found.open_input_stream(path) as source, copy.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            raise RunError(f"cannot read the weights file {location}: {cause_of(error)}") from error
+        yield copy
+
+
+def assign_weights(model: "keras.Model", weights: Sequence[NDArray[Any]]) -> None:
+    """Set all weights of a model, in the order of `model.weights`.
+
+    Instead of `model.set_weights` or assigning to the variables: a Normalization layer computes with a copy
+    of its mean and variance that those leave as it was (keras-team/keras 20147), so that a restored model
+    would see its input unnormalised. Call it before the model is traced into a `tf.function`.
+
+    Raises:
+        ValueError: number or shapes differ.
+    """
+    found = [tuple(np.shape(array)) for array in weights]
+    expected = [tuple(weight.shape) for weight in model.weights]
+    if found != expected:
+        odd = [i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b]
+        at = f"; first difference at {odd[0]}: {found[odd[0]]} for {expected[odd[0]]}" if odd else ""
+        raise ValueError(f"{len(found)} arrays for the {len(expected)} weights of {model.name}{at}")
+    for weight, array in zip(model.weights, weights, strict=True):
+        weight.assign(array)
+    for layer in _normalizations(model):
+        layer.finalize_state()
+
+
+def _application(name: str) -> Callable[..., "keras.Model"]:
+    import keras
+
+    factory: Callable[..., keras.Model] = getattr(keras.applications, name)
+    return factory
+
+
+def _load_imagenet(backbone: "keras.Model", name: str, shape: tuple[int, int, int]) -> None:
+    """Take over the weights that Keras downloads, and fold its extra rescaling into the normalisation."""
+    import keras
+
+    if name == "tiny":
+        raise RunError("the backbone `tiny` has no ImageNet weights: set model.weights to none")
+    try:
+        source = _application(name)(include_top=False, weights="imagenet", input_shape=shape)
+    except Exception as error:  # urllib, HTTP, a file whose hash is wrong: Keras raises what it meets
+        raise RunError(
+            f"the ImageNet weights of {name} could not be had from Keras: {first_line(error)}; "
+            "set model.weights to the path or URI of a file, or to none"
+        ) from error
+    assign_weights(backbone, [np.asarray(weight) for weight in source.weights])
+    scales = [layer.scale for layer in source.layers if isinstance(layer, keras.layers.Rescaling)][1:]
+    for layer in _normalizations(backbone):
+        for scale in scales:
+            # (x - mean) / sqrt(v) * s  =  (x - mean) / sqrt(v / s^2)
+            layer.adapt_variance.assign(np.asarray(layer.adapt_variance) / np.square(scale))
+        layer.finalize_state()
+
+
+def _load_file(backbone: "keras.Model", file: Path, name: str) -> None:
+    """Load a weights file; a file of another network is an error, also one that holds more than is used."""
+    import h5py  # type: ignore[import-untyped]
+
+    try:
+        if file.name.endswith(".weights.h5"):
+            with h5py.File(file) as content:
+                names: list[str] = []
+                content.visititems(lambda key, item: names.append(key) if hasattr(item, "shape") else None)
+            count = sum(key.startswith("layers/") and "seed_generator" not in key for key in names)
+            if count != len(backbone.weights):
+                raise ValueError(f"it holds {count} arrays, the network has {len(backbone.weights)}")
+        backbone.load_weights(file)
+    except (ValueError, KeyError, OSError) as error:
+        raise RunError(
+            f"{file} does not fit the backbone {name}: {first_line(error)}; expected the weights of "
+            f"keras.applications.{name}(include_top=False, weights=None)"
+        ) from error
+    for layer in _normalizations(backbone):
+        variance = np.asarray(layer.adapt_variance)
+        if np.allclose(variance, IMAGENET_DEVIATION, rtol=1e-3):
+            # The files that Keras itself distributes: deviations in the place of variances, which its
+            # extra rescaling makes up for (tensorflow/tensorflow 49930).
+            layer.adapt_variance.assign(variance * IMAGENET_DEVIATION)
+        layer.finalize_state()
+
+
+def _check_loaded(backbone: "keras.Model", before: list[NDArray[Any]], source: str, name: str) -> None:
+    """Refuse weights that were not taken over: Keras has let that pass silently (keras-team/keras 21529)."""
+    for weight, array in zip(backbone.weights, before, strict=True):
+        now = np.asarray(weight)
+        if not np.isfinite(now).all():
+            raise RunError(f"{source} has values in {weight.path} that are not finite ({name})")
+        if now.ndim > 1 and np.array_equal(now, array):
+            raise RunError(f"{source} left the initial values in {weight.path} of {name}: it was not loaded")
+    for layer in _normalizations(backbone):
+        mean, variance = np.asarray(layer.adapt_mean), np.asarray(layer.adapt_variance)
+        if not mean.any() and (variance == 1).all():
+            raise RunError(f"{source} leaves the input of {name} unnormalised (mean 0, variance 1)")
+        if not (np.array_equal(np.ravel(layer.mean), mean) and (variance > 0).all()):
+            raise RunError(f"{source} has an unusable normalisation for {name}: mean {mean}, {variance}")
+
+
+def _normalizations(model: "keras.Model") -> "list[keras.layers.Normalization]":
+    """Normalization layers whose mean and variance are weights, at any depth."""
+    import keras
+
+    return [
+        layer
+        for layer in layers_of(model)
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None
+    ]
+
+
+def layers_of(model: "keras.Model") -> "list[keras.Layer]":
+    """List the layers of a model, and in the place of a model inside it the layers of that."""
+    import keras
+
+    found: list[keras.Layer] = []
+    for layer in model.layers:
+        found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
+    return found

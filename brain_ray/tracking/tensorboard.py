@@ -1,0 +1,47 @@
+"""TensorBoard: one event file an epoch."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from brain_ray.runs import Run
+from brain_ray.tracking.history import EpochRecord
+
+TENSORBOARD = "tensorboard"
+"""Within train/: `tensorboard --logdir <storage>` shows all runs below it."""
+
+
+TAGS = {
+    "loss/train": "loss",
+    "loss/validation": "val_loss",
+    "cross_entropy/train": "cross_entropy",
+    "cross_entropy/validation": "val_cross_entropy",
+    "accuracy/train": "accuracy",
+    "accuracy/validation": "val_accuracy",
+    "learning_rate": "learning_rate",
+    "speed/images_per_second": "images_per_second",
+    "speed/seconds": "seconds",
+    "speed/input_wait": "input_wait",
+}
+"""TensorBoard's tags, and the fields of `EpochRecord` that they show."""
+
+
+def write_epoch(run: Run, record: EpochRecord) -> None:
+    """Write an epoch's numbers for TensorBoard; those that are not finite are left out."""
+    metrics = record.metrics()
+    write_scalars(run, record.epoch, {tag: metrics[name] for tag, name in TAGS.items() if name in metrics})
+
+
+def write_scalars(run: Run, step: int, scalars: Mapping[str, float]) -> None:
+    """Write a step's scalars, by tag, as an event file of their own.
+
+    Buckets cannot append, and a resumed run may do an epoch again: this way the same file comes again.
+    """
+    from tensorboardX import SummaryWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        with SummaryWriter(folder) as writer:
+            for tag, value in scalars.items():
+                writer.add_scalar(tag, value, step)
+        (file,) = Path(folder).iterdir()
+        run.write_bytes(file.read_bytes(), "train", TENSORBOARD, f"events.out.tfevents.{step:06d}")

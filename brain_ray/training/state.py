@@ -1,0 +1,43 @@
+"""The state of a training, and a finished epoch."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.tracking.history import EpochRecord
+from brain_ray.training.commands import Orders
+from brain_ray.training.dwell import DwellState
+from brain_ray.training.tensorflow.learner import Arrays
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """A run after an epoch: all that it needs to go on as if it had never stopped."""
+
+    learner: dict[str, Arrays]
+    """Weights, optimizer, moving average."""
+    best: Arrays
+    """Weights of the best epoch, in the order of `model.weights`; before the first: those at the start."""
+    dwell: DwellState
+    history: tuple[EpochRecord, ...]
+    orders: Orders = field(default_factory=Orders)
+    """What the operator has said."""
+    answers: NDArray[np.float32] | None = None
+    """(rows, classes), the best epoch's probabilities of all validation rows, in their order, where they are
+    kept; None before the first best epoch."""
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return self.dwell.epochs
+
+
+class Ended(NamedTuple):
+    """An epoch that has ended."""
+
+    record: EpochRecord
+    line: str
+    """For people."""
+    state: TrainState
