@@ -43,7 +43,8 @@ PLAIN = """
 import sys
 import keras, numpy as np, uvicorn
 from fastapi import FastAPI, Request
-from brain_ray.data.transforms import Box, InputSpec, decode, find_box, to_input
+from brain_ray.data.decoding import decode
+from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
 from brain_ray.config import CropConfig
 model = keras.models.load_model(sys.argv[1])
 app = FastAPI()

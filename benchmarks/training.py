@@ -11,6 +11,7 @@ frozen epoch, checkpoint included, is compared with one in which the backbone ru
 """
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from brain_ray.config import AugmentConfig, Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
+from brain_ray.logs import log
 from brain_ray.runs import Run
 
 SIDE, BATCH = 96, 32
@@ -103,7 +105,10 @@ def train(folder: Path, **settings: Any) -> Figures:
     run.clear("train")
     connection.connect()
     times: list[float] = []
-    fit(run, config_of(folder, **settings), lambda _: times.append(time.perf_counter()))
+    log.setLevel(logging.INFO)
+    log.addFilter(note := lambda _: times.append(time.perf_counter()) is None)
+    fit(run, config_of(folder, **settings))
+    log.removeFilter(note)
     header, *rows = run.read_bytes("train", "history.csv").decode().splitlines()
     records = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
     return {

@@ -18,5 +18,5 @@ def fixed_size(array: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
 
 
-def _from_fixed_size(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
+def from_fixed_size(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks])

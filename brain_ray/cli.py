@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from brain_ray import interrupts, logs
 from brain_ray.config import Config
-from brain_ray.errors import RunError, printable
+from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import Run, flatten
 from brain_ray.storage import refuse_keys, refuse_keys_in
@@ -78,9 +79,9 @@ def parse_or_explain(job: str, purpose: str, argv: Sequence[str]) -> Config | in
 
 
 def complain(error: object) -> None:
-    """Print an error on standard error, without what steers a terminal: it may hold texts from elsewhere."""
-    text = printable(str(error), keep="\n")  # several findings are a line each
-    print(f"error: {text}", file=sys.stderr)
+    """Writes an error, which may have several lines, on standard error."""
+    with logs.to_console() if not log.handlers else contextlib.nullcontext():
+        log.error(str(error))
 
 
 def run_job(
@@ -105,8 +106,8 @@ def run_job(
     config = parse_or_explain(job, purpose, [word for word in argv if word not in own])
     if isinstance(config, int):
         return config
-    words = "error: interrupted; the same command goes on from here"
-    with logs.stamped(), interrupts.announced(words) as tell:
+    words = "interrupted; the same command goes on from here"
+    with logs.to_console(), interrupts.announced(words) as tell:
         try:
             work(config)
         except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C with exit code 0

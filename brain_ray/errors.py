@@ -24,10 +24,10 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def last_words(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
     """Return the start of the last line: Ray ends with what may have been the causes, at length."""
-    return _shorten((str(error).strip().splitlines() or ["no message"])[-1])
+    return short_line((str(error).strip().splitlines() or ["no message"])[-1])
 
 
-def _shorten(line: str) -> str:
+def short_line(line: str) -> str:
     return textwrap.shorten(line, 200, placeholder=" ...")

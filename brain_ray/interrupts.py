@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from brain_ray.logs import log
+
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 AGAIN = signal.SIGURG
@@ -27,7 +29,7 @@ def announced(words: str) -> Iterator[Callable[[], None]]:
     interrupt is raised once more; the job would go on otherwise.
 
     Args:
-        words: the line for standard error.
+        words: logged as an error.
 
     Yields:
         A function that says the line unless it was said already, for interrupts that come another way.
@@ -37,7 +39,7 @@ def announced(words: str) -> Iterator[Callable[[], None]]:
     def tell() -> None:
         with lock:
             if not said.is_set():
-                print(words, file=sys.stderr, flush=True)
+                log.error(words)
                 said.set()
 
     def listen() -> None:

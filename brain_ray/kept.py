@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from brain_ray.logs import log
 from brain_ray.runs import MARKER, STARTED, Run, digest
 from brain_ray.tracking.history import HISTORY
 from brain_ray.tuning.trial_store import FOLDER as SWEEP
@@ -60,13 +61,13 @@ def inputs_of(run: Run, *parts: str) -> dict[str, Any] | None:
     return None
 
 
-def put_aside(run: Run, folder: str, say: Callable[[str], None]) -> None:
-    """Move a stage's folder into `FOLDER` if its work is worth that; `say` gets a line before."""
+def put_aside(run: Run, folder: str) -> None:
+    """Move a stage's folder into `FOLDER` if its work is worth that; Logs a line before."""
     inputs, work = inputs_of(run, folder), work_in(run, folder)
     if inputs is None or not work.is_worth_keeping:
         return
     target = (FOLDER, f"{folder}-{digest(inputs)[:12]}")
-    say(
+    log.info(
         f"{work} of {folder}/ are kept in {run.uri(*target)} until what takes their place is finished; "
         "take the change back before, and the run goes on with them"
     )

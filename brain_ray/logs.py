@@ -1,98 +1,108 @@
-"""Lines of a log: each says when, of which run and in which stage; a terminal is spared that."""
+"""The logger "brain_ray" and its console: stamped with time, run and stage where lines go into a file."""
 
-import io
 import logging
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TYPE_CHECKING
 
-_place: list[str] = []
+from brain_ray.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+log = logging.getLogger("brain_ray")
+
+_context: list[str] = []
 _failed: list[str] = []
 
 
 @contextmanager
-def within(name: str) -> Iterator[None]:
-    """Have the lines to come say a name, of a run or of one of its stages, after those around it.
+def log_context(name: str) -> Iterator[None]:
+    """Names a run, or one of its stages, in the stamps of all lines inside the block.
 
-    What ends with an exception is still named afterwards: by the line that tells the error.
+    After an exception the stamp keeps the name until the line about the error is logged.
     """
-    if not _place:
+    if not _context:
         _failed.clear()
-    _place.append(name)
+    _context.append(name)
     try:
         yield
     except BaseException:
-        _failed[:] = _failed or _place
+        _failed[:] = _failed or _context
         raise
     finally:
-        _place.pop()
+        _context.pop()
 
 
 def stamp() -> str:
-    """Return what a line starts with: the time (UTC), the run and the stage; "" outside of any."""
-    place = _place or _failed
-    if not place:
-        return ""
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {'/'.join(place)}  "
+    """Start of a line: the time (UTC), the run and the stage; "" outside of any."""
+    names = _context or _failed
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {'/'.join(names)}  " if names else ""
 
 
-class Stamped(io.TextIOBase):
-    """A text stream that puts a stamp before each line that is not empty."""
+class ConsoleHandler(logging.Handler):
+    """Writes messages on standard output, and errors (or, if so told, all) on standard error.
 
-    def __init__(self, stream: TextIO, make_stamp: Callable[[], str] = stamp) -> None:
-        self._stream, self._stamp = stream, make_stamp
-        self._at_start = True
-        self._lock = threading.Lock()
+    Warnings and errors begin with that word. Control characters are replaced: a message may hold names of
+    files. Where the stream is no terminal, every line that is not empty has a stamp.
+    """
 
-    def write(self, text: str) -> int:
-        """Write text, of which each line gets its stamp when its first character comes."""
-        with self._lock:
-            for line in text.splitlines(keepends=True):
-                if self._at_start and line.strip():
-                    self._stream.write(self._stamp())
-                self._stream.write(line)
-                self._at_start = line.endswith("\n")
-        return len(text)
+    def __init__(self, all_on_stderr: bool = False) -> None:
+        super().__init__(logging.INFO)
+        self._all_on_stderr = all_on_stderr
+        self.live: Console | None = None
+        """A live display's console, above which messages are printed."""
 
-    def flush(self) -> None:
-        """Pass on what was written."""
-        self._stream.flush()
-
-    def fileno(self) -> int:
-        """Return the file that it ends in."""
-        return self._stream.fileno()
-
-    def writable(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """Return the encoding of what it ends in."""
-        return self._stream.encoding
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one message; it may have several lines."""
+        text = printable(record.getMessage(), keep="\n")
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        on_stderr = self._all_on_stderr or record.levelno >= logging.ERROR
+        if self.live is not None and not on_stderr:
+            self.live.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
+        stream = sys.stderr if on_stderr else sys.stdout
+        start = "" if stream.isatty() else stamp()
+        lines = [f"{start if line.strip() else ''}{line}\n" for line in text.split("\n")]
+        stream.write("".join(lines))
+        stream.flush()
 
 
 @contextmanager
-def stamped() -> Iterator[None]:
-    """Stamp this process's lines for the while, where they go into a file or a pipe."""
+def to_console(all_on_stderr: bool = False) -> Iterator[None]:
+    """Shows the messages of this package on the console inside the block."""
     _failed.clear()
-    before = sys.stdout, sys.stderr
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if not stream.isatty():
-            setattr(sys, name, Stamped(stream))
+    handler = ConsoleHandler(all_on_stderr)
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # TensorFlow and MLflow give the root logger handlers of their own
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        log.removeHandler(handler)
+        log.level, log.propagate = before
+
+
+@contextmanager
+def above(console: "Console") -> Iterator[None]:
+    """Prints messages above a live display on a console, such as a progress bar, inside the block."""
+    handlers = [handler for handler in log.handlers if isinstance(handler, ConsoleHandler)]
+    for handler in handlers:
+        handler.live = console
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.live = None
 
 
 @contextmanager
 def silenced(name: str, level: int = logging.CRITICAL) -> Iterator[None]:
-    """Have a logger of another package say only what is of a level, for the while."""
+    """Lets through only messages of a level from a logger of another package, inside the block."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(level)

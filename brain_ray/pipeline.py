@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brain_ray import __version__, kept, logs
+from brain_ray import __version__, kept
 from brain_ray.bundle import export
 from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
@@ -20,6 +20,7 @@ from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
 from brain_ray.data import prepare, source_changes
 from brain_ray.evaluation import evaluate
+from brain_ray.logs import log, log_context
 from brain_ray.runs import STARTED, Run, differences, digest, flatten
 from brain_ray.tracking import prometheus
 from brain_ray.tracking.mlflow import log_bundle
@@ -89,12 +90,12 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 
 def _prepare(run: Run, config: Config) -> str:
-    with bounded("preparation", refuse_preparing, print):
+    with bounded("preparation", refuse_preparing):
         return prepare.prepare(run, config)
 
 
 def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    with bounded("the comparison of files", refuse_preparing, print):
+    with bounded("the comparison of files", refuse_preparing):
         changed = source_changes.find_changes(run, config, before, now)
     if changed:
         prepare.keep_id(run)
@@ -109,7 +110,7 @@ def _export(run: Run, config: Config) -> str:
 
 
 def _evaluate(run: Run, config: Config) -> str:
-    with bounded("evaluation", partial(refuse_scoring, config.evaluate), print):
+    with bounded("evaluation", partial(refuse_scoring, config.evaluate)):
         text = evaluate.evaluate(run, settings_of(run, config))
     show_pages(run)
     return text
@@ -149,29 +150,29 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     if "sweep" in names:
         search_space.count(config)  # what is wrong with its search space is said before anything is done
     run = Run(config.storage, config.name)
-    with logs.within(config.name):
-        print(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
-        print(describe(config))
+    with log_context(config.name):
+        log.info(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
+        log.info(describe(config))
         connection.connect()
         checked = {name for name in names if run.finished(STAGES[name].folder) is None}
-        preflight(run, config, checked, print)
+        preflight(run, config, checked)
         _store(run, config)
         for k, name in enumerate(names):
             # A finished stage may have to be done again, which only shows when those before it are.
             check = partial(_check_rest, run, config, names[k:], checked)
-            with logs.within(name), prometheus.stage(run.name, name):
+            with log_context(name), prometheus.stage(run.name, name):
                 _run_stage(STAGES[name], run, config, check)
-        print()
+        log.info("")
         if "choose" in names:
-            print(f"sweep:  {run.uri('report', 'sweep.html')}")
-            print(f"winner: {run.uri('bundle')}")
+            log.info(f"sweep:  {run.uri('report', 'sweep.html')}")
+            log.info(f"winner: {run.uri('bundle')}")
         if run.finished("report") is not None:
-            print(f"report: {run.uri('report', 'report.html')}")
+            log.info(f"report: {run.uri('report', 'report.html')}")
 
 
 def _check_rest(run: Run, config: Config, names: Sequence[str], checked: set[str]) -> None:
     """Run the cheap checks for those of some stages that they have not been run for; `checked` gets these."""
-    preflight(run, config, set(names) - checked, print)
+    preflight(run, config, set(names) - checked)
     checked |= set(names)
 
 
@@ -184,34 +185,34 @@ def _run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None]
     before = run.finished(stage.folder)
     changed = stage.changes(run, config, _as_of_now(before, inputs), flatten(inputs)) if before else []
     if before is not None and not changed:
-        print(f"\n{stage.name}: complete and unchanged, not done again")
+        log.info(f"\n{stage.name}: complete and unchanged, not done again")
         return
     started = run.read_json(stage.folder, STARTED) if run.exists(stage.folder, STARTED) else None
     resumed = stage.resumes and before is None and started is not None and not differ(started)
     if not resumed:
         name = kept.find(run, stage.folder, lambda stored: not differ(stored), finished=not stage.resumes)
         if name is not None:
-            kept.put_aside(run, stage.folder, print)
+            kept.put_aside(run, stage.folder)
             kept.restore(run, stage.folder, name)
-            print(f"\n{stage.name}: takes up what was kept in {run.uri(kept.FOLDER, name)}")
+            log.info(f"\n{stage.name}: takes up what was kept in {run.uri(kept.FOLDER, name)}")
             _run_stage(stage, run, config, check)
             return
         if before is None and started is not None:
             changed = differ(started)
-    print(f"\n{stage.name}{_reason(before, started, changed, resumed)}")
+    log.info(f"\n{stage.name}{_reason(before, started, changed, resumed)}")
     check()
     clock = time.monotonic()
     if not resumed:
         _warn(stage, run)
-        kept.put_aside(run, stage.folder, print)
+        kept.put_aside(run, stage.folder)
         run.clear(stage.folder)
         run.write_json(inputs, stage.folder, STARTED)
     text = stage.work(run, config)
     seconds = time.monotonic() - clock
     run.finish(stage.folder, inputs, seconds)
-    print(f"{text}\n{stage.name}: {seconds:.0f} s, {run.uri(stage.folder)}")
+    log.info(f"{text}\n{stage.name}: {seconds:.0f} s, {run.uri(stage.folder)}")
     for place in kept.remove_all(run, stage.folder):
-        print(f"no longer kept: {place}")
+        log.info(f"no longer kept: {place}")
 
 
 def _as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,7 +233,7 @@ def _warn(stage: Stage, run: Run) -> None:
     for folder in ("train", "sweep"):
         work = kept.work_in(run, folder)
         if work.is_worth_keeping and kept.inputs_of(run, folder) is not None:
-            print(
+            log.info(
                 f"{work} of {folder}/ were trained on the data set as it was: they stay if its rows come out "
                 f"the same, else they are kept in {run.uri(kept.FOLDER)} until a training on the new ones is "
                 "finished; take the change back before, and the run goes on with them"

@@ -91,7 +91,7 @@ def train_worker(task: dict[str, Any]) -> None:
             pause(f"epoch{record.epoch}", "")
 
     worker.write_epoch = write_and_pause
-    worker._train_worker(task)
+    worker.train_worker_task(task)
 
 
 class TrialProcess(trainable.TrialProcess):
@@ -113,7 +113,7 @@ def main(patience: float, job: str, words: list[str]) -> None:
         (prepare, "Write", Write),
         (evaluate, "Classifier", Classifier),
         (features, "Extractor", Extractor),
-        (trainer, "_train_worker", train_worker),
+        (trainer, "train_worker_task", train_worker),
         (tune, "TrialProcess", TrialProcess),
         (callbacks, "PATIENCE_S", patience),
         (outage, "PATIENCE_S", patience),

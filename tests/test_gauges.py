@@ -99,9 +99,9 @@ def test_all_that_is_told_of_an_epoch_has_a_gauge_with_its_labels(said: dict[str
 
 def test_without_ray_nothing_is_said_and_nothing_fails() -> None:
     code = (
-        "from brain_ray import metrics\n"
-        "metrics.epoch('first', {'epoch': 1.0, 'loss': 0.5})\n"
-        "with metrics.stage('first', 'train'): pass\n"
+        "from brain_ray.tracking import prometheus\n"
+        "prometheus.epoch('first', {'epoch': 1.0, 'loss': 0.5})\n"
+        "with prometheus.stage('first', 'train'): pass\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

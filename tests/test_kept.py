@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from buckets import s3_server
+from messages import messages_to
 from pyarrow import fs
 
-from brain_ray import kept
+from brain_ray import kept, logs
 from brain_ray.config import Config
 from brain_ray.pipeline import Stage, _run_stage
 from brain_ray.runs import MARKER, STARTED, Run
@@ -90,7 +91,8 @@ class Training:
         """Do what a job with this setting does; without `ends`, it is killed when it has trained a while."""
         self.rate, self.ends = rate, ends
         stage = Stage("train", "train", self._inputs, self._work, resumes=True)
-        _run_stage(stage, self.run, Config(), lambda: None)
+        with logs.to_console():
+            _run_stage(stage, self.run, Config(), lambda: None)
 
     def _inputs(self, run: Run, config: Config) -> dict[str, Any]:
         return {"dataset": "d" * 64, "train": {"learning_rate": self.rate}}
@@ -237,7 +239,8 @@ def test_the_work_of_a_sweep_is_that_of_its_trials(tmp_path: Path) -> None:
         run.write_bytes(FILES["train", HISTORY], "sweep", "trials", trial, "train", HISTORY)
     assert kept.work_in(run, "sweep") == kept.Work(4, 200.0)
     lines = list[str]()
-    kept.put_aside(run, "sweep", lines.append)
+    with messages_to(lines.append):
+        kept.put_aside(run, "sweep")
     (name,) = run.list_folders("kept")
     assert lines[0].startswith(f"4 epochs (3 min) of sweep/ are kept in {run.uri('kept', name)} until")
     assert run.exists("kept", name, "trials", "001", "train", HISTORY)

@@ -20,9 +20,9 @@ NOWHERE = "/proc/none"
 
 LOOK = """
 import json, os, sys
-from brain_ray import cluster
+from brain_ray.cluster import connection
 import matplotlib
-cluster.connect()
+connection.connect()
 import ray
 from ray import data, serve
 
@@ -40,7 +40,7 @@ if "serve" in sys.argv:
             return where()
     serve.start(proxy_location="Disabled")
     found["serve"] = serve.run(Replica.bind(), name="look", route_prefix=None).remote().result(timeout_s=120)
-print(json.dumps({**found, "token": cluster.find_token(), "logs": cluster.started_logs()}))
+print(json.dumps({**found, "token": connection.find_token(), "logs": connection.started_logs()}))
 """
 """What processes of a Ray that is started here run on: of tasks, of Ray Data, of Serve."""
 

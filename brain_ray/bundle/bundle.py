@@ -156,7 +156,7 @@ def _folder(location: str) -> Run:
 @cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("brain_ray.model", ""),
+        loader=jinja2.PackageLoader("brain_ray.bundle", ""),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -5,9 +5,9 @@ from functools import partial
 
 from brain_ray.checks.finding import Finding
 from brain_ray.checks.machine import GIB
-from brain_ray.checks.nodes import WORKER_GIB, Visit, _alive
+from brain_ray.checks.nodes import WORKER_GIB, Visit, alive_nodes
 from brain_ray.cluster.autoscaling import check_now_or_later, check_room
-from brain_ray.cluster.capacity import _scoring, refuse_scoring, running_nodes
+from brain_ray.cluster.capacity import describe_scoring, refuse_scoring, running_nodes
 from brain_ray.config import Config, EvaluateConfig, TrainConfig
 from brain_ray.cuda import CURE
 from brain_ray.errors import RunError
@@ -38,14 +38,14 @@ def check_scoring(settings: EvaluateConfig) -> Finding:
     except RunError as error:
         return Finding("scoring", "error", str(error))
     if waits:
-        return Finding("scoring", "warning", f"not yet room for {_scoring(settings)}", waits)
-    return Finding("scoring", "ok", f"room for {_scoring(settings)}")
+        return Finding("scoring", "warning", f"not yet room for {describe_scoring(settings)}", waits)
+    return Finding("scoring", "ok", f"room for {describe_scoring(settings)}")
 
 
 def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
     """Say what TensorFlow and ONNX Runtime see of the GPUs that Ray offers."""
     findings = []
-    offered = {address: int(node["Resources"].get("GPU", 0)) for address, node in _alive().items()}
+    offered = {address: int(node["Resources"].get("GPU", 0)) for address, node in alive_nodes().items()}
     for each in visits:
         if each.gpus is None:
             continue

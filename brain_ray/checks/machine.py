@@ -145,7 +145,7 @@ def see_gpus() -> dict[str, Any]:
     Apart, since TensorFlow would take the GPUs, and a crash in a CUDA library would end this process.
     """
     code = (
-        "from brain_ray.training import cuda\n"
+        "from brain_ray import cuda\n"
         "cuda.preload()\n"
         "import json, tensorflow as tf, onnxruntime as ort\n"
         "gpus = len(tf.config.list_physical_devices('GPU'))\n"

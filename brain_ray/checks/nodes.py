@@ -55,7 +55,7 @@ def visit(node: str, run: Run, config: Config, mark: str, places: Collection[str
     )
 
 
-def _alive() -> dict[str, Mapping[str, Any]]:
+def alive_nodes() -> dict[str, Mapping[str, Any]]:
     """Return what Ray says of each node that runs, by an address that no two of one machine share."""
     return {
         f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}": node for node in ray.nodes() if node["Alive"]
@@ -84,7 +84,7 @@ def visit_nodes(
         return [Finding("storage", "error", wrong, cure)], []
     look = ray.remote(num_cpus=0, max_retries=0)(visit)
     waiting = {}
-    for address, node in _alive().items():
+    for address, node in alive_nodes().items():
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         sees = gpus and node["Resources"].get("GPU", 0) > 0
         task = look.options(scheduling_strategy=there).remote(address, run, config, mark, places, sees)
@@ -173,7 +173,7 @@ def check_nodes(visits: Iterable[Visit]) -> list[Finding]:
 def _check_stores(visits: list[Visit]) -> list[Finding]:
     """Compare Ray's object stores with /dev/shm, which they should be in."""
     stores = {
-        address: node["Resources"].get("object_store_memory", 0.0) for address, node in _alive().items()
+        address: node["Resources"].get("object_store_memory", 0.0) for address, node in alive_nodes().items()
     }
     small = [
         f"{each.node} has {stores[each.node] / GIB:.1f} GiB of it and /dev/shm of {each.facts['shm_gib']:.1f}"

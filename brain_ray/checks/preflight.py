@@ -1,6 +1,6 @@
 """The cheap checks before a run's stages: a wrong bucket costs two seconds, and not an hour of GPUs."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from brain_ray.checks.cluster import check_cluster, check_gpus, check_scoring
 from brain_ray.checks.finding import refuse_errors
@@ -9,6 +9,7 @@ from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data.image_export import check_export
 from brain_ray.data.sources import check_folders
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.storage import resolve
 
@@ -16,8 +17,8 @@ TRAINING = {"train", "sweep"}
 """Stages that need workers and weights."""
 
 
-def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[str], None]) -> None:
-    """Look for what the stages to come will need, on the connected cluster; `say` gets warnings.
+def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
+    """Look for what the stages to come will need, on the connected cluster; logs warnings.
 
     Raises:
         RunError: a node does not answer, storage, data or weights are not there for each of them, there are
@@ -44,7 +45,7 @@ def preflight(run: Run, config: Config, stages: Collection[str], say: Callable[[
     refuse_errors(findings)
     for found in findings:
         if found.level == "warning":
-            say(f"{found.name}: {found.told()}")
+            log.info(f"{found.name}: {found.told()}")
 
 
 def _check_data(run: Run, data: DataConfig, stages: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 
 WAIT_S = 30 * 60.0
 """How long a training waits for nodes; GPUs are sold out at times."""
@@ -108,7 +109,7 @@ def _unknown() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def make_room(settings: TrainConfig, say: Callable[[str], None]) -> None:
+def make_room(settings: TrainConfig) -> None:
     """Have the autoscaler start the nodes that the workers need, and wait for them.
 
     Where there is room already, or nothing starts nodes, it returns at once.
@@ -123,7 +124,7 @@ def make_room(settings: TrainConfig, say: Callable[[str], None]) -> None:
     worker = per_worker(settings) | ({"GPU": 1.0} if settings.use_gpu else {})
     workers = settings.min_workers
     what = f"{workers} x {worker['CPU']:g} CPUs" + (f" and {workers} GPUs" if settings.use_gpu else "")
-    say(f"asks the autoscaler for room for {what}, and waits for its nodes")
+    log.info(f"asks the autoscaler for room for {what}, and waits for its nodes")
     started = time.monotonic()
     try:
         request_resources(bundles=[worker] * workers + [{"CPU": LOADING_CPUS}])
@@ -135,7 +136,7 @@ def make_room(settings: TrainConfig, say: Callable[[str], None]) -> None:
                 if _unknown() and waited > SIGN_S and not _coming():
                     raise
                 continue
-            say(f"the nodes are there after {waited:.0f} s")
+            log.info(f"the nodes are there after {waited:.0f} s")
             return
     finally:
         request_resources(bundles=[])

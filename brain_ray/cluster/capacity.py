@@ -134,7 +134,7 @@ def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
     if max(places_beside(nodes, TASK_CPUS, places), default=0) < settings.num_actors:
         there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
         raise RunError(
-            f"evaluation asks for {_scoring(settings)}, and there are {there} on the nodes: "
+            f"evaluation asks for {describe_scoring(settings)}, and there are {there} on the nodes: "
             "lower evaluate.num_actors or evaluate.cpus_per_actor"
         )
 
@@ -149,7 +149,7 @@ def refuse_preparing(nodes: Nodes) -> None:
         raise RunError(f"none of the cluster's {len(nodes)} node(s) has a CPU: add nodes")
 
 
-def _scoring(settings: EvaluateConfig) -> str:
+def describe_scoring(settings: EvaluateConfig) -> str:
     return f"{settings.num_actors} x {settings.cpus_per_actor} CPUs and one for reading"
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from brain_ray.errors import RunError, last_words
-from brain_ray.logs import silenced
+from brain_ray.errors import RunError, last_line
+from brain_ray.logs import log, silenced
 
 LOST = {"RayActorError", "ObjectLostError", "NodeDiedError", "WorkerCrashedError"}
 """Errors of Ray that come of a lost process or node, and of nothing that was run there."""
@@ -17,7 +17,7 @@ ATTEMPTS = 3
 T = TypeVar("T")
 
 
-def again_if_lost(work: Callable[[], T], what: str, say: Callable[[str], None]) -> T:
+def again_if_lost(work: Callable[[], T], what: str) -> T:
     """Do some work by actors of Ray Data; begin it anew when a process or node is lost that it needs.
 
     Ray cannot be relied on to restart such actors (ray-project/ray issue 53727).
@@ -32,11 +32,11 @@ def again_if_lost(work: Callable[[], T], what: str, say: Callable[[str], None]) 
         except Exception as error:
             if not LOST & {kind.__name__ for kind in type(error).__mro__}:
                 raise
-            last = last_words(error)
+            last = last_line(error)
             if attempt == ATTEMPTS:
                 raise RunError(
                     f"{what} was begun {ATTEMPTS} times, and each time a process or node was lost, the last "
                     f"time: {last}; the same command goes on from here"
                 ) from error
-            say(f"{what} begins anew, a process or node was lost: {last}")
+            log.info(f"{what} begins anew, a process or node was lost: {last}")
     raise AssertionError

@@ -12,13 +12,14 @@ import ray
 from brain_ray.cluster.autoscaling import WAIT_S, check_now_or_later
 from brain_ray.cluster.capacity import Nodes
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 
 LOOK_S = 2.0
 """Between two looks at the cluster."""
 
 
 @contextmanager
-def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None]) -> Iterator[None]:
+def bounded(what: str, check: Callable[[Nodes], None]) -> Iterator[None]:
     """End work that waits in vain for nodes, which Ray itself does for ever without a word.
 
     To be used by the main thread, which is interrupted.
@@ -26,7 +27,6 @@ def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None
     Args:
         what: the work's name.
         check: raises `RunError` where some nodes do not suffice.
-        say: gets a line when the wait begins, and when it has ended well.
 
     Raises:
         RunError: nodes that suffice did not come in time.
@@ -44,12 +44,12 @@ def bounded(what: str, check: Callable[[Nodes], None], say: Callable[[str], None
                 continue  # the head node is not there just now, of which Ray tells
             if not lacking:
                 if since is not None:
-                    say(f"there is room again for {what}")
+                    log.info(f"there is room again for {what}")
                 since = None
                 continue
             if since is None:
                 since = monotonic()
-                say(f"waits up to {limit:g} s for nodes: {lacking}")
+                log.info(f"waits up to {limit:g} s for nodes: {lacking}")
             with lock:
                 if monotonic() > since + limit and not ended.is_set():
                     reasons.append(f"no room for {what} within {limit:g} s: {lacking}")

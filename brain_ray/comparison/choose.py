@@ -1,7 +1,6 @@
 """The end of a sweep: its trials are compared, and the winner's training becomes the run's."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +14,7 @@ from brain_ray.comparison.report import format_table, write_sweep_report
 from brain_ray.comparison.results import Comparison
 from brain_ray.config import Config
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.training.results import BEST
 from brain_ray.tuning import search_space
@@ -30,7 +30,7 @@ WINNER = "config.json"
 PAGES = ("sweep.html", "sweep.json")
 
 
-def choose(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
+def choose(run: Run, config: Config) -> str:
     """Fill the empty train/ of a run with the training of its sweep's winner; returns a table of the models.
 
     Writes there as well config.json, the winner's settings; choice.json, the evidence for the bundle; and
@@ -41,7 +41,7 @@ def choose(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     """
     run.require(FOLDER, "tune")
     record = read_sweep(run, config)
-    costs = _costs(run, record, say)
+    costs = _costs(run, record)
     comparison = compare(record, costs)
     winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
     home = home_of(run, winner.id)
@@ -76,7 +76,7 @@ def settings_of(run: Run, config: Config) -> Config:
     return config.model_copy(update={"seed": winner.seed, "model": winner.model, "train": winner.train})
 
 
-def _costs(run: Run, record: SweepRecord, say: Callable[[str], None]) -> dict[str, Cost]:
+def _costs(run: Run, record: SweepRecord) -> dict[str, Cost]:
     """Return what each model costs; what has been measured here before is not measured again."""
     models = search_space.models([each.trial for each in record.trials if each.status != "failed"])
     known = run.read_json(FOLDER, COSTS) if run.exists(FOLDER, COSTS) else {}
@@ -84,7 +84,9 @@ def _costs(run: Run, record: SweepRecord, say: Callable[[str], None]) -> dict[st
         if name not in known:
             known[name] = asdict(measure(config))
             run.write_json(known, FOLDER, COSTS)
-            say(f"{name}: one image in {known[name]['latency_ms']:.1f} ms by ONNX Runtime on this machine")
+            log.info(
+                f"{name}: one image in {known[name]['latency_ms']:.1f} ms by ONNX Runtime on this machine"
+            )
     return {name: Cost(**known[name]) for name in models}
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from brain_ray.comparison.results import Comparison, Row
-from brain_ray.evaluation.plots import INK, MUTED, RULE, WIDTH, _legend, new_figure, plain
+from brain_ray.evaluation.plots import INK, MUTED, RULE, WIDTH, add_legend, new_figure, plain
 
 CHOSEN = "#e69f00"
 
@@ -73,7 +73,7 @@ def parallel_coordinates(comparison: Comparison) -> Figure | None:
     handles = {"chosen": Line2D([], [], color=CHOSEN, lw=5)}
     if len(known) < len(rows):
         handles["without a result"] = Line2D([], [], color=RULE, lw=1.6, marker="x", mec=MUTED, mew=1.6)
-    _legend(figure, handles)
+    add_legend(figure, handles)
     return figure
 
 

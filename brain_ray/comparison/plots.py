@@ -17,8 +17,8 @@ from brain_ray.evaluation.plots import (
     INK,
     MUTED,
     WIDTH,
-    _legend,
     _tidy,
+    add_legend,
     class_colour,
     new_figure,
     plain,
@@ -111,7 +111,7 @@ def validation_curves(record: SweepRecord, comparison: Comparison) -> Figure | N
     _tidy(axes, grid="y")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _value_scale(axes, seen)
-    _legend(figure, handles, columns=4)
+    add_legend(figure, handles, columns=4)
     return figure
 
 
@@ -167,7 +167,7 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
         handles = {"chosen": handles["chosen"]}
     elif all(model.within_noise for model, _, _ in found):
         del handles["not"]
-    _legend(figure, handles)
+    add_legend(figure, handles)
     bars = [(row.accuracy_low or 0.0, row.accuracy_high or 1.0) for _, row, _ in found]
     write_labels(axes, points, [short[model.model] for model, _, _ in found], bars, front)
     return figure
@@ -211,7 +211,7 @@ def rungs(found: Sequence[Rung], monitor: str) -> Figure | None:
     }
     if len(values) < sum(len(rung.reached) for rung in shown):
         handles["without a finite value"] = Line2D([], [], ls="", marker="x", ms=6, color=WRONG, mew=1.6)
-    _legend(figure, handles)
+    add_legend(figure, handles)
     return figure
 
 

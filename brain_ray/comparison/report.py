@@ -35,6 +35,7 @@ def write_sweep_report(
         created: when, as the page shows it.
     """
     templates = environment(
+        "comparison",
         count=lambda value: "–" if value is None else f"{value:,}",
         percent=lambda value: "–" if value is None else f"{100 * value:.2f}\u00a0%",
         digits=lambda value: _number(value, 4),

@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from brain_ray.arrays import _from_fixed_size, fixed_size
+from brain_ray.arrays import fixed_size, from_fixed_size
 from brain_ray.cluster import capacity
 from brain_ray.data import similarity
 from brain_ray.data.transforms import THUMBNAIL_SIDE
@@ -176,8 +176,8 @@ def verify_candidates(
 
 
 def _thumbnails(table: pa.Table) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return _from_fixed_size(table["thumbnail"]).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return from_fixed_size(table["thumbnail"]).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
 
 
 def _embeddings(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return _from_fixed_size(table["embedding"]).reshape(-1, similarity.EMBEDDING_SIZE)
+    return from_fixed_size(table["embedding"]).reshape(-1, similarity.EMBEDDING_SIZE)

@@ -26,6 +26,7 @@ from brain_ray.data.sources import find_files, find_layout, is_no_image, listing
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.data.writing import Write
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.runs import Run, digest
 from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
@@ -97,8 +98,8 @@ def known_id(run: Run, rows: str) -> str:
     return str(run.read_json(IDS).get(rows, rows)) if run.exists(IDS) else rows
 
 
-def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
-    """Fill the empty `dataset/` of a run; return a table of what is in it. `say` gets a line for each step.
+def prepare(run: Run, config: Config) -> str:
+    """Fill the empty `dataset/` of a run; return a table of what is in it. Logs a line for each step.
 
     Raises:
         RunError: the source is not as expected (see `find_files`), the folder for exported images holds
@@ -109,7 +110,7 @@ def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
         begin_export(run, str(data.export_images))
     source = source_of(run, config)
-    lap = _laps(say)
+    lap = _laps()
     layout, index = find_layout(source, data), find_files(source, data)
     lap(f"listed {len(index)} files")
     for split in SPLITS:
@@ -140,14 +141,14 @@ def prepare(run: Run, config: Config, say: Callable[[str], None] = print) -> str
     return as_text(found)
 
 
-def _laps(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a function that says what was done, and how long after what was done before."""
+def _laps() -> Callable[[str], None]:
+    """Return a function that logs a finished step and the seconds since the one before."""
     last = time.monotonic()
 
     def lap(text: str) -> None:
         nonlocal last
         now = time.monotonic()
-        say(f"{text}: {now - last:.0f} s")
+        log.info(f"{text}: {now - last:.0f} s")
         last = now
 
     return lap

@@ -50,21 +50,25 @@ class Scan:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         rows = []
         thumbnails = np.zeros((len(files), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-        for batch in _batches(_read_files(self.source, files["path"].to_pylist())):
+        for batch in _batches(read_files(self.source, files["path"].to_pylist())):
             read = [data for data in batch if isinstance(data, bytes)]
             found = iter(_decoder().audit(read, self.data.max_pixels, self.data.crop))
             for data in batch:
                 if isinstance(data, OSError):
                     rows.append(
-                        {"reason": f"cannot be read: {data}", **_NO_FACTS, "file_sha256": _sha256(b"")}
+                        {
+                            "reason": f"cannot be read: {data}",
+                            **_NO_FACTS,
+                            "file_sha256": sha256(b"").hexdigest(),
+                        }
                     )
                     continue
                 told = next(found)
                 if isinstance(told, ImageError):
-                    rows.append({"reason": str(told), **_NO_FACTS, "file_sha256": _sha256(data)})
+                    rows.append({"reason": str(told), **_NO_FACTS, "file_sha256": sha256(data).hexdigest()})
                 else:
                     facts, (thumbnails[len(rows)],) = told
-                    rows.append({"reason": "", "file_sha256": _sha256(data), **facts})
+                    rows.append({"reason": "", "file_sha256": sha256(data).hexdigest(), **facts})
         table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
         for name, array in (("thumbnail", thumbnails), ("embedding", similarity.embed(thumbnails))):
             table = table.append_column(name, fixed_size(array))
@@ -91,7 +95,7 @@ _SCAN_SCHEMA = pa.schema(
 _NO_FACTS = {"width": 0, "height": 0, **dict.fromkeys(BOX, 0), "has_box": False, "pixel_sha256": ""}
 
 
-def _read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:
+def read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:
     """Yield the content of files in their order, or what kept one from being read; some are read ahead."""
     opened, root = filesystem(source)
 
@@ -124,13 +128,9 @@ def _batches(files: Iterable[bytes | OSError]) -> Iterator[list[bytes | OSError]
         yield batch
 
 
-def _sha256(data: bytes) -> str:
-    return sha256(data).hexdigest()
-
-
 def hash_files(source: str, paths: Sequence[str]) -> list[tuple[str, str]]:
     """Return each file's `file_sha256`, as in a scan, and why it cannot be read, or ""."""
     return [
-        (_sha256(b""), str(data)) if isinstance(data, OSError) else (_sha256(data), "")
-        for data in _read_files(source, paths)
+        (sha256(b"").hexdigest(), str(data)) if isinstance(data, OSError) else (sha256(data).hexdigest(), "")
+        for data in read_files(source, paths)
     ]

@@ -1,7 +1,7 @@
 """Tells whether a source still holds the files that a data set was made of: by their contents, if need be."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -16,6 +16,7 @@ from brain_ray.data.prepare import BLOCK_IMAGES, source_of
 from brain_ray.data.scan import hash_files
 from brain_ray.data.sources import find_files, is_no_image, list_names, listing_hash
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.runs import Run, differences
 
 LISTINGS = "listings.json"
@@ -25,13 +26,7 @@ UNREAD = sha256(b"").hexdigest()
 """`file_sha256` of a file that could not be read when it was scanned."""
 
 
-def find_changes(
-    run: Run,
-    config: Config,
-    before: Mapping[str, Any],
-    now: Mapping[str, Any],
-    say: Callable[[str], None] = print,
-) -> list[str]:
+def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List what differs from what a finished data set was prepared with; nothing, if it is still good.
 
     Names, sizes and times are compared first. Where they differ, and no setting does, the contents decide; if
@@ -42,7 +37,6 @@ def find_changes(
         config: what is wanted now.
         before: what `prepare.inputs_of` returned then, flattened.
         now: what it returns now, flattened.
-        say: gets a line where contents were compared and are the same.
 
     Raises:
         RunError: a file cannot be read that could be then.
@@ -65,7 +59,7 @@ def find_changes(
         return [f"files: {', '.join(changed)}", *place]
     run.write_json({**known, now["data.source"]: listing_hash(files)}, "dataset", LISTINGS)
     same = f"have the same contents as those of {before['data.source']}" if place else ""
-    say(
+    log.info(
         f"{len(files)} files in {source} {same or 'have new times and the same contents'}, by their SHA-256: "
         f"{time.monotonic() - started:.0f} s"
     )

@@ -1,6 +1,7 @@
 """Ray task of preparation: writes a scanned block as Parquet parts, and images as files."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from brain_ray.config import DataConfig
 from brain_ray.data.image_export import export_images
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
-from brain_ray.data.scan import _read_files, _sha256
+from brain_ray.data.scan import read_files
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 
@@ -63,12 +64,12 @@ class Write:
     def _with_bytes(self, block: pa.Table) -> pa.Table:
         paths, hashes = block["path"].to_pylist(), block["file_sha256"].to_pylist()
         found = []
-        for path, expected, data in zip(paths, hashes, _read_files(self.source, paths), strict=True):
+        for path, expected, data in zip(paths, hashes, read_files(self.source, paths), strict=True):
             if isinstance(data, OSError):
                 raise RunError(f"{path} cannot be read any more: {data}; prepare again") from data
-            if _sha256(data) != expected:
+            if sha256(data).hexdigest() != expected:
                 raise RunError(
-                    f"{path} changed while it was prepared: its SHA-256 is {_sha256(data)}, "
+                    f"{path} changed while it was prepared: its SHA-256 is {sha256(data).hexdigest()}, "
                     f"was {expected}; prepare again"
                 )
             found.append(data)

@@ -1,7 +1,7 @@
 """Scores a run's bundle on its test split, by Ray Data, with the code that serves it; writes `report/`."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,7 +59,7 @@ class Classifier:
         return batch.append_column("decision", pa.array(self._predictor.decide(found), pa.string()))
 
 
-def evaluate(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
+def evaluate(run: Run, config: Config) -> str:
     """Fill the empty `report/` of a run, and put the scores into its bundle; return a table of them.
 
     Raises:
@@ -68,7 +68,7 @@ def evaluate(run: Run, config: Config, say: Callable[[str], None] = print) -> st
     """
     run.require("dataset", "prepare")
     run.require("bundle", "export")
-    found = again_if_lost(lambda: _predict(run, config), "scoring", say)
+    found = again_if_lost(lambda: _predict(run, config), "scoring")
     predictions = _with_facts(found, run, config)
     bundle = run.read_json("bundle", "bundle.json")
     official = _score(predictions, config, bundle["decision"])

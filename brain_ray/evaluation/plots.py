@@ -109,7 +109,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
         _tidy(axes, grid="y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(y=0.1)
-    _legend(figure, handles)
+    add_legend(figure, handles)
     return figure
 
 
@@ -171,7 +171,7 @@ def roc_curves(curves: RocCurves) -> Figure:
         axes.set_box_aspect(1)
     panels[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     panels[1].set(xlim=(-0.004, 0.2), ylim=(0.8, 1.004))
-    _legend(figure, handles, columns=4)
+    add_legend(figure, handles, columns=4)
     return figure
 
 
@@ -212,7 +212,7 @@ def reliability_diagram(tables: Mapping[str, Reliability]) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     bottom.set_yticks([0, 0.5, 1])
     bottom.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _legend(figure, handles)
+    add_legend(figure, handles)
     return figure
 
 
@@ -229,7 +229,7 @@ def _tidy(axes: Axes, grid: str | None) -> None:
         axes.grid(axis=grid, color=RULE, lw=0.7)  # type: ignore[arg-type]
 
 
-def _legend(figure: Figure, handles: Mapping[str, Line2D], columns: int = 5) -> None:
+def add_legend(figure: Figure, handles: Mapping[str, Line2D], columns: int = 5) -> None:
     figure.legend(
         handles.values(),
         handles.keys(),

@@ -35,6 +35,7 @@ def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
     }
     errors = sorted(data.misclassified, key=lambda error: -float(np.max(error.probabilities)))
     templates = environment(
+        "evaluation",
         count=lambda value: f"{value:,}",
         percent=lambda value: f"{value:.2%}".replace("%", " %"),
         digits=lambda value: "–" if value is None else f"{value:.4f}",

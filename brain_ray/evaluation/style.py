@@ -6,13 +6,13 @@ from typing import Any
 import jinja2
 
 
-def environment(**filters: Any) -> jinja2.Environment:
-    """Return the templates of this folder, with filters for what they show.
+def environment(room: str, **filters: Any) -> jinja2.Environment:
+    """Return the templates of a room, such as "evaluation", with filters for what they show.
 
     What stands in a page is escaped: paths, settings and reasons come from users and libraries.
     """
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("brain_ray", "evaluation"),
+        loader=jinja2.PackageLoader(f"brain_ray.{room}", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

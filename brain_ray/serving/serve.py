@@ -18,7 +18,9 @@ from pathlib import Path
 import psutil
 import tyro
 
+from brain_ray import logs
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.haproxy import mend_error_page, proxy_settings
 from brain_ray.storage import refuse_keys_in
@@ -38,6 +40,7 @@ END_S = 5.0
 """How long processes may take to end when they are told to."""
 
 
+@logs.to_console()
 def main(argv: Sequence[str]) -> None:
     """Do what the command line says, until it is interrupted where the cluster is this process's own.
 
@@ -70,11 +73,9 @@ def main(argv: Sequence[str]) -> None:
         raise RunError("--no-api-keys is given, and API keys as well: expected one or the other")
     if given.write_config:
         Path(given.write_config).write_text(serve_config(config))
-        print(f"written: {given.write_config}; serve run {given.write_config}")
+        log.info(f"written: {given.write_config}; serve run {given.write_config}")
         if not config.api_keys_sha256:
-            print(
-                f"warning: {given.write_config} holds no API keys, and takes those of a running endpoint away"
-            )
+            log.warning(f"{given.write_config} holds no API keys, and takes those of a running endpoint away")
         return
     launch(config, may_open=given.no_api_keys)
 
@@ -219,9 +220,9 @@ def _deploy(config: ServingConfig, may_open: bool) -> None:
     if not config.api_keys_sha256 and not may_open:
         _refuse_to_drop_keys()
     _run(config)
-    print(f"deployed on the running cluster: {config.bundle}")
+    log.info(f"deployed on the running cluster: {config.bundle}")
     if not config.api_keys_sha256:
-        print("warning: it has no API keys: everybody who reaches the cluster's endpoint is let in")
+        log.warning("it has no API keys: everybody who reaches the cluster's endpoint is let in")
 
 
 def _refuse_to_drop_keys() -> None:
@@ -251,15 +252,15 @@ def _serve(config: ServingConfig) -> None:
     """Serve on a cluster of our own, until interrupted."""
     _run(config)
     url = f"http://{config.host}:{config.port}"
-    print(f"serves {config.bundle}\nmetrics {_metrics_url()} (Prometheus)")
-    print(f"page {url}/  API {url}/docs  (Ctrl-C ends)", flush=True)
+    log.info(f"serves {config.bundle}\nmetrics {_metrics_url()} (Prometheus)")
+    log.info(f"page {url}/  API {url}/docs  (Ctrl-C ends)")
     if config.host not in LOCAL and not config.api_keys_sha256:
-        print("warning: everybody who reaches this address is let in; set API keys", flush=True)
+        log.warning("everybody who reaches this address is let in; set API keys")
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     ended.wait()
-    print("ends when what was accepted is answered", flush=True)
+    log.info("ends when what was accepted is answered")
 
 
 def _run(config: ServingConfig) -> None:

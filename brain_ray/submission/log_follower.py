@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import aiohttp
 
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.submission.jobs_api import FAILURES, explain
 
 STOPPED = 130
@@ -62,12 +63,10 @@ class Follower:
         job: str,
         how_again: str,
         out: TextIO | None = None,
-        say: Callable[[str], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client, self._job, self._how_again = client, job, how_again
         self._printer = Printer(out or sys.stdout)
-        self._say = say or (lambda text: print(text, file=sys.stderr, flush=True))
         self._sleep = sleep
 
     def follow(self) -> Any:
@@ -82,7 +81,7 @@ class Follower:
             broken = asyncio.run(self._stream())
             attempt = 0 if self._printer.printed > before else attempt
             if broken and attempt == 0:
-                self._say(f"the connection to the log broke ({broken}); trying again")
+                log.info(f"the connection to the log broke ({broken}); trying again")
             info = self._ask()
             if info.status.is_terminal() or broken is not None:
                 self._catch_up()
@@ -142,7 +141,7 @@ class Follower:
         try:
             text = self._client.get_job_logs(self._job)
         except FAILURES as error:
-            self._say(f"the rest of the log cannot be read: {explain(error)}")
+            log.info(f"the rest of the log cannot be read: {explain(error)}")
             return
         self._printer.restart()
         self._printer.take(text)

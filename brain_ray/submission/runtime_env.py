@@ -2,13 +2,14 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from brain_ray.checks import packages
 from brain_ray.config import Config
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 
 CONSTRAINTS = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"
 """The file where Ray unpacks a job's working directory, as pip and Ray's uv expand it on each node."""
@@ -47,9 +48,9 @@ def decide(
     root: Path,
     choice: str,
     extras: tuple[str, ...],
-    say: Callable[[str], None],
+    job: str,
 ) -> dict[str, Any]:
-    """Return what a job's runtime environment needs besides its files; say in a line what was decided.
+    """Return what a job's runtime environment needs besides its files; logs a line about what was decided.
 
     With `auto`, a small job first asks the image. pip is then preferred to uv, since uv does not see what
     an image has and installs all of it, Ray too, and does so anew whenever a file of the upload changes.
@@ -63,7 +64,7 @@ def decide(
     if choice == "auto":
         lacks, unasked = ask_image(client, working_dir, extras)
         if not lacks:
-            say(f"the image has what is needed{unasked}")
+            log.info(f"job {job}: the image has what is needed{unasked}")
             return {}
     tool = "pip" if choice == "auto" else choice
     number = len(packages.requirements(root, extras))
@@ -71,7 +72,7 @@ def decide(
         "once per node" if tool == "pip" else "on each node, and again when a file of the upload has changed"
     )
     reason = f"; the image lacks: {lacks}" if lacks else ""
-    say(f"installs {number} packages and what they need with {tool}, {often}{reason}")
+    log.info(f"job {job}: installs {number} packages and what they need with {tool}, {often}{reason}")
     return installed_by(tool, root, extras)
 
 

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 
+from brain_ray import logs
 from brain_ray.checks.dashboard import check_dashboard
 from brain_ray.checks.finding import Finding, refuse_errors
 from brain_ray.checks.packages import ROOT
@@ -13,6 +14,7 @@ from brain_ray.checks.upload_size import check_upload
 from brain_ray.cli import UsageError, complain
 from brain_ray.config import Config
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.storage import refuse_keys_in
 from brain_ray.submission import runtime_env
 from brain_ray.submission.command import Order, check_paths, goes_on, read_order, read_settings
@@ -36,16 +38,17 @@ def main(purpose: str, argv: Sequence[str]) -> int:
     except (UsageError, RunError) as error:
         complain(error)
         return 2
-    try:
-        return _obey(order, config)
-    except KeyboardInterrupt:
-        print("error: interrupted; no job was submitted", file=sys.stderr)
-        return STOPPED
-    except FAILURES as error:  # RunError is one of them
-        if order.debug:
-            raise
-        complain(error if isinstance(error, RunError) else explain(error))
-        return 1
+    with logs.to_console(all_on_stderr=True):
+        try:
+            return _obey(order, config)
+        except KeyboardInterrupt:
+            log.error("interrupted; no job was submitted")
+            return STOPPED
+        except FAILURES as error:  # RunError is one of them
+            if order.debug:
+                raise
+            log.error(str(error) if isinstance(error, RunError) else explain(error))
+            return 1
 
 
 def _obey(order: Order, config: Config | None) -> int:
@@ -65,7 +68,7 @@ def _obey(order: Order, config: Config | None) -> int:
     _submit(client, address, job, order, config)
     if order.detach:
         print(job, flush=True)
-        _say(f"to follow it: {_how(job, address)}\nto stop it:   {_how_to_stop(job, address)}")
+        log.info(f"to follow it: {_how(job, address)}\nto stop it:   {_how_to_stop(job, address)}")
         return 0
     return _follow(client, address, job)
 
@@ -75,7 +78,7 @@ def _report(findings: Iterable[Finding]) -> None:
     found = list(findings)
     for each in found:
         if each.level == "warning":
-            _say(each.line())
+            log.info(each.line())
     refuse_errors(found)
 
 
@@ -88,7 +91,7 @@ def _submit(client: JobsClient, address: str, job: str, order: Order, config: Co
         ROOT,
         order.own.get("--environment", "auto"),
         runtime_env.extras_of(config),
-        lambda text: _say(f"job {job}: {text}"),
+        job,
     )
     try:
         client.submit_job(
@@ -101,7 +104,7 @@ def _submit(client: JobsClient, address: str, job: str, order: Order, config: Co
         raise RunError(f"interrupted while job {job} was submitted; see {_how(job, address)}") from None
     except FAILURES as error:
         raise RunError(f"cannot submit job {job} to {address}: {explain(error)}") from error
-    _say(f"job {job}: submitted to {address}")
+    log.info(f"job {job}: submitted to {address}")
 
 
 def _refuse_known(client: JobsClient, address: str, job: str) -> None:
@@ -149,10 +152,10 @@ def _follow(client: JobsClient, address: str, job: str) -> int:
             client.stop_job(job)
             info = follower.follow()
         except KeyboardInterrupt:
-            _say(f"\njob {job}: goes on; to follow it: {_how(job, address)}")
+            log.info(f"\njob {job}: goes on; to follow it: {_how(job, address)}")
             return STOPPED
     line, code = tell_end(job, info)
-    _say(line)
+    log.info(line)
     return code
 
 
@@ -170,7 +173,3 @@ def _how(job: str, address: str) -> str:
 def _how_to_stop(job: str, address: str) -> str:
     mode = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
     return f"{mode}ray job stop {job} --address {address}"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.config import Config
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.runs import Run, flatten
 from brain_ray.tracking.history import EpochRecord, read_history
 
@@ -25,9 +26,7 @@ MLFLOW = "mlflow.json"
 
 
 @contextmanager
-def mlflow_run(
-    run: Run, config: Config, say: Callable[[str], None]
-) -> Iterator[Callable[[EpochRecord], None]]:
+def mlflow_run(run: Run, config: Config) -> Iterator[Callable[[EpochRecord], None]]:
     """Lend a function that logs an epoch to MLflow, and does nothing where none is wanted.
 
     It returns at once. A server that does not answer is told once and never ends a training: what it has
@@ -36,7 +35,6 @@ def mlflow_run(
     Args:
         run: where the MLflow run's id is kept, so that a resumed run goes on in the same one.
         config: its settings become the parameters, by their dotted names.
-        say: gets a line when something goes wrong.
 
     Raises:
         RunError: MLflow is asked for and not installed.
@@ -46,29 +44,29 @@ def mlflow_run(
         yield lambda _: None
         return
     records = read_history(run)
-    teller = _Teller(say)
+    guard = _Guard()
     status = "FAILED"
     with ThreadPoolExecutor(1) as pool:
         logged: Future[None] = pool.submit(lambda: None)
 
-        def log(record: EpochRecord) -> None:
+        def keep(record: EpochRecord) -> None:
             nonlocal logged
             records.append(record)
             if logged.done():  # else the next one takes this epoch along
-                logged = pool.submit(teller.trying, _log, run, config, uri, tuple(records), "RUNNING")
+                logged = pool.submit(guard.trying, _log, run, config, uri, tuple(records), "RUNNING")
 
         try:
-            yield log
+            yield keep
             status = "FINISHED"
         finally:
-            pool.submit(teller.trying, _log, run, config, uri, tuple(records), status)
+            pool.submit(guard.trying, _log, run, config, uri, tuple(records), status)
 
 
-def log_bundle(run: Run, config: Config, say: Callable[[str], None] = print) -> None:
+def log_bundle(run: Run, config: Config) -> None:
     """Log the exported bundle to the MLflow run of this one, and what that has missed of its epochs."""
     uri = tracking_uri(run, config)
     if uri is not None:
-        _Teller(say).trying(_log, run, config, uri, read_history(run), "FINISHED", bundle=True)
+        _Guard().trying(_log, run, config, uri, read_history(run), "FINISHED", bundle=True)
 
 
 def tracking_uri(run: Run, config: Config) -> str | None:
@@ -91,21 +89,20 @@ def tracking_uri(run: Run, config: Config) -> str | None:
     return uri if ":" in uri else Path(uri).expanduser().resolve().as_uri()
 
 
-class _Teller:
-    """Tells what goes wrong with MLflow, once and in a line."""
+class _Guard:
+    """Logs the first failure of MLflow in a line, and swallows all of them."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._told = False
+    def __init__(self) -> None:
+        self._logged = False
 
     def trying(self, work: Callable[..., None], *args: Any, **options: Any) -> None:
         try:
             work(*args, **options)
         except Exception as error:  # of a server, a proxy, a disk: of none of them a training may die
-            if not self._told:
+            if not self._logged:
                 first = (str(error).strip() or "no message").splitlines()[0]
-                self._say(f"mlflow: {type(error).__name__}: {first[:300]} (the run goes on without it)")
-            self._told = True
+                log.info(f"mlflow: {type(error).__name__}: {first[:300]} (the run goes on without it)")
+            self._logged = True
 
 
 def _log(

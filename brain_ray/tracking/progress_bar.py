@@ -1,12 +1,15 @@
 """A progress bar for a training that is started on a terminal."""
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from brain_ray import logs
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class ProgressBar:
     """Shows on a terminal how far a training is, its images/s and the time it will take."""
 
     def __init__(self, batch_size: int, console: Console | None = None) -> None:
+        self._above = ExitStack()
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             TextColumn("step {task.fields[step]}/{task.fields[steps]}"),
@@ -38,11 +42,13 @@ class ProgressBar:
         )
 
     def __enter__(self) -> "ProgressBar":
+        self._above.enter_context(logs.above(self._progress.console))
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        self._above.close()
 
     def show(self, at: Position) -> None:
         """Move to a position."""

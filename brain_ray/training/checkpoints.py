@@ -1,9 +1,9 @@
 """A training state as files, and how to tell a whole one from one cut short."""
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,10 @@ def write(folder: Path, state: TrainState) -> None:
         "groups": list(groups),
     }
     files = {ARRAYS: pack(arrays), VALUES: json.dumps(values, allow_nan=False).encode()}
-    manifest = {"epoch": state.epoch, "files": {name: _sha256(data) for name, data in files.items()}}
+    manifest = {
+        "epoch": state.epoch,
+        "files": {name: sha256(data).hexdigest() for name, data in files.items()},
+    }
     for name, data in {**files, MANIFEST: json.dumps(manifest).encode()}.items():
         (folder / name).write_bytes(data)
 
@@ -58,7 +61,7 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
     except (ValueError, KeyError) as error:
         raise UnsoundError(f"{folder}/{MANIFEST} is cut short: {error}") from error
     for name in (ARRAYS, VALUES):
-        if _sha256(files[name]) != expected[name]:
+        if sha256(files[name]).hexdigest() != expected[name]:
             raise UnsoundError(f"{folder}/{name} is not the file that its manifest lists")
     values = json.loads(files[VALUES])
     arrays: dict[str, Arrays] = {group: [] for group in values["groups"]}
@@ -140,7 +143,3 @@ def _read(filesystem: pafs.FileSystem, path: str) -> bytes:
             return bytes(stream.read())
     except FileNotFoundError as error:
         raise UnsoundError(f"{path} is missing") from error
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import brain_ray
-from brain_ray.errors import RunError, _shorten, last_words
+from brain_ray.errors import RunError, last_line, short_line
 from brain_ray.runs import Run
 from brain_ray.storage import cause_of
 
@@ -62,7 +62,7 @@ def fault_of(errors: Mapping[int, BaseException]) -> RunError | None:
 def loss_of(errors: Mapping[int, BaseException]) -> str:
     """Say in a line which loss ended a group: a worker's death rather than what others saw of it."""
     rank, error = min(errors.items(), key=lambda item: isinstance(item[1], LostPeerError))
-    return f"worker {rank} ended with: {last_words(error)}"
+    return f"worker {rank} ended with: {last_line(error)}"
 
 
 def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
@@ -75,7 +75,7 @@ def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
         return cause
     if isinstance(cause, OSError):  # Ray Train's own list of checkpoints
         return RunError(_refusal(run.uri("train"), cause_of(cause)))
-    return RunError(f"training failed: {type(cause).__name__}: {last_words(cause)}")
+    return RunError(f"training failed: {type(cause).__name__}: {last_line(cause)}")
 
 
 @contextmanager
@@ -146,4 +146,4 @@ def _first_words(error: BaseException) -> str:
     """Return the first line; of an error in a graph that after the graph's own trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     trace = [i for i, line in enumerate(lines) if line.startswith(('File "', "Detected at node", "<stack"))]
-    return _shorten((lines[max(trace, default=-1) + 1 :] or lines)[0])
+    return short_line((lines[max(trace, default=-1) + 1 :] or lines)[0])

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,11 +29,7 @@ FILE_ROWS = 8192
 
 
 def cache_features(
-    run: Run,
-    config: Config,
-    splits: Mapping[str, Sequence[Part]],
-    processes_here: int | None = None,
-    say: Callable[[str], None] = print,
+    run: Run, config: Config, splits: Mapping[str, Sequence[Part]], processes_here: int | None = None
 ) -> dict[str, list[Part]]:
     """Compute the features of all rows of the splits, unless that is done already; returns their files.
 
@@ -54,7 +50,6 @@ def cache_features(
             again_if_lost(
                 partial(_compute, run, config, split, parts, processes_here),
                 f"computing the features of {split} rows",
-                say,
             )
         run.finish(FOLDER, inputs, time.monotonic() - start)
     return {split: parts_of(run, *FOLDER.split("/"), split) for split in splits}

@@ -16,6 +16,7 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import Part, count_labels, find_parts
 from brain_ray.loading.feed import Sources
 from brain_ray.loading.store import PartStore
+from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.tracking import mlflow, tensorboard
 from brain_ray.tracking import prometheus as metrics
@@ -30,13 +31,12 @@ from brain_ray.training.trainer import drive
 from brain_ray.training.worker import with_absolute_paths
 
 
-def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
+def fit(run: Run, config: Config) -> str:
     """Train on a run's dataset, from its newest sound checkpoint on; returns a summary in a sentence.
 
     Writes into the run's folder train/: after each epoch a checkpoint, history.csv and numbers for
     TensorBoard; at the end best.npz (the best epoch's weights, "0", "1", ... in the order of
-    `model.weights`) and result.json. `say` gets a line for each epoch; on a terminal there is a progress bar
-    too.
+    `model.weights`) and result.json. Logs a line for each epoch; on a terminal there is a progress bar too.
 
     Raises:
         RunError: no dataset, more CPUs or GPUs asked for than there are or come, `use_gpu` where TensorFlow
@@ -45,12 +45,12 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
             MLflow asked for and not installed.
     """
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    make_room(config.train, say)
+    make_room(config.train)
     probe(run)
     for fault in checkpoints.mend(run):
-        say(f"passed over: {fault}")
-    sources = _find_sources(run, with_absolute_paths(config), splits, say)
-    with _shown(run, config, say) as take:
+        log.info(f"passed over: {fault}")
+    sources = _find_sources(run, with_absolute_paths(config), splits)
+    with _shown(run, config) as take:
         drive(run, config, sources, take)
     with writing_to(run.uri("train")):
         checkpoints.prune(run, config.train.keep_checkpoints)
@@ -59,29 +59,27 @@ def fit(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
 
 
 @contextmanager
-def _shown(run: Run, config: Config, say: Callable[[str], None]) -> Iterator[Callable[[Message], None]]:
+def _shown(run: Run, config: Config) -> Iterator[Callable[[Message], None]]:
     """Lend the function that takes what workers say: to people, to MLflow and to Prometheus."""
     with ExitStack() as stack:
-        log = stack.enter_context(mlflow.mlflow_run(run, config, say))
+        keep = stack.enter_context(mlflow.mlflow_run(run, config))
         bar = stack.enter_context(ProgressBar(config.train.batch_size)) if on_a_terminal() else None
 
         def take(message: Message) -> None:
             match message:
                 case Epoch(record, line, _):
-                    say(line)
-                    log(record)
+                    log.info(line)
+                    keep(record)
                     metrics.epoch(run.name, record.metrics())
                 case Position() if bar is not None:
                     bar.show(message)
                 case str():
-                    say(message)
+                    log.info(message)
 
         yield take
 
 
-def _find_sources(
-    run: Run, config: Config, splits: dict[str, list[Part]], say: Callable[[str], None]
-) -> Sources:
+def _find_sources(run: Run, config: Config, splits: dict[str, list[Part]]) -> Sources:
     settings, classes = config.train, config.data.classes
     counts = {split: count_labels(run, split, len(classes)) for split in splits}
     weights = class_weights(settings.class_weights, counts["train"], classes)
@@ -89,9 +87,9 @@ def _find_sources(
     features = {}
     if config.train.phase(0) == "frozen_features":
         start = time.monotonic()
-        with bounded("the features", partial(check_resources, settings), say):
-            features = cache_features(run, config, splits, say=say)
-        say(
+        with bounded("the features", partial(check_resources, settings)):
+            features = cache_features(run, config, splits)
+        log.info(
             f"features of {sum(part.num_rows for split in splits.values() for part in split)} rows: "
             f"{time.monotonic() - start:.0f} s"
         )

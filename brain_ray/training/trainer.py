@@ -18,7 +18,7 @@ from brain_ray.training.callbacks import Waiting, _EndAtFaults
 from brain_ray.training.failures import verdict
 from brain_ray.training.messages import Message, relayed
 from brain_ray.training.tensorflow.backend import TensorflowWorkers
-from brain_ray.training.worker import _train_worker, with_absolute_paths
+from brain_ray.training.worker import train_worker_task, with_absolute_paths
 
 
 def drive(
@@ -41,7 +41,7 @@ def drive(
         room_for_loading(settings, f"loading of {run.uri()}"),
     ):
         trainer = DataParallelTrainer(
-            _train_worker,
+            train_worker_task,
             backend_config=TensorflowWorkers(),
             train_loop_config={
                 "run": run,

@@ -24,7 +24,7 @@ from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.devices import make_strategy, set_up
 
 
-def _train_worker(task: dict[str, Any]) -> None:
+def train_worker_task(task: dict[str, Any]) -> None:
     """Train as one of the workers; runs in a process of Ray Train."""
     run, settings, context = task["run"], task["config"].train, ray.train.get_context()
     if settings.elastic and context.get_world_rank() == 0:

@@ -4,14 +4,15 @@ import math
 import pickle
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from brain_ray.errors import RunError, last_words
+from brain_ray.errors import RunError, last_line
+from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.tracking import prometheus
 from brain_ray.tracking.history import EpochRecord
@@ -34,14 +35,12 @@ class Watch(tune.Callback):  # type: ignore[misc]
         plan: Plan,
         known: Sequence[TrialRecord],
         reasons: Mapping[str, str],
-        say: Callable[[str], None],
         table: TrialTable | None,
     ) -> None:
         self._run = run
         self._plan = plan
         self._records = {record.trial.id: record for record in known}
         self._reasons = reasons
-        self._say = say
         self._table = table
         self._started = self._drawn = time.monotonic()
         self._retried: set[str] = set()
@@ -54,7 +53,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
     ) -> None:
         """Say what an epoch has come to."""
         if result[LINE]:
-            self._tell(f"{self._name(trial)}  {result[LINE]}")
+            log.info(f"{self._name(trial)}  {result[LINE]}")
         before = self._known(trial)
         record = EpochRecord.from_json(result[RECORD])
         # Epochs that come again, after an attempt that failed, stand in place of the old ones.
@@ -70,7 +69,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
         """
         reason = _end_without_gpu(_cause(trial))
         self._retried.add(trial.config["trial"])
-        self._tell(f"{self._name(trial)}  failed, is tried again: {reason}")
+        log.info(f"{self._name(trial)}  failed, is tried again: {reason}")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Give a trial up.
@@ -79,7 +78,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
             RunError: there is no GPU for it to use.
         """
         reason = _end_without_gpu(_cause(trial))
-        self._tell(f"{self._name(trial)}  failed, is given up: {reason}")
+        log.info(f"{self._name(trial)}  failed, is given up: {reason}")
         self._end(trial, "failed", reason)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
@@ -88,7 +87,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
             self._end(trial, "finished", "")
             return
         reason = self._reasons[trial.config["trial"]]
-        self._tell(f"{self._name(trial)}  stopped: {reason}")
+        log.info(f"{self._name(trial)}  stopped: {reason}")
         self._end(trial, "stopped", reason)
 
     def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
@@ -127,12 +126,6 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def _name(self, trial: Any) -> str:
         found = self._known(trial).trial
         return f"{found.id} {label(found)}"
-
-    def _tell(self, line: str) -> None:
-        if self._table is None:
-            self._say(line)
-        else:
-            self._table.say(line)
 
     def _line(self, trial: Trial, running: bool) -> Line:
         record = self._records.get(trial.id)
@@ -194,4 +187,4 @@ def _cause(trial: Any) -> str:
         return "its process was lost"
     while isinstance(inner := getattr(error, "cause", None), BaseException):
         error = inner
-    return str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {last_words(error)}"
+    return str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {last_line(error)}"

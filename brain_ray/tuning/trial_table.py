@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from brain_ray import logs
+from brain_ray.errors import printable
 
 Standing = Literal["waiting", "running", "finished", "stopped", "failed", "retried"]
 
@@ -64,7 +68,7 @@ class Line:
 
 
 class TrialTable:
-    """Shows a sweep's trials on a terminal until it is left; elsewhere only what is said.
+    """Shows a sweep's trials on a terminal until it is left, below the lines that are logged.
 
     Fits the terminal: a narrow one goes without `LEAST_FIRST`, a low one shows the trials that run and those
     that ended last, and counts the others. Texts are shown as they are, without markup.
@@ -80,16 +84,19 @@ class TrialTable:
         """Trials in the order in which they were seen to have ended."""
         self._first: tuple[float, float] | None = None
         """Elapsed seconds, and the share that was done, when it was first shown: not 0 in a resumed sweep."""
+        self._above = ExitStack()
         self._live = Live(
             console=self._console, auto_refresh=False, transient=True, get_renderable=self._render
         )
 
     def __enter__(self) -> "TrialTable":
+        self._above.enter_context(logs.above(self._console))
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        self._above.close()
 
     def show(self, lines: Sequence[Line], elapsed: float) -> None:
         """Show the trials, in the order of their ids, `elapsed` seconds after the sweep's start."""
@@ -102,10 +109,6 @@ class TrialTable:
         if self._first is None:
             self._first = (elapsed, self._done())
         self._live.refresh()
-
-    def say(self, text: str) -> None:
-        """Print a line above the table."""
-        self._console.print(Text(_printable(text)), soft_wrap=True)
 
     def _render(self) -> Group:
         width, height = self._console.size
@@ -172,7 +175,10 @@ def _table(lines: Sequence[Line], width: int, several_seeds: bool) -> Table:
         "status": [line.status for line in lines],
         "left": ["-" if line.seconds_left is None else _clock(line.seconds_left) for line in lines],
     }
-    cells = {name: [" ".join(_printable(text).split()) for text in texts] for name, texts in cells.items()}
+    cells = {
+        name: [" ".join(printable(text, keep="\n\t").split()) for text in texts]
+        for name, texts in cells.items()
+    }
     if not any(cells["settings"]):
         del cells["settings"]
     widths = {name: max(map(cell_len, [name, *texts])) for name, texts in cells.items()}
@@ -217,8 +223,3 @@ def _clock(seconds: float) -> str:
     """Return h:mm:ss."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
-def _printable(text: str) -> str:
-    """Replace what would move the cursor or change colours."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text.expandtabs())

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from unittest import mock
@@ -23,6 +23,7 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import count_labels, find_parts
 from brain_ray.errors import RunError
 from brain_ray.loading.store import PartStore
+from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.failures import probe
@@ -56,7 +57,7 @@ DRIVER_CPUS = 0.01
 """Of a trial whose workers are Ray Train's: it only waits for them."""
 
 
-def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
+def sweep(run: Run, config: Config) -> str:
     """Train all trials of a sweep on a run's dataset; returns a summary in a sentence.
 
     Writes into the run's folder sweep/: trials/<id>/ for each trial, a run of its own with what a training
@@ -70,7 +71,7 @@ def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     """
     total = search_space.count(config)
     trials = min(total, config.sweep.max_concurrent or 1)
-    make_room(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}), say)
+    make_room(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}))
     shared, most = _share(run, config)
     probe(home_of(run, "probe"))
     with suppress(OSError):  # a bucket's folder is gone with its only file
@@ -80,11 +81,11 @@ def sweep(run: Run, config: Config, say: Callable[[str], None] = print) -> str:
     scheduler = make_scheduler(config)
     scheduler.remember(known)
     plan = Plan(run, config, known, total)
-    say(_opening(plan, total, most))
+    log.info(_opening(plan, total, most))
     if plan.left:
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:
-            watch = Watch(run, plan, known, scheduler.reasons, say, table)
-            with bounded("the sweep", partial(check_resources, config.train), say):
+            watch = Watch(run, plan, known, scheduler.reasons, table)
+            with bounded("the sweep", partial(check_resources, config.train)):
                 _tune(run, config, shared, most, plan, scheduler, watch)
     write_rungs(run, scheduler.rungs())
     return _summary(run, read_trials(run, answers=False))

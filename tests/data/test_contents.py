@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from messages import messages_to
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import prepare, source_changes
@@ -62,7 +63,8 @@ def changes(folder: Path, config: Config | None = None) -> tuple[list[str], list
     config = config or config_of(folder)
     before = run.finished("dataset")
     assert before is not None
-    return find_changes(run, config, flatten(before), flatten(inputs_of(run, config)), said.append), said
+    with messages_to(said.append):
+        return find_changes(run, config, flatten(before), flatten(inputs_of(run, config))), said
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from brain_ray.config import Config, DataConfig, TrainConfig
-from brain_ray.evaluation import report_data
+from brain_ray.evaluation import report
 from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import ReportData, choose_pairs, first_epoch_on_images
@@ -306,7 +306,7 @@ def test_page_warns_where_no_test_image_is_leak_free(data):
 
 
 def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data, monkeypatch):
-    monkeypatch.setattr(report_data, "MAX_MISCLASSIFIED", 3)
+    monkeypatch.setattr(report, "MAX_MISCLASSIFIED", 3)
     text = Page(write_report(dataclasses.replace(data, samples=[], pairs=[]))[0]).text
     by_confidence = sorted(data.misclassified, key=lambda error: -error.probabilities.max())
     assert f"The 3 most confident of {len(data.misclassified)}" in text

@@ -224,11 +224,14 @@ def test_weights_that_do_not_fit_are_not_assigned() -> None:
 
 
 def test_importing_the_room_loads_no_tensorflow() -> None:
-    names = ("backbones", "network", "bundle", "export", "convert", "check", "predictor", "calibration")
+    names = (
+        *("models.backbones", "models.network", "models.weights", "scoring.calibration"),
+        *(f"bundle.{name}" for name in ("bundle", "build", "convert", "export", "parity", "predictor")),
+    )
     code = f"""
 import importlib, sys
 for name in {names!r}:
-    importlib.import_module("brain_ray.model." + name)
+    importlib.import_module("brain_ray." + name)
 loaded = [name for name in ("tensorflow", "keras", "tf2onnx", "ray") if name in sys.modules]
 assert not loaded, loaded
 """

@@ -136,7 +136,7 @@ def test_a_place_that_some_nodes_miss_names_them() -> None:
 def gpus_of(monkeypatch: pytest.MonkeyPatch, seen: dict[str, object] | None, use_gpu: bool = True) -> Finding:
     """Check a cluster of one node with two GPUs, of which a process there has seen so much."""
     offered = {"10.0.0.7-aa": {"Resources": {"GPU": 2.0}}}
-    monkeypatch.setattr(nodes, "_alive", lambda: offered)
+    monkeypatch.setattr(cluster, "alive_nodes", lambda: offered)
     (found,) = cluster.check_gpus(
         Config(train=TrainConfig(use_gpu=use_gpu)), [Visit("10.0.0.7-aa", {}, gpus=seen)]
     )

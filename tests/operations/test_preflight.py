@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from messages import messages_to
 
 from brain_ray.checks import doctor
 from brain_ray.checks.preflight import preflight
@@ -100,11 +101,13 @@ def test_a_storage_that_refuses_is_named(tmp_path: Path) -> None:
 def test_stages_are_asked_only_for_what_they_need(tmp_path: Path) -> None:
     config = changed(tmp_path, "train", use_gpu=True)
     run, lines = Run(str(tmp_path), "smoke"), list[str]()
-    preflight(run, config, ["prepare", "evaluate"], lines.append)
-    preflight(run, config, [], lines.append)
+    with messages_to(lines.append):
+        preflight(run, config, ["prepare", "evaluate"])
+    with messages_to(lines.append):
+        preflight(run, config, [])
     assert lines == []
-    with pytest.raises(RunError, match=r"^room: "):
-        preflight(run, config, ["train"], lines.append)
+    with pytest.raises(RunError, match=r"^room: "), messages_to(lines.append):
+        preflight(run, config, ["train"])
 
 
 def test_the_doctor_says_what_a_recipe_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -247,7 +247,10 @@ def test_without_the_right_token_a_line_says_where_to_get_it(
 
 
 def test_the_right_token_is_found_by_ray_init_too(head: Head) -> None:
-    code = "from brain_ray import cluster; cluster.join(); print(cluster.find_token(), cluster.cpus())"
+    code = (
+        "from brain_ray.cluster import capacity, connection\n"
+        "connection.join(); print(connection.find_token(), capacity.cpus())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=head.environment(RAY_ADDRESS=head.address),
@@ -310,7 +313,7 @@ def test_a_cluster_that_is_gone_is_given_up(head: Head) -> None:
     head.submit("predict", "--environment", "image", "--id", "left")
     proxy = CuttingProxy(head.url, [300], then_close=True)
     code = (
-        "from brain_ray.operations import follow, submit; follow.GIVE_UP_S = 2.0\n"
+        "from brain_ray.submission import log_follower, submit; log_follower.GIVE_UP_S = 2.0\n"
         f"raise SystemExit(submit.main('', ['--follow', 'left', '--address', {proxy.url!r}]))"
     )
     done = subprocess.run(

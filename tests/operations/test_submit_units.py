@@ -18,6 +18,7 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from messages import messages_to
 from packaging.requirements import Requirement
 from ray.job_submission import JobStatus
 from ray.runtime_env import RuntimeEnv
@@ -216,9 +217,10 @@ def test_an_image_without_a_gpu_is_not_asked_for_cuda_and_says_so(
     line = capsys.readouterr().out.strip()
     assert line == ("all there" if driver else f"all there{packages.UNASKED}")
     said: list[str] = []
-    decided = runtime_env.decide(Probed(line), {}, ROOT, "auto", ("optuna", "gpu"), said.append)
+    with messages_to(said.append):
+        decided = runtime_env.decide(Probed(line), {}, ROOT, "auto", ("optuna", "gpu"), "x")
     assert decided == {}
-    assert said == [f"the image has what is needed{'' if driver else packages.UNASKED}"]
+    assert said == [f"job x: the image has what is needed{'' if driver else packages.UNASKED}"]
 
 
 class Probed:
@@ -387,7 +389,8 @@ class BreakingClient:
 
 def follow_all(fake: Any) -> tuple[str, list[str], list[float]]:
     out, said, slept = io.StringIO(), [], []
-    Follower(fake, "x", "submit --follow x", out, said.append, slept.append).follow()
+    with messages_to(said.append):
+        Follower(fake, "x", "submit --follow x", out, slept.append).follow()
     return out.getvalue(), said, slept
 
 
@@ -511,8 +514,8 @@ def test_a_token_that_is_found_is_shown_unless_the_mode_says_otherwise(
     code = (
         "import os, ray\n"
         "from ray._private.authentication import http_token_authentication as http\n"
-        "from brain_ray import cluster\n"
-        "cluster.use_token()\n"
+        "from brain_ray.cluster import connection\n"
+        "connection.use_token()\n"
         "print([os.environ.get('RAY_AUTH_MODE'), bool(http.get_auth_headers_if_auth_enabled({}))])\n"
     )
     done = subprocess.run(

@@ -24,16 +24,17 @@ NOT_HERE = {
 """Metrics of Ray that need a GPU, or an autoscaler with something to do."""
 
 DRIVER = """
-from brain_ray import cluster, metrics
-cluster.connect()
-record = {name: 0.5 for name in metrics.FIELDS} | {"input_wait": 0.1}
-metrics.prepared("first", {"train": 5})
-metrics.trials("first", {"running": 2})
-metrics.epoch("first", record)
-metrics.epoch("first", record, "001")
-with metrics.stage("first", "prepare"):
+from brain_ray.cluster import connection
+from brain_ray.tracking import prometheus
+connection.connect()
+record = {name: 0.5 for name in prometheus.FIELDS} | {"input_wait": 0.1}
+prometheus.prepared("first", {"train": 5})
+prometheus.trials("first", {"running": 2})
+prometheus.epoch("first", record)
+prometheus.epoch("first", record, "001")
+with prometheus.stage("first", "prepare"):
     pass
-with metrics.stage("first", "train"):
+with prometheus.stage("first", "train"):
     print("trains", flush=True)
     input()
 """

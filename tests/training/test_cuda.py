@@ -31,7 +31,7 @@ WHEELS = {
 
 CHECK = """
 import ctypes, sys
-from brain_ray.training import cuda
+from brain_ray import cuda
 if sys.argv[2] == "preload":
     cuda.preload()
 framework = ctypes.CDLL(sys.argv[1])

@@ -138,7 +138,7 @@ import numpy as np
 import tensorflow as tf
 from brain_ray.config import Config, ModelConfig, TrainConfig
 from brain_ray.training.tensorflow.devices import set_up
-from brain_ray.loading.sampler import Batch
+from brain_ray.loading.loader import Batch
 from brain_ray.training.tensorflow.learner import Learner
 settings = TrainConfig(precision=sys.argv[1], xla=sys.argv[2] == "xla", optimizer="Adam")
 assert set_up(settings, 1) == sys.argv[1]

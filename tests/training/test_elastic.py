@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from messages import messages_to
 from pydantic import ValidationError
 from small_problem import MakeConfig, write_dataset
 
@@ -63,6 +64,7 @@ def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
     write_dataset(run)
     lines: list[str] = []
     # Two workers would take all four CPUs, and wait for their batches for ever.
-    train.fit(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0), lines.append)
+    with messages_to(lines.append):
+        train.fit(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0))
     assert lines[0] == "starts with 1 of 4 workers"
     assert [line.split()[1] for line in lines[1:]] == ["1/1"]

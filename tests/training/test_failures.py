@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from fsspec.implementations.local import LocalFileSystem
+from messages import messages_to
 from numpy.testing import assert_allclose
 from on_ray import EXACT, undisturbed
 from pyarrow import fs as pafs
@@ -151,7 +152,8 @@ def test_a_fault_is_told_rather_than_what_others_saw_of_it() -> None:
 def test_two_kills_in_mid_epoch_change_nothing(run: Run, make_config: MakeConfig) -> None:
     config = make_config(epochs=4, batch_size=8, max_failures=2)
     killer = Killer(kills=2)
-    train.fit(run, config, killer)
+    with messages_to(killer):
+        train.fit(run, config)
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4", "3/4", "4/4"]
     assert len(killer.losses) == 2
@@ -174,8 +176,11 @@ def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfi
     # The worker that survives fails too, in the middle of a reduction: that is no fault of its own.
     config = make_config(EXACT, epochs=4, batch_size=8, num_workers=2, max_failures=1)
     killer = Killer(kills=2)
-    with pytest.raises(RunError, match=r"was resumed 1 times; then worker \d ended with: "):
-        train.fit(run, config, killer)
+    with (
+        pytest.raises(RunError, match=r"was resumed 1 times; then worker \d ended with: "),
+        messages_to(killer),
+    ):
+        train.fit(run, config)
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4"]
     assert len(killer.losses) == 2
@@ -189,8 +194,11 @@ def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeCon
     data[5] = b"x"
     pq.write_table(table.set_column(3, "bytes", [data]), file)
     lines: list[str] = []
-    with pytest.raises(RunError, match=r"^the data set's row of Training/1/705\.jpg is damaged"):
-        train.fit(run, make_config(EXACT, batch_size=8, num_workers=2), lines.append)
+    with (
+        pytest.raises(RunError, match=r"^the data set's row of Training/1/705\.jpg is damaged"),
+        messages_to(lines.append),
+    ):
+        train.fit(run, make_config(EXACT, batch_size=8, num_workers=2))
     assert not lines
 
 
@@ -205,10 +213,13 @@ def test_a_wrong_shape_ends_a_run_at_once(
         lambda *args: replace(find(*args), class_weights=np.ones((4, 3), np.float32)),
     )
     lines: list[str] = []
-    with pytest.raises(
-        RunError, match=r"^training failed at brain_ray/training/\w+\.py:\d+: \w+Error: .*[3]"
+    with (
+        pytest.raises(
+            RunError, match=r"^training failed at brain_ray/training/[\w/]+\.py:\d+: \w+Error: .*[3]"
+        ),
+        messages_to(lines.append),
     ):
-        train.fit(run, make_config(), lines.append)
+        train.fit(run, make_config())
     assert not lines
 
 
@@ -244,8 +255,11 @@ class RefusingRun(Run):
 
 def test_a_storage_that_refuses_is_told_before_anything_starts(run: Run, make_config: MakeConfig) -> None:
     Path(run.storage, "full").touch()
-    with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}/\w+: .*No space left on device"):
-        train.fit(RefusingRun(run.storage, run.name), make_config(), pytest.fail)
+    with (
+        pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}/\w+: .*No space left on device"),
+        messages_to(pytest.fail),
+    ):
+        train.fit(RefusingRun(run.storage, run.name), make_config())
 
 
 @pytest.mark.slow
@@ -257,8 +271,11 @@ def test_a_storage_that_refuses_while_a_run_trains_ends_it_at_once(run: Run, mak
         Path(run.storage, "full").touch()
         lines.append(line)
 
-    with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*No space left on device"):
-        train.fit(RefusingRun(run.storage, run.name), make_config(epochs=5), fill)
+    with (
+        pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*No space left on device"),
+        messages_to(fill),
+    ):
+        train.fit(RefusingRun(run.storage, run.name), make_config(epochs=5))
     assert not [line for line in lines if not line.startswith("epoch")]
     assert_readable(run, len(lines))
 
@@ -298,8 +315,8 @@ def test_a_full_or_read_only_disk_ends_a_run_at_once(cause: str, disk: Path, mak
             refuse(writes=True)
         lines.append(line)
 
-    with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*{cause}"):
-        train.fit(run, make_config(epochs=5), say)
+    with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*{cause}"), messages_to(say):
+        train.fit(run, make_config(epochs=5))
     assert not [line for line in lines if not line.startswith("epoch")]
     refuse(writes=False)
     assert_readable(run, len(lines))
@@ -321,13 +338,17 @@ def test_work_whose_actors_are_lost_is_begun_anew_and_given_up_after_some_times(
             raise left.pop(0)
         return "done"
 
-    assert again_if_lost(work, "scoring", lines.append) == "done"
+    with messages_to(lines.append):
+        assert again_if_lost(work, "scoring") == "done"
     assert lines[0] == "scoring begins anew, a process or node was lost: is gone"
     assert len(lines) == 2
     left += [RayActorError(error_msg="gone")] * ATTEMPTS
-    with pytest.raises(RunError, match=r"scoring was begun 3 times.*the last time: gone; the same command"):
-        again_if_lost(work, "scoring", lines.append)
+    with (
+        pytest.raises(RunError, match=r"scoring was begun 3 times.*the last time: gone; the same command"),
+        messages_to(lines.append),
+    ):
+        again_if_lost(work, "scoring")
     left += [UserCodeException("of the program")] * 2
-    with pytest.raises(UserCodeException):
-        again_if_lost(work, "scoring", lines.append)
+    with pytest.raises(UserCodeException), messages_to(lines.append):
+        again_if_lost(work, "scoring")
     assert len(left) == 1

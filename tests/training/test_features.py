@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from messages import messages_to
 from numpy.testing import assert_allclose, assert_array_equal
 from on_ray import sources_of, undisturbed
 from small_problem import MakeConfig, write_dataset
@@ -96,7 +97,8 @@ def test_a_staged_run_of_two_workers_is_that_of_one(run: Run, make_config: MakeC
         model, frozen_epochs=2, epochs=2, learning_blocks=3, learning_rate=1e-3, num_workers=2
     )
     lines: list[str] = []
-    train.fit(run, config, lines.append)
+    with messages_to(lines.append):
+        train.fit(run, config)
     assert lines[0].startswith("features of 74 rows: ")
     assert [line[:9] for line in lines[1:]] == [f"epoch {i}/4" for i in range(1, 5)]
     assert not run.exists("train", "features")

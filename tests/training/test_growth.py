@@ -15,6 +15,7 @@ import psutil
 import pytest
 import ray
 import yaml
+from messages import messages_to
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.autoscaler._private.util import prepare_config
 from starting import ROOT, environment_of, free_port
@@ -61,7 +62,7 @@ def test_where_nothing_starts_nodes_it_is_said_at_once(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": HEAD}])
     monkeypatch.setattr(growth, "growth", lambda: None)
     with pytest.raises(RunError, match=r"or add nodes$"):
-        growth.make_room(FOUR, print)
+        growth.make_room(FOUR)
 
 
 @pytest.fixture
@@ -194,7 +195,8 @@ def ask_for_room() -> None:
     waits = growth.check_room(FOUR)
     print(json.dumps({"nodes": len(ray.nodes()), "waits": waits, "refused": refused}), flush=True)
     said: list[str] = []
-    growth.make_room(FOUR, said.append)
+    with messages_to(said.append):
+        growth.make_room(FOUR)
     gpus = sum(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])
     print(json.dumps({"said": said, "gpus": gpus}), flush=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from messages import messages_to
 from starting import ROOT, environment_of
 
 from brain_ray.checks import machine
@@ -90,7 +91,7 @@ def main(folder: str) -> None:
     trials = SweepConfig(space=("train.learning_rate=grid(0.01, 0.003)",), scheduler="none", max_failures=1)
     frozen = {"frozen_epochs": 1, "epochs": 0, "augment": AugmentConfig()}
     settings: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-        "preflight": (lambda run, config, say: preflight(run, config, ["train"], say), {}),
+        "preflight": (lambda run, config: preflight(run, config, ["train"]), {}),
         "training": (train.fit, {"epochs": 1}),
         "features": (train.fit, frozen),
         "sweep": (tune.sweep, {"epochs": 1}),
@@ -109,7 +110,8 @@ def main(folder: str) -> None:
         said: list[str] = []
         start = time.monotonic()
         try:
-            work(run, config, said.append)
+            with messages_to(said.append):
+                work(run, config)
             error = ""
         except RunError as refused:
             error = str(refused)

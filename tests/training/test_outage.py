@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 
 import pytest
+from messages import messages_to
 
 from brain_ray.cluster import waiting
 from brain_ray.cluster.waiting import bounded
@@ -40,7 +41,8 @@ def test_work_that_waits_in_vain_ends_with_what_is_lacking(monkeypatch: pytest.M
     start = time.monotonic()
     with (
         pytest.raises(RunError, match=r"^no room for x within 0\.2 s: no CPU: add nodes; the same command"),
-        bounded("x", lambda _: None, said.append),
+        messages_to(said.append),
+        bounded("x", lambda _: None),
     ):
         held.acquire()
     assert time.monotonic() < start + 5
@@ -60,7 +62,7 @@ def test_an_interrupt_that_python_ignores_is_raised_again(
         time.sleep(5)
 
     with announced("interrupted"):
-        with pytest.raises(RunError, match="no room for x"), bounded("x", lambda _: None, lambda _: None):
+        with pytest.raises(RunError, match="no room for x"), bounded("x", lambda _: None):
             work()
         assert capsys.readouterr().err == ""
 
@@ -68,7 +70,7 @@ def test_an_interrupt_that_python_ignores_is_raised_again(
 def test_a_node_that_comes_in_time_lets_work_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster_of(monkeypatch, [RunError("no CPU")] * 3 + [""])
     said: list[str] = []
-    with bounded("x", lambda _: None, said.append):
+    with messages_to(said.append), bounded("x", lambda _: None):
         time.sleep(0.5)
     assert said == ["waits up to 0.2 s for nodes: no CPU", "there is room again for x"]
 
@@ -76,14 +78,14 @@ def test_a_node_that_comes_in_time_lets_work_go_on(monkeypatch: pytest.MonkeyPat
 def test_nodes_that_an_autoscaler_starts_are_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster_of(monkeypatch, ["2 node(s) can be started"])
     said: list[str] = []
-    with bounded("x", lambda _: None, said.append):
+    with messages_to(said.append), bounded("x", lambda _: None):
         time.sleep(0.5)
     assert said == ["waits up to 1800 s for nodes: 2 node(s) can be started"]
 
 
 def test_what_work_itself_ends_with_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster_of(monkeypatch, [""])
-    with pytest.raises(KeyboardInterrupt), bounded("x", lambda _: None, print):
+    with pytest.raises(KeyboardInterrupt), bounded("x", lambda _: None):
         raise KeyboardInterrupt
-    with pytest.raises(ZeroDivisionError), bounded("x", lambda _: None, print):
+    with pytest.raises(ZeroDivisionError), bounded("x", lambda _: None):
         print(1 / 0)

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import ray
+from messages import messages_to
 from numpy.testing import assert_allclose, assert_array_equal
 from on_ray import undisturbed
 from small_problem import MakeConfig, write_dataset
@@ -67,8 +68,8 @@ def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
     counted: list[dict[str, int]] = []
     monkeypatch.setattr(prometheus, "trials", lambda _, counts: counted.append(dict(counts)))
     biggest = Sizes(run)
-    with biggest:
-        summary = tune.sweep(run, config, lines.append)
+    with biggest, messages_to(lines.append):
+        summary = tune.sweep(run, config)
     records = by_id(run)
     assert list(records) == [f"{i:03d}" for i in range(6)]
     assert [record.trial.config.seed for record in records.values()] == [7, 8] * 3
@@ -169,7 +170,8 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
         silence_minutes=0.5,
     )
     lines: list[str] = []
-    assert tune.sweep(run, config, lines.append) == "5 trials: 3 failed, 2 finished"
+    with messages_to(lines.append):
+        assert tune.sweep(run, config) == "5 trials: 3 failed, 2 finished"
     records = by_id(run)
     assert [record.status for record in records.values()] == [
         "failed",
@@ -203,7 +205,8 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
 
     # Started again, it does not try once more what it has given up.
     again: list[str] = []
-    tune.sweep(run, config, again.append)
+    with messages_to(again.append):
+        tune.sweep(run, config)
     assert again == ["5 trials, 5 of them done already, 2 at a time"]
     assert by_id(run).keys() == records.keys()
 
@@ -211,7 +214,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
 def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config]) -> None:
     config = make("train.loss=grid(no_such_loss)")
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\).*no_such_loss"):
-        tune.sweep(run, config, lambda _: None)
+        tune.sweep(run, config)
 
 
 def test_a_storage_that_refuses_a_trials_end_is_named(
@@ -222,7 +225,7 @@ def test_a_storage_that_refuses_a_trials_end_is_named(
 
     monkeypatch.setattr(reporter, "write_trial", refuse)
     with pytest.raises(RunError, match=r"^cannot write .*/trials/000: no space left; mend the storage"):
-        tune.sweep(run, make("train.loss=grid(no_such_loss)"), lambda _: None)
+        tune.sweep(run, make("train.loss=grid(no_such_loss)"))
 
 
 @pytest.mark.parametrize(
@@ -316,8 +319,8 @@ def test_what_a_stopped_trial_held_is_free_at_once(
             stopped_at.append(time.monotonic())
             run.write_bytes(b"", "stopped")
 
-    with FreeCpus() as cpus:
-        assert tune.sweep(run, config, say) == "2 trials: 1 finished, 1 stopped"
+    with FreeCpus() as cpus, messages_to(say):
+        assert tune.sweep(run, config) == "2 trials: 1 finished, 1 stopped"
     # The better one holds its own still, but with workers: those have trained on while it dawdled.
     free = {1: 4 - each - 0.6, 2: 4 - 0.1}[workers]
     assert cpus.seconds_until(free, stopped_at[0]) < 5
@@ -342,7 +345,8 @@ def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Co
             assert len(victims) == 2
             victims[0].kill()
 
-    assert tune.sweep(run, config, say) == "1 trials: 1 finished"
+    with messages_to(say):
+        assert tune.sweep(run, config) == "1 trials: 1 finished"
     (record,) = read_trials(run)
     assert [epoch.epoch for epoch in record.history] == [1, 2, 3, 4]
     assert record.attempts == 1, "it is Ray Train that replaces the worker"
@@ -362,7 +366,7 @@ def test_a_trial_of_two_workers_learns_from_features(run: Run, make: Callable[..
     build_backbone(make("", {}).model).save_weights(weights)
     train = {"frozen_epochs": 2, "epochs": 0, "num_workers": 2, "model": {"weights": weights}}
     config = make("train.learning_rate=grid(0.003)", train)
-    assert tune.sweep(run, config, lambda _: None) == "1 trials: 1 finished"
+    assert tune.sweep(run, config) == "1 trials: 1 finished"
     (record,) = read_trials(run)
     assert [epoch.epoch for epoch in record.history] == [1, 2]
     assert record.attempts == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from messages import messages_to
 from mlflow import MlflowClient
 from rich.console import Console
 from small_problem import MakeConfig
@@ -113,12 +114,13 @@ def test_tensorboard_gets_no_number_that_is_none(run: Run) -> None:
 
 def test_mlflow_gets_settings_epochs_and_bundle(run: Run, make_config: MakeConfig) -> None:
     config = make_config(epochs=2, mlflow_uri="auto")
-    with mlflow.mlflow_run(run, config, pytest.fail) as log:
+    with messages_to(pytest.fail), mlflow.mlflow_run(run, config) as log:
         log(RECORD)
         run.write_bytes(to_csv([RECORD]), "train", "history.csv")
         log(replace(RECORD, epoch=2, loss=0.25))
     run.write_bytes(b"graph", "bundle", "model.onnx")
-    mlflow.log_bundle(run, config, pytest.fail)
+    with messages_to(pytest.fail):
+        mlflow.log_bundle(run, config)
     client, (found,) = mlflow_runs(run)
     assert found.info.run_name == "trial"
     assert found.info.status == "FINISHED"
@@ -135,14 +137,18 @@ def test_mlflow_gets_settings_epochs_and_bundle(run: Run, make_config: MakeConfi
 
 def test_a_resumed_run_goes_on_in_its_mlflow_run(run: Run, make_config: MakeConfig) -> None:
     config = make_config(epochs=3, mlflow_uri="auto")
-    with contextlib.suppress(KeyboardInterrupt), mlflow.mlflow_run(run, config, pytest.fail) as log:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        messages_to(pytest.fail),
+        mlflow.mlflow_run(run, config) as log,
+    ):
         log(RECORD)
         raise KeyboardInterrupt
     _, (failed,) = mlflow_runs(run)
     assert failed.info.status == "FAILED"
     # The second epoch ended, but the process that would have logged it was lost.
     run.write_bytes(to_csv([RECORD, replace(RECORD, epoch=2)]), "train", "history.csv")
-    with mlflow.mlflow_run(run, config, pytest.fail) as log:
+    with messages_to(pytest.fail), mlflow.mlflow_run(run, config) as log:
         log(replace(RECORD, epoch=3))
     client, (found,) = mlflow_runs(run)
     assert [m.step for m in client.get_metric_history(found.info.run_id, "loss")] == [1, 2, 3]
@@ -155,7 +161,7 @@ def test_a_server_that_is_away_is_told_once_and_ends_nothing(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     config = make_config(mlflow_uri="http://127.0.0.1:9")
     lines: list[str] = []
-    with mlflow.mlflow_run(run, config, lines.append) as log:
+    with messages_to(lines.append), mlflow.mlflow_run(run, config) as log:
         log(RECORD)
         log(replace(RECORD, epoch=2))
     assert len(lines) == 1
@@ -168,13 +174,14 @@ def test_what_mlflow_missed_is_logged_with_the_bundle(
     run: Run, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, lines = make_config(mlflow_uri="auto"), list[str]()
-    with monkeypatch.context() as patch, mlflow.mlflow_run(run, config, lines.append) as log:
+    with monkeypatch.context() as patch, messages_to(lines.append), mlflow.mlflow_run(run, config) as log:
         patch.setattr(mlflow, "_client", lambda _: 1 / 0)
         log(RECORD)
         run.write_bytes(to_csv([RECORD]), "train", "history.csv")
     # Leaving the block has tried once more: by now MLflow answers or not, nothing is logged twice.
     run.write_bytes(b"graph", "bundle", "model.onnx")
-    mlflow.log_bundle(run, config, lines.append)
+    with messages_to(lines.append):
+        mlflow.log_bundle(run, config)
     client, (found,) = mlflow_runs(run)
     assert [m.step for m in client.get_metric_history(found.info.run_id, "loss")] == [1]
     assert lines == ["mlflow: ZeroDivisionError: division by zero (the run goes on without it)"]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.train
+from messages import messages_to
 from mlflow import MlflowClient
 from numpy.testing import assert_allclose, assert_array_equal
 from on_ray import EXACT, sources_of, store_of, undisturbed
@@ -183,7 +184,8 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
             workers[0].kill()
         lines.append(line)
 
-    summary = fit(run, config, lose_worker)
+    with messages_to(lose_worker):
+        summary = fit(run, config)
     expected = undisturbed(run, config)
     assert_same_history(run, expected)
     assert summary.startswith(f"best epoch {expected.dwell.best_epoch} of 4: val_cross_entropy")
@@ -200,7 +202,8 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     snapshot.write_bytes(snapshot.read_bytes()[:50])
     lines = ["resumed"]
     config = make_config(epochs=5, batch_size=20, learning_rate=0.03, mlflow_uri="auto")
-    fit(run, config, lose_worker)
+    with messages_to(lose_worker):
+        fit(run, config)
     assert [line[:10] for line in lines[1:]] == ["passed ove", "passed ove", "epoch 4/5 ", "epoch 5/5 "]
     assert newest in lines[1]
     assert "cut short" in lines[2]
@@ -235,7 +238,8 @@ def test_many_workers_do_what_one_does(
     workers = {"num_workers": num_workers, "cpus_per_worker": cpus}
     config = make_config(EXACT, epochs=3, batch_size=20, clip_norm=0.1, ema=0.9, dwell=False, **workers)
     lines: list[str] = []
-    fit(run, config, lines.append)
+    with messages_to(lines.append):
+        fit(run, config)
     assert len(lines) == 3
     expected = undisturbed(run, config)
     assert_same_history(run, expected)
@@ -295,8 +299,8 @@ def test_a_run_that_diverges_says_so_and_keeps_its_best_weights(run: Run, make_c
     lines: list[str] = []
     said = r"after epoch 3, the last ones without a finite.*those at the start, are in .*best\.npz: lower"
     for _ in range(2):  # started again, it says the same
-        with pytest.raises(RunError, match=said):
-            fit(run, config, lines.append)
+        with pytest.raises(RunError, match=said), messages_to(lines.append):
+            fit(run, config)
     assert len(lines) == 3
     assert lines[-1].endswith("not finite, back to the start, ends: 3 in a row")
     state, faults = checkpoints.newest(run)
