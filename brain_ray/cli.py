@@ -19,7 +19,7 @@ from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.recipes import RECIPES
-from brain_ray.runs import Run, flatten
+from brain_ray.runs import CONFIG, Run, flatten
 from brain_ray.storage import refuse_keys, refuse_keys_in
 
 
@@ -155,8 +155,8 @@ def _base(argv: list[str]) -> tuple[Config, list[str]]:
     finder.add_argument("--name")
     known, _ = finder.parse_known_args(argv)
     run = Run(known.storage, known.name or "smoke")
-    if known.name and run.exists("config.json"):
-        return Config.model_validate(run.read_json("config.json")["config"]), argv
+    if known.name and run.exists(*CONFIG):
+        return Config.model_validate(run.read_json(*CONFIG)["config"]), argv
     return RECIPES["smoke"](), argv
 
 

@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from brain_ray.logs import log
-from brain_ray.runs import MARKER, STARTED, Run, digest
-from brain_ray.tracking.history import HISTORY
-from brain_ray.tuning.trial_store import FOLDER as SWEEP
+from brain_ray.runs import HISTORY, KEPT, MARKER, STARTED, SWEEP, TRAIN, TRIALS, Run, digest
 from brain_ray.tuning.trial_store import home_of
-
-FOLDER = "kept"
-"""Within a run: `train-<digest of its inputs>` and the like, each a stage's folder as it was."""
 
 WORTH_S = 60.0
 """Seconds of training from which on a folder is kept."""
@@ -40,13 +35,13 @@ class Work:
 
 def work_in(run: Run, folder: str) -> Work:
     """Add up the epochs of a run's training, or of all trials of its sweep; none in any other folder."""
-    homes = [run] if folder == "train" else []
+    homes = [run] if folder == TRAIN else []
     if folder == SWEEP:
-        homes = [home_of(run, trial) for trial in run.list_folders(SWEEP, "trials")]
+        homes = [home_of(run, trial) for trial in run.list_folders(*TRIALS)]
     seconds: list[float] = []
     for home in homes:
         with suppress(FileNotFoundError):
-            rows = csv.DictReader(io.StringIO(home.read_bytes("train", HISTORY).decode()))
+            rows = csv.DictReader(io.StringIO(home.read_bytes(*HISTORY).decode()))
             seconds += [float(row["seconds"] or 0) for row in rows]
     return Work(len(seconds), sum(seconds))
 
@@ -62,11 +57,11 @@ def inputs_of(run: Run, *parts: str) -> dict[str, Any] | None:
 
 
 def put_aside(run: Run, folder: str) -> None:
-    """Move a stage's folder into `FOLDER` if its work is worth that; Logs a line before."""
+    """Move a stage's folder into `KEPT` if its work is worth that; logs a line before."""
     inputs, work = inputs_of(run, folder), work_in(run, folder)
     if inputs is None or not work.is_worth_keeping:
         return
-    target = (FOLDER, f"{folder}-{digest(inputs)[:12]}")
+    target = (KEPT, f"{folder}-{digest(inputs)[:12]}")
     log.info(
         f"{work} of {folder}/ are kept in {run.uri(*target)} until what takes their place is finished; "
         "take the change back before, and the run goes on with them"
@@ -75,7 +70,7 @@ def put_aside(run: Run, folder: str) -> None:
 
 
 def find(run: Run, folder: str, fits: Callable[[Mapping[str, Any]], bool], *, finished: bool) -> str | None:
-    """Return the name in `FOLDER` of what a stage's folder was with inputs that fit, if that was kept.
+    """Return the name in `KEPT` of what a stage's folder was with inputs that fit, if that was kept.
 
     Args:
         run: the run.
@@ -84,8 +79,8 @@ def find(run: Run, folder: str, fits: Callable[[Mapping[str, Any]], bool], *, fi
         finished: whether only a finished stage is wanted.
     """
     for name in _names(run, folder):
-        inputs = inputs_of(run, FOLDER, name)
-        if finished and not run.exists(FOLDER, name, MARKER):
+        inputs = inputs_of(run, KEPT, name)
+        if finished and not run.exists(KEPT, name, MARKER):
             continue
         if inputs is not None and fits(inputs):
             return name
@@ -94,16 +89,16 @@ def find(run: Run, folder: str, fits: Callable[[Mapping[str, Any]], bool], *, fi
 
 def restore(run: Run, folder: str, name: str) -> None:
     """Put what was kept by a name back in the place of a stage's folder."""
-    run.move((FOLDER, name), (folder,))
+    run.move((KEPT, name), (folder,))
 
 
 def remove_all(run: Run, folder: str) -> list[str]:
     """Delete all that was kept of a stage's folder; return where it was."""
     names = _names(run, folder)
     for name in names:
-        run.remove(FOLDER, name)
-    return [run.uri(FOLDER, name) for name in names]
+        run.remove(KEPT, name)
+    return [run.uri(KEPT, name) for name in names]
 
 
 def _names(run: Run, folder: str) -> list[str]:
-    return [name for name in run.list_folders(FOLDER) if name.rpartition("-")[0] == folder]
+    return [name for name in run.list_folders(KEPT) if name.rpartition("-")[0] == folder]

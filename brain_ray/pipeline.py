@@ -21,7 +21,21 @@ from brain_ray.config import Config
 from brain_ray.data import prepare, source_changes
 from brain_ray.evaluation import evaluate
 from brain_ray.logs import log, log_context
-from brain_ray.runs import STARTED, Run, differences, digest, flatten
+from brain_ray.runs import (
+    BUNDLE,
+    BUNDLE_INFO,
+    CONFIG,
+    DATASET,
+    KEPT,
+    REPORT,
+    STARTED,
+    SWEEP,
+    TRAIN,
+    Run,
+    differences,
+    digest,
+    flatten,
+)
 from brain_ray.tracking import prometheus
 from brain_ray.tracking.mlflow import log_bundle
 from brain_ray.training import train
@@ -71,19 +85,19 @@ def _sweep_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 def _choose_inputs(run: Run, config: Config) -> dict[str, Any]:
     return {
-        "sweep": digest(run.require("sweep", "tune")),
+        "sweep": digest(run.require(SWEEP, "tune")),
         "choice": config.sweep.model_dump(mode="json", include=CHOOSING),
     }
 
 
 def _export_inputs(run: Run, config: Config) -> dict[str, Any]:
-    return {"train": digest(run.require("train", "train")), "export": config.export.model_dump(mode="json")}
+    return {"train": digest(run.require(TRAIN, "train")), "export": config.export.model_dump(mode="json")}
 
 
 def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
-    run.require("bundle", "export")
+    run.require(BUNDLE, "export")
     return {
-        "model": run.read_json("bundle", "bundle.json")["files"]["model.onnx"],
+        "model": run.read_json(*BUNDLE_INFO)["files"]["model.onnx"],
         "dataset": prepare.id_of(run),
         "evaluate": config.evaluate.model_dump(mode="json"),
     }
@@ -119,12 +133,12 @@ def _evaluate(run: Run, config: Config) -> str:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", "dataset", prepare.inputs_of, _prepare, changes=_data_changes),
-        Stage("train", "train", _train_inputs, train.fit, resumes=True),
-        Stage("sweep", "sweep", _sweep_inputs, tune.sweep, resumes=True),
-        Stage("choose", "train", _choose_inputs, choose),
-        Stage("export", "bundle", _export_inputs, _export),
-        Stage("evaluate", "report", _evaluate_inputs, _evaluate),
+        Stage("prepare", DATASET, prepare.inputs_of, _prepare, changes=_data_changes),
+        Stage("train", TRAIN, _train_inputs, train.fit, resumes=True),
+        Stage("sweep", SWEEP, _sweep_inputs, tune.sweep, resumes=True),
+        Stage("choose", TRAIN, _choose_inputs, choose),
+        Stage("export", BUNDLE, _export_inputs, _export),
+        Stage("evaluate", REPORT, _evaluate_inputs, _evaluate),
     )
 }
 
@@ -166,7 +180,7 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         if "choose" in names:
             log.info(f"sweep:  {run.uri('report', 'sweep.html')}")
             log.info(f"winner: {run.uri('bundle')}")
-        if run.finished("report") is not None:
+        if run.finished(REPORT) is not None:
             log.info(f"report: {run.uri('report', 'report.html')}")
 
 
@@ -194,7 +208,7 @@ def _run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None]
         if name is not None:
             kept.put_aside(run, stage.folder)
             kept.restore(run, stage.folder, name)
-            log.info(f"\n{stage.name}: takes up what was kept in {run.uri(kept.FOLDER, name)}")
+            log.info(f"\n{stage.name}: takes up what was kept in {run.uri(KEPT, name)}")
             _run_stage(stage, run, config, check)
             return
         if before is None and started is not None:
@@ -228,14 +242,14 @@ def _as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str
 
 def _warn(stage: Stage, run: Run) -> None:
     """Say what becomes of trainings on a data set that is prepared again."""
-    if stage.folder != "dataset":
+    if stage.folder != DATASET:
         return
-    for folder in ("train", "sweep"):
+    for folder in (TRAIN, SWEEP):
         work = kept.work_in(run, folder)
         if work.is_worth_keeping and kept.inputs_of(run, folder) is not None:
             log.info(
                 f"{work} of {folder}/ were trained on the data set as it was: they stay if its rows come out "
-                f"the same, else they are kept in {run.uri(kept.FOLDER)} until a training on the new ones is "
+                f"the same, else they are kept in {run.uri(KEPT)} until a training on the new ones is "
                 "finished; take the change back before, and the run goes on with them"
             )
 
@@ -258,7 +272,7 @@ def _store(run: Run, config: Config) -> None:
         "versions": versions(PACKAGES),
         "git": _git_revision(),
     }
-    run.write_json(value, "config.json")
+    run.write_json(value, *CONFIG)
 
 
 def _git_revision() -> str | None:

@@ -22,6 +22,40 @@ MARKER = "stage.json"
 STARTED = "started.json"
 """Written first into a stage's folder: what a half-finished stage was started with."""
 
+DATASET, TRAIN, SWEEP, BUNDLE, REPORT = "dataset", "train", "sweep", "bundle", "report"
+"""Folders of the stages within a run's."""
+
+PHANTOM_IMAGES = "phantoms"
+"""Folder of drawn images, where a run has such."""
+
+KEPT = "kept"
+"""Folder of trainings that were put aside: `train-<digest of its inputs>` and the like, each as it was."""
+
+CONFIG = ("config.json",)
+DATASET_IDS = ("dataset_ids.json",)
+AUDIT = (DATASET, "audit.json")
+DATASET_MANIFEST = (DATASET, "manifest.parquet")
+LISTINGS = (DATASET, "listings.json")
+HISTORY = (TRAIN, "history.csv")
+TENSORBOARD = (TRAIN, "tensorboard")
+MLFLOW = (TRAIN, "mlflow.json")
+OPERATOR = (TRAIN, "operator.json")
+FEATURES = (TRAIN, "features")
+BEST = (TRAIN, "best.npz")
+RESULT = (TRAIN, "result.json")
+VAL_PROBABILITIES = (TRAIN, "answers.npz")
+CHOICE = (TRAIN, "choice.json")
+WINNER = (TRAIN, "config.json")
+TRIALS = (SWEEP, "trials")
+RUNGS = (SWEEP, "rungs.json")
+COSTS = (SWEEP, "costs.json")
+BUNDLE_INFO = (BUNDLE, "bundle.json")
+PREDICTIONS = (REPORT, "predictions.parquet")
+METRICS = (REPORT, "metrics.json")
+REPORT_PAGE = (REPORT, "report.html")
+SWEEP_PAGES = ("sweep.html", "sweep.json")
+"""Names of a sweep's page and figures: kept in `TRAIN`, shown in `REPORT`."""
+
 COPIERS = 16
 """Files that are copied at a time where a folder cannot be renamed: buckets answer late."""
 

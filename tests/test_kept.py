@@ -12,14 +12,13 @@ from pyarrow import fs
 from brain_ray import kept, logs
 from brain_ray.config import Config
 from brain_ray.pipeline import Stage, _run_stage
-from brain_ray.runs import MARKER, STARTED, Run
-from brain_ray.tracking.history import HISTORY
+from brain_ray.runs import HISTORY, MARKER, STARTED, Run
 
 FILES = {
     ("train", "checkpoint_1", "state.npz"): b"weights",
     ("train", "checkpoint_1", "deep", "manifest.json"): b"{}",
     ("train", "operator.json"): b"[]",
-    ("train", HISTORY): b"epoch,seconds\n1,50.0\n2,50.0\n",
+    HISTORY: b"epoch,seconds\n1,50.0\n2,50.0\n",
 }
 """What a training leaves, but for its records: more than a minute's work."""
 
@@ -163,7 +162,7 @@ def test_what_was_kept_goes_when_the_new_training_is_finished(
 
 def test_less_than_a_minute_is_not_kept(training: Training) -> None:
     training.start(0.1)
-    training.run.write_bytes(b"epoch,seconds\n1,30.0\n2,29.0\n", "train", HISTORY)
+    training.run.write_bytes(b"epoch,seconds\n1,30.0\n2,29.0\n", *HISTORY)
     training.interrupt(0.2)
     assert not training.run.exists("kept")
 
@@ -236,14 +235,14 @@ def test_the_work_of_a_sweep_is_that_of_its_trials(tmp_path: Path) -> None:
     run = Run(str(tmp_path), "first")
     run.write_json({"sweep": {}}, "sweep", STARTED)
     for trial in ("000", "001"):
-        run.write_bytes(FILES["train", HISTORY], "sweep", "trials", trial, "train", HISTORY)
+        run.write_bytes(FILES[HISTORY], "sweep", "trials", trial, *HISTORY)
     assert kept.work_in(run, "sweep") == kept.Work(4, 200.0)
     lines = list[str]()
     with messages_to(lines.append):
         kept.put_aside(run, "sweep")
     (name,) = run.list_folders("kept")
     assert lines[0].startswith(f"4 epochs (3 min) of sweep/ are kept in {run.uri('kept', name)} until")
-    assert run.exists("kept", name, "trials", "001", "train", HISTORY)
+    assert run.exists("kept", name, "trials", "001", *HISTORY)
     assert kept.work_in(run, "dataset") == kept.Work()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
+import brain_ray
 from brain_ray.errors import RunError, printable
 from brain_ray.runs import MARKER, Run, differences
 from brain_ray.storage import filesystem, refuse_keys, refuse_keys_in
@@ -163,3 +164,16 @@ def test_a_text_from_elsewhere_cannot_steer_a_terminal() -> None:
 def test_uris_keep_their_query() -> None:
     run = Run("s3://bucket/runs?region=eu", "first")
     assert run.uri("bundle") == "s3://bucket/runs/first/bundle?region=eu"
+
+
+def test_names_of_a_runs_files_stand_in_one_module() -> None:
+    package = Path(brain_ray.__file__).parent
+    name = re.compile(r'"(audit|bundle|result|history|config|metrics|operator|rungs|costs)\.(json|csv)"')
+    apart = {  # files of a process that is started for one job, and bundle.json in a bundle
+        package / "bundle" / "build.py",
+        package / "bundle" / "bundle.py",
+        package / "bundle" / "convert.py",
+        package / "comparison" / "cost.py",
+    }
+    found = {file for file in package.rglob("*.py") if name.search(file.read_text())}
+    assert found <= {package / "runs.py", *apart}

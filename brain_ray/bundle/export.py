@@ -11,13 +11,11 @@ from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_images
-from brain_ray.runs import Run
+from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, RESULT, TRAIN, Run
 
 MAX_VALIDATION = 5000
 """Validation images that the temperature is fitted on, at most; a larger split is sampled."""
 
-CHOICE = "choice.json"
-"""Within train/, where a sweep has chosen the model: the evidence."""
 
 MAX_TRAINING = 2000
 """Training images that `Unlikeness` is fitted to, at most."""
@@ -29,16 +27,16 @@ def publish(run: Run, config: Config) -> str:
     Raises:
         RunError: the dataset or the training is not complete, or the bundle's two models do not agree.
     """
-    run.require("dataset", "prepare")
-    run.require("train", "train")
-    with np.load(io.BytesIO(run.read_bytes("train", "best.npz"))) as stored:
+    run.require(DATASET, "prepare")
+    run.require(TRAIN, "train")
+    with np.load(io.BytesIO(run.read_bytes(*BEST))) as stored:
         weights = [stored[str(k)] for k in range(len(stored.files))]
     inputs, labels = read_images(run, config, "valid", MAX_VALIDATION)
     train_inputs, _ = read_images(run, config, "train", MAX_TRAINING)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "bundle"
         info = export_bundle(made, config, weights, inputs, labels, train_inputs, _facts(run))
-        run.upload(made, "bundle")
+        run.upload(made, BUNDLE)
     scores, check, decision = info.scores.validation, info.check, info.decision
     return (
         f"validation ({scores.images} images): accuracy {scores.accuracy:.4f}, log loss "
@@ -50,8 +48,8 @@ def publish(run: Run, config: Config) -> str:
 
 
 def _facts(run: Run) -> Facts:
-    audit: dict[str, Any] = run.read_json("dataset", "audit.json")
-    result: dict[str, Any] = run.read_json("train", "result.json")
+    audit: dict[str, Any] = run.read_json(*AUDIT)
+    result: dict[str, Any] = run.read_json(*RESULT)
     rows = {split: sum(audit["splits"][split].values()) for split in ("train", "valid", "test")}
     balanced = {**rows, "train": sum(audit["balanced_train"].values())}
     splits = {
@@ -70,5 +68,5 @@ def _facts(run: Run) -> Facts:
         training=TrainingFacts(
             epochs=result["epochs"], best_epoch=result["best_epoch"], backbone=result["backbone"]
         ),
-        sweep=run.read_json("train", CHOICE) if run.exists("train", CHOICE) else None,
+        sweep=run.read_json(*CHOICE) if run.exists(*CHOICE) else None,
     )

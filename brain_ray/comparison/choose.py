@@ -7,7 +7,6 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from brain_ray.bundle.export import CHOICE
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.report import format_table, write_sweep_report
@@ -15,19 +14,10 @@ from brain_ray.comparison.results import Comparison
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.logs import log
-from brain_ray.runs import Run
-from brain_ray.training.results import BEST
+from brain_ray.runs import BEST, CHOICE, COSTS, REPORT, SWEEP, SWEEP_PAGES, TRAIN, WINNER, Run
 from brain_ray.tuning import search_space
-from brain_ray.tuning.trial_store import FOLDER, home_of, read_sweep
+from brain_ray.tuning.trial_store import home_of, read_sweep
 from brain_ray.tuning.trials import SweepRecord
-
-COSTS = "costs.json"
-"""Within sweep/: what each model costs to serve, as measured here."""
-
-WINNER = "config.json"
-"""Within train/: the winner's settings."""
-
-PAGES = ("sweep.html", "sweep.json")
 
 
 def choose(run: Run, config: Config) -> str:
@@ -39,51 +29,51 @@ def choose(run: Run, config: Config) -> str:
     Raises:
         RunError: the sweep is not complete, no trial can win, or the winner's weights are gone.
     """
-    run.require(FOLDER, "tune")
+    run.require(SWEEP, "tune")
     record = read_sweep(run, config)
     costs = _costs(run, record)
     comparison = compare(record, costs)
     winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
     home = home_of(run, winner.id)
-    if not home.exists("train", BEST):
+    if not home.exists(*BEST):
         raise RunError(
             f"the weights of trial {winner.id} are gone from {home.uri('train')}: sweep again under another "
             "name, with the rule of choice that you want"
         )
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page, value = write_sweep_report(record, costs, comparison, created)
-    pafs.copy_files(home.path("train"), run.path("train"), home.fs, run.fs)
-    run.write_json(winner.config.model_dump(mode="json"), "train", WINNER)
-    run.write_json(_evidence(record, comparison), "train", CHOICE)
-    run.write_bytes(page.encode(), "train", "sweep.html")
-    run.write_json(value, "train", "sweep.json")
+    pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
+    run.write_json(winner.config.model_dump(mode="json"), *WINNER)
+    run.write_json(_evidence(record, comparison), *CHOICE)
+    run.write_bytes(page.encode(), TRAIN, SWEEP_PAGES[0])
+    run.write_json(value, TRAIN, SWEEP_PAGES[1])
     show_pages(run)
     return f"{format_table(record, comparison)}\ntrial {winner.id} wins, and its training is now the run's"
 
 
 def show_pages(run: Run) -> None:
     """Copy the sweep's page and numbers into report/, if this run's training comes from a sweep."""
-    for name in PAGES:
-        if run.exists("train", name):
-            run.write_bytes(run.read_bytes("train", name), "report", name)
+    for name in SWEEP_PAGES:
+        if run.exists(TRAIN, name):
+            run.write_bytes(run.read_bytes(TRAIN, name), REPORT, name)
 
 
 def settings_of(run: Run, config: Config) -> Config:
     """Return the settings that a run's model was trained with: the winner's, where a sweep has chosen it."""
-    if not run.exists("train", WINNER):
+    if not run.exists(*WINNER):
         return config
-    winner = Config.model_validate(run.read_json("train", WINNER))
+    winner = Config.model_validate(run.read_json(*WINNER))
     return config.model_copy(update={"seed": winner.seed, "model": winner.model, "train": winner.train})
 
 
 def _costs(run: Run, record: SweepRecord) -> dict[str, Cost]:
     """Return what each model costs; what has been measured here before is not measured again."""
     models = search_space.models([each.trial for each in record.trials if each.status != "failed"])
-    known = run.read_json(FOLDER, COSTS) if run.exists(FOLDER, COSTS) else {}
+    known = run.read_json(*COSTS) if run.exists(*COSTS) else {}
     for name, config in models.items():
         if name not in known:
             known[name] = asdict(measure(config))
-            run.write_json(known, FOLDER, COSTS)
+            run.write_json(known, *COSTS)
             log.info(
                 f"{name}: one image in {known[name]['latency_ms']:.1f} ms by ONNX Runtime on this machine"
             )

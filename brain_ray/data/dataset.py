@@ -11,7 +11,7 @@ from brain_ray.config import Config
 from brain_ray.data.rows import BOX, read_input
 from brain_ray.data.transforms import InputSpec
 from brain_ray.errors import RunError
-from brain_ray.runs import Run
+from brain_ray.runs import DATASET, Run
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def find_parts(run: Run, split: str) -> list[Part]:
     Raises:
         RunError: the split has no rows.
     """
-    parts = parts_of(run, "dataset", split)
+    parts = parts_of(run, DATASET, split)
     if not parts:
         raise RunError(f"{run.uri('dataset', split)} has no rows: run jobs/prepare.py for this run first")
     return parts
@@ -53,7 +53,7 @@ def count_labels(run: Run, split: str, num_classes: int) -> Counts:
         RunError: a row's label is none of the classes.
     """
     counts = np.zeros(num_classes, np.int64)
-    files = run.list_files("dataset", split, suffix=".parquet")
+    files = run.list_files(DATASET, split, suffix=".parquet")
     if not files:
         return counts
     rows = pads.dataset(files, filesystem=run.fs, format="parquet")
@@ -77,7 +77,7 @@ def read_images(
 
     Of more than `most` images, that many are drawn by the run's seed.
     """
-    dataset = pads.dataset(run.path("dataset", split), filesystem=run.fs, format="parquet")
+    dataset = pads.dataset(run.path(DATASET, split), filesystem=run.fs, format="parquet")
     augmented = dataset.to_table(columns=["augment_seed"])["augment_seed"].to_numpy() >= 0
     chosen = np.flatnonzero(~augmented)
     if len(chosen) > most:

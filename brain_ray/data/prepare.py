@@ -27,17 +27,12 @@ from brain_ray.data.split import assign, balancing_copies
 from brain_ray.data.writing import Write
 from brain_ray.errors import RunError
 from brain_ray.logs import log
-from brain_ray.runs import Run, digest
+from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, Run, digest
 from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
 
 BLOCK_IMAGES = 4096
 """Most images that a task opens; it holds a thumbnail of each. Ray Data pauses between two tasks."""
-
-PHANTOM_FOLDER = "phantoms"
-
-IDS = "dataset_ids.json"
-"""Ids of data sets that an earlier version of brain_ray has prepared, by the `rows_digest` of each."""
 
 
 def source_of(run: Run, config: Config) -> str:
@@ -46,9 +41,9 @@ def source_of(run: Run, config: Config) -> str:
     if data.source != PHANTOMS:
         return resolve(data.source)
     inputs = {"phantoms": data.phantoms.model_dump(), "classes": list(data.classes), "seed": config.seed}
-    if run.finished(PHANTOM_FOLDER) != inputs:
+    if run.finished(PHANTOM_IMAGES) != inputs:
         started = time.monotonic()
-        run.clear(PHANTOM_FOLDER)
+        run.clear(PHANTOM_IMAGES)
         with tempfile.TemporaryDirectory() as folder:
             phantom.write_tree(
                 Path(folder),
@@ -58,9 +53,9 @@ def source_of(run: Run, config: Config) -> str:
                 train_folder=data.train_folder,
                 test_folder=data.test_folder,
             )
-            run.upload(Path(folder), PHANTOM_FOLDER)
-        run.finish(PHANTOM_FOLDER, inputs, time.monotonic() - started)
-    return run.uri(PHANTOM_FOLDER)
+            run.upload(Path(folder), PHANTOM_IMAGES)
+        run.finish(PHANTOM_IMAGES, inputs, time.monotonic() - started)
+    return run.uri(PHANTOM_IMAGES)
 
 
 def inputs_of(run: Run, config: Config) -> dict[str, Any]:
@@ -80,22 +75,22 @@ def id_of(run: Run) -> str:
     Raises:
         RunError: it is not complete.
     """
-    inputs = run.require("dataset", "prepare")
-    return str(run.read_json("dataset", "audit.json").get("id", digest(inputs)))
+    inputs = run.require(DATASET, "prepare")
+    return str(run.read_json(*AUDIT).get("id", digest(inputs)))
 
 
 def keep_id(run: Run) -> None:
     """Note the id of an earlier version's data set before it is prepared again: its rows may be the same."""
-    inputs, name = run.require("dataset", "prepare"), id_of(run)
+    inputs, name = run.require(DATASET, "prepare"), id_of(run)
     if name == digest(inputs):
-        with run.fs.open_input_file(run.path("dataset", "manifest.parquet")) as file:
+        with run.fs.open_input_file(run.path(*DATASET_MANIFEST)) as file:
             rows = rows_digest(pq.read_table(file).to_pandas(), inputs["seed"], inputs["data"])
-        run.write_json({rows: name}, IDS)
+        run.write_json({rows: name}, *DATASET_IDS)
 
 
 def known_id(run: Run, rows: str) -> str:
     """Return the id of a data set by its `rows_digest`."""
-    return str(run.read_json(IDS).get(rows, rows)) if run.exists(IDS) else rows
+    return str(run.read_json(*DATASET_IDS).get(rows, rows)) if run.exists(*DATASET_IDS) else rows
 
 
 def prepare(run: Run, config: Config) -> str:
@@ -114,7 +109,7 @@ def prepare(run: Run, config: Config) -> str:
     layout, index = find_layout(source, data), find_files(source, data)
     lap(f"listed {len(index)} files")
     for split in SPLITS:
-        run.fs.create_dir(run.path("dataset", split), recursive=True)
+        run.fs.create_dir(run.path(DATASET, split), recursive=True)
     scanned = _scan(index, source, data)
     facts = scanned.select_columns(list(FACTS)).to_pandas().set_index("image_id").sort_index()
     manifest = index.join(facts, on="image_id").drop(columns="mtime_ns")
@@ -136,7 +131,7 @@ def prepare(run: Run, config: Config) -> str:
     found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, layout)}
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
-    run.write_json(found, "dataset", "audit.json")
+    run.write_json(found, *AUDIT)
     prometheus.prepared(run.name, manifest["split"].value_counts().to_dict())
     return as_text(found)
 
@@ -201,7 +196,7 @@ def _write(scanned: ray.data.Dataset, write: Write) -> None:
     rows = write.plan["copies"] + 1
     expected = {split: int(rows[write.plan["split"] == split].sum()) for split in SPLITS}
     if totals != expected:
-        where = write.run.uri("dataset")
+        where = write.run.uri(DATASET)
         raise RunError(f"{where}: wrote {totals} rows, expected {expected}: prepare again")
 
 
@@ -211,5 +206,5 @@ def _rejected(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_parquet(run: Run, table: pd.DataFrame, name: str) -> None:
-    with run.fs.open_output_stream(run.path("dataset", name)) as stream:
+    with run.fs.open_output_stream(run.path(DATASET, name)) as stream:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), stream)

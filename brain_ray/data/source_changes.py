@@ -17,10 +17,7 @@ from brain_ray.data.scan import hash_files
 from brain_ray.data.sources import find_files, is_no_image, list_names, listing_hash
 from brain_ray.errors import RunError
 from brain_ray.logs import log
-from brain_ray.runs import Run, differences
-
-LISTINGS = "listings.json"
-"""Within dataset/: the `listing_hash` of each source that was found to hold the data set's files."""
+from brain_ray.runs import DATASET_MANIFEST, LISTINGS, Run, differences
 
 UNREAD = sha256(b"").hexdigest()
 """`file_sha256` of a file that could not be read when it was scanned."""
@@ -44,7 +41,7 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     there = ("files", "data.source")
     settings = differences(*({k: v for k, v in each.items() if k not in there} for each in (before, now)))
     place = differences({"data.source": before["data.source"]}, {"data.source": now["data.source"]})
-    known = run.read_json("dataset", LISTINGS) if run.exists("dataset", LISTINGS) else {}
+    known = run.read_json(*LISTINGS) if run.exists(*LISTINGS) else {}
     listings = {before["data.source"]: before["files"], **known}
     if settings:
         files_differ = [] if now["files"] in listings.values() else ["files: other names, sizes or times"]
@@ -57,7 +54,7 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     changed = compare_files(run, source, files)
     if changed:
         return [f"files: {', '.join(changed)}", *place]
-    run.write_json({**known, now["data.source"]: listing_hash(files)}, "dataset", LISTINGS)
+    run.write_json({**known, now["data.source"]: listing_hash(files)}, *LISTINGS)
     same = f"have the same contents as those of {before['data.source']}" if place else ""
     log.info(
         f"{len(files)} files in {source} {same or 'have new times and the same contents'}, by their SHA-256: "
@@ -81,7 +78,7 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
         RunError: a file cannot be read that could be then.
     """
     keys = ["path", "source_split", "label"]
-    with run.fs.open_input_file(run.path("dataset", "manifest.parquet")) as opened:
+    with run.fs.open_input_file(run.path(*DATASET_MANIFEST)) as opened:
         manifest = pq.read_table(opened).to_pandas()
     if "size" not in manifest:  # of an earlier version
         manifest["size"] = -1

@@ -13,7 +13,7 @@ from brain_ray.data.image_export import export_images
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
 from brain_ray.data.scan import read_files
 from brain_ray.errors import RunError
-from brain_ray.runs import Run
+from brain_ray.runs import DATASET, Run
 
 FILE_IMAGES = 1024
 """Most images in one Parquet file: what a writing task holds in memory."""
@@ -53,7 +53,7 @@ class Write:
     def _write(self, rows: pa.Table, split: str) -> None:
         pq.write_table(
             rows,
-            self.run.path("dataset", split, f"part-{rows['image_id'][0].as_py():09d}.parquet"),
+            self.run.path(DATASET, split, f"part-{rows['image_id'][0].as_py():09d}.parquet"),
             filesystem=self.run.fs,
             compression="none",  # the images are compressed already
             use_dictionary=False,  # and none is there twice

@@ -20,7 +20,17 @@ from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
-from brain_ray.runs import Run
+from brain_ray.runs import (
+    BUNDLE,
+    BUNDLE_INFO,
+    DATASET,
+    DATASET_MANIFEST,
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    REPORT_PAGE,
+    Run,
+)
 from brain_ray.scoring.decisions import count_decisions, format_decisions
 from brain_ray.scoring.metrics import Scores, format_scores, score
 
@@ -66,11 +76,11 @@ def evaluate(run: Run, config: Config) -> str:
         RunError: the dataset or the bundle is not complete, a test image was missed or counted twice, or
             nodes were lost again and again.
     """
-    run.require("dataset", "prepare")
-    run.require("bundle", "export")
+    run.require(DATASET, "prepare")
+    run.require(BUNDLE, "export")
     found = again_if_lost(lambda: _predict(run, config), "scoring")
     predictions = _with_facts(found, run, config)
-    bundle = run.read_json("bundle", "bundle.json")
+    bundle = run.read_json(*BUNDLE_INFO)
     official = _score(predictions, config, bundle["decision"])
     clean = predictions[predictions["leak_free"]]
     leak_free = _score(clean, config, bundle["decision"]) if len(clean) else None
@@ -80,27 +90,27 @@ def evaluate(run: Run, config: Config) -> str:
         "bundle": bundle["files"]["model.onnx"],
     }
     table = pa.Table.from_pandas(predictions, preserve_index=False)
-    with run.fs.open_output_stream(run.path("report", "predictions.parquet")) as stream:
+    with run.fs.open_output_stream(run.path(*PREDICTIONS)) as stream:
         pq.write_table(table, stream)
-    run.write_json(metrics, "report", "metrics.json")
-    add_scores(run.uri("bundle"), {name: metrics[name] for name in ("official", "leak_free")})
+    run.write_json(metrics, *METRICS)
+    add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free")})
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page, figures = write_report(gather(run, config, predictions, official, leak_free, created))
     for name, content in figures.items():
-        run.write_bytes(content, "report", name)
-    run.write_bytes(page.encode(), "report", "report.html")
+        run.write_bytes(content, REPORT, name)
+    run.write_bytes(page.encode(), *REPORT_PAGE)
     return _text(official, leak_free)
 
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:
     settings = config.evaluate
-    rows = ray.data.read_parquet(run.path("dataset", "test"), filesystem=run.fs, columns=COLUMNS)
+    rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=COLUMNS)
     with warnings.catch_warnings():
         # max_restarts has no named parameter yet; Ray is pinned, so it cannot be gone unnoticed.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         scored = rows.map_batches(
             Classifier,
-            fn_constructor_args=[run.uri("bundle"), settings.cpus_per_actor],
+            fn_constructor_args=[run.uri(BUNDLE), settings.cpus_per_actor],
             batch_size=settings.batch_size,
             batch_format="pyarrow",
             num_cpus=settings.cpus_per_actor,
@@ -143,7 +153,7 @@ def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
 
 def _manifest(run: Run) -> pd.DataFrame:
     columns = ["image_id", "split", "cluster"]
-    table = pq.read_table(run.path("dataset", "manifest.parquet"), columns=columns, filesystem=run.fs)
+    table = pq.read_table(run.path(*DATASET_MANIFEST), columns=columns, filesystem=run.fs)
     frame: pd.DataFrame = table.to_pandas()
     return frame
 

@@ -19,7 +19,7 @@ from brain_ray.data.decoding import ImageError
 from brain_ray.data.rows import BOX, changes_of, read_input
 from brain_ray.data.transforms import InputSpec
 from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
-from brain_ray.runs import Run
+from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, PHANTOM_IMAGES, Run
 from brain_ray.scoring.metrics import Scores
 from brain_ray.storage import filesystem
 
@@ -119,15 +119,15 @@ def gather(
     return ReportData(
         config=config,
         created=created,
-        bundle=run.read_json("bundle", "bundle.json"),
-        audit=run.read_json("dataset", "audit.json"),
+        bundle=run.read_json(*BUNDLE_INFO),
+        audit=run.read_json(*AUDIT),
         official=official,
         leak_free=leak_free,
         labels=predictions["label"].to_numpy(),
         probabilities=_columns(predictions, "probability", classes),
         calibrated=_columns(predictions, "calibrated", classes),
         is_leak_free=predictions["leak_free"].to_numpy(bool),
-        history=pd.read_csv(io.BytesIO(run.read_bytes("train", "history.csv"))),
+        history=pd.read_csv(io.BytesIO(run.read_bytes(*HISTORY))),
         rejected=_table(run, "rejected"),
         samples=_samples(run, config),
         crop_examples=_crop_examples(run, config),
@@ -141,13 +141,13 @@ def _columns(predictions: pd.DataFrame, kind: str, classes: Sequence[str]) -> An
 
 
 def _table(run: Run, name: str) -> pd.DataFrame:
-    frame: pd.DataFrame = pq.read_table(run.path("dataset", f"{name}.parquet"), filesystem=run.fs).to_pandas()
+    frame: pd.DataFrame = pq.read_table(run.path(DATASET, f"{name}.parquet"), filesystem=run.fs).to_pandas()
     return frame
 
 
 def _rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
     """Read the rows with some row_ids, in their order."""
-    dataset = pads.dataset(run.path("dataset", split), filesystem=run.fs, format="parquet")
+    dataset = pads.dataset(run.path(DATASET, split), filesystem=run.fs, format="parquet")
     columns = ["row_id", "path", "label", "bytes", "augment_seed", *BOX]
     found = dataset.to_table(columns=columns, filter=pads.field("row_id").isin(list(ids)))
     rows = {row["row_id"]: row for row in found.to_pylist()}
@@ -162,7 +162,7 @@ def _input(row: dict[str, Any], config: Config, epoch: int | None = None) -> Gre
 
 def _samples(run: Run, config: Config) -> list[LabelledImage]:
     """Draw training images as the network got them in the first epoch that trained on images."""
-    dataset = pads.dataset(run.path("dataset", "train"), filesystem=run.fs, format="parquet")
+    dataset = pads.dataset(run.path(DATASET, "train"), filesystem=run.fs, format="parquet")
     count = dataset.count_rows()
     rng = np.random.default_rng(config.seed)
     ids = rng.choice(count, min(NUM_SAMPLES, count), replace=False).tolist()
@@ -174,7 +174,7 @@ def _samples(run: Run, config: Config) -> list[LabelledImage]:
 
 def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
     """Take a training image of each class, whole."""
-    dataset = pads.dataset(run.path("dataset", "train"), filesystem=run.fs, format="parquet")
+    dataset = pads.dataset(run.path(DATASET, "train"), filesystem=run.fs, format="parquet")
     labels = dataset.to_table(columns=["row_id", "label"]).to_pandas()
     ids = labels.groupby("label")["row_id"].first().tolist()
     return [
@@ -206,7 +206,7 @@ def _misclassified(run: Run, config: Config, predictions: pd.DataFrame) -> list[
 
 def _pairs(run: Run, config: Config) -> list[CopyPair]:
     """Read the pairs to look at from the source; those whose files are gone by now are left out."""
-    source = run.uri("phantoms") if config.data.source == PHANTOMS else config.data.source
+    source = run.uri(PHANTOM_IMAGES) if config.data.source == PHANTOMS else config.data.source
     opened, root = filesystem(source)
     shown = []
     for row in choose_pairs(_table(run, "pairs")).to_dict("records"):

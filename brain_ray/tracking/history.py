@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from brain_ray.runs import Run
+from brain_ray.runs import HISTORY, Run
 
-HISTORY = "history.csv"
 """Within train/: written anew after each epoch."""
 
 
@@ -101,4 +100,4 @@ def from_csv(data: bytes) -> list[EpochRecord]:
 
 def read_history(run: Run) -> list[EpochRecord]:
     """Return the epochs of history.csv; none where there is no such file."""
-    return from_csv(run.read_bytes("train", HISTORY)) if run.exists("train", HISTORY) else []
+    return from_csv(run.read_bytes(*HISTORY)) if run.exists(*HISTORY) else []

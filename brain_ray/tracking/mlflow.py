@@ -15,12 +15,8 @@ from pyarrow import fs as pafs
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.logs import log
-from brain_ray.runs import Run, flatten
+from brain_ray.runs import BUNDLE, MLFLOW, Run, flatten
 from brain_ray.tracking.history import EpochRecord, read_history
-
-MLFLOW = "mlflow.json"
-"""Within train/: which run of which MLflow this one is."""
-
 
 # --- MLflow
 
@@ -121,7 +117,7 @@ def _log(
             client.log_batch(number, metrics=metrics)
     if bundle:
         with tempfile.TemporaryDirectory() as folder:
-            pafs.copy_files(run.path("bundle"), folder, run.fs, pafs.LocalFileSystem())
+            pafs.copy_files(run.path(BUNDLE), folder, run.fs, pafs.LocalFileSystem())
             client.log_artifacts(number, folder, "bundle")
     client.update_run(number, status=status) if status == "RUNNING" else client.set_terminated(number, status)
 
@@ -142,7 +138,7 @@ def _find_or_start(client: Any, run: Run, config: Config, uri: str) -> str:
     from mlflow.entities import Param
     from mlflow.exceptions import MlflowException
 
-    kept = run.read_json("train", MLFLOW) if run.exists("train", MLFLOW) else {}
+    kept = run.read_json(*MLFLOW) if run.exists(*MLFLOW) else {}
     if kept.get("uri") == uri:
         return str(kept["run_id"])
     experiment = client.get_experiment_by_name("brain_ray")
@@ -155,5 +151,5 @@ def _find_or_start(client: Any, run: Run, config: Config, uri: str) -> str:
     params = [Param(name, str(value)) for name, value in flatten(config.model_dump(mode="json")).items()]
     for start in range(0, len(params), 100):  # as many as MLflow takes at once
         client.log_batch(number, params=params[start : start + 100])
-    run.write_json({"uri": uri, "run_id": number}, "train", MLFLOW)
+    run.write_json({"uri": uri, "run_id": number}, *MLFLOW)
     return number

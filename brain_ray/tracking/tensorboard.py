@@ -4,12 +4,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from brain_ray.runs import Run
+from brain_ray.runs import TENSORBOARD, Run
 from brain_ray.tracking.history import EpochRecord
-
-TENSORBOARD = "tensorboard"
-"""Within train/: `tensorboard --logdir <storage>` shows all runs below it."""
-
 
 TAGS = {
     "loss/train": "loss",
@@ -44,4 +40,4 @@ def write_scalars(run: Run, step: int, scalars: Mapping[str, float]) -> None:
             for tag, value in scalars.items():
                 writer.add_scalar(tag, value, step)
         (file,) = Path(folder).iterdir()
-        run.write_bytes(file.read_bytes(), "train", TENSORBOARD, f"events.out.tfevents.{step:06d}")
+        run.write_bytes(file.read_bytes(), *TENSORBOARD, f"events.out.tfevents.{step:06d}")

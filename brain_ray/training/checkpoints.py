@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import fs as pafs
 
-from brain_ray.runs import Run
+from brain_ray.runs import TRAIN, Run
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import Orders
 from brain_ray.training.dwell import DwellState
@@ -92,8 +92,8 @@ def newest(run: Run) -> tuple[TrainState | None, list[str]]:
 
 def checkpoint_folders(run: Run) -> list[str]:
     """Return the paths of a run's checkpoints within its filesystem, oldest first."""
-    names = run.list_folders("train")
-    return [run.path("train", name) for name in names if name.startswith("checkpoint_")]
+    names = run.list_folders(TRAIN)
+    return [run.path(TRAIN, name) for name in names if name.startswith("checkpoint_")]
 
 
 def mend(run: Run) -> list[str]:
@@ -109,17 +109,17 @@ def mend(run: Run) -> list[str]:
         except UnsoundError as error:
             faults.append(str(error))
             run.fs.delete_dir(folder)
-    if run.exists("train", SNAPSHOT):
+    if run.exists(TRAIN, SNAPSHOT):
         try:
-            listed = run.read_json("train", SNAPSHOT)["checkpoint_results"]
+            listed = run.read_json(TRAIN, SNAPSHOT)["checkpoint_results"]
             names = [entry["checkpoint_dir_name"] for entry in listed]
-            missing = [name for name in names if not run.exists("train", name)]
+            missing = [name for name in names if not run.exists(TRAIN, name)]
             fault = f"names {', '.join(missing)}, which is gone" if missing else ""
         except (ValueError, KeyError, TypeError) as error:
             fault = f"is cut short: {error}"
         if fault:
             faults.append(f"{run.uri('train', SNAPSHOT)} {fault}")
-            run.fs.delete_file(run.path("train", SNAPSHOT))
+            run.fs.delete_file(run.path(TRAIN, SNAPSHOT))
     return faults
 
 

@@ -10,13 +10,11 @@ import ray
 
 from brain_ray.cluster.capacity import on_this_node
 from brain_ray.errors import RunError
-from brain_ray.runs import Run
+from brain_ray.runs import OPERATOR, Run
 from brain_ray.training.commands import Word, parse_word
 
 NAMESPACE = "brain_ray"
 PREFIX = "operator of "
-FILE = "operator.json"
-"""Within train/: all that was said, so that nothing is lost with the process that heard it."""
 
 
 class Operator:
@@ -24,7 +22,7 @@ class Operator:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        said = run.read_json("train", FILE)["words"] if run.exists("train", FILE) else []
+        said = run.read_json(*OPERATOR)["words"] if run.exists(*OPERATOR) else []
         self._words = [Word(**word) for word in said]
         self._status = "no epoch has ended yet"
 
@@ -36,7 +34,7 @@ class Operator:
         """
         word = parse_word(text, datetime.now(UTC).isoformat(timespec="microseconds"))
         self._words.append(word)
-        self._run.write_json({"words": [asdict(word) for word in self._words]}, "train", FILE)
+        self._run.write_json({"words": [asdict(word) for word in self._words]}, *OPERATOR)
         return f"{word}: said, and heard at the end of this epoch"
 
     def words_since(self, heard: str) -> list[Word]:

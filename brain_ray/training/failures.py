@@ -7,7 +7,7 @@ from pathlib import Path
 
 import brain_ray
 from brain_ray.errors import RunError, last_line, short_line
-from brain_ray.runs import Run
+from brain_ray.runs import TRAIN, Run
 from brain_ray.storage import cause_of
 
 RETRIED = {
@@ -74,7 +74,7 @@ def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
     if isinstance(cause, RunError):
         return cause
     if isinstance(cause, OSError):  # Ray Train's own list of checkpoints
-        return RunError(_refusal(run.uri("train"), cause_of(cause)))
+        return RunError(_refusal(run.uri(TRAIN), cause_of(cause)))
     return RunError(f"training failed: {type(cause).__name__}: {last_line(cause)}")
 
 
@@ -104,9 +104,9 @@ def probe(run: Run) -> None:
         RunError: it refuses.
     """
     name = "probe"
-    run.write_bytes(bytes(4096), "train", name)
-    with writing_to(run.uri("train", name)):
-        run.fs.delete_file(run.path("train", name))
+    run.write_bytes(bytes(4096), TRAIN, name)
+    with writing_to(run.uri(TRAIN, name)):
+        run.fs.delete_file(run.path(TRAIN, name))
 
 
 def _refusal(place: str, cause: object) -> str:

@@ -19,10 +19,10 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import Part, parts_of
 from brain_ray.errors import RunError
 from brain_ray.loading.loader import decode_rows, task_rows
-from brain_ray.runs import Run
+from brain_ray.runs import FEATURES, Run
 from brain_ray.training.tensorflow.feature_extractor import Extractor
 
-FOLDER = "train/features"
+FOLDER = "/".join(FEATURES)
 
 FILE_ROWS = 8192
 """Rows of features in a file, at most: 40 MB of those of EfficientNet-B0."""
@@ -52,7 +52,7 @@ def cache_features(
                 f"computing the features of {split} rows",
             )
         run.finish(FOLDER, inputs, time.monotonic() - start)
-    return {split: parts_of(run, *FOLDER.split("/"), split) for split in splits}
+    return {split: parts_of(run, *FEATURES, split) for split in splits}
 
 
 def drop_features(run: Run) -> None:
@@ -140,7 +140,7 @@ def write_features(batch: pa.Table, run: Run, split: str) -> dict[str, list[str]
         pq.write_table(batch.drop(["error"]), sink, compression="none", use_dictionary=False)
         name = f"rows-{batch['index'][0].as_py():012d}.parquet"
         try:
-            run.write_bytes(sink.getvalue().to_pybytes(), *FOLDER.split("/"), split, name)
+            run.write_bytes(sink.getvalue().to_pybytes(), *FEATURES, split, name)
         except RunError as error:
             errors = [str(error)]
     return {"error": errors[:1] or [""]}

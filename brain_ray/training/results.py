@@ -7,34 +7,25 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.errors import RunError
-from brain_ray.runs import Run
+from brain_ray.runs import BEST, HISTORY, RESULT, VAL_PROBABILITIES, Run
 from brain_ray.tracking import tensorboard
-from brain_ray.tracking.history import HISTORY, EpochRecord, to_csv
+from brain_ray.tracking.history import EpochRecord, to_csv
 from brain_ray.training import checkpoints
 from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.learner import Arrays
 
-BEST = "best.npz"
-"""Within train/: the best epoch's weights, "0", "1", ... in the order of `model.weights`."""
-
-RESULT = "result.json"
-"""Within train/: what the training has come to; written last."""
-
-ANSWERS = "answers.npz"
-"""Within train/: the best epoch's probabilities of the validation rows, where they are kept."""
-
 
 def write_epoch(run: Run, record: EpochRecord, state: TrainState) -> None:
     """Write history.csv, the epoch's numbers for TensorBoard, and what a best epoch makes of validation."""
-    run.write_bytes(to_csv(state.history), "train", HISTORY)
+    run.write_bytes(to_csv(state.history), *HISTORY)
     if record.best and state.answers is not None:
-        run.write_bytes(checkpoints.pack({"probabilities": state.answers}), "train", ANSWERS)
+        run.write_bytes(checkpoints.pack({"probabilities": state.answers}), *VAL_PROBABILITIES)
     tensorboard.write_epoch(run, record)
 
 
 def write_result(run: Run, config: Config, state: TrainState) -> None:
     """Write history.csv, best.npz and result.json."""
-    run.write_bytes(to_csv(state.history), "train", HISTORY)
+    run.write_bytes(to_csv(state.history), *HISTORY)
     write_best(run, state.best)
     best = [record for record in state.history if record.best][-1:]
     result = {
@@ -47,19 +38,19 @@ def write_result(run: Run, config: Config, state: TrainState) -> None:
         "seconds": sum(record.seconds for record in state.history),
         "backbone": config.model.backbone,
     }
-    run.write_json(result, "train", RESULT)
+    run.write_json(result, *RESULT)
 
 
 def write_best(run: Run, weights: Arrays) -> None:
     """Write best.npz."""
-    run.write_bytes(checkpoints.pack({str(i): w for i, w in enumerate(weights)}), "train", BEST)
+    run.write_bytes(checkpoints.pack({str(i): w for i, w in enumerate(weights)}), *BEST)
 
 
 def read_answers(run: Run) -> NDArray[np.float32] | None:
     """Return (rows, classes), the best epoch's probabilities of the validation rows, if they were kept."""
-    if not run.exists("train", ANSWERS):
+    if not run.exists(*VAL_PROBABILITIES):
         return None
-    with np.load(io.BytesIO(run.read_bytes("train", ANSWERS))) as stored:
+    with np.load(io.BytesIO(run.read_bytes(*VAL_PROBABILITIES))) as stored:
         probabilities: NDArray[np.float32] = stored["probabilities"]
     return probabilities
 
@@ -70,13 +61,13 @@ def summary(run: Run) -> str:
     Raises:
         RunError: no epoch, or none of the last ones, had a finite loss.
     """
-    result = run.read_json("train", RESULT)
+    result = run.read_json(*RESULT)
     if result["diverged"] or not result["best_epoch"]:
         epoch = result["best_epoch"]
         kept = f"the weights of epoch {epoch}" if epoch else "those at the start"
         raise RunError(
             f"training ended after epoch {result['epochs']}, the last ones without a finite loss; the best "
-            f"weights, {kept}, are in {run.uri('train', BEST)}: lower train.learning_rate, or set "
+            f"weights, {kept}, are in {run.uri(*BEST)}: lower train.learning_rate, or set "
             "train.clip_norm"
         )
     return (

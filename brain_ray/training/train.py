@@ -17,7 +17,7 @@ from brain_ray.data.dataset import Part, count_labels, find_parts
 from brain_ray.loading.feed import Sources
 from brain_ray.loading.store import PartStore
 from brain_ray.logs import log
-from brain_ray.runs import Run
+from brain_ray.runs import TRAIN, Run
 from brain_ray.tracking import mlflow, tensorboard
 from brain_ray.tracking import prometheus as metrics
 from brain_ray.tracking.progress_bar import Position, ProgressBar, on_a_terminal
@@ -52,7 +52,7 @@ def fit(run: Run, config: Config) -> str:
     sources = _find_sources(run, with_absolute_paths(config), splits)
     with _shown(run, config) as take:
         drive(run, config, sources, take)
-    with writing_to(run.uri("train")):
+    with writing_to(run.uri(TRAIN)):
         checkpoints.prune(run, config.train.keep_checkpoints)
         drop_features(run)
     return summary(run)

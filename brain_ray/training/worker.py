@@ -11,7 +11,7 @@ import ray.train.collective
 
 from brain_ray.config import Config
 from brain_ray.loading.feed import Sources, make_feed
-from brain_ray.runs import Run
+from brain_ray.runs import TRAIN, Run
 from brain_ray.storage import resolve
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training import checkpoints
@@ -53,7 +53,7 @@ def _train(task: dict[str, Any]) -> None:
         if rank != 0:
             ray.train.report(record.metrics())
             return
-        with writing_to(run.uri("train")), tempfile.TemporaryDirectory() as folder:
+        with writing_to(run.uri(TRAIN)), tempfile.TemporaryDirectory() as folder:
             checkpoints.write(Path(folder), state)
             ray.train.report(record.metrics(), checkpoint=ray.train.Checkpoint.from_directory(folder))
         write_epoch(run, record, state)

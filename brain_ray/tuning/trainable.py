@@ -20,7 +20,7 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import Counts, Part
 from brain_ray.errors import RunError
 from brain_ray.loading.feed import Feed, Sources, make_feed
-from brain_ray.runs import Run
+from brain_ray.runs import RESULT, TRAIN, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
 from brain_ray.training.class_weights import class_weights
@@ -166,7 +166,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
             config, number, self._feed, strategy, state, on_step=self._note_first_step, keep_answers=True
         ):
             self._keep(ended.state)
-            with writing_to(home.uri("train")):
+            with writing_to(home.uri(TRAIN)):
                 write_epoch(home, ended.record, ended.state)
             if is_over(config.train, ended.state):
                 yield self._finish(ended)
@@ -195,9 +195,9 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         """Write a checkpoint; the one before it goes when the new one is whole."""
         home = self._home
         name = f"checkpoint_{datetime.now(UTC):%Y%m%d-%H%M%S.%f}"
-        with writing_to(home.uri("train")), tempfile.TemporaryDirectory() as folder:
+        with writing_to(home.uri(TRAIN)), tempfile.TemporaryDirectory() as folder:
             checkpoints.write(Path(folder), state)
-            home.upload(Path(folder), "train", name)
+            home.upload(Path(folder), TRAIN, name)
             checkpoints.prune(home, 1)
 
     def _finish(self, ended: Ended) -> dict[str, Any]:
@@ -242,7 +242,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
                     raise message
                 case None:
                     break
-        result = home.read_json("train", "result.json")
+        result = home.read_json(*RESULT)
         record, line = (held.record, held.line) if held else (read_history(home)[-1], "")
         _check(home, result["diverged"], result["best_epoch"], record.epoch)
         yield self._report(record, line, best, last=True)
@@ -257,7 +257,7 @@ def _check(home: Run, halted: bool, best_epoch: int, epoch: int) -> None:
     if not halted and best_epoch:
         return
     with contextlib.suppress(FileNotFoundError):
-        home.fs.delete_file(home.path("train", "result.json"))
+        home.fs.delete_file(home.path(*RESULT))
     checkpoints.prune(home, 0)
     raise RunError(f"no finite loss in the last epochs, up to epoch {epoch}")
 

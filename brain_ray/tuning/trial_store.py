@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.data.dataset import find_parts
-from brain_ray.runs import Run
+from brain_ray.runs import BEST, RESULT, RUNGS, TRIALS, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
 from brain_ray.training.features import drop_features
-from brain_ray.training.results import BEST, RESULT, read_answers
+from brain_ray.training.results import read_answers
 from brain_ray.tuning.trials import Rung, Status, SweepRecord, Trial, TrialRecord
 
-FOLDER = "sweep"
-TRIAL, CLOCK, RUNGS = "trial.json", "clock.json", "rungs.json"
+TRIAL, CLOCK = "trial.json", "clock.json"
 
 MOST_KEPT = 8
 """Times the largest network's weights that are kept of all trials together: as much as its two checkpoints
@@ -51,7 +50,7 @@ class Clock:
 
 def home_of(run: Run, trial: str) -> Run:
     """Return a trial's own run, by the trial's id."""
-    return Run(run.uri(FOLDER, "trials"), trial)
+    return Run(run.uri(*TRIALS), trial)
 
 
 def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> None:
@@ -69,7 +68,7 @@ def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> Non
 
 def read_trials(run: Run, *, answers: bool = True) -> list[TrialRecord]:
     """Return what is known of a sweep's trials, in the order of their ids; `answers` as in `read_trial`."""
-    ids = run.list_folders(FOLDER, "trials")
+    ids = run.list_folders(*TRIALS)
     return [read_trial(run, each, answers=answers) for each in ids if home_of(run, each).exists(TRIAL)]
 
 
@@ -80,7 +79,7 @@ def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
     config = Config.model_validate(value["config"])
     clock, settings = Clock.read(home), config.train
     # A trial that has come to its own end says so itself, before the sweep takes note of it.
-    ended = value["status"] == "running" and home.exists("train", RESULT)
+    ended = value["status"] == "running" and home.exists(*RESULT)
     cpus = settings.max_workers * settings.cpus_per_worker
     gpus = settings.max_workers / (config.sweep.trials_per_gpu if settings.max_workers == 1 else 1)
     return TrialRecord(
@@ -101,13 +100,13 @@ def read_sweep(run: Run, config: Config) -> SweepRecord:
     files = [part.path for part in find_parts(run, "valid")]
     rows = pads.dataset(files, filesystem=run.fs, format="parquet")
     labels: NDArray[np.int64] = rows.to_table(columns=["label"])["label"].to_numpy()
-    rungs = [Rung.from_json(rung) for rung in run.read_json(FOLDER, RUNGS)["rungs"]]
+    rungs = [Rung.from_json(rung) for rung in run.read_json(*RUNGS)["rungs"]]
     return SweepRecord(config, tuple(read_trials(run)), labels, tuple(rungs))
 
 
 def write_rungs(run: Run, rungs: Sequence[Rung]) -> None:
     """Write rungs.json."""
-    run.write_json({"rungs": [rung.to_json() for rung in rungs]}, FOLDER, RUNGS)
+    run.write_json({"rungs": [rung.to_json() for rung in rungs]}, *RUNGS)
 
 
 def best_value(history: Sequence[EpochRecord], monitor: str) -> float:
@@ -122,8 +121,8 @@ def tidy(run: Run, records: Sequence[TrialRecord]) -> None:
     For each `Trial.model`, the weights stay of the best variant whose trials have all ended, and of those
     that still lack one: of the best trial of each. If that is more than `MOST_KEPT` says, the worst go.
     """
-    ranked = [trial for trial in _worth_keeping(records) if home_of(run, trial).exists("train", BEST)]
-    sizes = [run.fs.get_file_info(home_of(run, trial).path("train", BEST)).size for trial in ranked]
+    ranked = [trial for trial in _worth_keeping(records) if home_of(run, trial).exists(*BEST)]
+    sizes = [run.fs.get_file_info(home_of(run, trial).path(*BEST)).size for trial in ranked]
     room = MOST_KEPT * max(sizes, default=0)
     kept = {trial for trial, total in zip(ranked, accumulate(sizes), strict=True) if total <= room}
     for record in records:
@@ -132,8 +131,8 @@ def tidy(run: Run, records: Sequence[TrialRecord]) -> None:
             continue
         checkpoints.prune(home, 0)
         drop_features(home)
-        if record.trial.id not in kept and home.exists("train", BEST):
-            home.fs.delete_file(home.path("train", BEST))
+        if record.trial.id not in kept and home.exists(*BEST):
+            home.fs.delete_file(home.path(*BEST))
 
 
 def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:

@@ -24,7 +24,7 @@ from brain_ray.data.dataset import count_labels, find_parts
 from brain_ray.errors import RunError
 from brain_ray.loading.store import PartStore
 from brain_ray.logs import log
-from brain_ray.runs import Run
+from brain_ray.runs import SWEEP, Run
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.failures import probe
 from brain_ray.tuning import search_space
@@ -33,7 +33,6 @@ from brain_ray.tuning.schedulers import Scheduler, make_scheduler
 from brain_ray.tuning.searcher import Plan
 from brain_ray.tuning.trainable import Shared, TrialProcess
 from brain_ray.tuning.trial_store import (
-    FOLDER,
     home_of,
     read_trials,
     tidy,
@@ -145,7 +144,7 @@ def _tune(
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=run.path(FOLDER),
+                storage_path=run.path(SWEEP),
                 storage_filesystem=run.fs,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
                 failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
@@ -161,7 +160,7 @@ def _tune(
             raise
         finally:
             with suppress(OSError):
-                run.fs.delete_dir(run.path(FOLDER, "tune"))
+                run.fs.delete_dir(run.path(SWEEP, "tune"))
 
 
 def _opening(plan: Plan, total: int, most: int) -> str:
@@ -176,5 +175,5 @@ def _summary(run: Run, records: Sequence[TrialRecord]) -> str:
     text = f"{len(records)} trials: {counted}"
     if not by_status["finished"]:
         reasons = sorted({record.reason for record in records if record.reason})[:3]
-        raise RunError(f"no trial of {run.uri(FOLDER)} has finished ({text}); {'; '.join(reasons)}")
+        raise RunError(f"no trial of {run.uri(SWEEP)} has finished ({text}); {'; '.join(reasons)}")
     return text

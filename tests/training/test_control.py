@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
+from messages import messages_to
 from small_problem import MakeConfig, write_dataset
 
 from brain_ray.errors import RunError
@@ -26,7 +27,8 @@ def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_co
     def interfere(line: str) -> None:
         answers.append(control.tell("trial", ["halt"] if line.startswith("epoch 2") else ["status"]))
 
-    train.fit(run, make_config(epochs=1, batch_size=20, num_workers=2), interfere)
+    with messages_to(interfere):
+        train.fit(run, make_config(epochs=1, batch_size=20, num_workers=2))
     text = run.read_bytes("train", "history.csv").decode()
     first, second, *rest = csv.DictReader(io.StringIO(text))
     assert [word[: word.index("(")] for word in first["operator"].split("; ")] == [

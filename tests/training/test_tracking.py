@@ -17,7 +17,7 @@ from small_problem import MakeConfig
 
 from brain_ray.config import Config
 from brain_ray.errors import RunError
-from brain_ray.runs import Run
+from brain_ray.runs import TENSORBOARD, Run
 from brain_ray.tracking import mlflow, prometheus, tensorboard
 from brain_ray.tracking.history import EpochRecord, from_csv, to_csv
 from brain_ray.tracking.progress_bar import Position, ProgressBar
@@ -51,7 +51,7 @@ def test_an_epoch_is_told_to_people_and_to_prometheus(
 ) -> None:
     told: list[Any] = []
     monkeypatch.setattr(prometheus, "epoch", lambda *words: told.append(words))
-    with train._shown(run, make_config(), told.append) as take:
+    with messages_to(told.append), train._shown(run, make_config()) as take:
         take(Epoch(replace(RECORD, val_loss=math.nan), "epoch 1", False))
     numbers = RECORD.metrics()
     del numbers["val_loss"]
@@ -64,7 +64,7 @@ def scalars(run: Run) -> dict[int, dict[str, float]]:
     from tensorflow.core.util.event_pb2 import Event
 
     found: dict[int, dict[str, float]] = {}
-    for record in tf.data.TFRecordDataset(run.list_files("train", tensorboard.TENSORBOARD)):
+    for record in tf.data.TFRecordDataset(run.list_files(*TENSORBOARD)):
         event = Event.FromString(record.numpy())
         for value in event.summary.value:
             found.setdefault(event.step, {})[value.tag] = value.simple_value
@@ -104,7 +104,7 @@ def test_tensorboard_gets_each_epoch_once(run: Run) -> None:
         "speed/input_wait": 0.125,
     }
     assert found[2]["loss/train"] == 0.25
-    assert len(run.list_files("train", tensorboard.TENSORBOARD)) == 3
+    assert len(run.list_files(*TENSORBOARD)) == 3
 
 
 def test_tensorboard_gets_no_number_that_is_none(run: Run) -> None:

@@ -30,8 +30,8 @@ from brain_ray.errors import RunError
 from brain_ray.loading.feed import make_feed
 from brain_ray.loading.loader import Loader, decode_rows
 from brain_ray.loading.sampler import epoch_order, worker_steps
-from brain_ray.runs import Run
-from brain_ray.tracking import mlflow, tensorboard
+from brain_ray.runs import MLFLOW, TENSORBOARD, Run
+from brain_ray.tracking import mlflow
 from brain_ray.tracking.history import from_csv
 from brain_ray.training import checkpoints
 from brain_ray.training.loop import train
@@ -211,10 +211,10 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     assert len(checkpoints.checkpoint_folders(run)) == 2
     assert before not in checkpoints.checkpoint_folders(run)
 
-    files = run.list_files("train", tensorboard.TENSORBOARD)
+    files = run.list_files(*TENSORBOARD)
     assert [Path(file).name for file in files] == [f"events.out.tfevents.{i:06}" for i in range(6)]
     client = MlflowClient(tracking_uri=mlflow.tracking_uri(run, config))
-    number = run.read_json("train", mlflow.MLFLOW)["run_id"]
+    number = run.read_json(*MLFLOW)["run_id"]
     losses = {metric.step: metric.value for metric in client.get_metric_history(number, "loss")}
     history = from_csv(run.read_bytes("train", "history.csv"))
     assert losses == {record.epoch: record.loss for record in history}

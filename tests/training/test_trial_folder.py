@@ -9,15 +9,11 @@ import pytest
 from small_sweep import make_history, make_record, sweep_config
 
 from brain_ray.config import Config
-from brain_ray.runs import Run
-from brain_ray.tracking.history import HISTORY, to_csv
+from brain_ray.runs import BEST, FEATURES, HISTORY, RESULT, RUNGS, VAL_PROBABILITIES, Run
+from brain_ray.tracking.history import to_csv
 from brain_ray.training import checkpoints
-from brain_ray.training.features import FOLDER as FEATURES
-from brain_ray.training.results import ANSWERS, BEST, RESULT
 from brain_ray.tuning.trial_store import (
-    FOLDER,
     MOST_KEPT,
-    RUNGS,
     Clock,
     best_value,
     home_of,
@@ -46,19 +42,19 @@ def write(run: Run, record: TrialRecord) -> TrialRecord:
     """Write all that a trial may have left behind."""
     home = home_of(run, record.trial.id)
     write_trial(run, record.trial, record.status, record.reason)
-    home.write_bytes(to_csv(record.history), "train", HISTORY)
+    home.write_bytes(to_csv(record.history), *HISTORY)
     for name in ("checkpoint_20260101-000000.000000", "checkpoint_20260101-000001.000000"):
         home.write_bytes(b"x", "train", name, "state.npz")
-    home.write_bytes(b"x", *FEATURES.split("/"), "train", "rows-000000000000.parquet")
+    home.write_bytes(b"x", *FEATURES, "train", "rows-000000000000.parquet")
     if record.status == "finished":
-        home.write_bytes(b"x", "train", BEST)
+        home.write_bytes(b"x", *BEST)
     return record
 
 
-def kept(run: Run, name: str = BEST) -> list[int]:
+def kept(run: Run, name: tuple[str, str] = BEST) -> list[int]:
     """Trials that still have a file."""
     records = read_trials(run, answers=False)
-    return [int(one.trial.id) for one in records if home_of(run, one.trial.id).exists("train", name)]
+    return [int(one.trial.id) for one in records if home_of(run, one.trial.id).exists(*name)]
 
 
 def sweep_of(run: Run, *trials: tuple[int, str, float, Status], seeds: int = 1) -> list[TrialRecord]:
@@ -91,7 +87,7 @@ def test_a_trial_has_its_epochs_answers_and_times(run: Run) -> None:
     write(run, make_record(0, [0.5, math.nan, 0.4]))
     home = home_of(run, "000")
     probabilities = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
-    home.write_bytes(checkpoints.pack({"probabilities": probabilities}), "train", ANSWERS)
+    home.write_bytes(checkpoints.pack({"probabilities": probabilities}), *VAL_PROBABILITIES)
     Clock(attempts=2, held_seconds=12.5).write(home)
     record = read_trial(run, "000")
     assert repr(record.history) == repr(history)  # NaN is not equal to itself
@@ -104,7 +100,7 @@ def test_a_trial_has_its_epochs_answers_and_times(run: Run) -> None:
 def test_a_trial_that_has_ended_by_itself_is_finished_before_the_sweep_notes_it(run: Run) -> None:
     for status, expected in (("running", "finished"), ("stopped", "stopped"), ("failed", "failed")):
         write(run, make_record(0, [0.5], status))  # type: ignore[arg-type]
-        home_of(run, "000").write_json({}, "train", RESULT)
+        home_of(run, "000").write_json({}, *RESULT)
         assert read_trial(run, "000").status == expected
 
 
@@ -139,7 +135,7 @@ def test_trials_are_read_in_the_order_of_their_ids(run: Run) -> None:
 def test_rungs_are_read_as_they_were_written(run: Run) -> None:
     rungs = [Rung(1, (Reached("001", 0.5, True), Reached("000", 0.25, False))), Rung(3, ())]
     write_rungs(run, rungs)
-    assert [Rung.from_json(rung) for rung in run.read_json(FOLDER, RUNGS)["rungs"]] == rungs
+    assert [Rung.from_json(rung) for rung in run.read_json(*RUNGS)["rungs"]] == rungs
 
 
 def test_a_clock_goes_on_from_what_was_written(run: Run) -> None:
@@ -178,7 +174,7 @@ def test_of_ended_trials_checkpoints_and_features_go_and_what_is_told_of_them_st
     tidy(run, records)
     homes = [home_of(run, record.trial.id) for record in records]
     assert [len(checkpoints.checkpoint_folders(home)) for home in homes] == [0, 0, 0, 2]
-    assert [home.exists(FEATURES) for home in homes] == [False, False, False, True]
+    assert [home.exists(*FEATURES) for home in homes] == [False, False, False, True]
     assert kept(run, HISTORY) == [0, 1, 2, 3]
     tidy(run, records)  # nothing is left to delete
     assert kept(run) == [0]
