@@ -60,7 +60,7 @@ def sweep_of(folder: Path, config: Config) -> tuple[float, list[TrialRecord]]:
     run = Run(str(folder), "run")
     run.clear("sweep")
     start = time.perf_counter()
-    sweep(run, config, lambda _: None)
+    sweep(run, config)
     return time.perf_counter() - start, read_trials(run)
 
 

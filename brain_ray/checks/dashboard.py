@@ -4,10 +4,9 @@ import re
 
 import ray
 import requests  # what Ray's own client uses: the same proxies and certificates
-from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 
 from brain_ray.checks.finding import Finding
-from brain_ray.cluster import connection
+from brain_ray.cluster import connection, private
 
 ANSWER_S = 5.0
 """How long the dashboard may take to say that it is there."""
@@ -54,7 +53,7 @@ def check_dashboard(address: str) -> list[Finding]:
             connection.use_token()
             where = connection.find_token()
             token = Finding("token", "ok", f"that of {where} is the cluster's")
-            answer = _ask(address, get_auth_headers_if_auth_enabled({}) if where else {})
+            answer = _ask(address, private.token_headers() if where else {})
         if answer.status_code in (401, 403):
             refused = Finding("token", "error", *connection.explain_refusal(address))
             return [Finding("dashboard", "ok", f"answers at {address}"), refused]

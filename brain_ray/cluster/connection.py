@@ -14,16 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 import ray
-from ray._private.authentication import authentication_token_setup
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.utils import read_ray_address
-from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
 
+from brain_ray.cluster import private
 from brain_ray.errors import RunError
-from brain_ray.logs import silenced
 
 WORKER_ENV = {
     # Workers print what they have to say through the driver; frameworks' INFO lines are not that.
@@ -80,7 +75,7 @@ def join() -> None:
 
 def starts_here() -> bool:
     """Tell whether Ray has to be started: no cluster is named, and `ray start` has not started one here."""
-    return _named() == "local" or (_named() is None and read_ray_address() is None)
+    return _named() == "local" or (_named() is None and private.running_address() is None)
 
 
 def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
@@ -96,8 +91,7 @@ def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
 
 def started_logs() -> str | None:
     """Return the folder with the logs of the Ray that this process has started, if it has."""
-    node = ray._private.worker._global_node  # nothing public tells it
-    return f"{node.get_session_dir_path()}/logs" if node and node.head else None
+    return private.session_logs()
 
 
 def _named() -> str | None:
@@ -133,7 +127,8 @@ def _join(address: str | None, **options: Any) -> None:
     try:
         if _named():
             use_token()
-            _ask_head(str(address))
+            if re.fullmatch(r"(\[[^]]+\]|[^:/]+):\d+", str(address)):
+                private.ask_head(str(address), ANSWER_S)
         _init(address, **options)
     except AuthenticationError as error:
         what = "Ray on this machine" if address in (None, "auto") else str(address)
@@ -146,26 +141,6 @@ def _join(address: str | None, **options: Any) -> None:
 
 def _init(address: str | None, **options: Any) -> None:
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-
-
-def _ask_head(address: str) -> None:
-    """Ask whether a head node, as `host:port`, is there and takes this process; what else is wrong, Ray says.
-
-    Raises:
-        ConnectionError: nothing answers there.
-        AuthenticationError: it does not take what it was shown.
-    """
-    if not re.fullmatch(r"(\[[^]]+\]|[^:/]+):\d+", address):
-        return
-    with init_grpc_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:  # as Ray connects
-        head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
-        try:
-            head.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=ANSWER_S)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-                raise AuthenticationError("refused") from error
-            if error.code() == grpc.StatusCode.UNAVAILABLE:
-                raise ConnectionError(address) from error
 
 
 TOKEN_CURE = (
@@ -267,19 +242,15 @@ def use_token() -> None:
     """
     if _find_named_token() is None or "RAY_AUTH_MODE" in os.environ:
         return
-    with silenced(authentication_token_setup.__name__, logging.ERROR):  # it warns that it does as it is asked
-        authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    private.show_token()
 
 
 def quiet() -> None:
     """Turn off the progress bars and INFO lines of Ray Data and Ray Train in this process."""
-    from ray._private.ray_logging import stdout_deduplicator
     from ray.data import DataContext
 
-    if stdout_deduplicator.skip_re is None:  # else RAY_DEDUP_LOGS_SKIP_REGEX is set, which is read too early
-        # A handful of idle actors is nothing to warn of, and on two CPUs eight are "large".
-        stdout_deduplicator.skip_re = re.compile("worker processes have been started on node")
-
+    # A handful of idle actors is nothing to warn of, and on two CPUs eight are "large".
+    private.skip_lines("worker processes have been started on node")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -8,19 +8,13 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.collective
-from ray.train.v2._internal.execution.callback import ControllerCallback
-from ray.train.v2._internal.execution.controller.state import (
-    InitializingState,
-    ReschedulingState,
-    RestartingState,
-    RunningState,
-)
 from ray.util.queue import Queue
 
 from brain_ray.cluster.autoscaling import check_room
 from brain_ray.cluster.waiting import PATIENCE_S, shortage
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.training.failures import fault_of, loss_of
 from brain_ray.training.messages import Controller
 
@@ -30,10 +24,25 @@ LOOK_S = 5.0
 BUSY_S = 30.0
 """After so long it is said that there is room, but not for this training: new groups take some seconds."""
 
-WAITING = (InitializingState, RestartingState, ReschedulingState)
+WAITING = {"InitializingState", "RestartingState", "ReschedulingState"}
+"""Names of the controller's states in which a training has no workers."""
 
 
-class Waiting(ControllerCallback):  # type: ignore[misc]
+def end_vain_waits(settings: TrainConfig, messages: Queue) -> list[Any]:
+    """Callbacks for Ray Train's controller that end a training which waits for room in vain.
+
+    Uses Ray's private `ControllerCallback` (2.60), which alone is called while there are no workers. Without
+    it the list is empty, and a training without room waits for ever, as Ray Train does by itself.
+    """
+    try:
+        from ray.train.v2._internal.execution.callback import ControllerCallback
+    except ImportError:
+        log.warning("this version of Ray tells nothing of trainings that wait for room: they wait for ever")
+        return []
+    return [type("EndVainWaits", (Waiting, ControllerCallback), {})(settings, messages)]
+
+
+class Waiting:
     """Ends a training that waits for room in vain, which Ray Train itself does for ever without a word.
 
     It runs in Ray Train's controller, which gives up at once when a callback fails.
@@ -49,10 +58,11 @@ class Waiting(ControllerCallback):  # type: ignore[misc]
 
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
         """Look for room while there are no workers."""
-        if isinstance(current_state, RunningState):
+        state = type(current_state).__name__
+        if state == "RunningState":
             self._since = None
             self._said = ""
-        elif isinstance(current_state, WAITING):
+        elif state in WAITING:
             self._wait(monotonic())
 
     def _wait(self, now: float) -> None:
@@ -86,7 +96,7 @@ class Waiting(ControllerCallback):  # type: ignore[misc]
         )
 
 
-class _EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
+class EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
     """Ends a training at what trying again does not cure, which Ray Train itself does not tell apart.
 
     It runs in Ray Train's controller, which gives up at once when a callback fails.

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import ray
 import ray.train
 import ray.train.collective
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from brain_ray.cluster.autoscaling import room_for_loading
 from brain_ray.cluster.capacity import per_worker
@@ -14,7 +13,7 @@ from brain_ray.loading.feed import Sources
 from brain_ray.runs import Run
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training import control
-from brain_ray.training.callbacks import Waiting, _EndAtFaults
+from brain_ray.training.callbacks import EndAtFaults, end_vain_waits
 from brain_ray.training.failures import verdict
 from brain_ray.training.messages import Message, relayed
 from brain_ray.training.tensorflow.backend import TensorflowWorkers
@@ -34,6 +33,8 @@ def drive(
     Raises:
         RunError: what ended the training.
     """
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
     settings = config.train
     with (
         control.operator_of(run) as operator,
@@ -63,7 +64,7 @@ def drive(
                 storage_filesystem=run.fs,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
                 failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
-                callbacks=[_EndAtFaults(messages), Waiting(settings, messages)],
+                callbacks=[EndAtFaults(messages), *end_vain_waits(settings, messages)],
             ),
         )
         try:

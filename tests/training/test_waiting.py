@@ -10,7 +10,7 @@ from brain_ray.cluster import autoscaling
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.training import callbacks
-from brain_ray.training.callbacks import Waiting
+from brain_ray.training.callbacks import end_vain_waits
 
 LACKING = "the cluster has 2 CPUs on 1 node(s), and training asks for 4"
 
@@ -29,7 +29,7 @@ class Controller:
         self.heard = Heard()
         self.room: str | RunError = ""
         self._now = 1000.0
-        self._waiting = Waiting(TrainConfig(), self.heard)
+        (self._waiting,) = end_vain_waits(TrainConfig(), self.heard)
         monkeypatch.setattr(callbacks, "monotonic", lambda: self._now)
         monkeypatch.setattr(callbacks, "check_room", self._check_room)
 

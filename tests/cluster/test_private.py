@@ -1,0 +1,114 @@
+"""What brain_ray uses of Ray's private parts is there, and without it less is done, and nothing fails."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ray._private.ray_logging import stdout_deduplicator
+from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
+from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2._internal.execution.controller import state
+
+from brain_ray.checks import upload_size
+from brain_ray.cluster import private
+from brain_ray.config import TrainConfig
+from brain_ray.training import callbacks
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Takes the private modules away, as a later version of Ray might."""
+    for name in (
+        "ray._private.utils",
+        "ray._private.ray_logging",
+        "ray._private.authentication.http_token_authentication",
+        "ray._raylet",
+        "ray.train.v2._internal.execution.callback",
+        "ray._private.runtime_env",
+        "ray._private.grpc_utils",
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+    return monkeypatch
+
+
+def test_a_ray_that_was_started_on_this_machine_is_found_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    code = "from brain_ray.cluster import private; print(private.running_address())"
+    folder = tmp_path / "ray"
+    folder.mkdir()
+    found = []
+    for text in ("", "10.0.0.1:6379"):
+        (folder / "ray_current_cluster").write_text(text)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        found.append(done.stdout.strip())
+    assert found == ["None", "10.0.0.1:6379"]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_logs_of_an_own_ray_have_a_folder() -> None:
+    logs = private.session_logs()
+    assert logs is not None
+    assert (Path(logs) / "raylet.out").exists()
+
+
+def test_a_token_is_shown_over_http() -> None:
+    code = (
+        "import ray; from brain_ray.cluster import private; print(private.token_headers());"
+        "private.show_token(); print(private.token_headers())"
+    )
+    environment = {**os.environ, "RAY_AUTH_TOKEN": "ab" * 16, "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    before, after = done.stdout.splitlines()
+    assert before == "{}"
+    assert "ab" * 16 in after
+
+
+def test_lines_are_dropped_unless_the_user_has_named_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdout_deduplicator, "skip_re", None)
+    private.skip_lines("first")
+    private.skip_lines("second")
+    assert stdout_deduplicator.skip_re.pattern == "first"
+
+
+def test_ray_train_has_the_callback_and_the_states_that_tell_of_waits() -> None:
+    (callback,) = callbacks.end_vain_waits(TrainConfig(), None)
+    assert isinstance(callback, ControllerCallback)
+    assert hasattr(ControllerCallback, "after_controller_state_update")
+    assert all(hasattr(state, name) for name in (*callbacks.WAITING, "RunningState"))
+
+
+def test_a_package_has_the_size_that_ray_takes() -> None:
+    assert upload_size.LIMIT == GCS_STORAGE_MAX_SIZE
+
+
+@pytest.mark.parametrize("stubs", [True, False])
+def test_a_head_that_does_not_answer_is_told(stubs: bool, request: pytest.FixtureRequest) -> None:
+    if not stubs:
+        request.getfixturevalue("without")
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectionError):
+            private.ask_head(f"127.0.0.1:{unheard.getsockname()[1]}", 5.0)
+        if not stubs:
+            unheard.listen()
+            private.ask_head(f"127.0.0.1:{unheard.getsockname()[1]}", 5.0)
+
+
+@pytest.mark.usefixtures("without")
+def test_without_them_less_is_done_and_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "")
+    assert private.running_address() is None
+    assert private.token_headers() == {}
+    private.skip_lines("first")
+    private.show_token()
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert callbacks.end_vain_waits(TrainConfig(), None) == []
+    found = upload_size.check_upload(tmp_path)
+    assert (found.level, "not known" in found.text) == ("ok", True)
