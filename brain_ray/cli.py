@@ -1,18 +1,11 @@
 """The command line of all jobs: a recipe's name, then any setting by its dotted name."""
 
-import argparse
-import contextlib
-import difflib
 import io
-import itertools
 import json
-import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import tyro
-from pydantic import ValidationError
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 from brain_ray import interrupts, logs
 from brain_ray.config import Config
@@ -21,43 +14,37 @@ from brain_ray.logs import log
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import CONFIG, Run, flatten
 from brain_ray.storage import refuse_keys, refuse_keys_in
+from brain_ray.usage import OneLineParser, UsageError, nearest, print_help, read_settings
 
 
-class UsageError(ValueError):
-    """A command line that says nothing usable; its text is one line."""
-
-
-def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
-    """Read `[RECIPE] [--setting value ...]` into a config; `--help` prints all settings and exits.
+def parse(job: str, purpose: str, argv: Sequence[str], own: Sequence[str] = ("--debug",)) -> Config:
+    """Read `[RECIPE] [--setting value ...]` into a config; `--help [SECTION]` prints help and exits.
 
     Without a recipe, a run that exists goes on with its stored settings, a new one starts from `smoke`.
+
+    Args:
+        job: what the person typed before the words, such as `train.py` or `brain-ray train`.
+        purpose: what the job is for.
+        argv: the words.
+        own: the job's options that are no settings, and no longer among the words; one that is close to a
+            wrong word is named in the error.
 
     Raises:
         UsageError: an unknown recipe or setting, a value that cannot be, or a URI with keys in it, which the
             text does not hold.
+        SystemExit: after `--help`.
     """
     try:
         refuse_keys_in(argv)
     except RunError as error:
         raise UsageError(str(error)) from error
-    base, options = _base(list(argv))
-    if not {"-h", "--help"} & set(options):
-        _check_names(options)
-    heard = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(heard):
-            config = tyro.cli(
-                Config,
-                default=base,
-                args=options,
-                prog=f"{job} {base.recipe}",
-                description=_description(purpose),
-                config=(tyro.conf.FlagConversionOff,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UsageError(_one_line(stop, heard.getvalue())) from stop
+    base, words = _base(list(argv))
+    asked = [k for k, word in enumerate(words) if word in ("-h", "--help")]
+    if asked:
+        topic = next(iter(words[asked[0] + 1 :]), "")
+        print_help(job, purpose, base, "" if topic.startswith("-") else topic)
+        raise SystemExit(0)
+    config = read_settings(Config, words, job, purpose, base, own)
     for name, value in flatten(config.model_dump(mode="json")).items():
         try:
             refuse_keys(str(value))
@@ -66,10 +53,12 @@ def parse(job: str, purpose: str, argv: Sequence[str]) -> Config:
     return config
 
 
-def parse_or_explain(job: str, purpose: str, argv: Sequence[str]) -> Config | int:
+def parse_or_explain(
+    job: str, purpose: str, argv: Sequence[str], own: Sequence[str] = ("--debug",)
+) -> Config | int:
     """Do as `parse`; where that fails, say why in a line and return the process's exit code."""
     try:
-        return parse(job, purpose, argv)
+        return parse(job, purpose, argv, own)
     except UsageError as error:
         complain(error)
         return 2
@@ -80,7 +69,7 @@ def parse_or_explain(job: str, purpose: str, argv: Sequence[str]) -> Config | in
 
 def complain(error: object) -> None:
     """Writes an error, which may have several lines, on standard error."""
-    with logs.to_console() if not log.handlers else contextlib.nullcontext():
+    with logs.to_console() if not logs.on_console() else nullcontext():
         log.error(str(error))
 
 
@@ -89,26 +78,34 @@ def run_job(
     purpose: str,
     work: Callable[[Config], None],
     instead: Mapping[str, Callable[[Config], None]] | None = None,
+    argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse the process's command line, do the work, and turn what a person has to mend into one line.
+    """Parse a command line, do the work, and turn what a person has to mend into one line.
 
-    An option of `instead`, such as --tune, has other work done.
+    Args:
+        job: what the person typed before the words, such as `train.py` or `brain-ray train`.
+        purpose: what the job is for.
+        work: does it.
+        instead: other work that an option, such as --tune, has done.
+        argv: the words; None: those of this process.
 
     Returns the process's exit code: 0, 1 after an error, 2 for a wrong command line.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # each line at once, into a log or a pipe as well
-    argv = sys.argv[1:]
+    argv = sys.argv[1:] if argv is None else argv
     debug = "--debug" in argv
     for option, other in (instead or {}).items():
         work = other if option in argv else work
-    own = {"--debug", *(instead or {})}
-    config = parse_or_explain(job, purpose, [word for word in argv if word not in own])
+    own = ["--debug", *(instead or {})]
+    config = parse_or_explain(job, purpose, [word for word in argv if word not in own], own)
     if isinstance(config, int):
         return config
     words = "interrupted; the same command goes on from here"
     with logs.to_console(), interrupts.announced(words) as tell:
         try:
+            if debug:
+                log.info(describe(config, whole=True))
             work(config)
         except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C with exit code 0
             tell()
@@ -133,12 +130,23 @@ def _explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {first} (unexpected: --debug shows the trace)"
 
 
-def describe(config: Config) -> str:
-    """Lay a config out for a terminal: all settings by their dotted names, a paragraph for each section."""
+def describe(config: Config, *, whole: bool = False) -> str:
+    """Lay out, for a terminal, how a config differs from its recipe, or all of it.
+
+    Of the whole, each section of the settings is a paragraph. Storage and name are not among the differences:
+    each job says in its first line where its run is.
+    """
+    settings = flatten(config.model_dump(mode="json"))
+    recipe = flatten(RECIPES.get(config.recipe, Config)().model_dump(mode="json"))
     sections: dict[str, list[str]] = {}
-    for name, value in flatten(config.model_dump(mode="json")).items():
-        shown = value if isinstance(value, str) else json.dumps(value)
-        sections.setdefault(name.partition(".")[0] if "." in name else "", []).append(f"{name}={shown}")
+    for name, value in settings.items():
+        if whole or (value != recipe[name] and name not in ("storage", "name")):
+            shown = value if isinstance(value, str) else json.dumps(value)
+            section = name.partition(".")[0] if whole and "." in name else ""
+            sections.setdefault(section, []).append(f"{name}={shown}")
+    if not whole:
+        start = f"recipe {config.recipe}" + (", but for" if sections else ", unchanged")
+        sections.setdefault("", []).insert(0, start)
     wrap = textwrap.TextWrapper(
         width=110, break_long_words=False, break_on_hyphens=False, subsequent_indent="  "
     )
@@ -148,74 +156,16 @@ def describe(config: Config) -> str:
 def _base(argv: list[str]) -> tuple[Config, list[str]]:
     if argv and not argv[0].startswith("-"):
         if argv[0] not in RECIPES:
-            raise UsageError(f"unknown recipe {argv[0]!r}{_nearest(argv[0], RECIPES)}")
+            raise UsageError(f"unknown recipe {argv[0]!r}{nearest(argv[0], RECIPES)}")
+        if argv[1:] and not argv[1].startswith("-"):
+            what = "a second recipe" if argv[1] in RECIPES else "no setting, which begins with --"
+            raise UsageError(f"{argv[1]!r} after {argv[0]} is {what}")
         return RECIPES[argv[0]](), argv[1:]
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--storage", default=Config().storage)
-    finder.add_argument("--name")
+    finder = OneLineParser(add_help=False)
+    for option in ("--storage", "--name"):
+        finder.add_argument(option, nargs="?")  # one without its value is for `read_settings` to refuse
     known, _ = finder.parse_known_args(argv)
-    run = Run(known.storage, known.name or "smoke")
+    run = Run(known.storage or Config().storage, known.name or "smoke")
     if known.name and run.exists(*CONFIG):
         return Config.model_validate(run.read_json(*CONFIG)["config"]), argv
     return RECIPES["smoke"](), argv
-
-
-def _check_names(options: Sequence[str]) -> None:
-    names = [f"--{name}" for name in _settings(Config)]
-    for option in options:
-        name = option.partition("=")[0].replace("_", "-")
-        if option.startswith("--") and name not in names:
-            raise UsageError(f"unknown setting {option.partition('=')[0]}{_nearest(name, names)}")
-
-
-def _settings(model: type, prefix: str = "") -> list[str]:
-    names = []
-    for name, field in model.model_fields.items():  # type: ignore[attr-defined]
-        inner = field.annotation
-        dotted = f"{prefix}{name}".replace("_", "-")
-        names += _settings(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [dotted]
-    return [name for name in names if name != "recipe"]
-
-
-def _nearest(word: str, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(words)}"
-
-
-def _one_line(stop: SystemExit, heard: str) -> str:
-    """Say in one line what tyro found wrong: from pydantic's error where it is one, else from tyro's box."""
-    cause: BaseException | None = stop
-    while cause is not None and not isinstance(cause, ValidationError):
-        cause = cause.__context__
-    lines = [line.strip("│╭╰─╮╯|+- ") for line in heard.splitlines()]  # ASCII on plain terminals
-    text = " ".join(_first_paragraph(lines[1:]))
-    if cause is None:
-        choice = re.search(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)", text)
-        if choice:
-            value, name, choices = choice.groups()
-            known = re.findall(r"'(.+?)'", choices)
-            return f"{name} cannot be {value!r}{_nearest(value, known)}"
-        return text.removeprefix("Error parsing ")
-    where = text.removeprefix("Error parsing ").partition(":")[0].strip("-")
-    found = cause.errors()[0]
-    name = ".".join([*([where] if where != "Config" else []), *map(str, found["loc"])])
-    message = found["msg"].removeprefix("Value error, ")
-    shown = "" if found["type"] == "value_error" else f", found {found['input']!r}"
-    prefix = f"--{name.replace('_', '-')}: " if name else ""
-    return f"{prefix}{message[0].lower()}{message[1:]}{shown}"
-
-
-def _first_paragraph(lines: Sequence[str]) -> list[str]:
-    started = itertools.dropwhile(lambda line: not line, lines)
-    return list(itertools.takewhile(bool, started))
-
-
-def _description(purpose: str) -> str:
-    lines = [purpose, "", "Recipes, the first word (default: smoke, or what an existing run was made with):"]
-    for name, recipe in RECIPES.items():
-        lines.append(f"  {name:<10} {(recipe.__doc__ or '').splitlines()[0]}")
-    lines += [
-        "",
-        "--debug shows the trace of an error. Any setting below can be given, such as --train.epochs 3.",
-    ]
-    return "\n".join(lines)

@@ -87,6 +87,11 @@ def to_console(all_on_stderr: bool = False) -> Iterator[None]:
         log.level, log.propagate = before
 
 
+def on_console() -> bool:
+    """Whether messages are shown on the console."""
+    return any(isinstance(handler, ConsoleHandler) for handler in log.handlers)
+
+
 @contextmanager
 def above(console: "Console") -> Iterator[None]:
     """Prints messages above a live display on a console, such as a progress bar, inside the block."""

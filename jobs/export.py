@@ -1,9 +1,6 @@
 """Export the best weights as a checked bundle, Keras and ONNX: bundle/ of a run."""
 
-import sys
-
-from brain_ray.cli import run_job
-from brain_ray.pipeline import run_stages
+from _start import start
 
 if __name__ == "__main__":
-    sys.exit(run_job("export.py", str(__doc__), lambda config: run_stages(config, ["export"])))
+    start("export")

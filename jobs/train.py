@@ -1,9 +1,6 @@
 """Train a network on a prepared data set: train/ of a run."""
 
-import sys
-
-from brain_ray.cli import run_job
-from brain_ray.pipeline import run_stages
+from _start import start
 
 if __name__ == "__main__":
-    sys.exit(run_job("train.py", str(__doc__), lambda config: run_stages(config, ["train"])))
+    start("train")

@@ -1,9 +1,6 @@
-"""Train many settings, choose the best model and say how sure that is: sweep/ of a run, and its bundle/."""
+"""Train many settings, choose the best model and say how sure that is: sweep/ of a run."""
 
-import sys
-
-from brain_ray.cli import run_job
-from brain_ray.pipeline import COMPARED, run_stages
+from _start import start
 
 if __name__ == "__main__":
-    sys.exit(run_job("tune.py", str(__doc__), lambda config: run_stages(config, COMPARED)))
+    start("tune")

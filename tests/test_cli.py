@@ -11,6 +11,7 @@ from brain_ray.config import Config, DataConfig
 from brain_ray.errors import RunError
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import Run
+from brain_ray.usage import UsageError, setting_names
 
 
 def parse(*argv: str) -> Config:
@@ -41,7 +42,14 @@ def test_smoke_is_the_default() -> None:
         ),
         (["--train.epochs", "0"], "--train: frozen_epochs and epochs are both 0: expected one epoch"),
         (["--train.frozen-epochs", "3"], "train.frozen_epochs is 3 and model.weights none: the features"),
-        (["--train.epochs", "x"], "--train.epochs: invalid literal"),
+        (["--train.epochs", "x"], "--train.epochs: expected a whole number, found 'x'"),
+        (["--train.ema", "x"], "--train.ema: expected {None} or FLOAT, found 'x'"),
+        (["--train.dwell-factor", "x"], "--train.dwell-factor: expected a number, found 'x'"),
+        (["--train.epochs"], "--train.epochs needs a value"),
+        (["--storage"], "--storage needs a value"),
+        (["smoke", "b0"], "'b0' after smoke is a second recipe"),
+        (["smoke", "quickly"], "'quickly' after smoke is no setting, which begins with --"),
+        (["--debugg"], "unknown setting --debugg; did you mean --debug?"),
         (["--model.backbone", "EfficientNetB9"], "--model.backbone cannot be 'EfficientNetB9'; did you mean"),
         (["--data.crop.blur", "4"], "--data.crop: blur is 4: a Gaussian kernel needs an odd side"),
         (["--name", "a/b"], "name is 'a/b': expected a plain folder name"),
@@ -67,14 +75,38 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(
     assert "hid" not in err
 
 
-def test_help_names_every_setting_and_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     with pytest.raises(SystemExit) as stop:
-        parse("b0", "--help")
+        parse(*words)
     assert not stop.value.code
-    text = capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+def test_the_first_page_of_help_is_short_and_names_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, "b0", "--help")
+    assert text.startswith("usage: pipeline.py [RECIPE] [--setting VALUE ...]\n")
     assert all(name in text for name in RECIPES)
-    assert "--data.source" in text
-    assert "--train.dwell-factor" in text
+    assert all(f"--help {name} " in text for name in ("data", "model", "train", "export", "all"))
+    assert "--model.backbone EfficientNetB0" in text
+    assert len(text.splitlines()) < 50
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_a_section_s_help_has_its_settings_as_in_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, "b0", "--help", "model")
+    assert "--model.backbone" in text
+    assert "(default: EfficientNetB0)" in text
+    assert "--train" not in text
+
+
+def test_all_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, "--help", "all")
+    assert all(f"--{name}" in text for name in setting_names(Config))
+
+
+def test_an_unknown_section_of_the_help_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"^--help knows no section 'modle'; did you mean model\?$"):
+        parse("--help", "modle")
 
 
 def test_a_run_that_exists_goes_on_with_its_own_settings(tmp_path: Path) -> None:
@@ -85,10 +117,22 @@ def test_a_run_that_exists_goes_on_with_its_own_settings(tmp_path: Path) -> None
 
 
 def test_the_printed_config_is_whole() -> None:
-    text = cli.describe(RECIPES["paper"]())
+    text = cli.describe(RECIPES["paper"](), whole=True)
     names = set(re.findall(r"(\S+?)=", text))
     assert {"data.leaks", "train.monitor", "model.crop_size", "seed"} <= names
     assert max(map(len, text.splitlines())) <= 110
+
+
+def test_only_what_differs_from_the_recipe_is_said() -> None:
+    config = parse("b0", "--train.epochs", "3", "--name", "first", "--data.source", "/mri")
+    assert cli.describe(config) == "recipe b0, but for data.source=/mri train.epochs=3"
+    assert cli.describe(RECIPES["b0"]()) == "recipe b0, unchanged"
+
+
+def test_debug_says_all_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["pipeline.py", "b0", "--debug"])
+    assert cli.run_job("pipeline.py", "A test.", lambda _: None) == 0
+    assert "train.dwell_factor=0.4" in capsys.readouterr().out
 
 
 def test_unknown_keys_are_refused_and_settings_are_frozen() -> None:

@@ -18,9 +18,13 @@ from brain_ray.data.sources import find_files
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.storage import refuse_keys_in, resolve
+from brain_ray.usage import OneLineParser
+
+OWN = ("--address", "--json")
+"""The doctor's options that are no settings."""
 
 
-def main(purpose: str, argv: Sequence[str]) -> int:
+def main(purpose: str, argv: Sequence[str], prog: str = "doctor.py") -> int:
     """Check what a recipe and its settings need, and print a line for each finding, or JSON with --json.
 
     Returns the exit code: 0, 1 with an error among the findings, 2 for a wrong command line.
@@ -31,7 +35,7 @@ def main(purpose: str, argv: Sequence[str]) -> int:
         complain(error)
         return 2
     own, words = read_own(argv)
-    config = parse_or_explain("doctor.py", purpose, words)
+    config = parse_or_explain(prog, purpose, words, OWN)
     if isinstance(config, int):
         return config
     found: list[Finding] = []
@@ -52,7 +56,7 @@ def main(purpose: str, argv: Sequence[str]) -> int:
 
 def read_own(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Tell the doctor's own options, `json` and `address`, from a recipe and its settings."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = OneLineParser(add_help=False)
     finder.add_argument("--json", action="store_true")
     finder.add_argument("--address")
     return finder.parse_known_args(list(argv))

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 
@@ -18,6 +18,7 @@ from brain_ray.serving.client import Client, EndpointError
 from brain_ray.serving.client.files import Source, find_images
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.storage import refuse_keys_in
+from brain_ray.usage import OneLineParser
 
 KEY_VARIABLE = "BRAIN_RAY_API_KEY"
 
@@ -26,14 +27,9 @@ NARROWEST, PIPED = 24, 48
 """Columns of a file's name: the fewest, and those where the output is no terminal, where none is cut off."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {printable(message)}\n")
-
-
-def run(purpose: str, argv: Sequence[str] | None = None) -> int:
+def run(purpose: str, argv: Sequence[str] | None = None, prog: str = "predict.py") -> int:
     """Do what the command line says, and return the process's exit code."""
-    given = _parse(purpose, argv)
+    given = _parse(purpose, argv, prog)
     for stream in (sys.stdin, sys.stdout):  # any file name can be read, and printed
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "backslashreplace")
@@ -158,11 +154,9 @@ def _api_key(file: str | None) -> str | None:
     return Path(file).read_text().strip()
 
 
-def _parse(purpose: str, argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(purpose: str, argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     words = sys.argv[1:] if argv is None else argv
-    parser = _Parser(
-        prog="predict.py", description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(prog=prog, description=purpose)
     parser.add_argument("files", metavar="FILES", nargs="+")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--url", help="ask this endpoint, such as http://127.0.0.1:8000")
@@ -184,7 +178,8 @@ def _parse(purpose: str, argv: Sequence[str] | None) -> argparse.Namespace:
         refuse_keys_in(words, but="--url")  # whose password the client never shows
     except RunError as error:
         parser.error(str(error))
-    return parser.parse_args(words)
+    given: argparse.Namespace = parser.parse_args(words)
+    return given
 
 
 def _positive(text: str) -> int:

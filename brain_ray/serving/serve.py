@@ -1,6 +1,5 @@
 """Puts the endpoint on the air: on the cluster that runs already, or on one of its own."""
 
-import argparse
 import atexit
 import hashlib
 import logging
@@ -16,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import tyro
 
 from brain_ray import logs
 from brain_ray.errors import RunError
@@ -24,9 +22,19 @@ from brain_ray.logs import log
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.haproxy import mend_error_page, proxy_settings
 from brain_ray.storage import refuse_keys_in
+from brain_ray.usage import OneLineParser, read_settings
 
 KEYS_VARIABLE = "BRAIN_RAY_API_KEYS"
 """Environment variable with API keys, separated by commas, spaces or line breaks."""
+
+OWN = ("--api-keys-file", "--no-api-keys", "--write-config")
+"""Options that are no settings of the endpoint."""
+
+OWN_OPTIONS = f"""\
+Besides the settings below:
+  --api-keys-file FILE  let in who has one of the file's keys (one a line; or those of {KEYS_VARIABLE})
+  --no-api-keys         take the keys of a running endpoint away
+  --write-config FILE   write a config for `serve run` and `serve deploy`; serve nothing"""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -41,31 +49,27 @@ END_S = 5.0
 
 
 @logs.to_console()
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], purpose: str = "", prog: str = "serve.py") -> None:
     """Do what the command line says, until it is interrupted where the cluster is this process's own.
+
+    Args:
+        argv: the words.
+        purpose: what the job is for.
+        prog: what the person typed before the words.
 
     Raises:
         RunError: keys in a URI, a bundle that must not be served, no usable keys where some are to be, a
             running endpoint that would lose its keys, or a port in use.
-        SystemExit: a wrong command line, or `--help`.
+        UsageError: a wrong command line.
+        SystemExit: after `--help`, or an option of the three below without its value.
     """
     refuse_keys_in(argv)
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = OneLineParser(add_help=False)
     finder.add_argument("--api-keys-file")
     finder.add_argument("--no-api-keys", action="store_true")
     finder.add_argument("--write-config")
     given, rest = finder.parse_known_args(list(argv))
-    config = tyro.cli(
-        ServingConfig,
-        args=rest,
-        prog="serve.py",
-        description=(
-            "Serve a bundle: HTTP API and page. Also --api-keys-file FILE (one key a line; or the variable "
-            f"{KEYS_VARIABLE}), --no-api-keys (take those of a running endpoint away), and --write-config "
-            "FILE (for `serve run` and `serve deploy`; serves nothing)."
-        ),
-        config=(tyro.conf.FlagConversionOff,),
-    )
+    config = read_settings(ServingConfig, rest, prog, "\n\n".join([purpose, OWN_OPTIONS]), more=OWN)
     config = config.model_copy(
         update={"api_keys_sha256": config.api_keys_sha256 + _hashes(given.api_keys_file)}
     )

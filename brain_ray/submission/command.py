@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from brain_ray.checks.finding import Finding
-from brain_ray.cli import UsageError, parse
+from brain_ray.cli import parse
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.recipes import RECIPES
+from brain_ray.usage import UsageError
 
 STAGES = ("prepare", "train", "tune", "export", "evaluate", "pipeline", "doctor")
 """Jobs whose command line is a recipe and settings."""

@@ -11,7 +11,7 @@ from brain_ray.checks.dashboard import check_dashboard
 from brain_ray.checks.finding import Finding, refuse_errors
 from brain_ray.checks.packages import ROOT
 from brain_ray.checks.upload_size import check_upload
-from brain_ray.cli import UsageError, complain
+from brain_ray.cli import complain
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.logs import log
@@ -20,6 +20,7 @@ from brain_ray.submission import runtime_env
 from brain_ray.submission.command import Order, check_paths, goes_on, read_order, read_settings
 from brain_ray.submission.jobs_api import FAILURES, JobsClient, explain, find_address, open_client
 from brain_ray.submission.log_follower import STOPPED, Follower, tell_end
+from brain_ray.usage import UsageError
 
 
 def main(purpose: str, argv: Sequence[str]) -> int:

@@ -8,10 +8,14 @@ from typing import Any
 
 import ray
 
+from brain_ray.cli import complain
+from brain_ray.cluster import connection
 from brain_ray.cluster.capacity import on_this_node
 from brain_ray.errors import RunError
 from brain_ray.runs import OPERATOR, Run
+from brain_ray.storage import refuse_keys_in
 from brain_ray.training.commands import Word, parse_word
+from brain_ray.usage import OneLineParser
 
 NAMESPACE = "brain_ray"
 PREFIX = "operator of "
@@ -61,6 +65,31 @@ def operator_of(run: Run) -> Iterator[Any]:
         ray.kill(operator)
 
 
+def main(purpose: str, argv: Sequence[str], prog: str = "control.py") -> int:
+    """Say the word of a command line to a run, and print the answer.
+
+    Returns the exit code: 0, 1 where nothing was said, 2 for a wrong command line.
+    """
+    parser = OneLineParser(prog=prog, description=purpose)
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("word", metavar="WORD", nargs="+")
+    given = parser.parse_args(argv)
+    try:
+        refuse_keys_in(argv)
+        if given.word != ["status"]:
+            parse_word(given.word, "")
+    except RunError as error:
+        complain(error)
+        return 2
+    try:
+        connection.join()
+        print(tell(given.run, given.word))
+    except RunError as error:
+        complain(error)
+        return 1
+    return 0
+
+
 def tell(name: str, text: Sequence[str]) -> str:
     """Say something to the training of a run, by its name or by its whole path or URI; returns the answer.
 
@@ -75,9 +104,8 @@ def tell(name: str, text: Sequence[str]) -> str:
     found = [uri for uri in training if uri == name or uri.partition("?")[0].endswith(f"/{name}")]
     if len(found) != 1:
         there = ", ".join(training) or "none"
-        raise RunError(
-            f"{len(found)} runs named {name} are training on this cluster; those that are: {there}"
-        )
+        what = f"no run named {name} is" if not found else f"{len(found)} runs named {name} are"
+        raise RunError(f"{what} training on this cluster; those that are: {there}")
     operator = ray.get_actor(f"{PREFIX}{found[0]}", namespace=NAMESPACE)
     if list(text) == ["status"]:
         return str(ray.get(operator.status.remote()))

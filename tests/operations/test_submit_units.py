@@ -72,7 +72,7 @@ def test_a_job_goes_by_its_name_or_its_file(word: str) -> None:
             "unknown setting --train.epoch; did you mean --train.epochs?",
         ),
         (["train", "b1"], "unknown recipe 'b1'; did you mean b0?"),
-        (["train", "--name", "first", "--train.epochs", "x"], "--train.epochs: invalid literal"),
+        (["train", "--name", "first", "--train.epochs", "x"], "--train.epochs: expected a whole number"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(

@@ -1,0 +1,255 @@
+"""Command lines, read: a wrong one is an error of one line, and the help of the settings comes in pages."""
+
+import argparse
+import contextlib
+import difflib
+import io
+import itertools
+import os
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+from pydantic import BaseModel, ValidationError, create_model
+
+from brain_ray.config import Config, Settings
+from brain_ray.errors import printable
+from brain_ray.recipes import RECIPES
+
+Model = TypeVar("Model", bound=BaseModel)
+
+OFTEN = (
+    "data.source", "storage", "name", "model.backbone", "model.weights",
+    "train.epochs", "train.batch_size", "train.num_workers", "train.use_gpu",
+)  # fmt: skip
+"""Settings that the first page of help shows."""
+
+WIDTH = 110
+"""Columns of the first page of help."""
+
+
+class UsageError(ValueError):
+    """A command line that says nothing usable; its text is one line."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser without abbreviations that complains in one line, with the option that may be meant."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self._words: Sequence[str] = ()
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Do as the base class does, and keep the words for `error`."""
+        self._words = list(args or ())
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with exit code 2; an unknown option is named first."""
+        known = re.findall(r"--[\w-]+", self.format_usage())
+        words = itertools.takewhile(lambda word: word != "--", self._words)
+        unknown = [word.partition("=")[0] for word in words if re.match("--[a-zA-Z]", word)]
+        unknown = [option for option in unknown if option not in (*known, "--help")]
+        if unknown and known:
+            message = f"unknown option {unknown[0]}{nearest(unknown[0], known)}"
+        self.exit(2, f"error: {printable(message)}\n")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown word: the most similar known one, else all of them."""
+    words = list(words)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(words)}"
+
+
+def read_settings(
+    model: type[Model],
+    words: Sequence[str],
+    prog: str,
+    description: str,
+    default: Model | None = None,
+    more: Sequence[str] = (),
+) -> Model:
+    """Read `--setting value ...` into a model; `--help` prints all of its settings and exits.
+
+    Args:
+        model: a tree of settings.
+        words: the command line.
+        prog: what the person typed before it.
+        description: what the help begins with.
+        default: the values of settings that are not given; None: the model's own.
+        more: known options that are not among the words, to be named where one is misspelt.
+
+    Raises:
+        UsageError: an unknown setting, one that is missing, or a value that cannot be.
+        SystemExit: after `--help`.
+    """
+    if not {"-h", "--help"} & set(words):
+        _check_names(words, [*(f"--{name}" for name in setting_names(model)), *more])
+    tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # no-color.org
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            return tyro.cli(
+                model,
+                args=words,
+                prog=prog,
+                description=description,
+                config=(tyro.conf.FlagConversionOff,),
+                default=tyro.MISSING_NONPROP if default is None else default,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(_one_line(stop, heard.getvalue(), model.__name__)) from stop
+
+
+def setting_names(model: type[BaseModel]) -> list[str]:
+    """Return the dotted names of a model's settings, with dashes, as a command line has them."""
+    return [name.replace("_", "-") for name, _ in _fields(model) if name != "recipe"]
+
+
+def print_help(prog: str, purpose: str, base: Config, topic: str) -> None:
+    """Print a page of help on the settings of `Config`.
+
+    Args:
+        prog: what the person typed.
+        purpose: what the job is for.
+        base: the values that hold where none are given.
+        topic: "" for the first page, a section's name for its settings, `all` for all of them.
+
+    Raises:
+        UsageError: no such topic.
+    """
+    sections = _sections()
+    if not topic:
+        print(_first_page(prog, purpose, base))
+        return
+    if topic not in (*sections, "all"):
+        raise UsageError(f"--help knows no section {topic!r}{nearest(topic, [*sections, 'all'])}")
+    model: type[BaseModel] = Config
+    values: BaseModel = base
+    if topic != "all":
+        field: Any = (sections[topic], getattr(base, topic))
+        model = create_model("Config", __base__=Settings, **{topic: field})
+        values = model()
+    with contextlib.suppress(SystemExit):
+        text = (
+            f"{purpose.partition(chr(10))[0]}\n\nSettings, with what they are in {base.recipe} as defaults:"
+        )
+        read_settings(model, ["--help"], f"{prog} [RECIPE]", text, values)
+
+
+def _first_page(prog: str, purpose: str, base: Config) -> str:
+    lines = [f"usage: {prog} [RECIPE] [--setting VALUE ...]", "", purpose, ""]
+    lines.append("Recipes, the first word (without one: smoke, or what an existing run was made with):")
+    lines += _table((name, str(recipe.__doc__).partition("\n")[0]) for name, recipe in RECIPES.items())
+    lines += ["", f"Settings that are given often, with what they are in {base.recipe}:"]
+    texts = dict(_fields(Config))
+    lines += _table((_option(name, base), _sentence(texts[name])) for name in OFTEN)
+    lines += ["", "All settings, by section:"]
+    pages = [
+        (f"--help {name}", f"{_sentence(model.__doc__ or '')} ({len(setting_names(model))} settings)")
+        for name, model in _sections().items()
+    ]
+    lines += _table([*pages, ("--help all", "All of them")])
+    lines += ["", "--debug prints all settings at the start, and the trace of an error."]
+    return "\n".join(lines)
+
+
+def _option(name: str, base: Config) -> str:
+    value: Any = base
+    for part in name.split("."):
+        value = getattr(value, part)
+    return f"--{name.replace('_', '-')} {value}"
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Lay out names and texts in two columns."""
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        start = f"  {name:<{width}}  "
+        yield textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def _sentence(text: str) -> str:
+    """Return a docstring's first sentence, in a line."""
+    return re.split(r"(?<=\.) |: |; ", " ".join(text.split()))[0].rstrip(".")
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    return {
+        name: field.annotation
+        for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the description of each setting of a model."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _fields(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.description or ""
+
+
+def _check_names(words: Sequence[str], names: Sequence[str]) -> None:
+    for word in words:
+        name = word.partition("=")[0].replace("_", "-")
+        if word.startswith("--") and name not in names:
+            raise UsageError(f"unknown setting {word.partition('=')[0]}{nearest(name, names)}")
+
+
+def _one_line(stop: SystemExit, heard: str, root: str) -> str:
+    """Say in one line what tyro found wrong: from pydantic's error where it is one, else from tyro's box.
+
+    Args:
+        stop: what tyro raised.
+        heard: its box.
+        root: what the box calls the whole of the settings.
+    """
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__context__
+    lines = [line.strip("│╭╰─╮╯|+- ") for line in heard.splitlines()]  # ASCII on plain terminals
+    text = " ".join(_first_paragraph(lines[1:]))
+    if cause is None:
+        return _of_box(text)
+    where = text.removeprefix("Error parsing ").partition(":")[0].strip("-")
+    found = cause.errors()[0]
+    name = ".".join([*([where] if where != root else []), *map(str, found["loc"])])
+    message = found["msg"].removeprefix("Value error, ")
+    shown = "" if found["type"] == "value_error" else f", found {found['input']!r}"
+    prefix = f"--{name.replace('_', '-')}: " if name else ""
+    return f"{prefix}{message[0].lower()}{message[1:]}{shown}"
+
+
+def _of_box(text: str) -> str:
+    """Return a line of what stands in tyro's box."""
+    choice = re.search(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)", text)
+    if choice:
+        value, name, choices = choice.groups()
+        known = re.findall(r"'(.+?)'", choices)
+        return f"{name} cannot be {value!r}{nearest(value, known)}"
+    missing = re.match(r"Missing from .*?: (\S+)", text)
+    if missing:
+        return f"--{missing[1]} is missing; --help says more"
+    alone = re.match(r"Missing value for argument '(.*?)'", text)
+    if alone:
+        return f"{alone[1]} needs a value"
+    text = text.removeprefix("Error parsing ").rstrip(".")
+    found = re.fullmatch(r"(--\S+): no type matching (.+) could be instantiated from \[(.*)\]", text)
+    if found:
+        return f"{found[1]}: expected {found[2].replace('|', ' or ')}, found {found[3]}"
+    text = re.sub(r"invalid literal for int\(\) with base \d+: ", "expected a whole number, found ", text)
+    return re.sub("could not convert string to float: ", "expected a number, found ", text)
+
+
+def _first_paragraph(lines: Sequence[str]) -> list[str]:
+    started = itertools.dropwhile(lambda line: not line, lines)
+    return list(itertools.takewhile(bool, started))
