@@ -1,12 +1,15 @@
-# Every target builds its own .venv from a bare Python 3.11 (or newer) and needs nothing else prepared.
-PYTHON ?= python3.11
+# Every target builds its own .venv, from the first Python of PYTHONS that is there, and needs nothing else
+# prepared. PYTHON=... names another.
+PYTHONS := python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo sweep-demo doctor test test-cluster browser check constraints clean
+.PHONY: install demo sweep-demo doctor test test-cluster browser check constraints clean
 
 demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
 	$(BIN)/python jobs/pipeline.py smoke
+
+install: $(INSTALLED)  ## .venv alone
 
 sweep-demo: $(INSTALLED)  ## two backbones compared on drawn phantoms, and the better one exported
 	$(BIN)/python jobs/tune.py sweep-demo
@@ -32,14 +35,22 @@ check: $(INSTALLED)  ## formatting, lint, types, who imports whom, undeclared pa
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry .
 
+# Asked for what venv needs: a shim of pyenv may stand for nothing, and Debian packs ensurepip apart.
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "installing into .venv (about two minutes)"
-	@$(PYTHON) -m venv .venv
+	@for python in $(or $(PYTHON),$(PYTHONS)); do \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null || continue; \
+		echo "installing into .venv with $$("$$python" --version), $$(command -v "$$python"): 4 GB, several minutes"; \
+		exec "$$python" -m venv .venv; \
+	done; \
+	echo "none of these is a Python with venv: $(or $(PYTHON),$(PYTHONS)). Install one (Debian, Ubuntu: apt-get install" \
+		"python3-venv; Fedora: dnf install python3.13; macOS: brew install python@3.13), or name one: make PYTHON=..." >&2; \
+	exit 1
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 constraints: $(INSTALLED)  ## resolve constraints.txt anew
 	$(BIN)/uv pip compile -q --upgrade --all-extras --universal --python-version 3.11 pyproject.toml -o constraints.txt
 
-clean:
-	rm -rf .venv runs
+clean:  ## all that can be built again; trained models, in runs/, stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find brain_ray jobs tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
