@@ -37,7 +37,8 @@ check: $(INSTALLED)  ## formatting, lint, types, who imports whom, undeclared pa
 
 # Asked for what venv needs: a shim of pyenv may stand for nothing, and Debian packs ensurepip apart.
 $(INSTALLED): pyproject.toml constraints.txt
-	@for python in $(or $(PYTHON),$(PYTHONS)); do \
+	@if [ -x $(BIN)/python ] && [ -z "$(PYTHON)" ]; then echo "updating .venv"; exit; fi; \
+	for python in $(or $(PYTHON),$(PYTHONS)); do \
 		"$$python" -c 'import ensurepip, venv' 2>/dev/null || continue; \
 		echo "installing into .venv with $$("$$python" --version), $$(command -v "$$python"): 4 GB, several minutes"; \
 		exec "$$python" -m venv .venv; \

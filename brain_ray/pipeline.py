@@ -11,6 +11,7 @@ from typing import Any
 
 from brain_ray import __version__, kept
 from brain_ray.bundle import export
+from brain_ray.checks.locations import refuse_wrong_paths
 from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
 from brain_ray.cluster import connection
@@ -167,8 +168,12 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     with log_context(config.name):
         log.info(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
         log.info(describe(config))
-        connection.connect()
         checked = {name for name in names if run.finished(STAGES[name].folder) is None}
+        if names[0] != "prepare":
+            STAGES[names[0]].inputs(run, config)  # which the stages before it have left
+        if connection.starts_here():
+            refuse_wrong_paths(run, config, checked)
+        connection.connect()
         preflight(run, config, checked)
         _store(run, config)
         for k, name in enumerate(names):

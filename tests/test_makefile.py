@@ -77,6 +77,10 @@ def test_the_first_python_that_works_is_taken_and_named(
     assert done.stdout.count("\n") == 1
     assert (checkout / ".venv" / ".installed").exists()
     assert make(checkout, "install").stdout.startswith("make: Nothing to be done")
+    (checkout / ".venv" / ".installed").unlink()
+    assert make(checkout, "install").stdout == "updating .venv\n", (
+        "not with another Python's files among its own"
+    )
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,11 @@ def load_bundle(location: str | Path) -> Bundle:
     where = folder.uri(INFO_FILE)
     try:
         content = json.loads(folder.read_bytes(INFO_FILE))
+    except FileNotFoundError as error:
+        inner = f"; did you mean {folder.uri('bundle')}?" if folder.exists("bundle", INFO_FILE) else ""
+        raise BundleError(
+            f"no bundle at {folder.uri()}: expected a folder with {INFO_FILE}{inner}"
+        ) from error
     except OSError as error:
         raise BundleError(
             f"no bundle at {folder.uri()}: {error}; expected a folder with {INFO_FILE}"

@@ -114,7 +114,7 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
         yield from cluster.check_cluster(config.train)
         yield cluster.check_scoring(config.evaluate)
         yield from cluster.check_gpus(config, visits)
-    if not existed:
+    if not existed and run.exists():
         run.fs.delete_dir(run.path())
 
 

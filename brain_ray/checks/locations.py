@@ -1,8 +1,9 @@
 """Whether data, weights and storage are where the settings say: asked on this machine and on each node."""
 
+import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,9 @@ PROBE = "probe"
 
 DOWNLOADS = "https://storage.googleapis.com/"
 """Where Keras has the ImageNet weights from."""
+
+TRAINING = {"train", "sweep"}
+"""Stages that need workers and weights."""
 
 ANSWER_S = 5.0
 """How long that may take to answer."""
@@ -43,9 +47,39 @@ def try_storage(run: Run, mark: str, node: str = "") -> str:
 
 
 def end_probe(run: Run) -> None:
-    """Delete what `try_storage` wrote."""
+    """Delete what `try_storage` wrote, on a disk also the run's folder where that is all it held."""
     with suppress(OSError, RunError):
         run.fs.delete_dir(run.path(PROBE))
+        if isinstance(run.fs, pafs.LocalFileSystem):
+            Path(run.path()).rmdir()
+
+
+def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> None:
+    """Look at the paths that are of this machine, before anything is started or written.
+
+    For a Ray that is started here: nodes of a cluster may see other folders than this process does.
+
+    Raises:
+        RunError: the storage cannot be written to, or the images or the weights are not where they should be.
+    """
+    if "://" not in run.storage:
+        folder = next(
+            path for path in (Path(run.path()), *Path(run.path()).parents) if os.access(path, os.F_OK)
+        )
+        if not folder.is_dir():
+            raise RunError(f"storage: {folder} is a file: set --storage to a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise RunError(f"storage: {folder} cannot be written to: set --storage elsewhere")
+    if "prepare" in stages and "://" not in config.data.source and (wrong := try_data(config)):
+        raise RunError(f"data: {wrong}")
+    weights = config.model.weights
+    if (
+        TRAINING & set(stages)
+        and weights != "imagenet"
+        and "://" not in weights
+        and (wrong := try_weights(config))
+    ):
+        raise RunError(f"weights: {wrong}: set --model.weights to a file that is there, or to none")
 
 
 def try_data(config: Config) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from brain_ray.checks.cluster import check_cluster, check_gpus, check_scoring
 from brain_ray.checks.finding import refuse_errors
+from brain_ray.checks.locations import TRAINING
 from brain_ray.checks.nodes import check_places, visit_nodes
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data.image_export import check_export
@@ -12,9 +13,6 @@ from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.storage import resolve
-
-TRAINING = {"train", "sweep"}
-"""Stages that need workers and weights."""
 
 
 def preflight(run: Run, config: Config, stages: Collection[str]) -> None:

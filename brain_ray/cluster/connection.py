@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from brain_ray.cluster import private
+from brain_ray.cluster.sessions import mark_session, remove_old_sessions
 from brain_ray.errors import RunError
 
 WORKER_ENV = {
@@ -119,6 +120,11 @@ def _start(runtime_env: dict[str, Any]) -> None:
             f"Ray cannot be started on this machine: {error}; it wants a temporary folder that can be "
             "written, which RAY_TMPDIR names (or TMPDIR, else /tmp)"
         ) from error
+    logs = private.session_logs()
+    if logs is not None:
+        session = Path(logs).parent
+        mark_session(session)
+        remove_old_sessions(session.parent)
 
 
 def _join(address: str | None, **options: Any) -> None:

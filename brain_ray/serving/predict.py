@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +36,9 @@ def run(purpose: str, argv: Sequence[str] | None = None, prog: str = "predict.py
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "backslashreplace")
     try:
         summary = Summary()
-        images = summary.begin(find_images(given.files, sys.stdin))
+        folders: set[Path] = set()
+        words = _watch_doubles(given.files, folders)
+        images = summary.begin(find_images(words, _watch_doubles(sys.stdin, folders)))
         results = summary.watch(_results(given, images))
         show = _lines if given.json else _table
         for line in show(results, sys.stdout):
@@ -54,6 +57,10 @@ def run(purpose: str, argv: Sequence[str] | None = None, prog: str = "predict.py
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 1 if summary.errors else 0
+
+
+SILENCE_S = 5.0
+"""Seconds after which the wait for an endpoint's first answer is spoken of."""
 
 
 class Summary:
@@ -98,6 +105,25 @@ class Summary:
         return "; ".join(part for part in parts if part)
 
 
+def _watch_doubles(words: Iterable[str], folders: set[Path]) -> Iterator[str]:
+    """Hand paths on, and warn once of one that lies in a folder before it, as in what `find FOLDER` prints.
+
+    Args:
+        words: the paths.
+        folders: those of them that are folders; gets more.
+    """
+    warned = False
+    for word in words:
+        path = Path(word.rstrip("\r\n"))
+        if not warned and folders & {path, *path.parents}:
+            warned = True
+            text = f"warning: {path} is in a folder that was named before it: such images are answered twice"
+            print(printable(text), file=sys.stderr)
+        if word != "-" and path.is_dir():
+            folders.add(path)
+        yield word
+
+
 def _count(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
 
@@ -105,8 +131,18 @@ def _count(counts: Counter[str]) -> str:
 def _results(given: argparse.Namespace, images: Iterable[Source]) -> Iterator[Answer | Failure]:
     if given.url is not None:
         key = _api_key(given.api_key_file)
-        with Client(given.url, key, timeout_s=given.timeout, in_flight=given.in_flight) as client:
-            yield from client.predict(images)
+        url = given.url if "://" in given.url else f"http://{given.url}"
+        with Client(url, key, timeout_s=given.timeout, in_flight=given.in_flight) as client:
+            text = f"waiting for {client.url} to answer"
+            waiting = threading.Timer(SILENCE_S, print, [text], {"file": sys.stderr})
+            waiting.daemon = True
+            waiting.start()
+            try:
+                for result in client.predict(images):
+                    waiting.cancel()
+                    yield result
+            finally:
+                waiting.cancel()
         return
     # Only here: an endpoint's client needs neither ONNX Runtime nor OpenCV.
     from brain_ray.bundle.predictor import Predictor
@@ -132,9 +168,14 @@ def _table(results: Iterable[Answer | Failure], out: TextIO) -> Iterator[str]:
             yield f"{name}  error: {printable(result.problem.detail)} ({printable(result.problem.code)})"
         else:
             label = _fit(printable(result.label), 14, cut=False)
-            yield (
-                f"{name}  {label}{result.confidence:>10.4f}  {result.decision:<8}{result.milliseconds:>8.1f}"
-            )
+            sure = _rounded(result.confidence)
+            yield f"{name}  {label}{sure:>10}  {result.decision:<8}{result.milliseconds:>8.1f}"
+
+
+def _rounded(confidence: float) -> str:
+    """Round a probability to four digits, but never up to a certainty."""
+    text = f"{confidence:.4f}"
+    return ">0.9999" if confidence < 1 and text == "1.0000" else text
 
 
 def _fit(text: str, width: int, *, cut: bool) -> str:
@@ -151,7 +192,11 @@ def _fit(text: str, width: int, *, cut: bool) -> str:
 def _api_key(file: str | None) -> str | None:
     if file is None:
         return os.environ.get(KEY_VARIABLE) or None
-    return Path(file).read_text().strip()
+    text = Path(file).read_text().strip()
+    number = len(text.splitlines())
+    if number > 1:
+        raise RunError(f"{file} holds {number} lines: expected one API key, alone in its file")
+    return text
 
 
 def _parse(purpose: str, argv: Sequence[str] | None, prog: str) -> argparse.Namespace:

@@ -95,6 +95,10 @@ def launch(config: ServingConfig, *, may_open: bool = False) -> None:
         RunError: a bundle that must not be served, a running endpoint that would lose its keys, or a port in
             use.
     """
+    from brain_ray.cluster import connection
+
+    if connection.starts_here():
+        _with_port(config)  # looked at before Ray is started, which takes a while
     _try_bundles(config)
     # A short path: the name of a socket has 97 characters at most, and Ray puts a node's 56 into it.
     with tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as folder:
@@ -255,16 +259,22 @@ def _refuse_to_drop_keys() -> None:
 def _serve(config: ServingConfig) -> None:
     """Serve on a cluster of our own, until interrupted."""
     _run(config)
-    url = f"http://{config.host}:{config.port}"
+    url = f"http://{_reachable(config.host)}:{config.port}"
     log.info(f"serves {config.bundle}\nmetrics {_metrics_url()} (Prometheus)")
     log.info(f"page {url}/  API {url}/docs  (Ctrl-C ends)")
     if config.host not in LOCAL and not config.api_keys_sha256:
-        log.warning("everybody who reaches this address is let in; set API keys")
+        log.warning(f"everybody who reaches {config.host} is let in; set API keys")
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     ended.wait()
     log.info("ends when what was accepted is answered")
+
+
+def _reachable(host: str) -> str:
+    """Return an address of this machine for a browser on it: those that mean all addresses lead nowhere."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 def _run(config: ServingConfig) -> None:

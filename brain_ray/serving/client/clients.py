@@ -51,8 +51,13 @@ class _Base:
         self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10), pool=None)
         self._limits = httpx.Limits(max_connections=in_flight + 1)
 
+    @property
+    def url(self) -> str:
+        """The endpoint's address, without a password."""
+        return self._terms.shown
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._terms.shown!r})"
+        return f"{type(self).__name__}({self.url!r})"
 
 
 class Client(_Base):

@@ -1,0 +1,66 @@
+"""Old session folders of Ray: those that local jobs have left are deleted; Ray itself keeps all, for ever."""
+
+import json
+import os
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MARK = "brain_ray.json"
+"""File in a session's folder that says which process of ours has made it."""
+
+KEPT_S = 24 * 3600.0
+"""Seconds for which the logs of a session stay after their last line: an error may have named them."""
+
+
+def mark_session(session: Path) -> None:
+    """Note in a session's folder that this process has made it."""
+    with suppress(OSError):
+        own = {"pid": os.getpid(), "started": psutil.Process().create_time(), "pids_of": _namespace()}
+        (session / MARK).write_text(json.dumps(own))
+
+
+def remove_old_sessions(parent: Path) -> list[Path]:
+    """Delete what ended local jobs of this user have left in Ray's temporary folder; return what was.
+
+    Only a folder that `mark_session` has marked, of this user and this container, whose process has ended,
+    which no other process names on its command line (as Ray's own do), and whose logs have been still for
+    `KEPT_S`. What cannot be read or deleted stays.
+    """
+    removed = []
+    for mark in parent.glob(f"session_*/{MARK}"):
+        session = mark.parent
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            own = not session.is_symlink() and session.stat().st_uid == os.getuid()
+            if own and _is_old(session) and _has_ended(json.loads(mark.read_text()), session.name):
+                shutil.rmtree(session)
+                removed.append(session)
+    return removed
+
+
+def _is_old(session: Path) -> bool:
+    files = [session / MARK, *(session / "logs").glob("*")]
+    return time.time() - max(file.lstat().st_mtime for file in files) > KEPT_S
+
+
+def _has_ended(made_by: dict[str, Any], session: str) -> bool:
+    """Tell whether the process that made a session is gone, and all that name the session."""
+    if made_by["pids_of"] != _namespace():
+        return False  # of a container with the same /tmp, whose processes are not seen from here
+    with suppress(psutil.NoSuchProcess):
+        # Another process may have the number by now.
+        if abs(psutil.Process(made_by["pid"]).create_time() - made_by["started"]) < 1.0:
+            return False
+    lines = (process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"]))
+    return not any(session in word for line in lines for word in line)
+
+
+def _namespace() -> str:
+    """Return the name of what this process's number counts in; "" where Linux does not say."""
+    with suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return ""
