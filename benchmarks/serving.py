@@ -27,6 +27,11 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+if __name__ == "__main__" and shutil.which("wrk") is None:
+    raise SystemExit(
+        "wrk is missing: install it (Debian and Ubuntu: apt-get install wrk; macOS: brew install wrk)"
+    )
+
 import cv2
 import numpy as np
 import psutil
@@ -168,8 +173,6 @@ def restart(process: subprocess.Popen[str], url: str) -> float:
 
 def main() -> None:
     """Measure and print."""
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing: apt-get install wrk")
     cores = os.cpu_count() or 1
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "RAY_ADDRESS": "local"}
     with tempfile.TemporaryDirectory() as name:

@@ -77,8 +77,8 @@ def tracking_uri(run: Run, config: Config) -> str | None:
         return None
     if not installed:
         raise RunError(
-            f"train.mlflow_uri is {uri}, and MLflow is not installed: pip install 'brain_ray[mlflow]', or "
-            "set it to none"
+            f"train.mlflow_uri is {uri}, and MLflow is not installed: pip install 'mlflow-skinny>=3.7,<4', "
+            "or set it to none"
         )
     if uri == "auto":
         return (Path(run.storage) / "mlruns").as_uri()

@@ -30,7 +30,7 @@ class Proposer:
             import optuna
         except ImportError as error:
             raise RunError(
-                "sweep.sampler is optuna, which is not installed: pip install 'brain_ray[optuna]', or set it "
+                "sweep.sampler is optuna, which is not installed: pip install 'optuna>=5.0,<6', or set it "
                 "to random"
             ) from error
         optuna.logging.set_verbosity(optuna.logging.ERROR)

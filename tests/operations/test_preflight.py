@@ -33,7 +33,7 @@ def changed(storage: Path, section: str, **values: Any) -> Config:
         (
             "model",
             {"weights": "/nowhere/w.weights.h5"},
-            r"^weights: there is no file /nowhere/w\.weights\.h5: set --model\.weights to a file that is there",
+            r"^weights: there is no file /nowhere/w\.weights\.h5: set --model\.weights to a file that",
         ),
         ("train", {"num_workers": 64}, r"^room: the cluster has 4 CPUs on 1 node.*lower train\.num_workers"),
         ("train", {"use_gpu": True}, r"^room: the cluster has 4 CPUs and 0 GPUs"),

@@ -140,7 +140,5 @@ def test_a_restart_knows_variants_by_the_changes_of_their_trials(entry: str) -> 
 
 def test_without_optuna_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(
-        RunError, match=r"not installed: pip install 'brain_ray\[optuna\]', or set it to random"
-    ):
+    with pytest.raises(RunError, match=r"not installed: pip install 'optuna>=5\.0,<6', or set it to random"):
         Proposer(config_of(), [])

@@ -215,7 +215,7 @@ def test_mlflow_that_is_asked_for_has_to_be_there(
 ) -> None:
     monkeypatch.setattr(mlflow, "find_spec", lambda _: None)
     with pytest.raises(
-        RunError, match=r"not installed: pip install 'brain_ray\[mlflow\]', or set it to none"
+        RunError, match=r"not installed: pip install 'mlflow-skinny>=3\.7,<4', or set it to none"
     ):
         mlflow.tracking_uri(run, make_config(mlflow_uri="http://server:5000"))
 
