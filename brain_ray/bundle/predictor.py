@@ -1,7 +1,7 @@
 """From the bytes of an image to probabilities, with a bundle and ONNX Runtime: what evaluates and serves."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +45,8 @@ class Prediction:
     """(n, rows, columns, channels), the backbone's last: what `Predictor.explain` wants."""
     unlikeness: Floats
     """(n,), the distance from the training images as a multiple of what is tolerated."""
+    decisions: Sequence[Verdict] = ()
+    """Of the n images, as `Predictor.predict` fills them in: which get their answer."""
 
 
 class Predictor:
@@ -117,7 +119,8 @@ class Predictor:
         probabilities, maps, statistics = run(self._session, inputs, OUTPUTS)
         calibrated = calibrate(probabilities, self.temperature).astype(np.float32)
         unlikeness = self._unlikeness.distance(statistics) / np.float32(self._threshold)
-        return Prediction(probabilities, calibrated, maps, unlikeness)
+        found = Prediction(probabilities, calibrated, maps, unlikeness)
+        return replace(found, decisions=self.decide(found))
 
     def decide(self, prediction: Prediction) -> list[Verdict]:
         """Tell which of n images get their answer.

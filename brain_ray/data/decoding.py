@@ -1,19 +1,17 @@
 """Decoding: the bytes of a file to an 8-bit grey image."""
 
 import hashlib
-import io
-import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from brain_ray.arrays import Grey
-from brain_ray.data.file_checks import StructureError, reduce_to_picture, unpacks_beyond
+from brain_ray.data.file_checks import libraries
+from brain_ray.data.file_checks.limits import ImageError, StructureError
+from brain_ray.data.formats import FORMATS, Format, format_of
 
-if TYPE_CHECKING:  # it takes longer to import than all else that decodes
-    pass
+__all__ = ["CheckedFile", "ImageError", "check_file", "decode", "decode_checked", "pixel_hash"]
 
 MIN_SIDE = 16
 """Images with a shorter side, in pixels, show no brain and are refused."""
@@ -22,18 +20,19 @@ MIN_SIDE = 16
 _ROWS = 64
 
 
-class ImageError(ValueError):
-    """An image that cannot be used; its text is the reason, fit for a table of rejected files.
+@dataclass(frozen=True)
+class CheckedFile:
+    """An encoded image that was looked at: nothing of it but what its pixels need, and its size."""
 
-    `code` says which kind of reason: not_an_image, too_many_pixels, too_small or undecodable.
-    """
+    data: bytes
+    format: Format | None
+    """None: of a format without a row, which Pillow knows."""
+    width: int
+    """In pixels, as the header has it, before any rotation."""
+    height: int
 
-    def __init__(self, reason: str, code: str = "undecodable") -> None:
-        super().__init__(reason)
-        self.code = code
 
-
-def decode(data: bytes, max_pixels: int = 40_000_000, formats: tuple[str, ...] | None = None) -> Grey:
+def decode(data: bytes, max_pixels: int = 40_000_000, formats: Sequence[Format] | None = None) -> Grey:
     """Decode an encoded image to 8-bit grey, (height, width).
 
     Colour becomes luma, alpha is ignored, EXIF rotation is applied, of several frames the first counts.
@@ -42,32 +41,54 @@ def decode(data: bytes, max_pixels: int = 40_000_000, formats: tuple[str, ...] |
     Args:
         data: the file.
         max_pixels: more are refused.
-        formats: that are taken, by Pillow's names; None: all that Pillow and OpenCV know. What PNG, JPEG,
-            TIFF and WebP may cost is bounded (`brain_ray.data.file_checks`), others only by their size.
+        formats: that are taken; None: `FORMATS`, and what else Pillow and OpenCV know. What a file of
+            `FORMATS` may cost is bounded (`brain_ray.data.file_checks`), of others only by its size.
 
     Raises:
         ImageError: not an image, damaged, too costly, fewer than 16 px on a side, more than `max_pixels`, or
             not finite.
         MemoryError: there is too little.
     """
+    return decode_checked(check_file(data, max_pixels, formats), max_pixels)
+
+
+def check_file(data: bytes, max_pixels: int, formats: Sequence[Format] | None = None) -> CheckedFile:
+    """Find an encoded image's format, reduce it to what its pixels need, and read its size in the header.
+
+    Args:
+        data: the file.
+        max_pixels: what the file's structure may be made for; its size is not compared with it.
+        formats: that are taken; None: as in `decode`.
+
+    Raises:
+        ImageError: not an image, of none of the formats, damaged, or too costly to decode.
+    """
     if not data:
         raise ImageError("empty file", "not_an_image")
-    data = _reduce(data, max_pixels)
-    width, height = _header_size(data, formats)
+    found = format_of(data, FORMATS.values() if formats is None else formats)
+    if found is None and formats is not None:
+        raise _not_an_image(formats)
+    try:
+        if found is None:
+            return CheckedFile(data, None, *libraries.header_size(data))
+        data = found.check(data, max_pixels)
+        return CheckedFile(data, found, *found.header_size(data))
+    except StructureError as error:
+        raise ImageError(f"refused: {error}") from error
+    except ImageError as error:
+        if error.code == "not_an_image":
+            raise _not_an_image(formats) from error
+        raise
+
+
+def decode_checked(file: CheckedFile, max_pixels: int) -> Grey:
+    """Decode what `check_file` has returned; as `decode`."""
+    width, height = file.width, file.height
     if width * height > max_pixels:
         raise ImageError(f"too large: {width}x{height} px, more than {max_pixels} pixels", "too_many_pixels")
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"too small: {width}x{height} px, a side needs {MIN_SIDE}", "too_small")
-    if unpacks_beyond(data, width, height):
-        raise ImageError("damaged: its pixels unpack to more than it has room for")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError(error.err) from error
-        raise ImageError(f"damaged: {error.err}") from error
-    if image is None:
-        raise ImageError("damaged or truncated: its header is an image's, its pixels cannot be decoded")
+    image = (file.format.decode if file.format else libraries.decode)(file.data, width, height)
     if image.dtype == np.uint8:
         return np.asarray(image, np.uint8)
     if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
@@ -80,36 +101,9 @@ def decode(data: bytes, max_pixels: int = 40_000_000, formats: tuple[str, ...] |
     return grey
 
 
-def read_size(data: bytes, max_pixels: int, formats: tuple[str, ...] | None = None) -> tuple[int, int]:
-    """Return (width, height) of an encoded image, in pixels, by its header; arguments as those of `decode`.
-
-    Raises:
-        ImageError: not an image, of none of the formats, or too costly to open.
-    """
-    return _header_size(_reduce(data, max_pixels), formats)
-
-
-def _reduce(data: bytes, max_pixels: int) -> bytes:
-    try:
-        return reduce_to_picture(data, max_pixels)
-    except StructureError as error:
-        raise ImageError(f"refused: {error}") from error
-
-
-def _header_size(data: bytes, formats: tuple[str, ...] | None) -> tuple[int, int]:
-    """Return (width, height) from the header of an image of some formats, without decoding its pixels."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit on pixels is not ours
-            with Image.open(io.BytesIO(data), formats=formats) as image:
-                return image.size
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"too large: {error}", "too_many_pixels") from error
-    except UnidentifiedImageError as error:
-        expected = f": expected one of {', '.join(formats)}" if formats else ""
-        raise ImageError(f"not an image{expected}", "not_an_image") from error
-    except Exception as error:  # Pillow's plugins raise many kinds on damaged headers
-        raise ImageError(f"damaged header: {error}") from error
+def _not_an_image(formats: Sequence[Format] | None) -> ImageError:
+    expected = f": expected one of {', '.join(row.name for row in formats)}" if formats else ""
+    return ImageError(f"not an image{expected}", "not_an_image")
 
 
 def pixel_hash(image: Grey) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from brain_ray.arrays import fixed_size
 from brain_ray.config import DataConfig
 from brain_ray.data import similarity
-from brain_ray.data.decoder_process import Decoder
+from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.rows import BOX
 from brain_ray.data.transforms import THUMBNAIL_SIDE

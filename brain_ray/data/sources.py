@@ -10,6 +10,7 @@ import pandas as pd
 from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
+from brain_ray.data.formats import media_types
 from brain_ray.data.image_export import EXPORTED
 from brain_ray.errors import RunError
 from brain_ray.runs import MARKER
@@ -17,9 +18,11 @@ from brain_ray.storage import filesystem, reaching, subfolders
 
 COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
 
+OTHER_IMAGES = r"avif|dcm|dib|gif|heic|heif|jfif|jp2|jpe|nii(\.gz)?|pbm|pcx|pgm|pnm|ppm|tga"
+"""Ends of the names of images of formats without a row in `FORMATS`."""
+
 IMAGE = re.compile(
-    r"\.(avif|bmp|dcm|dib|gif|heic|heif|jfif|jp2|jpe|jpeg|jpg|nii(\.gz)?|pbm|pcx|pgm|png|pnm|ppm|tga|tif|tiff|webp)$",
-    re.IGNORECASE,
+    rf"\.({OTHER_IMAGES}|{'|'.join(re.escape(suffix[1:]) for suffix in media_types())})$", re.IGNORECASE
 )
 """End of an image's name; where files are opened, in the classes' folders, it does not matter."""
 

@@ -65,11 +65,10 @@ class Endpoint:
         """Open what is to be served; a bundle that fails its canary images never goes on the air."""
         config = ServingConfig.model_validate(settings)
         self._metrics = Metrics()
-        self._engine = Engine(config, self._metrics)
+        self._engine = Engine(config, self._gather, self._metrics)
         self._keys = config.api_keys_sha256
         self._gather.set_max_batch_size(config.batch_size)
         self._gather.set_batch_wait_timeout_s(config.batch_wait_ms / 1000)
-        self._engine.classify = self._gather
 
     def __serve_build_asgi_app__(self) -> Any:
         """Make what answers HTTP; called by Ray Serve."""

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.bundle.predictor import Prediction, Predictor
-from brain_ray.data.decoder_process import Decoder, Prepared
-from brain_ray.serving.answers import make_answer
+from brain_ray.data.decoder import Decoder
+from brain_ray.data.formats import FORMATS
+from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Explanation, Served
-from brain_ray.serving.uploads import FORMATS, Upload, prepare_upload
+from brain_ray.serving.uploads import Upload, check_uploads, prepare_upload
 
 BATCHES = 2
 """Batches that are computed at a time, each by its part of the threads.
@@ -37,6 +38,9 @@ Item = tuple[int, NDArray[np.uint8]]
 
 Found = tuple[Prediction, int]
 """A prediction of some images, and which of them is meant."""
+
+Batcher = Callable[[Item], Awaitable[Found]]
+"""Runs a model on one input."""
 
 
 class Counts(Protocol):
@@ -62,8 +66,16 @@ class Uncounted:
 class Engine:
     """The models of a replica. Pixels are handled by threads beside the one that runs the models."""
 
-    def __init__(self, config: ServingConfig, counts: Counts | None = None) -> None:
+    def __init__(
+        self, config: ServingConfig, batcher: Batcher | None = None, counts: Counts | None = None
+    ) -> None:
         """Open the bundles and try each on its canary images.
+
+        Args:
+            config: what is served, and its limits.
+            batcher: runs a model on one input, by `run_batch` of this engine, together with others that come
+                at the same time; None: each input is a batch of its own.
+            counts: where it is counted what the engine does.
 
         Raises:
             BundleError: there is none, it is not what was exported, or it does not give the expected answers.
@@ -71,7 +83,7 @@ class Engine:
         self.config = config
         self.counts = counts or Uncounted()
         cv2.setNumThreads(1)  # images are what is worked on in parallel
-        self._decoder = Decoder(FORMATS)
+        self._decoder = Decoder(tuple(FORMATS.values()))
         threads = max(1, math.ceil(config.cpus_per_replica))
         bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
         gpu = config.gpus_per_replica > 0
@@ -80,8 +92,7 @@ class Engine:
         for predictor in self.predictors:
             predictor.check_canaries()
         self._decoder.wait()
-        self.classify: Callable[[Item], Awaitable[Found]] = self._alone
-        """Runs a model on one input; an application puts one in its place that gathers batches."""
+        self._batcher = batcher or self._alone
         self._pixels = ThreadPoolExecutor(threads, "pixels")
         self._model = ThreadPoolExecutor(batches, "model")
         self._draws = random.Random()
@@ -116,6 +127,17 @@ class Engine:
             yield
         finally:
             self._held -= num_bytes
+
+    async def check_uploads(self, uploads: list[Upload]) -> list[Upload]:
+        """Look at the images of a form, each once; they are decoded as they are returned.
+
+        Raises:
+            ProblemError: `too_many_pixels`, of all together.
+        """
+        config = self.config
+        return await _run(
+            self._pixels, check_uploads, self._decoder, uploads, config.max_pixels, config.max_request_pixels
+        )
 
     async def predict(self, upload: Upload) -> Answer:
         """Classify one image.
@@ -205,26 +227,15 @@ class Engine:
         self, upload: Upload, number: int, side: int = 0
     ) -> tuple[Answer, Prepared, int, Found]:
         start = time.perf_counter()
-        prepared = await _run(self._pixels, self._prepare, upload.data, number, side)
-        prediction, i = await self.classify((number, prepared.input))
-        milliseconds = (time.perf_counter() - start) * 1000
-        answer = make_answer(
-            self.predictors[number],
-            prediction,
-            i,
-            upload.name,
-            prepared.box,
-            prepared.has_box,
-            prepared.width,
-            prepared.height,
-            milliseconds,
-        )
+        prepared = await _run(self._pixels, self._prepare, upload, number, start, side)
+        prediction, i = await self._batcher((number, prepared.input))
+        answer = make_answer(self.predictors[number], prediction, i, prepared)
         self.counts.answer(answer, "challenger" if number else "main")
         return answer, prepared, number, (prediction, i)
 
-    def _prepare(self, data: bytes, number: int, side: int = 0) -> Prepared:
+    def _prepare(self, upload: Upload, number: int, start: float, side: int = 0) -> Prepared:
         predictor = self.predictors[number]
-        return prepare_upload(self._decoder, predictor, data, self.config.max_pixels, side)
+        return prepare_upload(self._decoder, predictor, upload, self.config.max_pixels, start, side)
 
     async def _alone(self, item: Item) -> Found:
         return (await self.run_batch([item]))[0]

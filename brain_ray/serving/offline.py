@@ -3,29 +3,20 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brain_ray.data.decoder_process import Decoder, Prepared
-from brain_ray.serving.answers import make_answer
+from brain_ray.data.decoder import Decoder
+from brain_ray.data.formats import FORMATS
+from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.client.files import Source, in_order, name_of, read_image
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Failure
-from brain_ray.serving.uploads import FORMATS, prepare_upload
+from brain_ray.serving.uploads import Upload, prepare_upload
 
 if TYPE_CHECKING:
     from brain_ray.bundle.predictor import Predictor
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """An image that waits for the model; only its input is kept, not its pixels."""
-
-    name: str
-    start: float
-    prepared: Prepared
 
 
 def predict_offline(
@@ -42,11 +33,11 @@ def predict_offline(
         threads: that read and decode, each of which holds one image; 0: one for each CPU of this process.
     """
 
-    batch: list[_Ready | Failure] = []
+    batch: list[Prepared | Failure] = []
     threads = threads or len(os.sched_getaffinity(0))
-    with Decoder(FORMATS) as decoder:
+    with Decoder(tuple(FORMATS.values())) as decoder:
 
-        def prepare(source: Source) -> _Ready | Failure:
+        def prepare(source: Source) -> Prepared | Failure:
             return _prepare(decoder, predictor, source)
 
         for prepared in in_order(prepare, images, threads, ahead=2 * batch_size):
@@ -57,31 +48,25 @@ def predict_offline(
         yield from _classify(predictor, batch)
 
 
-def _prepare(decoder: Decoder, predictor: "Predictor", source: Source) -> _Ready | Failure:
+def _prepare(decoder: Decoder, predictor: "Predictor", source: Source) -> Prepared | Failure:
     name, start = name_of(source), time.perf_counter()
     data = read_image(source)
     if isinstance(data, Failure):
         return data
     try:
         max_pixels = predictor.info["input"]["max_pixels"]
-        return _Ready(name, start, prepare_upload(decoder, predictor, data, max_pixels))
+        return prepare_upload(decoder, predictor, Upload(name, data), max_pixels, start)
     except ProblemError as error:
         return Failure(name=name, problem=error.problem)
 
 
-def _classify(predictor: "Predictor", batch: list[_Ready | Failure]) -> Iterator[Answer | Failure]:
-    ready = [image for image in batch if isinstance(image, _Ready)]
-    prediction: Any = (
-        predictor.predict(np.stack([image.prepared.input for image in ready])) if ready else None
-    )
-    now, i = time.perf_counter(), 0
+def _classify(predictor: "Predictor", batch: list[Prepared | Failure]) -> Iterator[Answer | Failure]:
+    ready = [image for image in batch if isinstance(image, Prepared)]
+    prediction: Any = predictor.predict(np.stack([image.input for image in ready])) if ready else None
+    i = 0
     for image in batch:
         if isinstance(image, Failure):
             yield image
             continue
-        took = 1000 * (now - image.start)
-        found = image.prepared
-        yield make_answer(
-            predictor, prediction, i, image.name, found.box, found.has_box, found.width, found.height, took
-        )
+        yield make_answer(predictor, prediction, i, image)
         i += 1

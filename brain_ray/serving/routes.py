@@ -15,9 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from brain_ray import __version__
+from brain_ray.data.formats import FORMATS
 from brain_ray.errors import RunError
 from brain_ray.serving.engine import Engine
-from brain_ray.serving.problems import KINDS, MEDIA_TYPE, ProblemError, respond
+from brain_ray.serving.openapi import BODY, COMMON_PROBLEMS, IMAGE, UPLOAD_PROBLEMS, problems
+from brain_ray.serving.page_html import fill_page
+from brain_ray.serving.problems import ProblemError, respond
 from brain_ray.serving.schemas import (
     Explanation,
     Explanations,
@@ -36,41 +39,6 @@ DESCRIPTION = "Classifies single MR slices of a head. Research software, not for
 
 Seen = Callable[[str, int, float, str], None]
 """Told of each response: route, status, seconds, and the problem's code or an empty string."""
-
-_IMAGE = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {
-    "schema": {
-        "type": "object",
-        "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-        "required": ["file"],
-    }
-}
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "One image as the body, or one or many as the files of a form.",
-        "content": {
-            "multipart/form-data": _FORM,
-            **{f"image/{kind}": _IMAGE for kind in ("jpeg", "png", "bmp", "tiff", "webp")},
-        },
-    }
-}
-"""What the OpenAPI document says of an upload: it is read by hand, so that its limits hold while it comes."""
-
-
-def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    found: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
-        status, title = KINDS[code]
-        content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-        before = found.get(status, {}).get("description")
-        text = f"{code}: {title}"
-        found[status] = {"description": f"{before}; {text}" if before else text, "content": content}
-    return found
-
-
-UPLOAD_PROBLEMS = _problems(*(code for code in KINDS if code not in ("not_found", "method_not_allowed")))
-COMMON_PROBLEMS = _problems("unauthorized", "forbidden", "internal")
 
 
 def make_app(engine: Engine, seen: Seen = lambda *_: None) -> Guard:
@@ -145,8 +113,8 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
         response_class=Response,
         responses={
             **COMMON_PROBLEMS,
-            **_problems("not_found"),
-            200: {"content": {"image/png": _IMAGE}},
+            **problems("not_found"),
+            200: {"content": {"image/png": IMAGE}},
         },
         tags=["v1"],
     )
@@ -161,7 +129,7 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
         """Answer, as long as the replica can."""
         return Health()
 
-    @app.get("/readyz", responses={**COMMON_PROBLEMS, **_problems("not_ready")}, tags=["health"])
+    @app.get("/readyz", responses={**COMMON_PROBLEMS, **problems("not_ready")}, tags=["health"])
     async def ready() -> Health:
         """Answer once the models of a replica have just given the expected answers to their canary images."""
         return Health(models=await engine.check())
@@ -171,9 +139,11 @@ LIMITS = ("max_upload_mb", "max_images", "max_pixels", "max_request_pixels", "ti
 
 
 def _add_page(app: FastAPI) -> None:
+    start = fill_page((PAGE / "index.html").read_text("utf-8"), FORMATS.values())
+
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+    async def page() -> Response:
+        return Response(start, media_type="text/html", headers={"Cache-Control": "no-cache"})
 
     files = {file.name: file for file in PAGE.iterdir() if file.name != "index.html"}
 
@@ -231,11 +201,11 @@ async def _handle(
         return Response(status_code=400)  # nobody is there to read it
     try:
         async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
-            uploads = await asyncio.to_thread(
-                parse_uploads, request.headers, body, config.max_images, config.max_request_pixels
-            )
+            uploads = await asyncio.to_thread(parse_uploads, request.headers, body, config.max_images)
             size = len(body)
             del body  # a form's files are copies
+            if len(uploads) > 1:
+                uploads = await engine.check_uploads(uploads)
             room.close()
             room.enter_context(engine.accept(len(uploads), size))
             response = await work(uploads)

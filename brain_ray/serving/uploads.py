@@ -1,8 +1,8 @@
 """From a request to the bytes of its images: limits, multipart, and what kind of file it really is."""
 
-import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
@@ -10,15 +10,14 @@ from python_multipart.multipart import File, FormParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from brain_ray.data.decoder_process import Decoder, Prepared
-from brain_ray.data.decoding import ImageError, read_size
+from brain_ray.data.decoder import Decoder
+from brain_ray.data.decoding import CheckedFile, ImageError
+from brain_ray.data.formats import FORMATS
+from brain_ray.serving.answers import Prepared
 from brain_ray.serving.problems import ProblemError
 
 if TYPE_CHECKING:
     from brain_ray.bundle.predictor import Predictor
-
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-"""Pillow's names of the formats that are taken."""
 
 NAME_LENGTH = 200
 """Characters of a file name that are kept."""
@@ -29,7 +28,8 @@ class Upload:
     """An image as it was sent; its name serves to recognise it in the answer, and nothing else."""
 
     name: str
-    data: bytes
+    data: bytes | CheckedFile | ImageError
+    """The file; of one among several, what was found when they were looked at together."""
 
 
 def body_size(headers: Headers, max_bytes: int) -> int:
@@ -61,7 +61,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def parse_uploads(headers: Headers, body: bytes, max_images: int, max_pixels: int) -> list[Upload]:
+def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload]:
     """Returns the images of a request's body, in their order: one as it is, or the files of a form.
 
     Takes up to 0.1 s for 20 MB, so it is called in a thread.
@@ -70,16 +70,15 @@ def parse_uploads(headers: Headers, body: bytes, max_images: int, max_pixels: in
         headers: of the request.
         body: of the request.
         max_images: most parts of a form.
-        max_pixels: most pixels of the images together, by their headers.
 
     Raises:
-        ProblemError: `no_image`, `too_many_images`, `too_many_pixels`, `bad_request`, `not_an_image`.
+        ProblemError: `no_image`, `too_many_images`, `bad_request`, `not_an_image`.
     """
     content_type = headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         uploads = _parse_form(content_type, body, max_images)
-    elif kind.startswith("image/") or kind == "application/octet-stream":
+    elif kind.startswith("image/") or kind in BODY_TYPES:
         uploads = [Upload("image", body)] if body else []
     else:
         raise ProblemError(
@@ -87,16 +86,38 @@ def parse_uploads(headers: Headers, body: bytes, max_images: int, max_pixels: in
         )
     if not uploads:
         raise ProblemError("no_image", "expected one image as the body, or files in multipart/form-data")
-    if (
-        len(uploads) > 1
-        and (pixels := sum(_count_pixels(upload.data, max_pixels) for upload in uploads)) > max_pixels
-    ):
+    return uploads
+
+
+BODY_TYPES = {"application/octet-stream", *(row.media_type for row in FORMATS.values())}
+"""Media types of a body that is one image, beside all of `image/`: the file itself tells what it is."""
+
+
+def check_uploads(
+    decoder: Decoder, uploads: Sequence[Upload], max_pixels: int, max_request_pixels: int
+) -> list[Upload]:
+    """Looks at the images of a form, each once, and counts their pixels before any of them is decoded.
+
+    Args:
+        decoder: whose worker looks at them.
+        uploads: whose `data` are bytes.
+        max_pixels: most pixels of one image.
+        max_request_pixels: most pixels of all together, by their headers; an image that cannot be read has
+            none, and an answer of its own.
+
+    Raises:
+        ProblemError: `too_many_pixels`.
+    """
+    files = [upload.data for upload in uploads if isinstance(upload.data, bytes)]
+    checked = decoder.check(files, max_pixels)
+    pixels = sum(file.width * file.height for file in checked if isinstance(file, CheckedFile))
+    if pixels > max_request_pixels:
         raise ProblemError(
             "too_many_pixels",
-            f"its {len(uploads)} images have {pixels} pixels; expected at most {max_pixels} in a request: "
-            "send them in several",
+            f"its {len(uploads)} images have {pixels} pixels; expected at most {max_request_pixels} in a "
+            "request: send them in several",
         )
-    return uploads
+    return [replace(upload, data=file) for upload, file in zip(uploads, checked, strict=True)]
 
 
 PADDING = 99
@@ -135,26 +156,29 @@ def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]
     return files
 
 
-def _count_pixels(data: bytes, max_pixels: int) -> int:
-    """Returns the pixels of an image by its header; 0 where that cannot be read, which its decoding tells."""
-    try:
-        return math.prod(read_size(data, max_pixels, FORMATS))
-    except ImageError:
-        return 0
-
-
 def prepare_upload(
-    decoder: Decoder, predictor: "Predictor", data: bytes, max_pixels: int, side: int = 0
+    decoder: Decoder, predictor: "Predictor", upload: Upload, max_pixels: int, start: float, side: int = 0
 ) -> Prepared:
-    """Decode an image and fit it to a model's input; as `Decoder.prepare`.
+    """Decode an image and fit it to a model's input.
+
+    Args:
+        decoder: whose worker does it.
+        predictor: of the model.
+        upload: the image.
+        max_pixels: most pixels of an image.
+        start: when its bytes were there, in seconds of `time.perf_counter`.
+        side: longest side of the head that is to be shown, in pixels; 0: none is.
 
     Raises:
         ProblemError: it is of no format that is taken, or cannot be used.
     """
     try:
-        return decoder.prepare(data, max_pixels, predictor.crop, predictor.spec, side)
+        if isinstance(upload.data, ImageError):
+            raise upload.data
+        found = decoder.prepare(upload.data, max_pixels, predictor.crop, predictor.spec, side)
     except ImageError as error:
         raise ProblemError(error.code, str(error)) from error
+    return Prepared(name=upload.name, start=start, **vars(found))
 
 
 def _decode(name: bytes) -> str:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig
 from brain_ray.data import decoding, transforms
-from brain_ray.data.decoder_process import Decoder, Facts, Look
+from brain_ray.data.decoder import Decoder
+from brain_ray.data.decoder_process import Facts, Look
 from brain_ray.data.decoding import ImageError
+from brain_ray.data.formats import FORMATS
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.transforms import Box, InputSpec
 
@@ -104,7 +106,7 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
 def test_the_settings_of_the_crop_and_the_formats_are_kept() -> None:
     crop = CropConfig(threshold=200, min_share=0, iterations=0)
     image = phantom(4)
-    with Decoder(("JPEG",)) as jpegs:
+    with Decoder([FORMATS["JPEG"]]) as jpegs:
         jpeg = cv2.imencode(".jpg", image)[1].tobytes()
         fed, box, _ = transforms.prepare_image(decoding.decode(jpeg), crop, SPEC)
         found = jpegs.prepare(jpeg, MAX_PIXELS, crop, SPEC)
@@ -231,7 +233,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
 sys.path[:0] = sys.argv[1:]
 import deaths
-from brain_ray.data.decoder_process import Decoder, Facts, Look
+from brain_ray.data.decoder import Decoder
 decoder = Decoder()
 image = sys.stdin.buffer.read()
 decoder._ask([image], 4_000_000, deaths.chatter)

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brain_ray.data.decoding import ImageError, decode
-from brain_ray.data.file_checks import StructureError, reduce_to_picture
 from brain_ray.data.file_checks.jpeg import MAX_SCANS
+from brain_ray.data.file_checks.limits import StructureError
 from brain_ray.data.file_checks.png import UNCHECKED
+from brain_ray.data.formats import FORMATS, format_of
 
 MAX_PIXELS = 40_000_000
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
 
 
 def reduced(data: bytes) -> bytes:
-    return reduce_to_picture(data, MAX_PIXELS)
+    row = format_of(data, FORMATS.values())
+    return row.check(data, MAX_PIXELS) if row else data
 
 
 def expect_refusal(data: bytes, reason: str) -> None:
@@ -431,5 +433,5 @@ def test_formats_can_be_restricted() -> None:
     gif = saved(Image.new("L", (64, 64), 99), "GIF")
     assert decode(gif).shape == (64, 64)
     with pytest.raises(ImageError, match="expected one of PNG, JPEG") as caught:
-        decode(gif, formats=("PNG", "JPEG"))
+        decode(gif, formats=[FORMATS["PNG"], FORMATS["JPEG"]])
     assert caught.value.code == "not_an_image"

@@ -470,9 +470,9 @@ def test_a_form_that_is_done_with_is_not_kept() -> None:
     gc.collect()
     gc.disable()
     try:
-        assert len(parse_uploads(headers, form((FILE, b"1"), (FILE, b"2")), 4, 100)) == 2
+        assert len(parse_uploads(headers, form((FILE, b"1"), (FILE, b"2")), 4)) == 2
         with pytest.raises(ProblemError):
-            parse_uploads(headers, form(*[(FILE, b"3")] * 5), 4, 100)
+            parse_uploads(headers, form(*[(FILE, b"3")] * 5), 4)
         assert not [found for found in gc.get_objects() if isinstance(found, Upload)]
     finally:
         gc.enable()
@@ -540,12 +540,17 @@ def test_the_page_and_the_documents_load_nothing_from_elsewhere(ask: Ask) -> Non
     assert "multipart/form-data" in paths["/v1/predict"]["post"]["requestBody"]["content"]
 
 
-def test_a_fault_is_told_without_its_trace(ask: Ask, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_is_told_without_its_trace(bundle: Path) -> None:
     async def fail(*_: Any) -> Any:
         raise RuntimeError("a secret path")
 
-    monkeypatch.setattr(engine, "classify", fail)
-    response = ask("POST", "/v1/predict", content=picture(), headers=PNG)
+    async def ask_failing() -> httpx.Response:
+        app = make_app(Engine(ServingConfig(bundle=str(bundle)), batcher=fail))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post("/v1/predict", content=picture(), headers=PNG)
+
+    response = asyncio.run(ask_failing())
     assert_problem(response, 500, "internal")
     assert "secret" not in response.text
 
@@ -563,7 +568,7 @@ def test_a_share_goes_to_the_challenger(bundle: Path) -> None:
     for mode, expected in (("split", 200), ("mirror", 200 + 100)):
         counted.clear()
         config = ServingConfig(bundle=str(bundle), challenger=str(bundle), canary=0.5, canary_mode=mode)
-        engine = Engine(config, Counting())
+        engine = Engine(config, counts=Counting())
         upload = Upload("x", picture())
 
         async def many(engine: Engine = engine, upload: Any = upload) -> None:

@@ -1,7 +1,18 @@
-"""What all formats have in common: the error, and a limit on the number of parts."""
+"""What all formats have in common: the errors, and a limit on the number of parts."""
 
 MAX_PARTS = 20_000
 """Chunks of a PNG or a WebP, segments of a JPEG: each costs some microseconds to look at."""
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; its text is the reason, fit for a table of rejected files.
+
+    `code` says which kind of reason: not_an_image, too_many_pixels, too_small or undecodable.
+    """
+
+    def __init__(self, reason: str, code: str = "undecodable") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class StructureError(ValueError):

@@ -8,9 +8,14 @@ three times.
 
 import zlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from brain_ray.data.file_checks.limits import MAX_PARTS, StructureError, check_parts
+from brain_ray.data.file_checks.libraries import decode
+from brain_ray.data.file_checks.limits import MAX_PARTS, ImageError, StructureError, check_parts
 from brain_ray.data.file_checks.tags import check_exif
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -21,7 +26,7 @@ UNCHECKED = 2**18
 """Packed bytes of the pixels that may unpack to whatever they like: a quarter of a GB at worst."""
 
 
-def reduce_png(data: bytes) -> bytes:
+def reduce_png(data: bytes, max_pixels: int) -> bytes:
     """Return a PNG with the chunks that its pixels need.
 
     Raises:
@@ -40,10 +45,20 @@ def reduce_png(data: bytes) -> bytes:
     return b"".join(reduced)
 
 
-def unpacks_beyond(data: bytes, width: int, height: int) -> bool:
+def decode_png(data: bytes, width: int, height: int) -> "NDArray[Any]":
+    """Decode a PNG, as `libraries.decode`.
+
+    Raises:
+        ImageError: it is damaged, or its pixels unpack to more than the size in its header has room for.
+        MemoryError: there is too little.
+    """
+    if _unpacks_beyond(data, width, height):
+        raise ImageError("damaged: its pixels unpack to more than it has room for")
+    return decode(data, width, height)
+
+
+def _unpacks_beyond(data: bytes, width: int, height: int) -> bool:
     """Tell whether a PNG's pixels unpack to more than the size in its header has room for."""
-    if not data.startswith(PNG):
-        return False
     packed = [data[start:end] for kind, start, end in _chunks(data) if kind == b"IDAT"]
     if sum(map(len, packed)) <= UNCHECKED:
         return False

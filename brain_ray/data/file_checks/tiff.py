@@ -8,8 +8,6 @@ from brain_ray.data.file_checks.jpeg import PIXELS_PER_VISIT, walk_jpeg
 from brain_ray.data.file_checks.limits import StructureError
 from brain_ray.data.file_checks.tags import TIFF, Page
 
-__all__ = ["TIFF", "reduce_tiff"]
-
 MAX_STRIPS = 2**15
 """Strips or tiles: OpenCV prepares the conversion of colours anew for each."""
 
@@ -35,6 +33,8 @@ def reduce_tiff(data: bytes, max_pixels: int) -> bytes:
         StructureError: the tags, or the number or the size of strips or tiles, are beyond what a picture of
             `max_pixels` needs.
     """
+    if not data.startswith(TIFF):  # Pillow reads such a file with the wrong byte order
+        raise StructureError("a TIFF header with two byte orders")
     page = Page(data)
     width, height = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
     samples = page.first(_SAMPLES, 1)

@@ -13,7 +13,7 @@ _ANIMATED, _KEPT_FLAGS = 0x02, 0x18  # of a VP8X chunk; kept: alpha, EXIF
 _PICTURE = (b"VP8 ", b"VP8L")
 
 
-def reduce_webp(data: bytes) -> bytes:
+def reduce_webp(data: bytes, max_pixels: int) -> bytes:
     """Return a WebP with the chunks that its pixels need.
 
     Raises:

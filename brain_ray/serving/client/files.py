@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from brain_ray.data.formats import media_types
 from brain_ray.serving.schemas import Failure, Problem
 
 Item = TypeVar("Item")
@@ -15,15 +16,7 @@ Result = TypeVar("Result")
 Source = str | Path | bytes
 """An image: a file's path, or the bytes of one."""
 
-MEDIA_TYPES = {
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".bmp": "image/bmp",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".webp": "image/webp",
-}
+MEDIA_TYPES = media_types()
 """Suffixes, in lower case, of the files that count as images in a folder, and what they are sent as."""
 
 

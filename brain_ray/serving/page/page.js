@@ -93,7 +93,7 @@ async function loadModel() {
   document.title = main ? `brain_ray: ${main.id}` : "brain_ray";
   const { max_upload_mb: mb, max_pixels: pixels } = model.limits;
   const most = `${count(mb)} MB and ${count(pixels / 1e6)} megapixels`;
-  $("limits").textContent = `JPEG, PNG, BMP, TIFF or WebP, up to ${most} each.`;
+  $("limits").textContent = `${$("limits").dataset.formats}, up to ${most} each.`;
   showCards();
   pump();
   showSamples();

@@ -1,0 +1,43 @@
+"""What the OpenAPI document says of uploads and problems, where FastAPI cannot tell by itself."""
+
+from typing import Any
+
+from brain_ray.data.formats import FORMATS
+from brain_ray.serving.problems import KINDS, MEDIA_TYPE
+from brain_ray.serving.schemas import Problem
+
+IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {
+    "schema": {
+        "type": "object",
+        "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+        "required": ["file"],
+    }
+}
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One image as the body, or one or many as the files of a form.",
+        "content": {
+            "multipart/form-data": _FORM,
+            **{row.media_type: IMAGE for row in FORMATS.values()},
+        },
+    }
+}
+"""What the OpenAPI document says of an upload: it is read by hand, so that its limits hold while it comes."""
+
+
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Describe the responses of some problems, by status."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        status, title = KINDS[code]
+        content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+        before = found.get(status, {}).get("description")
+        text = f"{code}: {title}"
+        found[status] = {"description": f"{before}; {text}" if before else text, "content": content}
+    return found
+
+
+UPLOAD_PROBLEMS = problems(*(code for code in KINDS if code not in ("not_found", "method_not_allowed")))
+COMMON_PROBLEMS = problems("unauthorized", "forbidden", "internal")
