@@ -5,6 +5,7 @@
 """
 
 import logging
+import math
 import runpy
 import sys
 import tempfile
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE
-from brain_ray.config import Config
-from brain_ray.models.network import blocks_of, build_network, split_network
+from brain_ray.config import BackboneSpec, Config
+from brain_ray.errors import RunError
+from brain_ray.models.fused_layers import make_convertible
+from brain_ray.models.network import block_outputs, build_network, split_network
 from brain_ray.models.weights import assign_weights
 
 if TYPE_CHECKING:
@@ -33,41 +36,57 @@ def convert(config: Config, weights_file: Path, destination: Path) -> None:
     with np.load(weights_file) as arrays:
         assign_weights(model, [arrays[str(i)] for i in range(len(arrays.files))])
     model.save(destination / KERAS_FILE)
-    convert_served(model, destination / ONNX_FILE, config.export.opset)
+    convert_served(model, settings.backbone_spec, destination / ONNX_FILE, config.export.opset)
     with tempfile.TemporaryDirectory() as saved:
         _save_explanation(model, saved)
         names = (["feature_map", "label"], ["heatmap"])
         _to_onnx(Path(saved), destination / EXPLAIN_FILE, config.export.opset, *names)
 
 
-def convert_served(model: "keras.Model", target: Path, opset: int) -> None:
+def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset: int) -> None:
     """Write what a bundle's model.onnx computes of a network of `build_network`."""
     with tempfile.TemporaryDirectory() as saved:
-        with_maps(model).export(saved, verbose=False)
+        with_maps(model, spec).export(saved, verbose=False)
         names = (["image"], ["probabilities", "feature_map", "statistics"])
         _to_onnx(Path(saved), target, opset, *names)
 
 
-def with_maps(model: "keras.Model") -> "keras.Model":
+def with_maps(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
     """Return the network with two more outputs: the backbone's last feature map, and `statistics`.
 
     These are mean and standard deviation over each map of the last blocks at two sizes, a quarter and an
     eighth of the input: (n, 2 * channels of both). There a network still tells textures apart, while its last
     map keeps little but what separates the classes.
+
+    The two share their layers, of which some are changed (`make_convertible`): save the network before.
+
+    Raises:
+        RunError: the backbone has no block at one of these sizes.
     """
     import keras
 
+    make_convertible(model)
     backbone = model.get_layer("backbone")
-    by_size = {}
-    for block in blocks_of(backbone):
-        output = [layer.output for layer in backbone.layers if layer.name.startswith(f"{block}_")][-1]
-        by_size[output.shape[1:3]] = output
-    inner = keras.Model(backbone.input, [backbone.output, *list(by_size.values())[1:3]])
+    by_size = {output.shape[1:3]: output for output in block_outputs(backbone, spec)}
+    side = backbone.input.shape[1:3]
+    inner = keras.Model(backbone.input, [backbone.output, *(_at(by_size, side, ratio) for ratio in (4, 8))])
     feature_map, *maps = inner(model.get_layer("repeat").output)
     _, head = split_network(model)
     probabilities = head(model.get_layer("pool")(feature_map))
     moments = [moment(x, axis=(1, 2)) for x in maps for moment in (keras.ops.mean, keras.ops.std)]
     return keras.Model(model.input, [probabilities, feature_map, keras.ops.concatenate(moments, axis=-1)])
+
+
+def _at(by_size: dict[tuple[int, int], Any], side: tuple[int, int], ratio: int) -> Any:
+    """Return the map that is a `ratio`-th of the input: most networks round odd sides up, some down."""
+    for rounded in (math.ceil, math.floor):
+        found = by_size.get((rounded(side[0] / ratio), rounded(side[1] / ratio)))
+        if found is not None:
+            return found
+    raise RunError(
+        f"the backbone has no block whose output is 1/{ratio} of its input, {side[0]}x{side[1]}; found "
+        + ", ".join(f"{rows}x{columns}" for rows, columns in by_size)
+    )
 
 
 def grad_cam(model: "keras.Model", feature_map: Any, label: Any) -> Any:

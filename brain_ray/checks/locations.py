@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyarrow import fs as pafs
 
-from brain_ray.config import PHANTOMS, Config
+from brain_ray.config import PHANTOMS, BackboneSpec, Config
 from brain_ray.data.sources import check_folders, folder_path
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -120,7 +120,7 @@ def try_weights(config: Config) -> str:
     if weights == "none":
         return ""
     if weights == "imagenet":
-        return _try_download(config.model.backbone)
+        return _try_download(config.model.backbone_spec)
 
     def look() -> str:
         opened, path = filesystem(weights)
@@ -141,10 +141,8 @@ def _told(place: str, look: Callable[[], str]) -> str:
         return f"cannot read {place}: {error}"
 
 
-def _try_download(backbone: str) -> str:
-    name = backbone.lower().replace("efficientnetv2", "efficientnetv2-")
-    kept = Path.home() / ".keras" / "models"  # with a dash for V2's B0 to B3, S, M and L
-    if any(kept.glob(f"{name}_notop.h5")):
+def _try_download(spec: BackboneSpec) -> str:
+    if spec.weights_file and (Path.home() / ".keras" / "models" / spec.weights_file).exists():
         return ""
     try:
         asked = urllib.request.Request(DOWNLOADS, method="HEAD")

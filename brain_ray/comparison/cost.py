@@ -120,8 +120,9 @@ def main() -> None:
     config = Config.model_validate_json(settings.read_bytes())
     plain = config.model.model_copy(update={"weights": "none"})
     network = build_network(plain, len(config.data.classes), config.seed)
-    convert_served(network, file, config.export.opset)
-    counts = {"parameters": network.count_params(), "gflops": count_flops(with_maps(network)) / 1e9}
+    spec = plain.backbone_spec
+    convert_served(network, spec, file, config.export.opset)
+    counts = {"parameters": network.count_params(), "gflops": count_flops(with_maps(network, spec)) / 1e9}
     print(json.dumps(counts))
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from brain_ray.config.base import Positive, Settings
 from brain_ray.config.data import DataConfig
-from brain_ray.config.model import ExportConfig, ModelConfig
+from brain_ray.config.model import BackboneSpec, ExportConfig, ModelConfig
 from brain_ray.config.training import TrainConfig
 from brain_ray.config.tuning import SweepConfig
 
@@ -57,3 +57,21 @@ class Config(Settings):
                 "a backbone that has learnt nothing teach nothing; set model.weights, or frozen_epochs to 0"
             )
         return self
+
+    @model_validator(mode="after")
+    def _blocks_to_learn(self) -> Self:
+        check_blocks(self.model.backbone, self.model.backbone_spec, self.train.learning_blocks)
+        return self
+
+
+def check_blocks(name: str, spec: BackboneSpec, learning_blocks: int | None) -> None:
+    """Refuse to count the blocks of a backbone that has none.
+
+    Raises:
+        ValueError: `learning_blocks` is set, and the backbone's row names no blocks.
+    """
+    if learning_blocks is not None and spec.blocks is None:
+        raise ValueError(
+            f"train.learning_blocks is {learning_blocks}: the backbone {name} has no blocks to count; "
+            "leave it out, for all of the backbone to learn"
+        )

@@ -1,53 +1,33 @@
 """The convolutional part of a network, and the weights it starts from."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from brain_ray.config import Backbone, ModelConfig
+from brain_ray.config import BackboneSpec, ModelConfig
 from brain_ray.errors import RunError
-from brain_ray.models.weights import _application, _check_loaded, _load_file, _load_imagenet
+from brain_ray.models.weights import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    check_loaded,
+    factory_of,
+    load_file,
+    load_imagenet,
+)
 
 if TYPE_CHECKING:
     import keras
-
-SMALLEST_SIDE = 32
-"""Pixels that an EfficientNet needs on each side: it halves its input five times."""
-
-NATIVE_SIDE: dict[Backbone, int] = {
-    "EfficientNetB0": 224,
-    "EfficientNetB1": 240,
-    "EfficientNetB2": 260,
-    "EfficientNetB3": 300,
-    "EfficientNetB4": 380,
-    "EfficientNetB5": 456,
-    "EfficientNetB6": 528,
-    "EfficientNetB7": 600,
-    "EfficientNetV2B0": 224,
-    "EfficientNetV2B1": 240,
-    "EfficientNetV2B2": 260,
-    "EfficientNetV2B3": 300,
-    "EfficientNetV2S": 384,
-    "EfficientNetV2M": 480,
-    "EfficientNetV2L": 480,
-    "tiny": 96,
-}
-"""Height and width of the input, in pixels, that each backbone was designed for.
-
-The default sizes of keras.applications: of B0 to B7 those that depth and width were scaled with (Tan and Le
-2019, arxiv.org/abs/1905.11946), of V2 those that it is evaluated at (2021, arxiv.org/abs/2104.00298). The one
-of `tiny` is ours.
-"""
 
 
 def build_backbone(config: ModelConfig, weights_file: str | None = None) -> "keras.Model":
     """Build the backbone, without pooling and top, as a model named `backbone`.
 
-    Input: (n, height, width, 3), raw 0..255; scaling and normalisation are inside. Output: the last feature
-    map. The graph is always the one that Keras builds for `weights=None`: its `imagenet` graph has one more
-    rescaling, by 1/sqrt(deviation), which is folded into the variance of the Normalization here. So the
-    weights alone tell what a model computes, and it can be built again without a download.
+    Input: (n, height, width, 3), raw 0..255, the same in each channel; scaling and normalisation are inside.
+    Output: the last feature map. The graph is always the one that Keras builds for `weights=None`: the
+    `imagenet` graph of an EfficientNet has one more rescaling, by 1/sqrt(deviation), which is folded into the
+    variance of the Normalization here. So the weights alone tell what a model computes, and it can be built
+    again without a download.
 
     Args:
         config: the model's settings. `weights` counts only as far as `imagenet` and no `weights_file`.
@@ -64,24 +44,23 @@ def build_backbone(config: ModelConfig, weights_file: str | None = None) -> "ker
             "install brain_ray's pinned versions and unset KERAS_BACKEND"
         )
     shape = (config.height, config.width, 3)
-    if config.backbone == "tiny":
-        backbone = _tiny(shape)
-    else:
-        if min(config.height, config.width) < SMALLEST_SIDE:
-            raise RunError(
-                f"model.height x model.width is {config.height}x{config.width}: {config.backbone} needs "
-                f"{SMALLEST_SIDE} px or more on each side"
-            )
-        # The name is set by wrapping: Keras picks preprocessing and files by the network's own name.
-        plain = _application(config.backbone)(include_top=False, weights=None, input_shape=shape)
-        backbone = keras.Model(plain.input, plain.output, name="backbone")
+    spec = config.backbone_spec
+    if min(config.height, config.width) < spec.smallest_side:
+        raise RunError(
+            f"model.height x model.width is {config.height}x{config.width}: {config.backbone} needs "
+            f"{spec.smallest_side} px or more on each side"
+        )
+    # The name is set by wrapping: Keras picks preprocessing and files by the network's own name.
+    plain = factory_of(spec)(include_top=False, weights=None, **_input(spec, shape))
+    (inputs,) = plain.inputs  # `input` is a list of one where the factory was given a tensor
+    backbone = keras.Model(inputs, plain.output, name="backbone")
     before = [np.asarray(weight) for weight in backbone.weights]
     if weights_file is not None:
-        _load_file(backbone, Path(weights_file), config.backbone)
-        _check_loaded(backbone, before, weights_file, config.backbone)
+        load_file(backbone, Path(weights_file), config.backbone, spec)
+        check_loaded(backbone, before, weights_file, config.backbone)
     elif config.weights == "imagenet":
-        _load_imagenet(backbone, config.backbone, shape)
-        _check_loaded(backbone, before, "imagenet", config.backbone)
+        load_imagenet(backbone, config.backbone, spec, shape)
+        check_loaded(backbone, before, "imagenet", config.backbone)
     if config.bn_momentum is not None:
         for layer in backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -89,11 +68,42 @@ def build_backbone(config: ModelConfig, weights_file: str | None = None) -> "ker
     return backbone
 
 
-def _tiny(shape: tuple[int, int, int]) -> "keras.Model":
-    """Five convolutions: builds and traces in a second, and tells phantoms apart (three see too little)."""
+def _input(spec: BackboneSpec, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the arguments of a factory of keras.applications that say what its network is fed."""
     import keras
 
+    if spec.preprocessing == "inside":
+        return {"input_shape": shape}
     inputs = keras.Input(shape)
+    return {"input_tensor": preprocessing_layer(spec.preprocessing)(inputs)}
+
+
+def preprocessing_layer(mode: Literal["caffe", "tf", "torch"]) -> "keras.Layer":
+    """Return a layer without weights that does what keras.applications' `preprocess_input` does in a mode.
+
+    For inputs whose three channels are equal: `caffe` also swaps red and blue, which changes nothing there;
+    its means are in the order of the swapped channels, as the weights are.
+    """
+    import keras
+
+    if mode == "tf":
+        return keras.layers.Rescaling(1 / 127.5, offset=-1.0)
+    if mode == "caffe":
+        return keras.layers.Normalization(mean=(103.939, 116.779, 123.68), variance=(1.0, 1.0, 1.0))
+    mean, deviation = 255 * np.array(IMAGENET_MEAN), 255 * np.array(IMAGENET_DEVIATION)
+    return keras.layers.Normalization(mean=mean.tolist(), variance=np.square(deviation).tolist())
+
+
+def tiny(*, include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> "keras.Model":
+    """Five convolutions: builds and traces in a second, and tells phantoms apart (three see too little).
+
+    Takes what a network of keras.applications takes; there is neither a top nor a file of weights.
+    """
+    import keras
+
+    assert not include_top
+    assert weights is None
+    inputs = keras.Input(input_shape)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
     for i, filters in enumerate((16, 32, 64, 64, 64), start=1):
         conv = keras.layers.Conv2D(
@@ -102,4 +112,4 @@ def _tiny(shape: tuple[int, int, int]) -> "keras.Model":
         # Its momentum is low, since it is only ever trained for a few steps.
         x = keras.layers.BatchNormalization(momentum=0.9, name=f"block{i}_bn")(conv(x))
         x = keras.layers.Activation("relu")(x)
-    return keras.Model(inputs, x, name="backbone")
+    return keras.Model(inputs, x)

@@ -1,5 +1,6 @@
 """Layers that compute what Keras' own do in fewer operations, each of which is a pass over the batch."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from brain_ray.models.weights import layers_of
@@ -22,6 +23,36 @@ def fuse(model: "keras.Model") -> None:
             layer.__class__ = norm
         if getattr(layer, "activation", None) is keras.activations.silu:
             layer.activation = silu
+
+
+def make_convertible(model: "keras.Model") -> None:
+    """Have a model's layers compute by operations that tf2onnx knows.
+
+    Keras has XLA compile a grouped convolution, as ConvNeXt has them, which tf2onnx cannot see into: those
+    with a filter for each channel run by TensorFlow's depthwise one. GELU is computed by Erf instead of Erfc.
+    The layers compute what they did, to rounding, and keep their weights and names. In place, at any depth;
+    not for a model that is saved as a whole, as with `fuse`.
+    """
+    import keras
+    import tensorflow as tf
+
+    class DepthwiseByGroups(keras.layers.Conv2D):  # type: ignore[misc]
+        def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+            strides = (1, *self.strides, 1)
+            kernel = tf.transpose(kernel, (0, 1, 3, 2))  # (rows, columns, 1, channels), one for each
+            return tf.nn.depthwise_conv2d(
+                inputs, kernel, strides, self.padding.upper(), dilations=self.dilation_rate
+            )
+
+    for layer in layers_of(model):
+        if (
+            type(layer) is keras.layers.Conv2D
+            and 1 < layer.groups == layer.filters
+            and layer.kernel.shape[2] == 1
+        ):
+            layer.__class__ = DepthwiseByGroups
+        if getattr(layer, "activation", None) is keras.activations.gelu:
+            layer.activation = lambda x: 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))
 
 
 def _silu() -> Any:

@@ -3,10 +3,10 @@
 import re
 from typing import TYPE_CHECKING, Any
 
-from brain_ray.config import ModelConfig
+from brain_ray.config import BackboneSpec, ModelConfig
 from brain_ray.errors import RunError
 from brain_ray.models.backbones import build_backbone
-from brain_ray.models.weights import fetch
+from brain_ray.models.weights import fetch, layers_of
 
 if TYPE_CHECKING:
     import keras
@@ -82,8 +82,10 @@ def split_network(model: "keras.Model") -> "tuple[keras.Model, keras.Model]":
     )
 
 
-def set_trainable(model: "keras.Model", blocks: int | None, *, fixed_norms: bool = False) -> None:
-    """Let the head learn, and of the backbone its last `blocks`: 0 none, None all of it.
+def set_trainable(
+    model: "keras.Model", spec: BackboneSpec, blocks: int | None, *, fixed_norms: bool = False
+) -> None:
+    """Let the head learn, and of the backbone its last `blocks`, with all after them: 0 none, None all of it.
 
     `model.weights` keeps its order, its values and its length. A batch norm that does not learn uses its
     moving statistics in training as well, and leaves them alone; with `fixed_norms`, none of the backbone's
@@ -95,26 +97,52 @@ def set_trainable(model: "keras.Model", blocks: int | None, *, fixed_norms: bool
     import keras
 
     backbone = model.get_layer("backbone")
-    names = blocks_of(backbone)
-    if blocks is not None and blocks > len(names):
+    names = blocks_of(backbone, spec) if blocks else []
+    if blocks and blocks > len(names):
         raise RunError(
             f"train.learning_blocks is {blocks}: this backbone has {len(names)}, {names[0]} to {names[-1]}"
         )
+    first = names[-blocks] if blocks else None
     backbone.trainable = blocks != 0
+    learns = blocks is None
     for layer in backbone.layers:
-        fixed = fixed_norms and isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = not fixed and (blocks is None or layer.name.startswith(_prefixes(names, blocks)))
+        learns = learns or (first is not None and block_of(layer, spec) == first)
+        for part in layers_of(layer) if isinstance(layer, keras.Model) else [layer]:
+            part.trainable = learns and not (
+                fixed_norms and isinstance(part, keras.layers.BatchNormalization)
+            )
 
 
-def _prefixes(names: list[str], blocks: int) -> tuple[str, ...]:
-    last = names[len(names) - blocks :]
-    return (*(f"{name}_" for name in last), "top_") if last else ()
-
-
-def blocks_of(backbone: "keras.Model") -> list[str]:
+def blocks_of(backbone: "keras.Model", spec: BackboneSpec) -> list[str]:
     """List the names of a backbone's blocks, from input to output: block1a, block2a, block2b, ..."""
-    found = [re.match(r"block\w+?(?=_)", layer.name) for layer in backbone.layers]
-    return list(dict.fromkeys(match[0] for match in found if match))
+    names = [block_of(layer, spec) for layer in backbone.layers]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def block_of(layer: Any, spec: BackboneSpec) -> str:
+    """Return the name of the block that a layer is in; "" where it is in none."""
+    found = re.match(spec.blocks, layer.name) if spec.blocks else None
+    return found[0] if found else ""
+
+
+def block_outputs(backbone: "keras.Model", spec: BackboneSpec) -> list[Any]:
+    """List the blocks' outputs, from input to output, (n, rows, columns, channels) symbolic tensors.
+
+    A block's output is that of its last layer, or of an operator after it: some networks of
+    keras.applications end a block with a bare `+`, which is an operation of the graph and no layer. Of a
+    backbone without blocks, the outputs of all layers.
+    """
+    import keras
+
+    found: dict[str, Any] = {}
+    last = ""
+    for operation in backbone.operations:
+        is_layer = isinstance(operation, keras.Layer)
+        if is_layer:
+            last = block_of(operation, spec) if spec.blocks else operation.name
+        if last:
+            found[last] = operation.output
+    return [output for output in found.values() if len(output.shape) == 4]
 
 
 def penalties(model: "keras.Model") -> "tuple[tf.Tensor, tf.Tensor]":

@@ -1,5 +1,6 @@
 """Weights of a backbone: fetched, loaded, folded and checked."""
 
+import importlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_ray.config import BackboneSpec
 from brain_ray.errors import RunError, first_line
 from brain_ray.storage import cause_of, filesystem
 
 if TYPE_CHECKING:
     import keras
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of ImageNet's red, green and blue, on a scale of 0..1."""
 
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 """Standard deviation of ImageNet's red, green and blue, on a scale of 0..1."""
@@ -67,21 +72,27 @@ def assign_weights(model: "keras.Model", weights: Sequence[NDArray[Any]]) -> Non
         layer.finalize_state()
 
 
-def _application(name: str) -> Callable[..., "keras.Model"]:
-    import keras
-
-    factory: Callable[..., keras.Model] = getattr(keras.applications, name)
+def factory_of(spec: BackboneSpec) -> Callable[..., "keras.Model"]:
+    """Import what builds a backbone."""
+    module, _, name = spec.factory.rpartition(".")
+    factory: Callable[..., keras.Model] = getattr(importlib.import_module(module), name)
     return factory
 
 
-def _load_imagenet(backbone: "keras.Model", name: str, shape: tuple[int, int, int]) -> None:
-    """Take over the weights that Keras downloads, and fold its extra rescaling into the normalisation."""
+def load_imagenet(
+    backbone: "keras.Model", name: str, spec: BackboneSpec, shape: tuple[int, int, int]
+) -> None:
+    """Take over the weights that Keras downloads, and fold its extra rescaling into the normalisation.
+
+    Raises:
+        RunError: there are none, or they cannot be downloaded.
+    """
     import keras
 
-    if name == "tiny":
-        raise RunError("the backbone `tiny` has no ImageNet weights: set model.weights to none")
+    if spec.weights_file is None:
+        raise RunError(f"the backbone `{name}` has no ImageNet weights: set model.weights to none")
     try:
-        source = _application(name)(include_top=False, weights="imagenet", input_shape=shape)
+        source = factory_of(spec)(include_top=False, weights="imagenet", input_shape=shape)
     except Exception as error:  # urllib, HTTP, a file whose hash is wrong: Keras raises what it meets
         raise RunError(
             f"the ImageNet weights of {name} could not be had from Keras: {first_line(error)}; "
@@ -96,8 +107,12 @@ def _load_imagenet(backbone: "keras.Model", name: str, shape: tuple[int, int, in
         layer.finalize_state()
 
 
-def _load_file(backbone: "keras.Model", file: Path, name: str) -> None:
-    """Load a weights file; a file of another network is an error, also one that holds more than is used."""
+def load_file(backbone: "keras.Model", file: Path, name: str, spec: BackboneSpec) -> None:
+    """Load a weights file; a file of another network is an error, also one that holds more than is used.
+
+    Raises:
+        RunError: the file cannot be read, or is of another network.
+    """
     import h5py  # type: ignore[import-untyped]
 
     try:
@@ -112,7 +127,7 @@ def _load_file(backbone: "keras.Model", file: Path, name: str) -> None:
     except (ValueError, KeyError, OSError) as error:
         raise RunError(
             f"{file} does not fit the backbone {name}: {first_line(error)}; expected the weights of "
-            f"keras.applications.{name}(include_top=False, weights=None)"
+            f"{spec.factory}(include_top=False, weights=None)"
         ) from error
     for layer in _normalizations(backbone):
         variance = np.asarray(layer.adapt_variance)
@@ -123,8 +138,12 @@ def _load_file(backbone: "keras.Model", file: Path, name: str) -> None:
         layer.finalize_state()
 
 
-def _check_loaded(backbone: "keras.Model", before: list[NDArray[Any]], source: str, name: str) -> None:
-    """Refuse weights that were not taken over: Keras has let that pass silently (keras-team/keras 21529)."""
+def check_loaded(backbone: "keras.Model", before: list[NDArray[Any]], source: str, name: str) -> None:
+    """Refuse weights that were not taken over: Keras has let that pass silently (keras-team/keras 21529).
+
+    Raises:
+        RunError: a weight is as it was in `before`, or not finite, or the input is not normalised.
+    """
     for weight, array in zip(backbone.weights, before, strict=True):
         now = np.asarray(weight)
         if not np.isfinite(now).all():

@@ -11,9 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from brain_ray.config import Config
+from brain_ray.config import BACKBONES, Config
 from brain_ray.errors import RunError
-from brain_ray.models.backbones import NATIVE_SIDE
 from brain_ray.runs import flatten
 from brain_ray.tuning.trials import Trial
 
@@ -140,9 +139,8 @@ def configure(config: Config, changes: Mapping[str, Any]) -> Config:
     tree = config.model_dump(mode="json")
     changes = dict(changes)
     if config.sweep.native_size and "model.backbone" in changes and not set(SIZE) & changes.keys():
-        sides: Mapping[str, int] = NATIVE_SIDE  # type: ignore[assignment]
-        side = sides.get(changes["model.backbone"])
-        changes |= dict.fromkeys(SIZE, side) if side else {}
+        spec = BACKBONES.get(changes["model.backbone"])
+        changes |= dict.fromkeys(SIZE, spec.native_side) if spec else {}
     for name, value in changes.items():
         *sections, last = name.split(".")
         section = tree

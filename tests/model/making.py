@@ -124,7 +124,7 @@ def settle(model: Any, images: NDArray[np.uint8]) -> None:
     Also gives an EfficientNet the normalisation that ImageNet weights bring.
     """
     for layer in model.get_layer("backbone").layers:
-        if type(layer).__name__ == "Normalization":
+        if type(layer).__name__ == "Normalization" and layer.input_mean is None:
             layer.adapt_mean.assign([0.485, 0.456, 0.406])
             layer.adapt_variance.assign([0.052, 0.050, 0.051])
             layer.finalize_state()

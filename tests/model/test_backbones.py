@@ -9,11 +9,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from making import tiny
+from pydantic import ValidationError
 
-from brain_ray.config import Backbone, ModelConfig
+from brain_ray.config import BACKBONES, Backbone, ModelConfig
 from brain_ray.errors import RunError
-from brain_ray.models.backbones import NATIVE_SIDE, build_backbone
-from brain_ray.models.weights import IMAGENET_DEVIATION, assign_weights, fetch
+from brain_ray.models.backbones import build_backbone
+from brain_ray.models.weights import IMAGENET_DEVIATION, assign_weights, factory_of, fetch
 
 keras = pytest.importorskip("keras")
 
@@ -54,14 +55,16 @@ def download(distributed: Any, weights_file: Callable[[Any], Path], monkeypatch:
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(file))
 
 
-def test_every_configurable_backbone_is_in_keras() -> None:
-    names = set(get_args(Backbone)) - {"tiny"}
-    assert len(names) == 15
-    assert [name for name in names if not callable(getattr(keras.applications, name, None))] == []
+def test_every_row_is_a_name_of_the_settings_and_has_a_factory() -> None:
+    assert list(get_args(Backbone)) == list(BACKBONES)
+    assert all(callable(factory_of(row)) for row in BACKBONES.values())
+    with pytest.raises(ValidationError, match=r"Input should be 'EfficientNetB0', .* or 'tiny'"):
+        ModelConfig(backbone="EfficientNetB8")
 
 
 def test_every_backbone_has_its_native_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(NATIVE_SIDE) == list(get_args(Backbone))
+    rows = {name: row for name, row in BACKBONES.items() if name.startswith("EfficientNet")}
+    assert len(rows) == 15
     sizes: list[int] = []
 
     def note(*arguments: Any, default_size: int = 0, **_: Any) -> None:
@@ -69,10 +72,26 @@ def test_every_backbone_has_its_native_size(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("keras.src.applications.efficientnet.EfficientNet", note)
     monkeypatch.setattr("keras.src.applications.efficientnet_v2.EfficientNetV2", note)
-    for name in NATIVE_SIDE:
-        if name != "tiny":
-            getattr(keras.applications, name)()
-    assert [*sizes, 96] == list(NATIVE_SIDE.values())
+    for row in rows.values():
+        factory_of(row)()
+    assert sizes == [row.native_side for row in rows.values()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["EfficientNetB1", "EfficientNetV2B0", "EfficientNetV2S", "ConvNeXtTiny", "ResNet50", "MobileNetV3Small"],
+)
+def test_a_row_names_the_file_that_keras_downloads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(file: str, *_: Any, **__: Any) -> str:
+        asked.append(file)
+        raise OSError("no network")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", refuse)
+    with pytest.raises(OSError, match="no network"):
+        factory_of(BACKBONES[name])(include_top=False, weights="imagenet", input_shape=(32, 32, 3))
+    assert asked == [BACKBONES[name].weights_file]
 
 
 def test_tiny_takes_raw_pixels_to_a_small_map() -> None:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from making import noise, settle, tiny
 
-from brain_ray.config import ModelConfig
+from brain_ray.config import BACKBONES, ModelConfig
 from brain_ray.errors import RunError
 from brain_ray.models.network import blocks_of, build_network, penalties, set_trainable, split_network
 from brain_ray.models.weights import assign_weights
 
 keras = pytest.importorskip("keras")
+
+TINY = BACKBONES["tiny"]
 
 
 def values(model: Any) -> list[np.ndarray]:
@@ -88,13 +90,13 @@ def test_phases_choose_what_learns_and_keep_the_order() -> None:
     model = build_network(tiny(head="seed"), 3, seed=1)
     names = [weight.path for weight in model.weights]
     everything = [weight.path for weight in model.trainable_weights]
-    set_trainable(model, 0)
+    set_trainable(model, TINY, 0)
     assert [weight.path for weight in model.weights] == names
     # head_norm's gamma and beta, and kernel and bias of head_dense and probabilities
     assert [weight.path for weight in model.trainable_weights] == everything[-6:]
     assert any(path.startswith("block1_conv") for path in everything)
     assert not any(weight.path.startswith("block") for weight in model.trainable_weights)
-    set_trainable(model, None)
+    set_trainable(model, TINY, None)
     assert [weight.path for weight in model.weights] == names
     assert [weight.path for weight in model.trainable_weights] == everything
 
@@ -102,28 +104,29 @@ def test_phases_choose_what_learns_and_keep_the_order() -> None:
 def test_the_last_blocks_learn_with_or_without_their_norms() -> None:
     model = build_network(tiny(), 3, seed=1)
     everything = [weight.path for weight in model.trainable_weights]
-    set_trainable(model, 2)
+    set_trainable(model, TINY, 2)
     last = [path for path in everything if not path.startswith(("block1_", "block2_", "block3_"))]
     assert [weight.path for weight in model.trainable_weights] == last
-    set_trainable(model, 2, fixed_norms=True)
+    set_trainable(model, TINY, 2, fixed_norms=True)
     assert [weight.path for weight in model.trainable_weights] == [p for p in last if "_bn" not in p]
     backbone = model.get_layer("backbone")
     before = [np.array(weight) for weight in backbone.weights]
-    set_trainable(model, None, fixed_norms=True)
+    set_trainable(model, TINY, None, fixed_norms=True)
     assert [weight.path for weight in model.trainable_weights] == [p for p in everything if "_bn" not in p]
     model(noise(8).astype(np.float32), training=True)
     assert all(map(np.array_equal, before, backbone.weights))
-    set_trainable(model, None)
+    set_trainable(model, TINY, None)
     assert [weight.path for weight in model.trainable_weights] == everything
     with pytest.raises(RunError, match=r"train\.learning_blocks is 6: this backbone has 5, block1 to block5"):
-        set_trainable(model, 6)
+        set_trainable(model, TINY, 6)
 
 
 def test_an_efficientnet_has_its_blocks_and_the_top_learns_with_the_last() -> None:
     model = build_network(ModelConfig(weights="none", height=32, width=32), 3, seed=1)
-    names = blocks_of(model.get_layer("backbone"))
+    spec = BACKBONES["EfficientNetB0"]
+    names = blocks_of(model.get_layer("backbone"), spec)
     assert (len(names), names[0], names[-1]) == (16, "block1a", "block7a")
-    set_trainable(model, 1, fixed_norms=True)
+    set_trainable(model, spec, 1, fixed_norms=True)
     learning = {weight.path.split("_")[0] for weight in model.trainable_weights}
     assert learning == {"block7a", "top", "probabilities/kernel", "probabilities/bias"}
 
@@ -142,11 +145,11 @@ def test_a_frozen_backbone_leaves_its_statistics_alone() -> None:
     model = build_network(tiny(), 3, seed=1)
     backbone = model.get_layer("backbone")
     image = noise(8).astype(np.float32)
-    set_trainable(model, 0)
+    set_trainable(model, TINY, 0)
     before = values(backbone)
     model(image, training=True)
     assert all(np.array_equal(a, b) for a, b in zip(before, values(backbone), strict=True))
-    set_trainable(model, None)
+    set_trainable(model, TINY, None)
     model(image, training=True)
     assert any(not np.array_equal(a, b) for a, b in zip(before, values(backbone), strict=True))
 

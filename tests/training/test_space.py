@@ -11,15 +11,14 @@ import pytest
 from small_sweep import sweep_config
 
 from brain_ray import recipes
-from brain_ray.config import Config
+from brain_ray.config import BACKBONES, Config
 from brain_ray.errors import RunError
-from brain_ray.models.backbones import NATIVE_SIDE
 from brain_ray.tuning import search_space
 from brain_ray.tuning.search_space import Range, configure, count, make_trials, parse, ranges_of, variants
 from brain_ray.tuning.trials import Trial
 
 RATE = "train.learning_rate"
-BACKBONES = "model.backbone=grid(EfficientNetB0, EfficientNetB3)"
+BOTH_BACKBONES = "model.backbone=grid(EfficientNetB0, EfficientNetB3)"
 
 
 def trials_of(config: Config) -> list[Trial]:
@@ -199,10 +198,10 @@ def test_a_drawn_number_is_rounded_to_a_whole_one_where_the_setting_is_whole() -
 # --- native sizes
 
 
-@pytest.mark.parametrize("backbone", list(NATIVE_SIDE))
+@pytest.mark.parametrize("backbone", list(BACKBONES))
 def test_each_backbone_brings_its_size(backbone: str) -> None:
     model = configure(sweep_config(), {"model.backbone": backbone}).model
-    assert model.height == model.width == NATIVE_SIDE[model.backbone]
+    assert model.height == model.width == BACKBONES[model.backbone].native_side
 
 
 def sizes(config: Config) -> list[tuple[str, int, int]]:
@@ -213,7 +212,7 @@ def sizes(config: Config) -> list[tuple[str, int, int]]:
 def test_a_size_in_the_space_is_the_one_that_is_taken() -> None:
     both = sweep_config("model.backbone model.height model.width=grid(EfficientNetB0 96 80, tiny 64 48)")
     assert sizes(both) == [("EfficientNetB0", 96, 80), ("tiny", 64, 48)]
-    apart = sweep_config(BACKBONES, "model.height=grid(96, 128)")
+    apart = sweep_config(BOTH_BACKBONES, "model.height=grid(96, 128)")
     assert sizes(apart) == [
         (backbone, height, 64)
         for backbone, height in itertools.product(("EfficientNetB0", "EfficientNetB3"), (96, 128))
@@ -221,7 +220,7 @@ def test_a_size_in_the_space_is_the_one_that_is_taken() -> None:
 
 
 def test_sizes_stay_where_that_is_wanted_or_the_backbone_does() -> None:
-    assert sizes(sweep_config(BACKBONES, native_size=False)) == [
+    assert sizes(sweep_config(BOTH_BACKBONES, native_size=False)) == [
         ("EfficientNetB0", 64, 64),
         ("EfficientNetB3", 64, 64),
     ]
@@ -326,7 +325,7 @@ def test_a_native_size_is_in_the_settings_and_not_among_the_changes() -> None:
 
 def test_the_changes_of_a_trial_make_the_same_trial_again() -> None:
     config = sweep_config(
-        BACKBONES, "train.batch_size=uniform(4, 12)", "train.ema=choice(None, 0.9)", seeds=2
+        BOTH_BACKBONES, "train.batch_size=uniform(4, 12)", "train.ema=choice(None, 0.9)", seeds=2
     )
     for variant, changes in enumerate(variants(config)):
         trials = make_trials(config, variant, changes)
@@ -334,7 +333,7 @@ def test_the_changes_of_a_trial_make_the_same_trial_again() -> None:
 
 
 def test_models_are_those_that_cost_the_same_to_serve() -> None:
-    trials = trials_of(sweep_config(BACKBONES, "model.dropout=grid(0.1, 0.2)", seeds=2))
+    trials = trials_of(sweep_config(BOTH_BACKBONES, "model.dropout=grid(0.1, 0.2)", seeds=2))
     found = search_space.models(trials)
     assert list(found) == ["EfficientNetB3 300x300 gap", "EfficientNetB0 224x224 gap"]
     assert found["EfficientNetB0 224x224 gap"] == trials[0].config

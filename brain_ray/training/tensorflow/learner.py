@@ -229,4 +229,5 @@ class Learner:
 
     def _let_learn(self, epoch: int) -> None:
         blocks = 0 if self.config.train.phase(epoch) != "finetune" else self.config.train.learning_blocks
-        set_trainable(self.model, blocks, fixed_norms=self.config.model.batch_norm == "fixed")
+        spec, fixed_norms = self.config.model.backbone_spec, self.config.model.batch_norm == "fixed"
+        set_trainable(self.model, spec, blocks, fixed_norms=fixed_norms)
