@@ -1,0 +1,75 @@
+"""What an earlier version has left is gone on with: a training, a sweep, a bundle."""
+
+import csv
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from starting import ROOT, finish, start
+
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.runs import HISTORY, RESULT, Run
+
+EARLIER = Path(__file__).parent / "support" / "earlier"
+WORDS = ("--name", "earlier")
+SWEEP = (
+    *("--sweep.space", "train.frozen_learning_rate=grid(0.01, 0.003)"),
+    *("--sweep.max-concurrent", "1", "--sweep.scheduler", "none"),
+)
+
+
+def unpack(folder: Path, *names: str) -> Run:
+    """Unpack parts of the earlier version's run into a folder."""
+    for name in names:
+        with zipfile.ZipFile(EARLIER / f"{name}.zip") as archive:
+            archive.extractall(folder / "earlier")
+    for file in (folder / "earlier").rglob("*.json"):
+        text = file.read_text()
+        if "@FOLDER@" in text:
+            file.write_text(
+                text.replace("@FOLDER@/tiny", f"{folder}/earlier/tiny").replace("@FOLDER@", str(folder))
+            )
+    return Run(str(folder), "earlier")
+
+
+def epochs(run: Run, *home: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(run.read_bytes(*home, *HISTORY).decode())))
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    run = unpack(tmp_path, "prepared", "checkpoint")
+    before = epochs(run)
+    assert 2 <= len(before) < 4
+    said = finish(start(tmp_path, str(ROOT / "jobs" / "train.py"), *WORDS))
+    assert "train: goes on where it was interrupted" in said
+    assert re.findall(r"epoch +(\d)/4", said) == [str(epoch) for epoch in range(len(before) + 1, 5)]
+    assert epochs(run)[: len(before)] == before
+    assert run.read_json(*RESULT)["epochs"] == 4
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_from_its_trials(tmp_path: Path) -> None:
+    run = unpack(tmp_path, "prepared", "sweep")
+    first, second = (epochs(run, "sweep", "trials", trial) for trial in ("000", "001"))
+    assert len(first) == 4
+    assert len(second) < 4
+    said = finish(start(tmp_path, str(ROOT / "jobs" / "tune.py"), *WORDS, *SWEEP))
+    assert "sweep: goes on where it was interrupted" in said
+    assert "2 trials: 2 finished" in said
+    assert epochs(run, "sweep", "trials", "000") == first
+    assert epochs(run, "sweep", "trials", "001")[: len(second)] == second
+    assert run.finished("bundle") is not None
+
+
+def test_a_bundle_answers_as_it_did(tmp_path: Path) -> None:
+    run = unpack(tmp_path, "bundle")
+    predictor = Predictor(run.uri("bundle"))
+    predictor.check_canaries()
+    assert json.loads(run.read_bytes("bundle", "bundle.json"))["format"] == 2
+    with pytest.warns(DeprecationWarning, match="brain_ray"):
+        from brain_ray.model.predictor import Predictor as Old
+    assert Old is Predictor
