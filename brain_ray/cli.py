@@ -1,4 +1,4 @@
-"""The command line of all jobs: a recipe's name, then any setting by its dotted name."""
+"""Command line of the stages: a recipe's name, then settings by their dotted names; errors in one line."""
 
 import io
 import json

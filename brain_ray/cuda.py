@@ -1,4 +1,4 @@
-"""CUDA's libraries for TensorFlow: loads those of NVIDIA's wheels, and tells why no GPU is seen.
+"""CUDA libraries for TensorFlow: loads those of NVIDIA's wheels, and tells why no GPU is seen.
 
 TensorFlow 2.21 searches the folders of most of these wheels, but not that of libcusolver, and without it
 uses no GPU. Where a job's virtual environment holds the wheels, and the image TensorFlow, it searches none of

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a job: said at once, and not lost where Python ignores what is raised."""
+"""Ctrl-C and SIGTERM: announced at once, and never lost where Python ignores exceptions."""
 
 import _thread
 import signal

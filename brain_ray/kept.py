@@ -1,4 +1,4 @@
-"""Trainings and sweeps that changed settings put aside: kept in the run until the new ones are finished."""
+"""Trainings and sweeps that changed settings put aside, until the new ones are finished."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The stages of a run in their order; one that is complete, with nothing changed before it, is not redone."""
+"""Stages of a run in their order; a complete stage whose inputs did not change is not done again."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Named configurations as functions; each says its command, its cost and the score to expect."""
+"""Recipes: named configurations as functions, each with its command, cost and expected score."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A run's folder: its paths on a disk or in a bucket, atomic writes, and which stages are finished."""
+"""A run's folder: the names of its files, atomic writes, and which stages are finished."""
 
 import hashlib
 import json

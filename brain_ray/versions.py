@@ -1,4 +1,4 @@
-"""What a run or a bundle was made with, without importing any of it."""
+"""Versions of packages, without importing them."""
 
 import platform
 from collections.abc import Iterable

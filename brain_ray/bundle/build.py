@@ -1,4 +1,4 @@
-"""Make a bundle of trained weights, and refuse to if its two models do not agree."""
+"""Makes a bundle in a folder, whole or not at all; refuses one whose Keras and ONNX models differ."""
 
 import shutil
 import tempfile

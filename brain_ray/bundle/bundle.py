@@ -1,4 +1,4 @@
-"""The bundle: a folder with a trained model in two formats and everything needed to use and judge it."""
+"""The bundle on a storage: opened, verified, written, with its model card."""
 
 import hashlib
 import json

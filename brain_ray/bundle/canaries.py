@@ -1,1 +1,1 @@
-"""The drawn images that go into every bundle: samples for people, and a check that a model runs as it did."""
+"""Canary images: drawn images in every bundle, as samples and to check that a model computes as it did."""

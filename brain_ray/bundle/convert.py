@@ -1,4 +1,4 @@
-"""Turn trained weights into model.keras and its ONNX graphs; run in a process of its own by the exporter.
+"""Keras weights -> model.keras and its ONNX graphs, in a process of its own.
 
 `python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json and weights.npz, with arrays
 "0", "1", ... in the order of `model.weights`; <destination> is a folder that exists.

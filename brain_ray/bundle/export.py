@@ -1,4 +1,4 @@
-"""The export stage of a run: its best epoch's weights and its validation rows become `bundle/`."""
+"""Stage export: the best weights and validation images of a run -> its bundle/."""
 
 import io
 import tempfile

@@ -1,4 +1,4 @@
-"""Run a module of this package in a process of its own: TensorFlow stays out of the one that asks."""
+"""Runs a module of this package in a process of its own, so that TensorFlow stays out of this one."""
 
 import os
 import subprocess

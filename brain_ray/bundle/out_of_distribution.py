@@ -1,4 +1,4 @@
-"""How far a picture is from the training images, as a Mahalanobis distance.
+"""Out-of-distribution detector: Mahalanobis distance of an image from the training images.
 
 After Lee et al. 2018 (arxiv.org/abs/1807.03888), but on statistics from early in the network, see `convert`:
 fine-tuning leaves in the last feature map little that tells a photograph from a head. One Gaussian stands for

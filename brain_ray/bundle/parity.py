@@ -1,4 +1,4 @@
-"""Tell how far a bundle's two models are apart, each loaded from its file as a user would.
+"""Largest difference between a bundle's Keras and ONNX models, each loaded from its file.
 
 `python -m brain_ray.bundle.parity <bundle> <images>`: <images> is a .npy file, (n, height, width, 1) uint8.
 Prints one line of JSON: the number of images and the largest difference of a probability. The exporter runs

@@ -1,4 +1,4 @@
-"""From the bytes of an image to probabilities, with a bundle and ONNX Runtime: what evaluates and serves."""
+"""Image bytes -> probabilities and decisions, by ONNX Runtime: what evaluation and serving use."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

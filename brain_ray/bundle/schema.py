@@ -1,4 +1,4 @@
-"""The content of bundle.json."""
+"""Schema of bundle.json."""
 
 from typing import Annotated, Any, Literal
 

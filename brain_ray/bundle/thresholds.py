@@ -1,4 +1,4 @@
-"""What the exporter finds out about a model: its scores, its thresholds, its answers to the canary images."""
+"""Temperature, abstention and out-of-distribution thresholds, and expected outputs of canary images."""
 
 from collections.abc import Mapping
 

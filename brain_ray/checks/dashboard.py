@@ -1,4 +1,4 @@
-"""Whether a cluster's dashboard answers, and takes this machine's token."""
+"""Checks that a cluster's dashboard answers and takes this machine's token."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Looks for what is wrong with an installation, a cluster and a run's places, and says what to do."""
+"""Job doctor: checks an installation, a cluster and the places a recipe needs, a line for each check."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""What a check found: one line each, and what to do about it."""
+"""Finding: the result of one check, with what to do about it."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass

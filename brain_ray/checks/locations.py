@@ -1,4 +1,4 @@
-"""Whether data, weights and storage are where the settings say: asked on this machine and on each node."""
+"""Checks that data, weights and storage are where the settings say, here and on each node."""
 
 import os
 import urllib.error

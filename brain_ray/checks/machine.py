@@ -1,4 +1,4 @@
-"""What one machine has: Python and packages, disk, and the GPUs that TensorFlow and ONNX Runtime see."""
+"""Facts of one machine: Python, packages, disk, and the GPUs that TensorFlow and ONNX Runtime see."""
 
 import json
 import os

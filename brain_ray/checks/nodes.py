@@ -1,4 +1,4 @@
-"""What each node of the cluster has and sees, asked by a task on it."""
+"""Visits each node of the cluster by a task, and checks what it has and reaches."""
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The cheap checks before a run's stages: a wrong bucket costs two seconds, and not an hour of GPUs."""
+"""Cheap checks before the stages of a run: a wrong bucket costs seconds instead of an hour of GPUs."""
 
 from collections.abc import Collection
 

@@ -1,4 +1,4 @@
-"""Nodes that are not there yet: what an autoscaling cluster may become, and the wait for it."""
+"""How far the autoscaler can grow the cluster, and the wait for the nodes it starts."""
 
 import os
 import threading

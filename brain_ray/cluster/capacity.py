@@ -1,4 +1,4 @@
-"""Room for workers, and for loading beside them: what a cluster must have, and what it keeps free."""
+"""Capacity of the cluster: room for workers, trials, scoring, preparation, and for loading beside them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The way to a Ray cluster: the one that is named, or a local one; and no noise from either."""
+"""Connects to a Ray cluster, the named one or a local one, with its token; keeps Ray quiet."""
 
 import logging
 import os

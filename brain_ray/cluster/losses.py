@@ -1,4 +1,4 @@
-"""Lost processes and nodes: which errors tell of them, and work that is done again after one."""
+"""Lost processes and nodes: which errors they are, and retrying work after one."""
 
 from collections.abc import Callable
 from typing import TypeVar

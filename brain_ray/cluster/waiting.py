@@ -1,4 +1,4 @@
-"""A stage that has lost the nodes it needs: it says what it waits for, and gives up when none comes."""
+"""Ends work that waits in vain for nodes, and logs what it waits for."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""The end of a sweep: its trials are compared, and the winner's training becomes the run's."""
+"""Stage choose: compares a sweep's trials and makes the winner's training the run's."""
 
 from collections import Counter
 from dataclasses import asdict

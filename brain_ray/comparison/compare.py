@@ -1,4 +1,4 @@
-"""Which of a sweep's models wins, and what of that is noise: statistics over its validation images."""
+"""Which model of a sweep wins, and what is noise: statistics over its validation images."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a model costs to serve: its size, its arithmetic, and its speed on this machine.
+"""Cost of serving a model: parameters, FLOPs, latency on this machine.
 
 `python -m brain_ray.comparison.cost <config.json> <model.onnx>` writes the network of a config as it is
 served and prints one line of JSON, `parameters` and `gflops`. `measure` runs it in a fresh process, and takes

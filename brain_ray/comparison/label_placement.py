@@ -1,4 +1,4 @@
-"""Names beside the points of a chart, each where it is free of what else is drawn."""
+"""Places names beside the points of a chart where they cover nothing."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The settings of a sweep's trials, and what came of them, as lines across an axis for each setting."""
+"""Parallel coordinates: the settings of a sweep's trials and their results."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The charts of a sweep: each function takes data and returns a matplotlib Figure; no global state."""
+"""Charts of a sweep: functions from data to a matplotlib Figure, without global state."""
 
 import math
 from collections.abc import Sequence

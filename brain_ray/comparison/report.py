@@ -1,4 +1,4 @@
-"""A sweep's page, its JSON and its table for a terminal: what was tried, what wins, and why."""
+"""A sweep's page, its JSON, and its table for a terminal."""
 
 import math
 import textwrap

@@ -1,4 +1,4 @@
-"""What a comparison of a sweep's models consists of: its rows, models and pairs, and their JSON."""
+"""Comparison and its parts: the record of a comparison of models, and its JSON."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a comparison says in words: its rule, why the winner was chosen, and what to keep in mind."""
+"""A comparison in sentences: the rule, why the winner was chosen, what to keep in mind."""
 
 import math
 from collections import Counter

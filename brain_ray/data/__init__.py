@@ -1,1 +1,1 @@
-"""Images in: decoding, cropping, phantoms, the audit for copies, the prepared data set."""
+"""Images in: sources, decoding, cropping, duplicates, phantoms, the prepared data set."""

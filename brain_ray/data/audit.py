@@ -1,4 +1,4 @@
-"""Counts what preparation found, used and left out: `audit.json`, and the table that is printed."""
+"""audit.json: counts of what preparation found, used and left out; and their table for a terminal."""
 
 from collections.abc import Mapping
 from typing import Any

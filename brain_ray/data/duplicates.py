@@ -1,4 +1,4 @@
-"""Finds the copies among scanned images: tasks compare groups of blocks with one another."""
+"""Duplicate search over all scanned images: Ray tasks compare groups of blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations_with_replacement

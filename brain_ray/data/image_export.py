@@ -1,4 +1,4 @@
-"""The prepared images as a tree of JPEG files, for other programs: `data.export_images`."""
+"""Exports the prepared images as a tree of JPEG files: `data.export_images`."""
 
 import json
 from pathlib import PurePosixPath

@@ -1,4 +1,4 @@
-"""From folders of images to a data set that can be trained on: scan, audit, split, balance, write."""
+"""Stage prepare: scans files, finds duplicates, splits, balances, and writes the data set."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""The rows of a prepared data set: their schema, and the one way from a row to a network's input."""
+"""Schema of a prepared row, and a row -> a network's input."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What preparation does to one block of files, in a worker: scan them into rows, write rows as Parquet."""
+"""Ray task of preparation: the files of a block -> facts and thumbnails."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence

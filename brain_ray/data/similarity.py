@@ -1,4 +1,4 @@
-"""Finds copies of the same slice by comparing whole images. Pure functions; `prepare` spreads them over Ray.
+"""Similarity of whole images under four symmetries, and a bound that makes all pairs affordable.
 
 Two images are copies when their 96x96 thumbnails (zero mean, unit norm, so that brightness and contrast do
 not matter) correlate by a threshold or more, as they are, mirrored, flipped or turned by 180 degrees. Most

@@ -1,4 +1,4 @@
-"""Tells whether a source still holds the files that a data set was made of: by their contents, if need be."""
+"""Finds out whether a source still holds the files of a data set, by contents where times differ."""
 
 import time
 from collections.abc import Mapping

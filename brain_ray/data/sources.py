@@ -1,4 +1,4 @@
-"""Finds the files of a data set: which there are, of which split and class, before anything is opened."""
+"""Lists a source's files by split and class, and checks its folders."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Decides which image goes into which split, what is left out and why, and which copies balance classes.
+"""Splits, leak policy and balancing: which image goes where, what is left out and why. Pure functions.
 
 Pure functions of labels, clusters and a seed: whoever has the manifest can draw the same splits again.
 """

@@ -1,4 +1,4 @@
-"""What is done to the pixels of one image: decode, find the head, crop, change, resize. Pure functions."""
+"""Pixels of one image: head box, crop, resize, augmentation, network input. Pure functions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

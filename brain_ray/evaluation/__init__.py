@@ -1,1 +1,1 @@
-"""Scores, plots and the report."""
+"""Evaluation of a bundle: scores, charts and the report."""

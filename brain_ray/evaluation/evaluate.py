@@ -1,4 +1,4 @@
-"""Scores a run's bundle on its test split, by Ray Data, with the code that serves it; writes `report/`."""
+"""Stage evaluate: scores a run's bundle on its test split by Ray Data, and writes report/."""
 
 import warnings
 from collections.abc import Mapping

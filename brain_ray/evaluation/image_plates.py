@@ -1,4 +1,4 @@
-"""The report's plates of images: network inputs, the steps of the crop, errors, and copies side by side."""
+"""Plates of images in the report: network inputs, crop steps, errors, copies side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The report's charts: each function takes data and returns a matplotlib Figure; no global state."""
+"""Charts of the report: functions from data to a matplotlib Figure, without global state."""
 
 import io
 from collections.abc import Mapping, Sequence

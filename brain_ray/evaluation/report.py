@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: its scores, its data with the audit for copies, its errors."""
+"""The report: one self-contained HTML page about a run."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Collects what a run's report shows: scores, history, audit, and the few images that are looked at."""
+"""ReportData: what the report of a run shows, and where it is read from."""
 
 import io
 from collections.abc import Mapping, Sequence

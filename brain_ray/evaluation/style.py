@@ -1,4 +1,4 @@
-"""What the pages have in common: their templates, and figures that are part of the page."""
+"""What both pages share: HTML templates, and figures as data URIs."""
 
 import base64
 from typing import Any

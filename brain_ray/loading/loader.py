@@ -1,4 +1,4 @@
-"""From encoded rows in Parquet to batches of pixels: Ray Data decodes ahead of the training step."""
+"""Parquet rows -> batches, decoded by Ray Data ahead of the training step."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Batches that are made while others are used: one thread that goes through the streams of a run in order."""
+"""Prefetches batches in a background thread, across split and epoch boundaries."""
 
 import contextlib
 import threading

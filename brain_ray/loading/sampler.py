@@ -1,4 +1,4 @@
-"""Which rows each worker sees in each step: a plan that depends on nothing but seed, epoch and counts."""
+"""Distributed sampler: which rows each worker sees in each step, from seed, epoch and counts alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The convolutional part of a network, and the weights it starts from."""
+"""Builds the backbone of a network."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal

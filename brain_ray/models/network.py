@@ -1,4 +1,4 @@
-"""The whole network: a grey image in, a probability for each class out."""
+"""The whole network: grey image -> probability of each class."""
 
 import re
 from typing import TYPE_CHECKING, Any

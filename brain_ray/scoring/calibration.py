@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599)."""
+"""Calibration: temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599), log loss, its error."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""ROC curves and reliability tables of class probabilities: what the plots draw and the scores integrate."""
+"""ROC curves and reliability tables of class probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

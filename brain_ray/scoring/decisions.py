@@ -1,4 +1,4 @@
-"""What a bundle decides for test images, as served: answered, withheld and refused, right and wrong."""
+"""Served decisions on test images: answered, abstained, refused; right and wrong."""
 
 import textwrap
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Scores of class probabilities against true labels: what the report and metrics.json are made of."""
+"""Scores of class probabilities against true labels."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tests and intervals that tell a difference between models from noise; pure functions on arrays."""
+"""Paired tests of two models: McNemar, Holm, bootstrap intervals. Pure functions."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Puts a prediction into words: the one place where arrays become the answer that HTTP and files give."""
+"""Prediction -> Answer: the one place where arrays become what HTTP and files give."""
 
 import time
 from dataclasses import dataclass

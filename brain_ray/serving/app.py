@@ -1,4 +1,4 @@
-"""The endpoint as a Ray Serve application: replicas that hold the models and speak HTTP."""
+"""Ray Serve application: replicas that hold the models and answer HTTP."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Settings of the endpoint; the arguments of the Serve application are these, as JSON."""
+"""ServingConfig: settings of the endpoint, which are also the arguments of the Serve application."""
 
 from typing import Annotated, Literal, Self
 

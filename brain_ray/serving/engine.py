@@ -1,4 +1,4 @@
-"""One replica's models, and an image's way through them; neither Ray nor HTTP."""
+"""A replica's models and an image's way through them; knows neither Ray nor HTTP."""
 
 import asyncio
 import math

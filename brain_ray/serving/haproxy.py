@@ -1,4 +1,4 @@
-"""The proxy in front of the replicas, HAProxy: its settings, and what it says while none is ready."""
+"""HAProxy, the proxy in front of the replicas: its settings and its error page."""
 
 import random
 import socket

@@ -1,4 +1,4 @@
-"""Classifies files with a bundle in this process, with the answers that the endpoint gives."""
+"""Classifies files with a bundle in this process, with the endpoint's answers."""
 
 import os
 import time

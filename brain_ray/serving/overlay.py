@@ -1,4 +1,4 @@
-"""Draws what a decision rests on over the part of the image that the model saw."""
+"""Draws a heat map over the part of an image that the model saw."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""The job that classifies files: by an endpoint or with a bundle, as a table or as JSON lines."""
+"""Job predict: classifies files by an endpoint or with a bundle, as a table or JSON lines."""
 
 import argparse
 import io

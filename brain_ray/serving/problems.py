@@ -1,4 +1,4 @@
-"""Errors of the endpoint: each a stable code with a status, told as application/problem+json (RFC 9457)."""
+"""Error codes of the endpoint, as application/problem+json (RFC 9457)."""
 
 from collections.abc import Mapping
 

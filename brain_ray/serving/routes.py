@@ -1,4 +1,4 @@
-"""The endpoint's routes, over an engine; FastAPI, and no Ray."""
+"""FastAPI routes of the endpoint; knows no Ray."""
 
 import asyncio
 import time

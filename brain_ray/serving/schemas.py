@@ -1,4 +1,4 @@
-"""What the endpoint answers: the bodies of its responses, which are also its OpenAPI document's."""
+"""Response bodies of the endpoint, which are also its OpenAPI document's."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""ASGI middleware between the network and the routes: hosts, sites, API keys, and answers that get sent."""
+"""ASGI middleware: hosts, origins, API keys, security headers, time-outs of answers."""
 
 import asyncio
 import hashlib

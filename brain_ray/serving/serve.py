@@ -1,4 +1,4 @@
-"""Puts the endpoint on the air: on the cluster that runs already, or on one of its own."""
+"""Job serve: deploys the endpoint on a running cluster, or on one of its own."""
 
 import atexit
 import hashlib

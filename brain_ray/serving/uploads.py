@@ -1,4 +1,4 @@
-"""From a request to the bytes of its images: limits, multipart, and what kind of file it really is."""
+"""Request body -> images: limits, multipart forms, and a file's true format."""
 
 import re
 from collections.abc import Sequence

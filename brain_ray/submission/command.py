@@ -1,4 +1,4 @@
-"""The command line of jobs/submit.py: a few words are its own, all others are the job's."""
+"""Command line of jobs/submit.py: its own options, and the job's words."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The way to a cluster's Jobs API: its address, the token it wants, and a client with time-outs."""
+"""Ray's Jobs API: the cluster's address, and a client with time-outs."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""A submitted job's log on this terminal, without a gap or a line twice, and the job's end."""
+"""Follows a submitted job's log without gaps or repeats, to the job's end."""
 
 import asyncio
 import os

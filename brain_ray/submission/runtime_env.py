@@ -1,4 +1,4 @@
-"""The packages of a submitted job: those of the cluster's image, or installed by Ray by constraints.txt."""
+"""Where a submitted job's packages come from: the cluster's image, or constraints.txt."""
 
 import hashlib
 import time

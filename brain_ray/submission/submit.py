@@ -1,4 +1,4 @@
-"""Submits a job with this checkout's code to a cluster, follows it, and ends as it ends."""
+"""Job submit: submits a job with this checkout's code, follows it, ends with its exit code."""
 
 import os
 import secrets

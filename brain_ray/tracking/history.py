@@ -1,4 +1,4 @@
-"""What is written down of each epoch: a line for people, a row of history.csv, metrics for Ray."""
+"""EpochRecord and history.csv: what is recorded of each epoch."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What other tools read of a run: TensorBoard's event files, and a run of MLflow."""
+"""MLflow: epochs, parameters and bundle of a run, logged from a thread that is never in the way."""
 
 import os
 import tempfile

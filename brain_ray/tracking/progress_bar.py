@@ -1,4 +1,4 @@
-"""A progress bar for a training that is started on a terminal."""
+"""Progress bar of a training on a terminal."""
 
 import sys
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""What Prometheus gets of a run, from the process that drives it; the endpoint's own are in serving/app.py.
+"""Prometheus gauges of a run, set by the process that drives it.
 
 Ray's agent on that process' node gives them out, each with `ray_` in front, beside Ray's own. Where none runs
 they go nowhere. Nothing here prints, raises or waits.

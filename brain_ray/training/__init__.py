@@ -1,1 +1,1 @@
-"""The training loop and its home on Ray Train."""
+"""Training: the loop, its place on Ray Train, and what a training leaves."""

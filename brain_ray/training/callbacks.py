@@ -1,4 +1,4 @@
-"""A training without room for its workers: it says what it waits for, and gives up when no room will come."""
+"""Ray Train controller callbacks: end a training at fatal errors, and one that waits in vain."""
 
 from collections.abc import Mapping
 from functools import partial

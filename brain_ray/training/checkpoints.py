@@ -1,4 +1,4 @@
-"""A training state as files, and how to tell a whole one from one cut short."""
+"""A training state as files with hashes: written, read, the newest sound one found."""
 
 import io
 import json

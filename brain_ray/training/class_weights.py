@@ -1,4 +1,4 @@
-"""How many rows each class has, and how much each of them counts in the loss."""
+"""Class weights of the loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What a run's operator may say, and what follows from it: a state machine without a framework."""
+"""Operator commands (halt, extend, rate, ask-every) and how they change a run's state. Pure Python."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The operator's word to a running training: a named actor that keeps it until the end of the epoch."""
+"""Job control: sends a command to a running training; the actor that keeps commands."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What is decided after each epoch: a new best, back to the best, a lower rate, or the end."""
+"""Reduce-on-plateau with rollback: the decision after each epoch. Pure Python."""
 
 import math
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""What ends a training at once, and what is tried again: faults of the program, and losses of machines."""
+"""Errors of workers: which end a training at once, which are retried, and the line for people."""
 
 import traceback
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a backbone that does not learn makes of each row: computed once, by Ray Data, and kept in the run."""
+"""Cached features of the frozen backbone, computed once by Ray Data."""
 
 import time
 import warnings

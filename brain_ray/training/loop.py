@@ -1,4 +1,4 @@
-"""The training loop: epochs, decisions and what a resumed run needs; no Ray, one or several workers alike."""
+"""Training loop: epochs and decisions; knows no Ray."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

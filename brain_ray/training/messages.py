@@ -1,4 +1,4 @@
-"""What workers say to the process that started the training: lines, epochs, and how far they are."""
+"""Messages from workers to the driver: log lines, finished epochs, progress."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a training leaves in its run: its epochs so far, and at the end its best weights."""
+"""Result files of a training: history.csv, best.npz, result.json, answers.npz."""
 
 import io
 

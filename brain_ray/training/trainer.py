@@ -1,4 +1,4 @@
-"""Training on Ray Train: workers, a checkpoint after every epoch, and a run that goes on where it stopped."""
+"""Ray Train: the trainer and its configuration."""
 
 from collections.abc import Callable
 

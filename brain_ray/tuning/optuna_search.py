@@ -1,4 +1,4 @@
-"""Variants that are proposed one by one, from what those before have come to: TPE, by Optuna."""
+"""Variants proposed by TPE (Optuna) from the results so far."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

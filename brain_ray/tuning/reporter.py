@@ -1,4 +1,4 @@
-"""What a sweep says while it runs, and how it takes note of each trial's end."""
+"""Ray Tune callback: logs epochs and records how each trial ended."""
 
 import math
 import pickle

@@ -1,4 +1,4 @@
-"""What ends weak trials early: Ray Tune's schedulers, with a memory of the trials before a restart."""
+"""Ray Tune's schedulers (ASHA, median) with a memory of trials before a restart."""
 
 import math
 from collections.abc import Mapping, Sequence

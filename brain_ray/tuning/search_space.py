@@ -1,4 +1,4 @@
-"""A sweep's search space: settings by their dotted names, and the values that they take."""
+"""Search space: settings by dotted name, and the values they take."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Which trial of a sweep comes next: what Ray Tune calls a search algorithm."""
+"""Ray Tune searcher: interrupted trials first, then new ones."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

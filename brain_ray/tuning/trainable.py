@@ -1,4 +1,4 @@
-"""A trial of a sweep, as Ray Tune runs it: in a process that takes one trial after another."""
+"""Ray Tune trainable: one trial after another in a process."""
 
 import contextlib
 import faulthandler

@@ -1,4 +1,4 @@
-"""A sweep's folder: for each trial a run of its own, within sweep/trials/ of the run."""
+"""Trials on storage: a run for each within the sweep's folder."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A live table of a sweep's trials, for one that is started on a terminal."""
+"""Live table of a sweep's trials on a terminal."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""A sweep's trials: what each one is, and what is known of it when it has ended."""
+"""Trial and TrialRecord: what a trial is, and what is known of it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

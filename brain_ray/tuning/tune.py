@@ -1,4 +1,4 @@
-"""Sweeps on Ray Tune: one training under many settings, resumed where it stopped."""
+"""Stage sweep: trains many settings by Ray Tune, resumed where it stopped."""
 
 import os
 from collections import Counter

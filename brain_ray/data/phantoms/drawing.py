@@ -1,4 +1,4 @@
-"""Paints what a phantom is made of: a head, a tumour in it, and the scan of both. Pure functions."""
+"""Drawing of phantoms: a head, a tumour in it, and the scan of both. Pure functions."""
 
 import math
 from collections.abc import Callable, Sequence

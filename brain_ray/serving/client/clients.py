@@ -1,4 +1,4 @@
-"""A client of the endpoint, for programs: `Client`, and `AsyncClient` for those that run on asyncio.
+"""Clients of the endpoint: `Client`, and `AsyncClient` for asyncio.
 
     with Client("http://127.0.0.1:8000") as client:
         for result in client.predict(["one.jpg", "two.png"]):

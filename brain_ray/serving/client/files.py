@@ -1,4 +1,4 @@
-"""Finds the images that a person names, and works through long lists of them in order and bounded memory."""
+"""Files that a person names: found, and worked through in order and bounded memory."""
 
 import os
 from collections import deque

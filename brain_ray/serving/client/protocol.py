@@ -1,4 +1,4 @@
-"""What is said to the endpoint, and made of its answers: retries, waits and errors, and no network."""
+"""Client protocol without I/O: requests, response parsing, retry decisions."""
 
 import email.utils
 import random

@@ -1,4 +1,4 @@
-"""Adding up over workers: the only thing that they say to each other."""
+"""All-reduce across workers: sums of gradients, statistics and metrics."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

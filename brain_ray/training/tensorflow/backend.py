@@ -1,4 +1,4 @@
-"""How TensorFlow finds its fellows on Ray Train's workers."""
+"""TF_CONFIG on Ray Train's workers."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How TensorFlow runs in a process: threads, precision, GPU memory, and the strategy of several workers."""
+"""TensorFlow in a process: threads, precision, GPU memory, distribution strategy."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""The moving average of a network's weights: what is validated and kept, where there is one."""
+"""Exponential moving average of the weights, which is validated and kept."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""One worker's network and optimizer, and the compiled steps that train and validate them."""
+"""One worker's network, optimizer, and compiled training and validation steps."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What the settings call by its name in Keras: the loss, the optimizer, the schedule of the learning rate."""
+"""Keras losses and optimizers by name."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
