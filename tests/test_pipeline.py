@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from starting import ROOT, finish, kill_at, start
 
+from brain_ray import logs
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config
 from brain_ray.errors import RunError
@@ -64,6 +66,13 @@ def words(job: str = "pipeline", **changes: object) -> list[str]:
     settings = {**SMALL, **{name.replace("__", "."): value for name, value in changes.items()}}
     shrunk = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     return [str(ROOT / f"jobs/{job}.py"), "smoke", *shrunk]
+
+
+@pytest.fixture(autouse=True)
+def console() -> Iterator[None]:
+    """Show messages as a job does."""
+    with logs.to_console():
+        yield
 
 
 @pytest.fixture(scope="module")

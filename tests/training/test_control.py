@@ -41,7 +41,7 @@ def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_co
     assert answers[0].splitlines()[1].endswith("Z  extend 2")
     assert answers[1] == "halt: said, and heard at the end of this epoch"
     with pytest.raises(
-        RunError, match="0 runs named trial are training on this cluster; those that are: none"
+        RunError, match="no run named trial is training on this cluster; those that are: none"
     ):
         control.tell("trial", ["status"])
 
