@@ -7,7 +7,6 @@ and the node. After the first few, what is done waits until there is a file `los
 training pauses after the epochs that have a folder there before. Nodes are waited for PATIENCE seconds.
 """
 
-import runpy
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from uuid import uuid4
 import pyarrow as pa
 import ray
 
+from brain_ray import jobs
 from brain_ray.cluster import waiting as outage
 from brain_ray.data import prepare, scan, writing
 from brain_ray.evaluation import evaluate
@@ -120,8 +120,7 @@ def main(patience: float, job: str, words: list[str]) -> None:
     ]
     for module, name, value in changed:
         setattr(module, name, value)
-    sys.argv = [job, *words]
-    runpy.run_path(job, run_name="__main__")
+    sys.exit(jobs.run(Path(job).stem, Path(job).name, words))
 
 
 if __name__ == "__main__":
