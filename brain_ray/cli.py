@@ -9,12 +9,12 @@ from contextlib import nullcontext
 
 from brain_ray import interrupts, logs
 from brain_ray.config import Config
-from brain_ray.errors import RunError
+from brain_ray.errors import RunError, nearest
 from brain_ray.logs import log
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import CONFIG, Run, flatten
 from brain_ray.storage import refuse_keys, refuse_keys_in
-from brain_ray.usage import OneLineParser, UsageError, nearest, print_help, read_settings
+from brain_ray.usage import OneLineParser, UsageError, print_help, read_settings
 
 
 def parse(job: str, purpose: str, argv: Sequence[str], own: Sequence[str] = ("--debug",)) -> Config:

@@ -1,6 +1,8 @@
 """Errors that a person has to set right, and texts of others as lines for people."""
 
+import difflib
 import textwrap
+from collections.abc import Iterable
 
 
 class RunError(RuntimeError):
@@ -31,3 +33,10 @@ def last_line(error: BaseException) -> str:
 
 def short_line(line: str) -> str:
     return textwrap.shorten(line, 200, placeholder=" ...")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown word: the most similar known one, else all of them."""
+    words = list(words)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(words)}"

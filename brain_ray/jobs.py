@@ -1,15 +1,15 @@
 """The jobs by name: what each does and how it is started, for `brain-ray NAME` and `python jobs/NAME.py`.
 
-Imports nothing outside the standard library until a job is started.
+Imports nothing from outside brain_ray and the standard library until a job is started.
 """
 
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from brain_ray import __version__
+from brain_ray.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def main() -> int:
         print(f"brain_ray {__version__}")
         return 0
     if name not in JOBS:
-        close = difflib.get_close_matches(name, JOBS, n=1, cutoff=0.5)
-        cure = f"did you mean {close[0]}?" if close else f"there are {', '.join(JOBS)}"
-        print(f"error: no job is called {name!r}; {cure}", file=sys.stderr)
+        print(f"error: no job is called {name!r}{nearest(name, JOBS)}", file=sys.stderr)
         return 2
     return run(name, f"{prog} {name}", words)
 

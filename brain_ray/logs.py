@@ -76,7 +76,7 @@ def to_console(all_on_stderr: bool = False) -> Iterator[None]:
     """Shows the messages of this package on the console inside the block."""
     _failed.clear()
     handler = ConsoleHandler(all_on_stderr)
-    before = log.level, log.propagate
+    level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False  # TensorFlow and MLflow give the root logger handlers of their own
@@ -84,7 +84,8 @@ def to_console(all_on_stderr: bool = False) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-        log.level, log.propagate = before
+        log.setLevel(level)  # which also clears what the logger remembers of it
+        log.propagate = propagate
 
 
 def on_console() -> bool:

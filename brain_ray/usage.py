@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import io
 import itertools
 import os
@@ -15,7 +14,7 @@ import tyro
 from pydantic import BaseModel, ValidationError, create_model
 
 from brain_ray.config import Config, Settings
-from brain_ray.errors import printable
+from brain_ray.errors import nearest, printable
 from brain_ray.recipes import RECIPES
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -55,13 +54,6 @@ class OneLineParser(argparse.ArgumentParser):
         if unknown and known:
             message = f"unknown option {unknown[0]}{nearest(unknown[0], known)}"
         self.exit(2, f"error: {printable(message)}\n")
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown word: the most similar known one, else all of them."""
-    words = list(words)
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(words)}"
 
 
 def read_settings(

@@ -1,5 +1,6 @@
 """Messages on the console say when, of which run and in which stage."""
 
+import logging
 import re
 
 import pytest
@@ -43,9 +44,10 @@ def test_warnings_and_errors_say_so_and_errors_go_to_standard_error(
 def test_a_program_that_shows_no_messages_gets_none(capsys: pytest.CaptureFixture[str]) -> None:
     log.info("a line")
     with logs.to_console():
-        pass
+        log.info("shown")
     log.info("a line")
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("shown\n", "")
+    assert not log.isEnabledFor(logging.INFO)
 
 
 def test_the_line_that_tells_an_error_names_the_stage_that_failed() -> None:
