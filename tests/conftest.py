@@ -2,9 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from support.training_problem import MakeConfig, problem_config
 
 import brain_ray  # noqa: F401  # turns telemetry off before a test imports onnxruntime
 
@@ -30,3 +33,20 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     ray.shutdown()
     os.environ["HOME"] = home
+
+
+@pytest.fixture
+def make_config() -> MakeConfig:
+    """Give the function that makes settings for the small problem, some of them changed."""
+    return problem_config
+
+
+@pytest.fixture
+def weights_file(tmp_path: Path) -> Callable[[Any], Path]:
+    """Write a model's weights in Keras' format."""
+
+    def write(model: Any, name: str = "some.weights.h5") -> Path:
+        model.save_weights(tmp_path / name)
+        return tmp_path / name
+
+    return write

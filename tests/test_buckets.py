@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from buckets import KEYS, Server, free_port, s3_server
 from pyarrow import fs
+from support.s3_server import KEYS, Server, free_port, s3_server
 
 from brain_ray.bundle.bundle import BundleError, load_bundle
 from brain_ray.config import DataConfig, PhantomConfig

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from exposed import DASHBOARD, EXPRESSIONS, PANELS, RULES, labels_of, metrics_of, own_metrics
+from support.prometheus_text import DASHBOARD, EXPRESSIONS, PANELS, RULES, labels_of, metrics_of, own_metrics
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 

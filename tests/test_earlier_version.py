@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from starting import ROOT, finish, start
+from support.jobs import ROOT, finish, start
 
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.runs import HISTORY, RESULT, Run

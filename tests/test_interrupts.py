@@ -9,7 +9,7 @@ import time
 import weakref
 
 import pytest
-from starting import wait_for
+from support.jobs import wait_for
 
 from brain_ray.interrupts import announced
 from brain_ray.logs import log, log_context, to_console

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import s3_server
-from messages import messages_to
 from pyarrow import fs
+from support.messages import messages_to
+from support.s3_server import s3_server
 
 from brain_ray import kept, logs
 from brain_ray.config import Config

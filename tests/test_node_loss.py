@@ -20,10 +20,10 @@ import httpx
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from clusters import Job, Nodes, nodes_of
 from numpy.testing import assert_allclose
 from pandas.testing import assert_frame_equal
-from starting import ROOT, free_port
+from support.jobs import ROOT, free_port
+from support.ray_cluster import Job, Nodes, nodes_of
 
 from brain_ray.config import ModelConfig
 from brain_ray.data.phantoms.files import draw
@@ -103,9 +103,9 @@ def words_for(run: Run) -> tuple[str, ...]:
     return "--storage", run.storage, "--name", run.name
 
 
-def holding(nodes: Nodes, notes: Path, name: str, *words: str, patience: float = 60) -> Job:
+def pausing_job(nodes: Nodes, notes: Path, name: str, *words: str, patience: float = 60) -> Job:
     """Start a job whose work on the nodes pauses until `lose_in` lets it go on."""
-    program = str(ROOT / "tests/holding.py"), str(notes.parent), str(patience), job(name)
+    program = str(ROOT / "tests/support/pausing_job.py"), str(notes.parent), str(patience), job(name)
     return nodes.start(*program, *words)
 
 
@@ -143,7 +143,7 @@ def rows_of(run: Run, *folder: str) -> pd.DataFrame:
 def test_preparation_does_again_what_was_lost(nodes: Nodes, undisturbed: Run, tmp_path: Path) -> None:
     run = up_to(undisturbed, tmp_path, "phantoms")
     scans, writes = tmp_path / "notes" / "scan", tmp_path / "notes" / "write"
-    with holding(nodes, scans, "prepare", *words_for(run)) as running:
+    with pausing_job(nodes, scans, "prepare", *words_for(run)) as running:
         first = lose_in(nodes, scans, running)
         assert run.finished("dataset") is None
         nodes.add(2)
@@ -189,7 +189,7 @@ def test_what_has_lost_all_nodes_gives_up_in_time(
         "tune": ("--sweep.space", "model.dropout=grid(0.0, 0.1)"),
     }
     notes = tmp_path / "notes" / work
-    with holding(nodes, notes, name, *words_for(run), *words[name], patience=1) as running:
+    with pausing_job(nodes, notes, name, *words_for(run), *words[name], patience=1) as running:
         lose_in(nodes, notes, running, 1)
         nodes.lose(nodes.names[0])
         said = running.finish(1, seconds=60)
@@ -213,7 +213,7 @@ def training(
     """Start a training that pauses after the epoch that a folder for its notes is named by."""
     pause.mkdir(parents=True)
     words = *words_for(run), "--train.num-workers", *workers
-    return holding(nodes, pause, "train", *words, patience=patience)
+    return pausing_job(nodes, pause, "train", *words, patience=patience)
 
 
 def epochs_of(said: str) -> list[str]:
@@ -269,7 +269,7 @@ def test_a_group_that_lost_its_room_waits_for_a_node_and_gives_up_in_time(
 def test_evaluation_begins_anew(nodes: Nodes, undisturbed: Run, tmp_path: Path) -> None:
     run = up_to(undisturbed, tmp_path, "dataset", "train", "bundle")
     notes = tmp_path / "notes" / "score"
-    with holding(nodes, notes, "evaluate", *words_for(run)) as running:
+    with pausing_job(nodes, notes, "evaluate", *words_for(run)) as running:
         lost = lose_in(nodes, notes, running)
         before = done_by(notes)
         said = running.finish()
@@ -286,7 +286,7 @@ def test_a_lost_trial_of_a_sweep_is_tried_again(nodes: Nodes, undisturbed: Run, 
     run = up_to(undisturbed, tmp_path, "phantoms", "dataset")
     notes = tmp_path / "notes" / "trial"
     space = "--sweep.scheduler", "none", "--sweep.space", "model.dropout=grid(0.0, 0.1)"
-    with holding(nodes, notes, "tune", *words_for(run), *space) as running:
+    with pausing_job(nodes, notes, "tune", *words_for(run), *space) as running:
         lost = lose_in(nodes, notes, running, 1)
         running.wait_for("2 trials: 2 finished")
     (trial,) = set(done_by(notes)[lost])
@@ -300,7 +300,7 @@ def test_a_lost_trial_of_a_sweep_is_tried_again(nodes: Nodes, undisturbed: Run, 
 def test_rows_are_read_again_though_tasks_that_wait_for_them_hold_all_cpus(tmp_path: Path) -> None:
     with (
         nodes_of(tmp_path / "home", 1, 1) as nodes,
-        nodes.start(str(ROOT / "tests/waiting_for_rows.py"), str(tmp_path)) as running,
+        nodes.start(str(ROOT / "tests/support/waiting_for_rows.py"), str(tmp_path)) as running,
     ):
         running.wait_for("made ")
         (made,) = [line.split()[1] for line in running.lines if line.startswith("made ")]

@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from starting import ROOT, environment_of
+from support.jobs import ROOT, environment_of
 
 from brain_ray.checks import nodes
 from brain_ray.cluster import connection

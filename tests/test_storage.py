@@ -13,14 +13,14 @@ from pathlib import Path
 import httpx
 import pyarrow.parquet as pq
 import pytest
-import test_pipeline
-from buckets import Server, s3_server
 from pandas.testing import assert_frame_equal
 from pyarrow import fs
-from serving.running import PNG, picture, stop
-from serving.running import start as serve
-from starting import ROOT, finish, kill_at, start
-from test_pipeline import LEFT, small
+from support.endpoint import PNG, picture, stop
+from support.endpoint import start as serve
+from support.jobs import ROOT, finish, kill_at, start
+from support.s3_server import Server, s3_server
+from support.small_road import LEFT, small
+from support.small_road import words as road_words
 
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import ModelConfig
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.cluster
 EPOCHS = 6
 """Enough to be killed among them."""
 
-words = partial(test_pipeline.words, train__epochs=EPOCHS)
+words = partial(road_words, train__epochs=EPOCHS)
 
 
 @pytest.fixture(scope="module")

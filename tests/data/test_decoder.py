@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
-import deaths
 import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
+from support import decoder_deaths
 
 from brain_ray.config import CropConfig
 from brain_ray.data import decoding, transforms
@@ -73,7 +73,7 @@ def facts_of(decoder: Decoder, look: Look, *arguments: object) -> Facts:
 
 def worker_of(decoder: Decoder) -> int:
     """Return the process id of a worker."""
-    return int(facts_of(decoder, deaths.pid)["pid"])
+    return int(facts_of(decoder, decoder_deaths.pid)["pid"])
 
 
 def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) -> None:
@@ -139,7 +139,7 @@ def test_an_image_that_cannot_be_used_says_why_and_keeps_its_worker(
     assert worker_of(decoder) == before
 
 
-@pytest.mark.parametrize("death", [deaths.crash, deaths.hang])
+@pytest.mark.parametrize("death", [decoder_deaths.crash, decoder_deaths.hang])
 def test_an_image_that_ends_its_worker_is_refused_and_the_next_one_is_not(
     decoder: Decoder, death: Look
 ) -> None:
@@ -153,9 +153,9 @@ def test_an_image_that_ends_its_worker_is_refused_and_the_next_one_is_not(
 
 
 def test_of_several_images_each_has_its_own_answer(decoder: Decoder) -> None:
-    poison = png(np.full((16, 16), deaths.POISON, np.uint8))
+    poison = png(np.full((16, 16), decoder_deaths.POISON, np.uint8))
     files = [IMAGE, b"a text", poison, png(phantom(1)), poison, poison, png(phantom(2)), b""]
-    found = decoder._ask(files, MAX_PIXELS, deaths.crash_on_poison)
+    found = decoder._ask(files, MAX_PIXELS, decoder_deaths.crash_on_poison)
     reasons = [str(one) if isinstance(one, ImageError) else one[0]["height"] for one in found]
     ended = "the decoder ended: it crashed, or took more than 1 s"
     heights = [phantom(index).shape[0] for index in range(3)]
@@ -164,10 +164,10 @@ def test_of_several_images_each_has_its_own_answer(decoder: Decoder) -> None:
 
 
 def test_a_worker_has_so_much_memory_and_no_more(decoder: Decoder) -> None:
-    assert facts_of(decoder, deaths.hoard, 16 * MAX_PIXELS) == {"bytes": 16 * MAX_PIXELS}
+    assert facts_of(decoder, decoder_deaths.hoard, 16 * MAX_PIXELS) == {"bytes": 16 * MAX_PIXELS}
     before = worker_of(decoder)
     with pytest.raises(ImageError, match="too costly: to decode it takes more than 131 MB") as caught:
-        facts_of(decoder, deaths.hoard, 200_000_000)
+        facts_of(decoder, decoder_deaths.hoard, 200_000_000)
     assert caught.value.code == "undecodable"
     assert worker_of(decoder) == before, "it goes on"
 
@@ -181,14 +181,14 @@ def test_the_largest_image_has_room(decoder: Decoder) -> None:
 
 def test_a_fault_of_ours_is_no_fault_of_the_image(decoder: Decoder) -> None:
     with pytest.raises(RuntimeError, match="KeyError: 'a fault of ours'"):
-        facts_of(decoder, deaths.fail)
+        facts_of(decoder, decoder_deaths.fail)
 
 
 def test_threads_have_workers_of_their_own_and_lose_none_but_their_own(decoder: Decoder) -> None:
     def ask(number: int) -> str:
         try:
             if number % 5 == 3:
-                facts_of(decoder, deaths.crash)
+                facts_of(decoder, decoder_deaths.crash)
             return (
                 "done"
                 if decoder.prepare(png(phantom(number % 7)), MAX_PIXELS, CROP, SPEC).has_box
@@ -204,7 +204,7 @@ def test_threads_have_workers_of_their_own_and_lose_none_but_their_own(decoder: 
 
     def meet(_: int) -> int:
         barrier.wait()
-        return int(facts_of(decoder, deaths.hoard, 20_000_000)["bytes"])
+        return int(facts_of(decoder, decoder_deaths.hoard, 20_000_000)["bytes"])
 
     with ThreadPoolExecutor(3) as threads:
         assert list(threads.map(meet, range(3))) == [20_000_000] * 3
@@ -232,14 +232,14 @@ HOLD = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
 sys.path[:0] = sys.argv[1:]
-import deaths
+from support import decoder_deaths
 from brain_ray.data.decoder import Decoder
 decoder = Decoder()
 image = sys.stdin.buffer.read()
-decoder._ask([image], 4_000_000, deaths.chatter)
-((facts, _),) = decoder._ask([image], 4_000_000, deaths.pid)
+decoder._ask([image], 4_000_000, decoder_deaths.chatter)
+((facts, _),) = decoder._ask([image], 4_000_000, decoder_deaths.pid)
 print(*facts.values(), flush=True)
-decoder._ask([image], 4_000_000, deaths.hang)
+decoder._ask([image], 4_000_000, decoder_deaths.hang)
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_up_format import MADE_UP, write
+from support.made_up_format import MADE_UP, write
 
 from brain_ray.config import CropConfig
 from brain_ray.data.decoder import Decoder

@@ -2,11 +2,11 @@
 
 import dataclasses
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from support.html_page import Page
 
 from brain_ray.config import Config, DataConfig, TrainConfig
 from brain_ray.evaluation import report
@@ -19,7 +19,6 @@ from brain_ray.scoring.metrics import Scores, score
 CLASSES = DataConfig().classes
 NASTY = 'Testing/<script>alert("x")</script>/a&b.jpg'
 DECISION = {"max_error": 0.01, "error": 0.0, "answered": 0.9, "abstain_below": 0.8765, "kept": 0.99}
-VOID = {"meta", "img", "br", "link", "input"}
 
 
 def picture(seed: int) -> np.ndarray:
@@ -111,38 +110,6 @@ def data() -> ReportData:
 @pytest.fixture(scope="module")
 def written(data: ReportData) -> tuple[str, dict[str, bytes]]:
     return write_report(data)
-
-
-class Page(HTMLParser):
-    """What a browser would find: text, links to elsewhere, tags, and whether they are closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.ids: set[str] = set()
-        self.open: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        found = dict(attributes)
-        self.addresses += [found[name] for name in ("src", "href", "action", "srcset") if name in found]
-        self.ids.add(found.get("id"))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data.strip())
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def test_page_is_sound_html_and_needs_nothing_else(written):

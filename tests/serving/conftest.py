@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Running, start, stop
-from small_bundle import make_bundle
+from support.bundle import make_bundle
+from support.endpoint import Running, start, stop
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import httpx
 import psutil
-from running import PNG, Running, picture
+from support.endpoint import PNG, Running, picture
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:

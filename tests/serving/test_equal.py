@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from running import Running, picture
+from support.endpoint import Running, picture
 
 from brain_ray.evaluation.evaluate import Classifier
 

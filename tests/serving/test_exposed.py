@@ -8,9 +8,9 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from exposed import EXPRESSIONS, exposed, labels_of, metrics_of
-from running import PNG, Running, picture
-from starting import environment_of, wait_for
+from support.endpoint import PNG, Running, picture
+from support.jobs import environment_of, wait_for
+from support.prometheus_text import EXPRESSIONS, exposed, labels_of, metrics_of
 
 pytestmark = pytest.mark.cluster
 

@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from mutants import media_type, mutants
-from running import PNG, Running, picture
-from starting import wait_for
+from support.endpoint import PNG, Running, picture
+from support.hostile_images import media_type, mutants
+from support.jobs import wait_for
 
 from brain_ray.serving.haproxy import HEADERS_S
 from brain_ray.serving.schemas import Predictions, Problem

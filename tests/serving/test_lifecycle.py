@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import PNG, SERVE, Running, picture, start, stop
-from starting import ROOT, wait_for
+from support.endpoint import PNG, SERVE, Running, picture, start, stop
+from support.jobs import ROOT, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -4,10 +4,10 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-from mutants import all_costly, mutants, originals
+from support.hostile_images import all_costly, mutants, originals
+from support.jobs import ROOT
 
 from brain_ray.data.decoding import decode
 
@@ -16,7 +16,7 @@ COUNT = 2_000
 DECODE_ALL = """
 import json, sys, threading, time
 import numpy as np, psutil
-from mutants import all_costly, mutants
+from support.hostile_images import all_costly, mutants
 from brain_ray.config import CropConfig
 from brain_ray.data.decoding import ImageError, decode
 from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
@@ -54,7 +54,7 @@ print(json.dumps({"found": found, "slowest": slowest, "grown": peak - before}))
 
 HUNT = """
 import json
-from fuzz import hunt, make
+from support.image_fuzzer import hunt, make
 found = hunt(seed=1, count=4_000)
 print(json.dumps({"endings": found.endings, "faults": found.faults}))
 assert make(1, 5) == make(1, 5) != make(2, 5) and make(1, 6) != make(1, 5)
@@ -78,7 +78,7 @@ def test_every_mutant_gives_an_image_or_a_reason_within_bounds() -> None:
     # In a process of its own: a decoder that crashes takes its process along.
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", DECODE_ALL, str(COUNT)],
-        cwd=Path(__file__).parent,
+        cwd=ROOT / "tests",
         capture_output=True,
         text=True,
         errors="replace",
@@ -98,10 +98,10 @@ def test_every_mutant_gives_an_image_or_a_reason_within_bounds() -> None:
 
 
 def test_files_put_together_from_changed_parts_crash_nothing() -> None:
-    # A short form of `python tests/serving/fuzz.py --seconds 600`; six of these cases crash OpenCV itself.
+    # A short form of `python -m support.image_fuzzer --seconds 600`; six of these cases crash OpenCV itself.
     done = subprocess.run(
         [sys.executable, "-c", HUNT],
-        cwd=Path(__file__).parent,
+        cwd=ROOT / "tests",
         capture_output=True,
         text=True,
         timeout=300,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import picture
-from starting import ROOT, environment_of
+from support.endpoint import picture
+from support.jobs import ROOT, environment_of
 
 
 def predict(home: Path, *words: str) -> "subprocess.CompletedProcess[str]":

@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 
 import pytest
-from messages import messages_to
-from small_problem import MakeConfig, write_dataset
+from support.messages import messages_to
+from support.training_problem import MakeConfig, write_dataset
 
 from brain_ray.errors import RunError
 from brain_ray.runs import Run

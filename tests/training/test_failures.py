@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from fsspec.implementations.local import LocalFileSystem
-from messages import messages_to
 from numpy.testing import assert_allclose
-from on_ray import EXACT, undisturbed
 from pyarrow import fs as pafs
 from ray.exceptions import ObjectLostError, RayActorError, UserCodeException
-from small_problem import MakeConfig, write_dataset
+from support.messages import messages_to
+from support.training_problem import MakeConfig, write_dataset
+from support.undisturbed import EXACT, undisturbed
 
 from brain_ray.cluster.losses import ATTEMPTS, again_if_lost
 from brain_ray.errors import RunError

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from messages import messages_to
 from numpy.testing import assert_allclose, assert_array_equal
-from on_ray import sources_of, undisturbed
-from small_problem import MakeConfig, write_dataset
+from support.messages import messages_to
+from support.training_problem import MakeConfig, write_dataset
+from support.undisturbed import sources_of, undisturbed
 
 from brain_ray.config import AugmentConfig, ModelConfig
 from brain_ray.data.dataset import find_parts

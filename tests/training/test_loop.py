@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pyarrow import fs as pafs
-from small_problem import MakeConfig, memory_feed, quarters
+from support.training_problem import MakeConfig, memory_feed, quarters
 
 from brain_ray.config import Config, TrainConfig
 from brain_ray.errors import RunError

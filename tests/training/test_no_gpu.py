@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from messages import messages_to
-from starting import ROOT, environment_of
+from support.jobs import ROOT, environment_of
+from support.messages import messages_to
 
 from brain_ray.checks import machine
 
@@ -29,7 +29,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     if machine.see_gpus()["tensorflow"]:
         pytest.skip("TensorFlow sees a GPU on this machine")
     folder = tmp_path_factory.mktemp("no_gpu")
-    paths = f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/training'}"
+    paths = f"{ROOT}:{ROOT / 'tests'}"
     with tempfile.TemporaryDirectory(prefix="ng-", dir="/tmp") as home:  # a short path, for Ray's sockets
         done = subprocess.run(
             [sys.executable, __file__, str(folder)],
@@ -64,7 +64,7 @@ def test_it_is_seen_before_anything_is_begun(ended: dict[str, dict[str, Any]]) -
 def main(folder: str) -> None:
     """Have work of each kind done that asks for a GPU, and print how it has ended."""
     import ray
-    from small_problem import SIDE, write_dataset
+    from support.training_problem import SIDE, write_dataset
 
     from brain_ray.checks.preflight import preflight
     from brain_ray.cluster import connection

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.train
-from messages import messages_to
 from mlflow import MlflowClient
 from numpy.testing import assert_allclose, assert_array_equal
-from on_ray import EXACT, sources_of, store_of, undisturbed
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from small_problem import MakeConfig, write_dataset
+from support.messages import messages_to
+from support.training_problem import MakeConfig, write_dataset
+from support.undisturbed import EXACT, sources_of, store_of, undisturbed
 
 from brain_ray.cluster.capacity import check_resources
 from brain_ray.config import AugmentConfig

@@ -1,0 +1,70 @@
+"""A number of workers that follows the room there is; tests/test_node_loss.py takes nodes away from it."""
+
+from pathlib import Path
+
+import pytest
+import ray
+from pydantic import ValidationError
+from support.messages import messages_to
+from support.training_problem import MakeConfig, write_dataset
+
+from brain_ray.cluster.capacity import check_resources, per_worker
+from brain_ray.config import TrainConfig
+from brain_ray.errors import RunError
+from brain_ray.runs import Run
+from brain_ray.training import train
+
+
+def test_the_fewest_workers_come_first() -> None:
+    with pytest.raises(ValidationError, match="num_workers is 3 2: expected the fewest, then the most"):
+        TrainConfig(num_workers=(3, 2))
+    assert TrainConfig(num_workers=(2, 2)).elastic
+    assert not TrainConfig(num_workers=2).elastic
+
+
+@pytest.mark.parametrize(
+    ("cpus", "num_workers", "cpus_per_worker", "fits"),
+    [
+        ([2.0], (1, 8), 1.5, True),
+        ([2.0], (2, 8), 1.0, False),
+        ([2.0, 2.0], (3, 8), 1.0, True),
+        ([1.0, 1.0, 0.5], (2, 2), 0.75, False),  # room for loading may be kept on either of the large ones
+    ],
+)
+def test_the_fewest_workers_have_to_fit(
+    cpus: list[float],
+    num_workers: tuple[int, int],
+    cpus_per_worker: float,
+    fits: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": n}} for n in cpus])
+    settings = TrainConfig(num_workers=num_workers, cpus_per_worker=cpus_per_worker)
+    if fits:
+        check_resources(settings)
+        return
+    with pytest.raises(RunError, match=rf"asks for at least {num_workers[0]} x .* lower train\.num_workers"):
+        check_resources(settings)
+
+
+@pytest.mark.parametrize("cpus", [0.1, 0.3, 0.5, 1.5])
+def test_cpus_of_an_elastic_group_add_up(cpus: float) -> None:
+    reserved = per_worker(TrainConfig(num_workers=(1, 7), cpus_per_worker=cpus))["CPU"]
+    assert cpus <= reserved < cpus + 1 / 16
+    assert sum([reserved] * 7) // reserved == 7
+    assert per_worker(TrainConfig(num_workers=7, cpus_per_worker=cpus)) == {"CPU": cpus}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    run = Run(str(tmp_path), "trial")
+    write_dataset(run)
+    lines: list[str] = []
+    # Two workers would take all four CPUs, and wait for their batches for ever.
+    with messages_to(lines.append):
+        train.fit(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0))
+    assert lines[0] == "starts with 1 of 4 workers"
+    assert [line.split()[1] for line in lines[1:]] == ["1/1"]

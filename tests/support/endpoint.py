@@ -1,0 +1,86 @@
+"""An endpoint in processes of its own, and a picture to send it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import psutil
+from support.jobs import ROOT, environment_of
+
+from brain_ray.data.phantoms.files import draw
+
+PNG = {"content-type": "image/png"}
+
+SERVE = ROOT / "jobs" / "serve.py"
+
+
+@dataclass(frozen=True)
+class Running:
+    """An endpoint in processes of its own."""
+
+    url: str
+    metrics: str
+    process: subprocess.Popen[str]
+    home: str
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of its replicas."""
+        return [pid for pid, command in self._processes() if "ServeReplica" in command]
+
+    @property
+    def address(self) -> str:
+        """Address of its Ray cluster."""
+        found = [re.search(r"--gcs-address=(\S+)", command) for _, command in self._processes()]
+        return next(match[1] for match in found if match)
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        for child in children:
+            try:
+                yield child.pid, " ".join(child.cmdline())
+            except psutil.Error:  # it has just ended
+                continue
+
+
+def start(bundle: Path, home: Path, *options: str, **environment: str) -> Running:
+    """Start an endpoint on a free port and a Ray cluster of its own; wait until it answers.
+
+    Its process group is its own.
+    """
+    command = [sys.executable, str(SERVE), "--bundle", str(bundle), "--port", "0", *options]
+    process = subprocess.Popen(
+        command,
+        env=environment_of(home, RAY_ADDRESS="local", **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    metrics = ""
+    for line in process.stdout:
+        if line.startswith("metrics "):
+            metrics = line.split()[1]
+        if line.startswith("page "):
+            return Running(line.split()[1].rstrip("/"), metrics, process, str(home))
+    raise AssertionError(f"the endpoint did not start: {process.stderr.read()}")
+
+
+def stop(running: Running) -> None:
+    """End an endpoint as Ctrl-C does."""
+    running.process.terminate()
+    running.process.wait(60)
+
+
+def picture(kind: str = "glioma", index: int = 0, suffix: str = ".png") -> bytes:
+    """Draw a phantom, as a file."""
+    return cv2.imencode(suffix, draw(kind, 5, index))[1].tobytes()

@@ -1,0 +1,160 @@
+"""The losses, decays and limits that the settings name are those of Keras."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from support.training_problem import MakeConfig, memory_feed, quarters
+
+from brain_ray.config import Config
+from brain_ray.loading.loader import Batch
+from brain_ray.models.network import build_network
+from brain_ray.training.loop import train
+from brain_ray.training.tensorflow.learner import Learner
+from brain_ray.training.tensorflow.optimizer import loss_function
+
+SEED_HEAD = {"head": "seed", "dropout": 0.0}
+WEIGHTS = np.array([0.5, 2.0, 1.0, 3.0], np.float32)
+
+
+def make_learner(config: Config, class_weights: NDArray[np.float32] | None = None) -> Learner:
+    import tensorflow as tf
+
+    learner = Learner(config, 4, tf.distribute.get_strategy(), class_weights=class_weights)
+    learner.start_epoch(0)
+    return learner
+
+
+def make_batch(num: int = 8, seed: int = 0) -> Batch:
+    images, labels = quarters(num, seed)
+    return Batch(images, labels, np.ones(num, np.float32), num)
+
+
+def make_twin(learner: Learner, **settings: Any) -> Any:
+    """The learner's network, of Keras' own layers and to be trained by Keras itself."""
+    twin = build_network(learner.config.model, learner.num_classes, learner.config.seed)
+    twin.set_weights(learner.weights())
+    twin.compile(**settings, jit_compile=False)
+    return twin
+
+
+def step(learner: Learner, rate: float) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """Take one step; returns what learns before and after it."""
+    variables = learner.model.trainable_variables
+    before = [np.array(variable) for variable in variables]
+    learner.train(make_batch(), rate)
+    return before, [np.array(variable) for variable in variables]
+
+
+def length(arrays: list[NDArray[Any]]) -> float:
+    return float(np.sqrt(sum(np.square(array).sum() for array in arrays)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_focal_loss_is_that_of_keras(smoothing: float, make_config: MakeConfig) -> None:
+    import keras
+
+    name = "categorical_focal_crossentropy"
+    learner = make_learner(make_config(SEED_HEAD, loss=name, optimizer="SGD", label_smoothing=smoothing))
+    loss = keras.losses.CategoricalFocalCrossentropy(label_smoothing=smoothing)
+    twin = make_twin(learner, optimizer=keras.optimizers.SGD(0.05), loss=loss)
+    for seed in range(2):
+        batch = make_batch(seed=seed)
+        sums = learner.reduction.sum(learner.train(batch, 0.05))
+        expected = twin.train_on_batch(batch.inputs.astype(np.float32), np.eye(4)[batch.labels])
+        assert sums[0] / sums[3] == pytest.approx(float(expected), rel=1e-4)
+    for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
+        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_easy_rows_count_less_in_the_focal_loss() -> None:
+    targets = np.eye(4, dtype=np.float32)[[0, 0]]
+    probabilities = np.array([[0.91, 0.03, 0.03, 0.03], [0.4, 0.2, 0.2, 0.2]], np.float32)
+    focal = loss_function("categorical_focal_crossentropy")(targets, probabilities)
+    plain = loss_function("categorical_crossentropy")(targets, probabilities)
+    assert_allclose(np.asarray(focal) / plain, 0.25 * np.array([0.09, 0.6]) ** 2, rtol=1e-5)
+
+
+def test_rows_weigh_what_their_class_does_as_in_keras(make_config: MakeConfig) -> None:
+    import keras
+
+    learner = make_learner(make_config(SEED_HEAD, optimizer="SGD", label_smoothing=0.1), WEIGHTS)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+    twin = make_twin(learner, optimizer=keras.optimizers.SGD(0.05), loss=loss)
+    for seed in range(2):
+        batch = make_batch(num=7, seed=seed)
+        sums = learner.reduction.sum(learner.train(batch, 0.05))
+        expected = twin.train_on_batch(
+            batch.inputs.astype(np.float32), np.eye(4)[batch.labels], class_weight=dict(enumerate(WEIGHTS))
+        )
+        assert sums[0] / sums[3] == pytest.approx(float(expected), rel=1e-4)
+    for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
+        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_class_weights_are_for_the_training_loss_alone(make_config: MakeConfig) -> None:
+    config = make_config(SEED_HEAD)
+    plain, weighted = make_learner(config), make_learner(config, WEIGHTS)
+    validated = [one.reduction.sum(one.validate(make_batch())[0]) for one in (plain, weighted)]
+    trained = [one.reduction.sum(one.train(make_batch(), 0.0)) for one in (plain, weighted)]
+    assert_allclose(validated[0], validated[1], rtol=1e-5)
+    assert_allclose(trained[0][1:], trained[1][1:], rtol=1e-5)  # cross-entropy, correct, rows
+    assert trained[1][0] != pytest.approx(trained[0][0], rel=1e-3)
+
+
+def test_gradients_are_clipped_by_their_global_norm(make_config: MakeConfig) -> None:
+    free, wide, narrow = (
+        step(make_learner(make_config(optimizer="SGD", clip_norm=norm)), rate=0.5)
+        for norm in (None, 100.0, 0.01)
+    )
+    moves = [[a - b for a, b in zip(after, before, strict=True)] for before, after in (free, wide, narrow)]
+    norm = length(moves[0]) / 0.5
+    assert 0.01 < norm < 100
+    assert_allclose(length(moves[2]), 0.5 * 0.01, rtol=1e-3)
+    for unclipped, loose, clipped in zip(*moves, strict=True):
+        assert_allclose(loose, unclipped, rtol=1e-4, atol=1e-7)
+        assert_allclose(clipped, unclipped * 0.01 / norm, rtol=1e-2, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "SGD"])
+def test_weights_decay_by_rate_times_decay(name: str, make_config: MakeConfig) -> None:
+    before, without = step(make_learner(make_config(optimizer=name)), rate=0.01)
+    _, decayed = step(make_learner(make_config(optimizer=name, weight_decay=0.2)), rate=0.01)
+    for start, plain, less in zip(before, without, decayed, strict=True):
+        assert_allclose(less - plain, -0.01 * 0.2 * start, rtol=1e-2, atol=1e-6)
+
+
+def test_a_step_with_decay_is_the_step_of_keras(make_config: MakeConfig) -> None:
+    import keras
+
+    learner = make_learner(make_config(SEED_HEAD, optimizer="AdamW", weight_decay=0.2, clip_norm=0.5))
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.2, global_clipnorm=0.5)
+    twin = make_twin(learner, optimizer=optimizer, loss="categorical_crossentropy")
+    batch = make_batch()
+    learner.train(batch, 0.01)
+    twin.train_on_batch(batch.inputs.astype(np.float32), np.eye(4)[batch.labels])
+    for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
+        assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_every_step_takes_the_rate_of_warm_up_and_cosine_together(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    config = make_config(
+        epochs=3, learning_rate=0.01, warmup_epochs=1.5, schedule="CosineDecay", dwell=False, ask_epoch=None
+    )
+    rates: list[float] = []
+
+    def take(learner: Learner, batch: Batch, rate: float) -> NDArray[np.float64]:
+        rates.append(rate)
+        return np.ones(4)  # what a step returns, so that none has to be compiled
+
+    monkeypatch.setattr(Learner, "train", take)
+    train(config, 4, memory_feed(config), tf.distribute.get_strategy(), lambda *_: None)
+    steps = np.arange(18)
+    cosine = (1 + np.cos(np.pi * steps / 18)) / 2
+    assert_allclose(rates, 0.01 * np.minimum(1, (steps + 1) / 9) * cosine, rtol=1e-5)

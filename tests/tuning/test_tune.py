@@ -1,0 +1,377 @@
+"""Sweeps on Ray: nothing is lost, nothing is trained twice, and what a stopped trial held is free at once."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import ray
+from numpy.testing import assert_allclose, assert_array_equal
+from support.messages import messages_to
+from support.training_problem import MakeConfig, write_dataset
+from support.undisturbed import undisturbed
+
+from brain_ray.cluster.capacity import room_for_trials
+from brain_ray.config import Config, SweepConfig
+from brain_ray.errors import RunError
+from brain_ray.models.backbones import build_backbone
+from brain_ray.runs import Run
+from brain_ray.tracking import prometheus
+from brain_ray.training import checkpoints
+from brain_ray.tuning import reporter, tune
+from brain_ray.tuning.trainable import TrialProcess
+from brain_ray.tuning.trial_store import Clock, home_of, read_sweep, read_trials
+from brain_ray.tuning.trials import TrialRecord
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+RATES = "train.learning_rate=grid(0.01, 0.003, 0.0001)"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose dataset is prepared, and whose test split no reader would survive."""
+    run = Run(str(tmp_path), "sweep")
+    write_dataset(run)
+    run.write_bytes(b"not Parquet: the sweep must not open this", "dataset", "test", "00000.parquet")
+    return run
+
+
+@pytest.fixture
+def make(make_config: MakeConfig) -> Callable[..., Config]:
+    """Give a function that makes settings of a sweep over the small problem."""
+
+    def make(space: str = RATES, train: dict[str, Any] | None = None, **changes: Any) -> Config:
+        settings = {"space": (space,), "scheduler": "none", "max_concurrent": 2, "max_failures": 0}
+        config = make_config(**(train or {}))
+        return config.model_copy(update={"sweep": SweepConfig(**{**settings, **changes})})
+
+    return make
+
+
+def by_id(run: Run) -> dict[str, TrialRecord]:
+    return {record.trial.id: record for record in read_trials(run)}
+
+
+def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
+    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make(RATES, {"epochs": 4}, scheduler="asha", reduction_factor=2, seeds=2)
+    lines: list[str] = []
+    counted: list[dict[str, int]] = []
+    monkeypatch.setattr(prometheus, "trials", lambda _, counts: counted.append(dict(counts)))
+    biggest = Sizes(run)
+    with biggest, messages_to(lines.append):
+        summary = tune.sweep(run, config)
+    records = by_id(run)
+    assert list(records) == [f"{i:03d}" for i in range(6)]
+    assert [record.trial.config.seed for record in records.values()] == [7, 8] * 3
+    ended = {
+        status: [r for r in records.values() if r.status == status] for status in ("finished", "stopped")
+    }
+    assert summary == f"6 trials: {len(ended['finished'])} finished, {len(ended['stopped'])} stopped"
+    assert ended["finished"]
+    assert ended["stopped"], "the rate of 0.0001 learns nothing, and ASHA lets it be"
+    assert all(record.reason.startswith("epoch ") for record in ended["stopped"])
+    # A line for each epoch; what the comparison reads.
+    epochs = sum(len(record.history) for record in records.values())
+    assert sum(" | val ce " in line for line in lines) == epochs
+    # What Prometheus gets: how many trials run, at the end none, and no epochs of trials that have ended.
+    assert max(counts.get("running", 0) for counts in counted) == 2
+    assert counted[-1] == {status: len(trials) for status, trials in ended.items()}
+    assert not any(("run", "sweep") in labels for _, labels in prometheus._VALUES.last)
+    found = read_sweep(run, config)
+    assert len(found.labels) == 13
+    for record in records.values():
+        best = [epoch for epoch in record.history if epoch.best][-1]
+        assert record.probabilities is not None
+        losses = -np.log(record.probabilities[np.arange(13), found.labels])
+        assert_allclose(losses.mean(), best.val_cross_entropy, rtol=1e-4)
+        assert record.held_seconds >= sum(epoch.seconds for epoch in record.history)
+        assert home_of(run, record.trial.id).list_files("train", "tensorboard")
+    assert found.rungs[0].epoch == 1
+    assert len(found.rungs[0].reached) == 6
+    # Processes are used again: the second trial of one does not import TensorFlow.
+    starts = [Clock.read(home_of(run, trial)).first_step_seconds[0] for trial in records]
+    assert sorted(starts)[3] < 10
+    # Of losers nothing heavy is left, and there was never more than was said.
+    assert not any(checkpoints.checkpoint_folders(home_of(run, trial)) for trial in records)
+    kept = [trial for trial in records if home_of(run, trial).exists("train", "best.npz")]
+    assert len(kept) == 1
+    assert records[kept[0]].status == "finished"
+    assert 0 < biggest.checkpoints <= (2 + 1) * 2
+
+
+class Sizes:
+    """Watches how many checkpoints a sweep holds on the disk at a time; weights count as a quarter."""
+
+    def __init__(self, run: Run) -> None:
+        self._root = Path(run.path("sweep"))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.checkpoints = 0.0
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            whole = len(list(self._root.glob("trials/*/train/checkpoint_*")))
+            weights = len(list(self._root.glob("trials/*/train/best.npz")))
+            self.checkpoints = max(self.checkpoints, whole + weights / 4)
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, at: Callable[[TrialProcess], None]) -> None:
+    """Have something done before each step of each trial."""
+
+    class Faulty(TrialProcess):
+        def step(self) -> dict[str, Any]:
+            at(self)
+            return super().step()
+
+    monkeypatch.setattr(tune, "TrialProcess", Faulty)
+
+
+@pytest.mark.slow
+def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
+    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 15 and 18: one raises, one has no finite loss, one is killed, one never reports."""
+
+    def fail(trial: TrialProcess) -> None:
+        home = trial._home
+        if home.name == "002" and trial._reports is not None and not home.exists("died"):
+            if len(home.read_bytes("train", "history.csv").splitlines()) == 3:  # the header, and two epochs
+                home.write_bytes(b"", "died")
+                os.kill(os.getpid(), signal.SIGKILL)
+        elif home.name == "003":
+            assert trial._shared.silence_seconds == 30
+            trial._shared = replace(trial._shared, silence_seconds=3)
+            trial._begin = lambda: time.sleep(600)  # type: ignore[method-assign,assignment]
+
+    broken(monkeypatch, fail)
+    config = make(
+        "train.loss train.learning_rate=grid("
+        "no_such_loss 0.003, categorical_crossentropy 1e30, categorical_crossentropy 0.003, "
+        "categorical_crossentropy 0.01, categorical_crossentropy 0.000001)",
+        {"epochs": 4},
+        max_failures=1,
+        silence_minutes=0.5,
+    )
+    lines: list[str] = []
+    with messages_to(lines.append):
+        assert tune.sweep(run, config) == "5 trials: 3 failed, 2 finished"
+    records = by_id(run)
+    assert [record.status for record in records.values()] == [
+        "failed",
+        "failed",
+        "finished",
+        "failed",
+        "finished",
+    ]
+    assert [record.attempts for record in records.values()] == [2, 2, 2, 0, 1]  # 003 did not get to count
+    assert "no_such_loss" in records["000"].reason
+    assert "no finite loss" in records["001"].reason
+    assert records["003"].reason
+    assert sum("tried again" in line for line in lines) == 4
+    assert sum("given up" in line for line in lines) == 3
+    assert not checkpoints.checkpoint_folders(home_of(run, "001"))
+
+    # The one that was killed has gone on from its checkpoint, as if nothing had happened.
+    killed = records["002"]
+    told = [line for line in lines if line.startswith("002") and " | val ce " in line]
+    assert [line.split("epoch ")[1][0] for line in told] == ["1", "2", "3", "4"]
+    expected = undisturbed(run, killed.trial.config)
+    assert_allclose(
+        [epoch.val_cross_entropy for epoch in killed.history],
+        [epoch.val_cross_entropy for epoch in expected.history],
+        rtol=1e-3,
+    )
+    assert_array_equal([epoch.best for epoch in killed.history], [epoch.best for epoch in expected.history])
+    with np.load(home_of(run, "002").path("train", "best.npz")) as stored:
+        for i, weights in enumerate(expected.best):
+            assert_allclose(stored[str(i)], weights, rtol=1e-3, atol=1e-3)
+
+    # Started again, it does not try once more what it has given up.
+    again: list[str] = []
+    with messages_to(again.append):
+        tune.sweep(run, config)
+    assert again == ["5 trials, 5 of them done already, 2 at a time"]
+    assert by_id(run).keys() == records.keys()
+
+
+def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config]) -> None:
+    config = make("train.loss=grid(no_such_loss)")
+    with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\).*no_such_loss"):
+        tune.sweep(run, config)
+
+
+def test_a_storage_that_refuses_a_trials_end_is_named(
+    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(reporter, "write_trial", refuse)
+    with pytest.raises(RunError, match=r"^cannot write .*/trials/000: no space left; mend the storage"):
+        tune.sweep(run, make("train.loss=grid(no_such_loss)"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "train", "per_gpu", "room"),
+    [
+        ([{"CPU": 2.0}], {}, 1, 2),  # as many as cores
+        ([{"CPU": 2.0}], {"cpus_per_worker": 1.0}, 1, 1),  # one core is half for loading
+        ([{"CPU": 2.0}], {"cpus_per_worker": 2.0}, 1, 0),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], {"num_workers": 4}, 1, 4),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"use_gpu": True}, 1, 2),
+        ([{"CPU": 8.0, "GPU": 2.0}], {"use_gpu": True}, 3, 6),
+        ([{"CPU": 8.0, "GPU": 4.0}], {"use_gpu": True, "num_workers": 2}, 3, 2),  # workers share no GPU
+        ([{"CPU": 8.0}], {"use_gpu": True}, 4, 0),
+    ],
+)
+def test_as_many_trials_at_a_time_as_there_is_room_for(
+    nodes: list[dict[str, float]],
+    train: dict[str, Any],
+    per_gpu: int,
+    room: int,
+    make_config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    assert room_for_trials(make_config(**train).train, per_gpu) == room
+
+
+class FreeCpus:
+    """Watches how many CPUs of the cluster are free."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.seen: list[tuple[float, float]] = []
+
+    def __enter__(self) -> "FreeCpus":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            self.seen.append((time.monotonic(), ray.available_resources().get("CPU", 0.0)))
+
+    def seconds_until(self, cpus: float, start: float) -> float:
+        """Return how long after a time so many were free."""
+        return next((at for at, free in self.seen if at >= start and free >= cpus), float("inf")) - start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_stopped_trial_held_is_free_at_once(
+    workers: int, run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The better of two trials dawdles while the other, which is ASHA's loser, has been stopped."""
+
+    def dawdle(trial: TrialProcess) -> None:
+        home = trial._home
+        if home.name == "001":  # so that it comes second, and is compared
+            deadline = time.monotonic() + 60
+            while not home_of(trial._shared.run, "000").exists("train", "history.csv"):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            time.sleep(1)
+        elif home.exists("train", "history.csv"):
+            stopped = trial._shared.run.path("stopped")
+            deadline = time.monotonic() + 60
+            while not Path(stopped).exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if not home.exists("rested"):
+                home.write_bytes(b"", "rested")
+                time.sleep(6)
+
+    broken(monkeypatch, dawdle)
+    each = {1: 1.5, 2: 0.75}[workers]
+    # With several workers, epochs go on while the sweep thinks: enough of them that the loser still trains.
+    train = {"epochs": 3 if workers == 1 else 2000, "num_workers": workers, "cpus_per_worker": each}
+    config = make(
+        "train.learning_rate train.ask_epoch=grid(0.003 2, 0.000001 2000)",
+        {**train, "dwell": False},
+        scheduler="asha",
+        reduction_factor=2,
+    )
+    stopped_at: list[float] = []
+
+    def say(line: str) -> None:
+        if "stopped" in line:
+            stopped_at.append(time.monotonic())
+            run.write_bytes(b"", "stopped")
+
+    with FreeCpus() as cpus, messages_to(say):
+        assert tune.sweep(run, config) == "2 trials: 1 finished, 1 stopped"
+    # The better one holds its own still, but with workers: those have trained on while it dawdled.
+    free = {1: 4 - each - 0.6, 2: 4 - 0.1}[workers]
+    assert cpus.seconds_until(free, stopped_at[0]) < 5
+    assert len(by_id(run)["001"].history) < 100
+    deadline = time.monotonic() + 20  # nothing stays behind either, of a trial or of its workers
+    while ray.available_resources().get("CPU", 0.0) < 4:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Config]) -> None:
+    """Several workers train a trial through Ray Train, in a run that bears the trial's id."""
+    config = make("train.learning_rate=grid(0.003)", {"epochs": 4, "num_workers": 2})
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if "epoch 2/4" in line and not run.exists("killed"):
+            run.write_bytes(b"", "killed")
+            victims = [p for p in psutil.process_iter(["cmdline"]) if is_worker(p)]
+            assert len(victims) == 2
+            victims[0].kill()
+
+    with messages_to(say):
+        assert tune.sweep(run, config) == "1 trials: 1 finished"
+    (record,) = read_trials(run)
+    assert [epoch.epoch for epoch in record.history] == [1, 2, 3, 4]
+    assert record.attempts == 1, "it is Ray Train that replaces the worker"
+    assert record.devices == 1.0
+    best = [epoch for epoch in record.history if epoch.best][-1]
+    labels = read_sweep(run, config).labels
+    assert record.probabilities is not None
+    losses = -np.log(record.probabilities[np.arange(13), labels])
+    assert_allclose(losses.mean(), best.val_cross_entropy, rtol=1e-4)
+    assert home_of(run, "000").uri().endswith("sweep/trials/000")
+
+
+@pytest.mark.slow
+def test_a_trial_of_two_workers_learns_from_features(run: Run, make: Callable[..., Config]) -> None:
+    """Actors compute them, each with what a worker gets: the trial's own process has none of it."""
+    weights = run.path("tiny.weights.h5")
+    build_backbone(make("", {}).model).save_weights(weights)
+    train = {"frozen_epochs": 2, "epochs": 0, "num_workers": 2, "model": {"weights": weights}}
+    config = make("train.learning_rate=grid(0.003)", train)
+    assert tune.sweep(run, config) == "1 trials: 1 finished"
+    (record,) = read_trials(run)
+    assert [epoch.epoch for epoch in record.history] == [1, 2]
+    assert record.attempts == 1
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Tell whether a process is one of Ray Train's workers."""
+    return any("RayTrainWorker" in word for word in process.info["cmdline"] or [])
