@@ -20,6 +20,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from brain_ray.cluster import connection
 
     home = os.environ["HOME"]
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # so that workers can import `support`
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))  # Ray leaves tokens there
     ray.init(
         address="local",  # another cluster may run on this machine

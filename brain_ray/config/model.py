@@ -27,8 +27,8 @@ class BackboneSpec:
     `preprocess_input` of its module in keras.applications does, by the name of that function's mode."""
     smallest_side: int = 32
     """Pixels that it needs on each side; a network of keras.applications halves its input five times."""
-    framework: Literal["tensorflow"] = "tensorflow"
-    """What it is trained in."""
+    framework: str = "brain_ray.training.tensorflow.framework.TensorFlow"
+    """Dotted name of the class that trains it: a `brain_ray.training.framework.Framework`."""
 
 
 def _efficientnet(name: str, native_side: int) -> BackboneSpec:

@@ -15,8 +15,8 @@ from brain_ray.runs import TRAIN, Run
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import Orders
 from brain_ray.training.dwell import DwellState
+from brain_ray.training.framework import Arrays
 from brain_ray.training.state import TrainState
-from brain_ray.training.tensorflow.learner import Arrays
 
 ARRAYS, VALUES, MANIFEST = "state.npz", "state.json", "manifest.json"
 
@@ -31,8 +31,8 @@ class UnsoundError(ValueError):
 def write(folder: Path, state: TrainState) -> None:
     """Write a state into a local folder; the manifest with the other files' SHA-256 comes last."""
     groups = {**state.learner, "best": state.best}
-    if state.answers is not None:
-        groups["answers"] = [state.answers]
+    if state.val_probabilities is not None:
+        groups["answers"] = [state.val_probabilities]
     arrays = {f"{group}/{i}": array for group, members in groups.items() for i, array in enumerate(members)}
     values = {
         "dwell": state.dwell.to_json(),
@@ -69,10 +69,10 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
         for name in stored.files:  # in the order in which they were written
             arrays[name.partition("/")[0]].append(stored[name])
     best = arrays.pop("best")
-    answers = arrays.pop("answers", [None])[0]
+    val_probabilities = arrays.pop("answers", [None])[0]
     history = tuple(EpochRecord.from_json(record) for record in values["history"])
     orders = Orders(**values["orders"])
-    return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history, orders, answers)
+    return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history, orders, val_probabilities)
 
 
 def newest(run: Run) -> tuple[TrainState | None, list[str]]:

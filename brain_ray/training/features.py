@@ -20,7 +20,7 @@ from brain_ray.data.dataset import Part, parts_of
 from brain_ray.errors import RunError
 from brain_ray.loading.loader import decode_rows, task_rows
 from brain_ray.runs import FEATURES, Run
-from brain_ray.training.tensorflow.feature_extractor import Extractor
+from brain_ray.training.framework import Framework
 
 FOLDER = "/".join(FEATURES)
 
@@ -28,8 +28,35 @@ FILE_ROWS = 8192
 """Rows of features in a file, at most: 40 MB of those of EfficientNet-B0."""
 
 
+class Extractor:
+    """Runs the frozen backbone over batches; to be run as an actor.
+
+    A network that cannot be had is in each batch's `error`: Ray Data would try again, and wrap the reason.
+    """
+
+    def __init__(self, framework: Framework, config: Config, processes: int) -> None:
+        """Build the network; `processes` on this node do the same."""
+        self._error = ""
+        try:
+            self._extract = framework.make_extractor(config, processes)
+        except RunError as error:
+            self._error = str(error)
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Replace `image` (n, height, width, 1) by `features` (n, channels)."""
+        images = batch.pop("image")
+        if self._error:
+            nothing = np.zeros((len(images), 1), np.float32)
+            return {**batch, "features": nothing, "error": batch["error"] + self._error}
+        return {**batch, "features": self._extract(images)}
+
+
 def cache_features(
-    run: Run, config: Config, splits: Mapping[str, Sequence[Part]], processes_here: int | None = None
+    run: Run,
+    config: Config,
+    splits: Mapping[str, Sequence[Part]],
+    framework: Framework,
+    processes_here: int | None = None,
 ) -> dict[str, list[Part]]:
     """Compute the features of all rows of the splits, unless that is done already; returns their files.
 
@@ -48,7 +75,7 @@ def cache_features(
         run.clear(FOLDER)
         for split, parts in splits.items():
             again_if_lost(
-                partial(_compute, run, config, split, parts, processes_here),
+                partial(_compute, run, config, split, parts, framework, processes_here),
                 f"computing the features of {split} rows",
             )
         run.finish(FOLDER, inputs, time.monotonic() - start)
@@ -61,7 +88,14 @@ def drop_features(run: Run) -> None:
         run.fs.delete_dir(run.path(FOLDER))
 
 
-def _compute(run: Run, config: Config, split: str, parts: Sequence[Part], processes_here: int | None) -> None:
+def _compute(
+    run: Run,
+    config: Config,
+    split: str,
+    parts: Sequence[Part],
+    framework: Framework,
+    processes_here: int | None,
+) -> None:
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -74,7 +108,7 @@ def _compute(run: Run, config: Config, split: str, parts: Sequence[Part], proces
         decode_part, batch_size=None, fn_kwargs={"run": run, "config": config}, **loading
     )
     if processes_here is not None:
-        _compute_here(run, split, decoded, Extractor(config, processes_here))
+        _compute_here(run, split, decoded, Extractor(framework, config, processes_here))
         return
     settings = config.train
     fewest, most = (min(len(parts), k) for k in (settings.min_workers, settings.max_workers))
@@ -83,7 +117,7 @@ def _compute(run: Run, config: Config, split: str, parts: Sequence[Part], proces
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         features = decoded.map_batches(
             Extractor,
-            fn_constructor_args=[config, -(-most // nodes)],
+            fn_constructor_args=[framework, config, -(-most // nodes)],
             batch_size=task_rows(config.model),  # Ray Data wants one for GPUs
             batch_format="numpy",
             num_cpus=settings.cpus_per_worker,
@@ -98,7 +132,7 @@ def _compute(run: Run, config: Config, split: str, parts: Sequence[Part], proces
         _raise_first(batch["error"])
 
 
-def _compute_here(run: Run, split: str, decoded: Any, extractor: "Extractor") -> None:
+def _compute_here(run: Run, split: str, decoded: Any, extractor: Extractor) -> None:
     held: list[pa.Table] = []
 
     def write() -> None:

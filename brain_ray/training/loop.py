@@ -1,10 +1,10 @@
-"""Training loop: epochs and decisions; knows no Ray."""
+"""Training loop: epochs and decisions. It knows no Ray, and of the framework its learner alone."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,87 +15,62 @@ from brain_ray.loading.loader import Batch
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import Orders, Word, obey, out_of_patience
 from brain_ray.training.dwell import DwellState, decide
-from brain_ray.training.schedule import planned_rates
-from brain_ray.training.state import Ended, TrainState
-from brain_ray.training.tensorflow.learner import Learner
-from brain_ray.training.tensorflow.optimizer import FLOOR
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-
-OnEpoch = Callable[[EpochRecord, str, TrainState], None]
-"""Called by every worker after each epoch with its record, its line for people and the state."""
+from brain_ray.training.framework import Learner
+from brain_ray.training.schedule import FLOOR, planned_rates
+from brain_ray.training.state import FinishedEpoch, TrainState
 
 OnStep = Callable[[int, int], None]
 """Called after each training step with the finished epochs and the finished steps of this one."""
 
-Listen = Callable[[Orders], Sequence[Word]]
-"""Returns what the operator has said since he was last heard: the same to every worker, without waiting."""
-
-
-def train(
-    config: Config,
-    num_classes: int,
-    feed: Feed,
-    strategy: "tf.distribute.Strategy",
-    on_epoch: OnEpoch,
-    state: TrainState | None = None,
-    listen: Listen = lambda _: (),
-    on_step: OnStep = lambda *_: None,
-    *,
-    keep_answers: bool = False,
-) -> TrainState:
-    """Go through all `epochs` from the start or from a state; returns the last state."""
-    for ended in epochs(
-        config, num_classes, feed, strategy, state, listen, on_step, keep_answers=keep_answers
-    ):
-        on_epoch(*ended)
-        state = ended.state
-    assert state is not None  # there is one epoch at least, or a state that says that all are done
-    return state
+PollCommands = Callable[[Orders], Sequence[Word]]
+"""Returns the operator's new commands: the same to every worker, without waiting."""
 
 
 def epochs(
     config: Config,
-    num_classes: int,
+    learner: Learner,
     feed: Feed,
-    strategy: "tf.distribute.Strategy",
     state: TrainState | None = None,
-    listen: Listen = lambda _: (),
+    poll_commands: PollCommands = lambda _: (),
     on_step: OnStep = lambda *_: None,
     *,
-    keep_answers: bool = False,
-) -> Iterator[Ended]:
+    keep_val_probabilities: bool = False,
+) -> Iterator[FinishedEpoch]:
     """Train up to `config.train.total_epochs` epochs, from the start or from a state, one for each `next`.
 
     It ends earlier when the operator says so, or when `ask_epoch` epochs have brought no improvement and he
     has not said otherwise; he can also have it go on for more. Every worker calls it alike. All decisions
-    come from sums over all workers, so all take the same ones. `strategy` is the default one for one worker,
-    MultiWorkerMirroredStrategy (one replica each) for several. With `keep_answers`, states hold `answers`.
+    come from sums over all workers, so all take the same ones.
+
+    Args:
+        config: of the run.
+        learner: fresh; a state is loaded into it.
+        feed: this worker's batches.
+        state: to go on from.
+        poll_commands: asked after each epoch.
+        on_step: called after each step.
+        keep_val_probabilities: states hold the best epoch's `val_probabilities`.
 
     Raises:
-        RunError: loss, optimizer, schedule or weights of the settings cannot be had.
+        RunError: the settings' schedule is unknown.
     """
     settings = config.train
-    if state is not None:  # its weights are loaded over whatever the network starts with
-        config = config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
-    learner = Learner(config, num_classes, strategy, feed.rank, feed.class_weights)
     if state is not None:
         learner.load(state.learner)
     best = learner.weights() if state is None else state.best
     dwell = DwellState() if state is None else state.dwell
     history = () if state is None else state.history
     orders = Orders() if state is None else state.orders
-    best_answers = None if state is None else state.answers
+    best_probabilities = None if state is None else state.val_probabilities
     rates = planned_rates(settings, feed.steps_per_epoch)
 
-    while not _is_over(settings, dwell, orders):
+    over = _is_over(settings, dwell, orders)
+    while not over:
         start = time.perf_counter()
         epoch = dwell.epochs
         if 0 < epoch == settings.frozen_epochs and settings.epochs:
             # From the best head on, as if training began here.
-            learner.roll_back(best, forget=True)
+            learner.restore(best, reset=True)
             dwell, orders = replace(dwell, rate_scale=1.0), replace(orders, rate=None)
         epoch_rates = _rates(settings, rates, epoch, feed.steps_per_epoch, orders) * dwell.rate_scale
         learner.start_epoch(epoch)
@@ -103,22 +78,24 @@ def epochs(
         trained = _train_epoch(learner, clock.waited(feed.train(epoch)), epoch_rates, partial(on_step, epoch))
         train_seconds = time.perf_counter() - start
         learner.finish_epoch()
-        with learner.average.lent():
-            validated, answers = _validate(learner, clock.waited(feed.valid(epoch)), keep_answers)
-            kept = learner.weights()
+        with learner.averaged():
+            validated, probabilities = _validate(
+                learner, clock.waited(feed.valid(epoch)), keep_val_probabilities
+            )
+            averaged = learner.weights()
         monitored = validated[settings.monitor.removeprefix("val_")]
         dwell, decision = decide(
             dwell, monitored, trained["loss"], dwell=settings.dwell, factor=settings.dwell_factor
         )
         if decision.best:
-            best, best_answers = kept, answers
+            best, best_probabilities = averaged, probabilities
         if decision.roll_back:
-            learner.roll_back(best, forget=decision.diverged)
-        words = listen(orders)
+            learner.restore(best, reset=decision.diverged)
+        words = poll_commands(orders)
         orders = obey(orders, words, dwell.rate_scale)
-        said = [f"operator: {word}" for word in words]
+        remarks = [f"operator: {word}" for word in words]
         if _impatient(settings, dwell, orders):
-            said.append(f"ends: no improvement since epoch {dwell.best_epoch}")
+            remarks.append(f"ends: no improvement since epoch {dwell.best_epoch}")
         record = EpochRecord(
             epoch=epoch + 1,
             loss=trained["loss"],
@@ -136,9 +113,11 @@ def epochs(
             operator="; ".join(f"{word} ({word.at})" for word in words),
         )
         history = (*history, record)
-        state = TrainState(learner.state(), best, dwell, history, orders, best_answers)
-        message = ", ".join(filter(None, [decision.message, *said]))
-        yield Ended(record, record.line(settings.total_epochs + orders.extra_epochs, message), state)
+        state = TrainState(learner.state(), best, dwell, history, orders, best_probabilities)
+        message = ", ".join(filter(None, [decision.message, *remarks]))
+        over = _is_over(settings, dwell, orders)
+        line = record.line(settings.total_epochs + orders.extra_epochs, message)
+        yield FinishedEpoch(record, line, state, over)
 
 
 def is_over(settings: TrainConfig, state: TrainState) -> bool:
@@ -191,11 +170,11 @@ def _train_epoch(
     for step, (batch, rate) in enumerate(zip(batches, rates, strict=True), start=1):
         total = learner.train(batch, float(rate)) + total
         on_step(step)
-    return _means(learner.reduction.sum(total))
+    return _means(learner.sum(total))
 
 
 def _validate(
-    learner: Learner, batches: Iterable[Batch], keep_answers: bool
+    learner: Learner, batches: Iterable[Batch], keep_probabilities: bool
 ) -> tuple[dict[str, float], NDArray[np.float32] | None]:
     """Return the means over all rows, and if they are kept (rows, classes) the rows' probabilities."""
     total: Any = np.zeros(4)
@@ -204,18 +183,18 @@ def _validate(
     for batch in batches:
         sums, probabilities = learner.validate(batch)
         total = sums + total
-        if keep_answers and batch.weights.all():
-            parts = np.array_split(np.arange(rows, rows + batch.total), learner.reduction.num_replicas)
+        if keep_probabilities and batch.weights.all():
+            parts = np.array_split(np.arange(rows, rows + batch.total), learner.num_workers)
             own.append((parts[learner.rank], probabilities))
         rows += batch.total
-    answers = None
-    if keep_answers:
-        answers = np.zeros((rows, learner.num_classes), np.float32)
+    gathered = None
+    if keep_probabilities:
+        gathered = np.zeros((rows, learner.num_classes), np.float32)
         for places, probabilities in own:
-            answers[places] = probabilities
-        if learner.reduction.num_replicas > 1:
-            answers = learner.reduction.sum(answers)
-    return _means(learner.reduction.sum(total)), answers
+            gathered[places] = probabilities
+        if learner.num_workers > 1:
+            gathered = learner.sum(gathered)
+    return _means(learner.sum(total)), gathered
 
 
 def _means(sums: Any) -> dict[str, float]:

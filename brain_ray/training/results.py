@@ -11,15 +11,15 @@ from brain_ray.runs import BEST, HISTORY, RESULT, VAL_PROBABILITIES, Run
 from brain_ray.tracking import tensorboard
 from brain_ray.tracking.history import EpochRecord, to_csv
 from brain_ray.training import checkpoints
+from brain_ray.training.framework import Arrays
 from brain_ray.training.state import TrainState
-from brain_ray.training.tensorflow.learner import Arrays
 
 
 def write_epoch(run: Run, record: EpochRecord, state: TrainState) -> None:
     """Write history.csv, the epoch's numbers for TensorBoard, and what a best epoch makes of validation."""
     run.write_bytes(to_csv(state.history), *HISTORY)
-    if record.best and state.answers is not None:
-        run.write_bytes(checkpoints.pack({"probabilities": state.answers}), *VAL_PROBABILITIES)
+    if record.best and state.val_probabilities is not None:
+        run.write_bytes(checkpoints.pack({"probabilities": state.val_probabilities}), *VAL_PROBABILITIES)
     tensorboard.write_epoch(run, record)
 
 
@@ -46,7 +46,7 @@ def write_best(run: Run, weights: Arrays) -> None:
     run.write_bytes(checkpoints.pack({str(i): w for i, w in enumerate(weights)}), *BEST)
 
 
-def read_answers(run: Run) -> NDArray[np.float32] | None:
+def read_val_probabilities(run: Run) -> NDArray[np.float32] | None:
     """Return (rows, classes), the best epoch's probabilities of the validation rows, if they were kept."""
     if not run.exists(*VAL_PROBABILITIES):
         return None

@@ -5,7 +5,9 @@ from numpy.typing import NDArray
 
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
-from brain_ray.training.tensorflow.optimizer import FLOOR
+
+FLOOR = 0.01
+"""Share of the rate that PolynomialDecay and ExponentialDecay end at; CosineDecay ends at 0."""
 
 
 def planned_rates(config: TrainConfig, steps_per_epoch: int) -> NDArray[np.float64]:
@@ -33,21 +35,17 @@ def _stage_rates(config: TrainConfig, rate: float, epochs: int, steps_per_epoch:
 
 
 def _schedule(name: str, num_steps: int) -> NDArray[np.float64]:
-    """Return the factors of a schedule, (num_steps,), that starts at 1."""
+    """Return the factors of one of Keras' schedules, (num_steps,), from 1 on; a test compares the two."""
     if name == "constant" or not num_steps:
         return np.ones(num_steps)
-    from keras.optimizers import schedules
-
+    done = np.arange(num_steps) / num_steps
     match name:
         case "CosineDecay":
-            schedule = schedules.CosineDecay(1.0, num_steps)
+            return 0.5 * (1 + np.cos(np.pi * done))
         case "PolynomialDecay":
-            schedule = schedules.PolynomialDecay(1.0, num_steps, end_learning_rate=FLOOR)
+            return 1 - (1 - FLOOR) * done
         case "ExponentialDecay":
-            schedule = schedules.ExponentialDecay(1.0, num_steps, decay_rate=FLOOR)
-        case _:
-            raise RunError(
-                f"train.schedule is {name!r}: expected constant, CosineDecay, PolynomialDecay or "
-                "ExponentialDecay"
-            )
-    return np.asarray(schedule(np.arange(num_steps, dtype=np.float32)), np.float64)
+            return np.asarray(FLOOR**done)
+    raise RunError(
+        f"train.schedule is {name!r}: expected constant, CosineDecay, PolynomialDecay or ExponentialDecay"
+    )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import Orders
 from brain_ray.training.dwell import DwellState
-from brain_ray.training.tensorflow.learner import Arrays
+from brain_ray.training.framework import Arrays
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TrainState:
     history: tuple[EpochRecord, ...]
     orders: Orders = field(default_factory=Orders)
     """What the operator has said."""
-    answers: NDArray[np.float32] | None = None
+    val_probabilities: NDArray[np.float32] | None = None
     """(rows, classes), the best epoch's probabilities of all validation rows, in their order, where they are
     kept; None before the first best epoch."""
 
@@ -34,10 +34,12 @@ class TrainState:
         return self.dwell.epochs
 
 
-class Ended(NamedTuple):
+class FinishedEpoch(NamedTuple):
     """An epoch that has ended."""
 
     record: EpochRecord
     line: str
     """For people."""
     state: TrainState
+    last: bool
+    """No epoch follows."""

@@ -5,38 +5,34 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-import ray
-import ray.train
-import ray.train.collective
-
 from brain_ray.cluster.autoscaling import make_room
-from brain_ray.cluster.capacity import check_resources, on_this_node
+from brain_ray.cluster.capacity import check_resources
 from brain_ray.cluster.waiting import bounded
 from brain_ray.config import Config
-from brain_ray.data.dataset import Part, count_labels, find_parts
 from brain_ray.loading.feed import Sources
-from brain_ray.loading.store import PartStore
 from brain_ray.logs import log
 from brain_ray.runs import TRAIN, Run
 from brain_ray.tracking import mlflow, tensorboard
 from brain_ray.tracking import prometheus as metrics
 from brain_ray.tracking.progress_bar import Position, ProgressBar, on_a_terminal
 from brain_ray.training import checkpoints
-from brain_ray.training.class_weights import class_weights, split_weights
+from brain_ray.training.class_weights import split_weights
 from brain_ray.training.failures import probe, writing_to
-from brain_ray.training.features import cache_features, drop_features
+from brain_ray.training.features import drop_features
+from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.messages import Epoch, Message
 from brain_ray.training.results import summary
+from brain_ray.training.sources import Dataset, find_sources, open_dataset
 from brain_ray.training.trainer import drive
-from brain_ray.training.worker import with_absolute_paths
 
 
-def fit(run: Run, config: Config) -> str:
+def fit(run: Run, config: Config, framework: Framework | None = None) -> str:
     """Train on a run's dataset, from its newest sound checkpoint on; returns a summary in a sentence.
 
     Writes into the run's folder train/: after each epoch a checkpoint, history.csv and numbers for
     TensorBoard; at the end best.npz (the best epoch's weights, "0", "1", ... in the order of
     `model.weights`) and result.json. Logs a line for each epoch; on a terminal there is a progress bar too.
+    It trains in the framework of the backbone's row in `BACKBONES`, if none is given.
 
     Raises:
         RunError: no dataset, more CPUs or GPUs asked for than there are or come, `use_gpu` where TensorFlow
@@ -44,18 +40,32 @@ def fit(run: Run, config: Config) -> str:
             any fault of the program, no epoch with a finite loss, workers that are lost again and again,
             MLflow asked for and not installed.
     """
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
+    framework = framework or framework_of(config.model)
+    dataset = open_dataset(run, config)
     make_room(config.train)
     probe(run)
     for fault in checkpoints.mend(run):
         log.info(f"passed over: {fault}")
-    sources = _find_sources(run, with_absolute_paths(config), splits)
+    sources = _find_sources(run, config, dataset, framework)
+    scalars = split_weights(config.data.classes, dataset.counts, sources.class_weights)
+    tensorboard.write_scalars(run, 0, scalars)
     with _shown(run, config) as take:
-        drive(run, config, sources, take)
+        drive(run, config, framework, sources, take)
     with writing_to(run.uri(TRAIN)):
         checkpoints.prune(run, config.train.keep_checkpoints)
         drop_features(run)
     return summary(run)
+
+
+def _find_sources(run: Run, config: Config, dataset: Dataset, framework: Framework) -> Sources:
+    if config.train.phase(0) != "frozen_features":
+        return find_sources(run, config, dataset, framework)
+    start = time.monotonic()
+    with bounded("the features", partial(check_resources, config.train)):
+        sources = find_sources(run, config, dataset, framework)
+    rows = sum(part.num_rows for parts in dataset.splits.values() for part in parts)
+    log.info(f"features of {rows} rows: {time.monotonic() - start:.0f} s")
+    return sources
 
 
 @contextmanager
@@ -77,21 +87,3 @@ def _shown(run: Run, config: Config) -> Iterator[Callable[[Message], None]]:
                     log.info(message)
 
         yield take
-
-
-def _find_sources(run: Run, config: Config, splits: dict[str, list[Part]]) -> Sources:
-    settings, classes = config.train, config.data.classes
-    counts = {split: count_labels(run, split, len(classes)) for split in splits}
-    weights = class_weights(settings.class_weights, counts["train"], classes)
-    tensorboard.write_scalars(run, 0, split_weights(classes, counts, weights))
-    features = {}
-    if config.train.phase(0) == "frozen_features":
-        start = time.monotonic()
-        with bounded("the features", partial(check_resources, settings)):
-            features = cache_features(run, config, splits)
-        log.info(
-            f"features of {sum(part.num_rows for split in splits.values() for part in split)} rows: "
-            f"{time.monotonic() - start:.0f} s"
-        )
-    store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
-    return Sources(splits, features, weights, store.remote(run, 2 * settings.shuffle_window))

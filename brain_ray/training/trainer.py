@@ -15,20 +15,22 @@ from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training import control
 from brain_ray.training.callbacks import EndAtFaults, end_vain_waits
 from brain_ray.training.failures import verdict
+from brain_ray.training.framework import Framework
 from brain_ray.training.messages import Message, relayed
-from brain_ray.training.tensorflow.backend import TensorflowWorkers
-from brain_ray.training.worker import train_worker_task, with_absolute_paths
+from brain_ray.training.sources import with_absolute_paths
+from brain_ray.training.worker import Task, train_worker_task
 
 
 def drive(
     run: Run,
     config: Config,
+    framework: Framework,
     sources: Sources,
     take: Callable[[Message], None],
     *,
-    keep_answers: bool = False,
+    keep_val_probabilities: bool = False,
 ) -> None:
-    """Have workers train by Ray Train, from the newest sound checkpoint on, and give what they say to `take`.
+    """Have workers train by Ray Train, from the newest sound checkpoint on; `take` gets their messages.
 
     Raises:
         RunError: what ended the training.
@@ -41,18 +43,20 @@ def drive(
         relayed(take) as messages,
         room_for_loading(settings, f"loading of {run.uri()}"),
     ):
+        task = Task(
+            run=run,
+            config=with_absolute_paths(config),
+            framework=framework,
+            sources=sources,
+            messages=messages,
+            operator=operator,
+            terminal=on_a_terminal(),
+            keep_val_probabilities=keep_val_probabilities,
+        )
         trainer = DataParallelTrainer(
             train_worker_task,
-            backend_config=TensorflowWorkers(),
-            train_loop_config={
-                "run": run,
-                "config": with_absolute_paths(config),
-                "sources": sources,
-                "messages": messages,
-                "terminal": on_a_terminal(),
-                "operator": operator,
-                "keep_answers": keep_answers,
-            },
+            train_loop_config={"task": task},
+            backend_config=framework.train_backend(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=settings.num_workers,
                 use_gpu=settings.use_gpu,

@@ -1,7 +1,9 @@
-"""What one worker of a training does."""
+"""What one worker of a training does, and the way from an epoch to its files, in Ray Train and Ray Tune."""
 
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,72 +13,161 @@ import ray.train.collective
 
 from brain_ray.config import Config
 from brain_ray.loading.feed import Sources, make_feed
+from brain_ray.loading.sampler import num_steps
 from brain_ray.runs import TRAIN, Run
-from brain_ray.storage import resolve
-from brain_ray.tracking.history import EpochRecord
 from brain_ray.training import checkpoints
 from brain_ray.training.commands import Orders, Word
 from brain_ray.training.failures import judge, writing_to
-from brain_ray.training.loop import is_over, train
+from brain_ray.training.framework import Framework
+from brain_ray.training.loop import OnStep, PollCommands, epochs, is_over
 from brain_ray.training.messages import Epoch, Pace, Reservation
 from brain_ray.training.results import write_epoch, write_result
-from brain_ray.training.state import TrainState
-from brain_ray.training.tensorflow.devices import make_strategy, set_up
+from brain_ray.training.state import FinishedEpoch, TrainState
 
 
-def train_worker_task(task: dict[str, Any]) -> None:
-    """Train as one of the workers; runs in a process of Ray Train."""
-    run, settings, context = task["run"], task["config"].train, ray.train.get_context()
+@dataclass(frozen=True)
+class Task:
+    """What all workers of a training are given by Ray Train."""
+
+    run: Run
+    config: Config
+    """With absolute paths."""
+    framework: Framework
+    sources: Sources
+    messages: Any
+    """Queue to the driver."""
+    operator: Any
+    """Handle of the actor that keeps the operator's commands."""
+    terminal: bool
+    """The driver shows a progress bar."""
+    keep_val_probabilities: bool
+
+
+def run_epochs(
+    run: Run,
+    config: Config,
+    framework: Framework,
+    find_sources: Callable[[], Sources],
+    save_checkpoint: Callable[[FinishedEpoch], None],
+    poll_commands: PollCommands = lambda _: (),
+    on_step: OnStep = lambda *_: None,
+    *,
+    rank: int = 0,
+    num_workers: int = 1,
+    processes: int = 1,
+    keep_val_probabilities: bool = False,
+) -> Iterator[FinishedEpoch]:
+    """Train as one of the workers, from the run's newest sound checkpoint on; yields each epoch that is kept.
+
+    After each epoch every worker calls `save_checkpoint`, and rank 0 writes history.csv, the numbers for
+    TensorBoard and, where they are kept, the validation rows' probabilities; after the last, best.npz and
+    result.json. A run that is over already has these two written anew, and builds no network.
+
+    Args:
+        run: where checkpoints are looked for and files are written.
+        config: with absolute paths.
+        framework: makes the learner.
+        find_sources: called if there is an epoch to train.
+        save_checkpoint: keeps the state where the run's newest checkpoint is looked for.
+        poll_commands: returns the operator's new commands, the same to every worker.
+        on_step: called after each step with the finished epochs and the finished steps of this one.
+        rank: of this worker.
+        num_workers: of the training.
+        processes: on this node that train at the same time.
+        keep_val_probabilities: of the best epoch.
+
+    Raises:
+        RunError: settings that name something unknown, `use_gpu` without a GPU, a storage that refuses.
+    """
+    state, _ = checkpoints.newest(run)
+    if state is None or not is_over(config.train, state):
+        sources = find_sources()
+        framework.set_up(config.train, processes)
+        learner = framework.make_learner(
+            _resumed(config, state), len(config.data.classes), rank, num_workers, sources.class_weights
+        )
+        with closing(make_feed(config, sources, rank, num_workers)) as feed:
+            for finished in epochs(
+                config,
+                learner,
+                feed,
+                state,
+                poll_commands,
+                on_step,
+                keep_val_probabilities=keep_val_probabilities,
+            ):
+                state = finished.state
+                with writing_to(run.uri(TRAIN)):
+                    save_checkpoint(finished)
+                    if rank == 0:
+                        write_epoch(run, finished.record, state)
+                yield finished
+    if rank == 0:
+        assert state is not None  # there is one epoch at least, or a state that says that all are done
+        write_result(run, config, state)
+
+
+def _resumed(config: Config, state: TrainState | None) -> Config:
+    """Return settings whose network starts without weights if a state's are loaded over them."""
+    if state is None:
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
+
+
+def train_worker_task(config: dict[str, Task]) -> None:
+    """Train as one of the workers; runs in a process of Ray Train, which gives it `task` in a dictionary."""
+    task = config["task"]
+    settings, context = task.config.train, ray.train.get_context()
     if settings.elastic and context.get_world_rank() == 0:
-        verb = "goes on" if checkpoints.checkpoint_folders(run) else "starts"
-        task["messages"].put(f"{verb} with {context.get_world_size()} of {settings.max_workers} workers")
+        verb = "goes on" if checkpoints.checkpoint_folders(task.run) else "starts"
+        task.messages.put(f"{verb} with {context.get_world_size()} of {settings.max_workers} workers")
     try:
         _train(task)
     except Exception as error:
         raise judge(error) from None
 
 
-def _train(task: dict[str, Any]) -> None:
-    run: Run = task["run"]
-    config: Config = task["config"]
-    sources: Sources = task["sources"]
-    operator, messages = task["operator"], task["messages"]
-    context = ray.train.get_context()
+def _train(task: Task) -> None:
+    config, context = task.config, ray.train.get_context()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
-    set_up(config.train, context.get_local_world_size())
-    strategy = make_strategy(num_workers, use_gpu=config.train.use_gpu)
-    state, _ = checkpoints.newest(run)
     if rank == 0:
-        messages.put(Reservation(ray.util.get_current_placement_group()))
+        task.messages.put(Reservation(ray.util.get_current_placement_group()))
+    rows = sum(part.num_rows for part in task.sources.images["train"])
+    pace = Pace(
+        task.messages if rank == 0 and task.terminal else None,
+        config.train.total_epochs,
+        num_steps(rows, config.train.batch_size),
+    )
 
-    def on_epoch(record: EpochRecord, line: str, state: TrainState) -> None:
-        if rank != 0:
-            ray.train.report(record.metrics())
-            return
-        with writing_to(run.uri(TRAIN)), tempfile.TemporaryDirectory() as folder:
-            checkpoints.write(Path(folder), state)
-            ray.train.report(record.metrics(), checkpoint=ray.train.Checkpoint.from_directory(folder))
-        write_epoch(run, record, state)
-        pace.epochs = config.train.total_epochs + state.orders.extra_epochs
-        messages.put(Epoch(record, line, is_over(config.train, state)))
-        operator.note.remote(line)
-
-    def listen(orders: Orders) -> list[Word]:
-        words: Any = ray.get(operator.words_since.remote(orders.heard)) if rank == 0 else None
+    def poll_commands(orders: Orders) -> list[Word]:
+        words: Any = ray.get(task.operator.words_since.remote(orders.heard)) if rank == 0 else None
         return list(ray.train.collective.broadcast_from_rank_zero(words) if num_workers > 1 else words)
 
-    with closing(make_feed(config, sources, rank, num_workers)) as feed:
-        shown = messages if rank == 0 and task["terminal"] else None
-        pace = Pace(shown, config.train.total_epochs, feed.steps_per_epoch)
-        kept = {"keep_answers": task["keep_answers"]}
-        state = train(config, len(config.data.classes), feed, strategy, on_epoch, state, listen, pace, **kept)
-    if rank == 0:
-        write_result(run, config, state)
+    for finished in run_epochs(
+        task.run,
+        config,
+        task.framework,
+        lambda: task.sources,
+        _report,
+        poll_commands,
+        pace,
+        rank=rank,
+        num_workers=num_workers,
+        processes=context.get_local_world_size(),
+        keep_val_probabilities=task.keep_val_probabilities,
+    ):
+        if rank == 0:
+            pace.epochs = config.train.total_epochs + finished.state.orders.extra_epochs
+            task.messages.put(Epoch(finished.record, finished.line, finished.last))
+            task.operator.note.remote(finished.line)
 
 
-def with_absolute_paths(config: Config) -> Config:
-    """Make paths absolute that workers read, since Ray changes their current folder."""
-    weights = config.model.weights
-    if weights not in ("imagenet", "none"):
-        weights = resolve(weights)
-    return config.model_copy(update={"model": config.model.model_copy(update={"weights": weights})})
+def _report(finished: FinishedEpoch) -> None:
+    """Report an epoch to Ray Train, which keeps the checkpoint of rank 0."""
+    if ray.train.get_context().get_world_rank() != 0:
+        ray.train.report(finished.record.metrics())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints.write(Path(folder), finished.state)
+        checkpoint = ray.train.Checkpoint.from_directory(folder)
+        ray.train.report(finished.record.metrics(), checkpoint=checkpoint)

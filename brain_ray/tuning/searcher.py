@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from brain_ray.config import Config
 from brain_ray.runs import Run
 from brain_ray.tracking.history import read_history
-from brain_ray.training.worker import with_absolute_paths
+from brain_ray.training.sources import with_absolute_paths
 from brain_ray.tuning import search_space
 from brain_ray.tuning.optuna_search import Proposer
 from brain_ray.tuning.trainable import VALUE

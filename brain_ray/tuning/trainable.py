@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import gc
+import math
 import tempfile
 import threading
 import time
@@ -17,22 +18,18 @@ import ray
 from ray import tune
 
 from brain_ray.config import Config
-from brain_ray.data.dataset import Counts, Part
 from brain_ray.errors import RunError
-from brain_ray.loading.feed import Feed, Sources, make_feed
+from brain_ray.loading.feed import Sources
 from brain_ray.runs import RESULT, TRAIN, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
-from brain_ray.training.class_weights import class_weights
-from brain_ray.training.failures import judge, writing_to
-from brain_ray.training.features import cache_features
-from brain_ray.training.loop import epochs, is_over
+from brain_ray.training.failures import judge
+from brain_ray.training.framework import Framework
 from brain_ray.training.messages import Controller, Epoch, Message, Reservation
-from brain_ray.training.results import write_epoch, write_result
-from brain_ray.training.state import Ended, TrainState
-from brain_ray.training.tensorflow.devices import clear, make_strategy, set_up
+from brain_ray.training.sources import Dataset, find_sources
+from brain_ray.training.state import FinishedEpoch, TrainState
 from brain_ray.training.trainer import drive
-from brain_ray.training.worker import with_absolute_paths
+from brain_ray.training.worker import run_epochs
 from brain_ray.tuning.trial_store import Clock, best_value, home_of, read_trial
 
 CONTROLLER_SECONDS = 5.0
@@ -50,11 +47,9 @@ class Shared:
     """What all trials of a sweep have in common."""
 
     run: Run
-    splits: dict[str, list[Part]]
-    counts: dict[str, Counts]
-    """Rows of each class, by split."""
-    store: Any
-    """Handle of the `PartStore`: the prepared rows are read once for all trials."""
+    dataset: Dataset
+    """The prepared rows are read once for all trials."""
+    framework: Framework
     workers: int
     """Of each trial; with one, it trains in its own process."""
     processes: int
@@ -75,9 +70,9 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         """Take the first trial; nothing is done before its first step."""
         self._shared = shared
         self._reports: Generator[dict[str, Any], None, None] | None = None
-        self._feed: Feed | None = None
         self._controller: Any = None
         self._reservation: Any = None
+        self._best = math.inf
         self._config: Config
         self._take(config["trial"])
 
@@ -138,72 +133,50 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
             return
         self._reports.close()
         self._reports = None
-        if self._feed is not None:
-            self._feed.close()
-            self._feed = None
-            clear()
+        self._shared.framework.clear()
         gc.collect()
-
-    def _report(self, record: EpochRecord, line: str, best: float, *, last: bool) -> dict[str, Any]:
-        held = self._clock.held_seconds + time.monotonic() - self._started
-        replace(self._clock, held_seconds=held).write(self._home)
-        return {EPOCH: record.epoch, VALUE: best, LINE: line, RECORD: record.to_json(), "done": last}
 
     # --- training in this process
 
     def _alone(self) -> Generator[dict[str, Any], None, None]:
         config, home = self._config, self._home
         checkpoints.prune(home, 1)  # two, if it was interrupted between writing one and deleting the other
-        state, _ = checkpoints.newest(home)
-        if state is not None and is_over(config.train, state):
-            yield self._finish(Ended(state.history[-1], "", state))
-            return
-        set_up(config.train, self._shared.processes)
-        self._feed = make_feed(config, self._sources(), 0, 1)
-        strategy = make_strategy(1, use_gpu=config.train.use_gpu)
-        number = len(config.data.classes)
-        for ended in epochs(
-            config, number, self._feed, strategy, state, on_step=self._note_first_step, keep_answers=True
+        record, line = None, ""
+        for finished in run_epochs(
+            home,
+            config,
+            self._shared.framework,
+            self._find_sources,
+            self._save_checkpoint,
+            on_step=self._note_first_step,
+            processes=self._shared.processes,
+            keep_val_probabilities=True,
         ):
-            self._keep(ended.state)
-            with writing_to(home.uri(TRAIN)):
-                write_epoch(home, ended.record, ended.state)
-            if is_over(config.train, ended.state):
-                yield self._finish(ended)
-            else:
-                yield self._report(ended.record, ended.line, _lowest(ended.state), last=False)
+            record, line = finished.record, finished.line
+            self._best = _lowest(finished.state)
+            if not finished.last:
+                yield self._report(record, line, last=False)
+        yield self._report_last(record, line)
 
-    def _sources(self) -> Sources:
-        config, shared = self._config, self._shared
-        features = {}
-        if config.train.phase(0) == "frozen_features":
-            if shared.workers == 1:
-                set_up(config.train, shared.processes)
-                features = cache_features(self._home, config, shared.splits, shared.processes)
-            else:  # this process has neither the CPUs nor the GPUs of the trial's workers
-                features = cache_features(self._home, with_absolute_paths(config), shared.splits)
-        classes = config.data.classes
-        weights = class_weights(config.train.class_weights, shared.counts["train"], classes)
-        return Sources(shared.splits, features, weights, shared.store)
+    def _find_sources(self) -> Sources:
+        shared = self._shared
+        # With several workers, this process has neither the CPUs nor the GPUs of them.
+        here = shared.processes if shared.workers == 1 else None
+        return find_sources(self._home, self._config, shared.dataset, shared.framework, here)
 
     def _note_first_step(self, _: int, step: int) -> None:
         if step == 1 and len(self._clock.first_step_seconds) < self._clock.attempts:
             times = (*self._clock.first_step_seconds, round(time.monotonic() - self._started, 2))
             self._clock = replace(self._clock, first_step_seconds=times)
 
-    def _keep(self, state: TrainState) -> None:
+    def _save_checkpoint(self, finished: FinishedEpoch) -> None:
         """Write a checkpoint; the one before it goes when the new one is whole."""
         home = self._home
         name = f"checkpoint_{datetime.now(UTC):%Y%m%d-%H%M%S.%f}"
-        with writing_to(home.uri(TRAIN)), tempfile.TemporaryDirectory() as folder:
-            checkpoints.write(Path(folder), state)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoints.write(Path(folder), finished.state)
             home.upload(Path(folder), TRAIN, name)
             checkpoints.prune(home, 1)
-
-    def _finish(self, ended: Ended) -> dict[str, Any]:
-        _check(self._home, ended.state.dwell.halted, ended.state.dwell.best_epoch, ended.record.epoch)
-        write_result(self._home, self._config, ended.state)
-        return self._report(ended.record, ended.line, _lowest(ended.state), last=True)
 
     # --- training by Ray Train
 
@@ -222,44 +195,46 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
 
         def work() -> None:
             try:
-                drive(home, config, self._sources(), take, keep_answers=True)
+                sources = self._find_sources()
+                drive(home, config, self._shared.framework, sources, take, keep_val_probabilities=True)
                 heard.put(None)
             except BaseException as error:
                 heard.put(error)
 
         threading.Thread(target=work, daemon=True).start()
-        history = read_history(home)
-        best = best_value(history, config.train.monitor)
-        held: Epoch | None = None
-        while True:
-            match message := heard.get():
-                case Epoch(record, line, last):
-                    best = min(best, best_value([record], config.train.monitor))
-                    if not last:
-                        yield self._report(record, line, best, last=False)
-                    held = message
-                case BaseException():
-                    raise message
-                case None:
-                    break
+        self._best = best_value(read_history(home), config.train.monitor)
+        record, line = None, ""
+        while (message := heard.get()) is not None:
+            if isinstance(message, BaseException):
+                raise message
+            if isinstance(message, Epoch):
+                record, line = message.record, message.line
+                self._best = min(self._best, best_value([record], config.train.monitor))
+                if not message.last:
+                    yield self._report(record, line, last=False)
+        yield self._report_last(record, line)
+
+    # --- reports to Tune
+
+    def _report_last(self, record: EpochRecord | None, line: str) -> dict[str, Any]:
+        """Report the trial's end: the epoch that ended it, or, where all were trained before, the last one.
+
+        Raises:
+            RunError: the last epochs had no finite loss. The trial starts anew: from where it was, it would
+                end as it did.
+        """
+        home = self._home
         result = home.read_json(*RESULT)
-        record, line = (held.record, held.line) if held else (read_history(home)[-1], "")
-        _check(home, result["diverged"], result["best_epoch"], record.epoch)
-        yield self._report(record, line, best, last=True)
+        if result["diverged"] or not result["best_epoch"]:
+            home.fs.delete_file(home.path(*RESULT))
+            checkpoints.prune(home, 0)
+            raise RunError(f"no finite loss in the last epochs, up to epoch {result['epochs']}")
+        return self._report(record or read_history(home)[-1], line, last=True)
 
-
-def _check(home: Run, halted: bool, best_epoch: int, epoch: int) -> None:
-    """Start anew a trial without a finite loss: from where it was, it would end as it did.
-
-    Raises:
-        RunError: it is one.
-    """
-    if not halted and best_epoch:
-        return
-    with contextlib.suppress(FileNotFoundError):
-        home.fs.delete_file(home.path(*RESULT))
-    checkpoints.prune(home, 0)
-    raise RunError(f"no finite loss in the last epochs, up to epoch {epoch}")
+    def _report(self, record: EpochRecord, line: str, *, last: bool) -> dict[str, Any]:
+        held = self._clock.held_seconds + time.monotonic() - self._started
+        replace(self._clock, held_seconds=held).write(self._home)
+        return {EPOCH: record.epoch, VALUE: self._best, LINE: line, RECORD: record.to_json(), "done": last}
 
 
 def _lowest(state: TrainState) -> float:

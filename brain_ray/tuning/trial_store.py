@@ -15,7 +15,7 @@ from brain_ray.runs import BEST, RESULT, RUNGS, TRIALS, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
 from brain_ray.training.features import drop_features
-from brain_ray.training.results import read_answers
+from brain_ray.training.results import read_val_probabilities
 from brain_ray.tuning.trials import Rung, Status, SweepRecord, Trial, TrialRecord
 
 TRIAL, CLOCK = "trial.json", "clock.json"
@@ -86,7 +86,7 @@ def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
         trial=Trial(trial, value["variant"], value["repeat"], value["changes"], config),
         status="finished" if ended else value["status"],
         history=tuple(read_history(home)),
-        probabilities=read_answers(home) if answers else None,
+        probabilities=read_val_probabilities(home) if answers else None,
         reason=value["reason"],
         attempts=clock.attempts,
         held_seconds=clock.held_seconds,

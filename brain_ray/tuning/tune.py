@@ -14,19 +14,18 @@ from brain_ray.cluster.autoscaling import make_room
 from brain_ray.cluster.capacity import (
     LOADING_CPUS,
     check_resources,
-    on_this_node,
     per_worker,
     room_for_trials,
 )
 from brain_ray.cluster.waiting import bounded
 from brain_ray.config import Config
-from brain_ray.data.dataset import count_labels, find_parts
 from brain_ray.errors import RunError
-from brain_ray.loading.store import PartStore
 from brain_ray.logs import log
 from brain_ray.runs import SWEEP, Run
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.failures import probe
+from brain_ray.training.framework import Framework, framework_of
+from brain_ray.training.sources import open_dataset
 from brain_ray.tuning import search_space
 from brain_ray.tuning.reporter import Watch
 from brain_ray.tuning.schedulers import Scheduler, make_scheduler
@@ -56,12 +55,13 @@ DRIVER_CPUS = 0.01
 """Of a trial whose workers are Ray Train's: it only waits for them."""
 
 
-def sweep(run: Run, config: Config) -> str:
+def sweep(run: Run, config: Config, framework: Framework | None = None) -> str:
     """Train all trials of a sweep on a run's dataset; returns a summary in a sentence.
 
     Writes into the run's folder sweep/: trials/<id>/ for each trial, a run of its own with what a training
     writes into its train/, and rungs.json. Of ended trials nothing is trained again; those that were running
-    go on from their newest checkpoint.
+    go on from their newest checkpoint. Trials train in the framework of the backbone's row in `BACKBONES`, if
+    none is given.
 
     Raises:
         RunError: no dataset, a search space that cannot be read, no room for a trial, Optuna asked for and
@@ -71,7 +71,7 @@ def sweep(run: Run, config: Config) -> str:
     total = search_space.count(config)
     trials = min(total, config.sweep.max_concurrent or 1)
     make_room(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}))
-    shared, most = _share(run, config)
+    shared, most = _share(run, config, framework or framework_of(config.model))
     probe(home_of(run, "probe"))
     with suppress(OSError):  # a bucket's folder is gone with its only file
         run.fs.delete_dir(home_of(run, "probe").path())
@@ -90,9 +90,8 @@ def sweep(run: Run, config: Config) -> str:
     return _summary(run, read_trials(run, answers=False))
 
 
-def _share(run: Run, config: Config) -> tuple[Shared, int]:
+def _share(run: Run, config: Config, framework: Framework) -> tuple[Shared, int]:
     """Return what the trials share, and how many run at a time."""
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
     settings, sweep = config.train, config.sweep
     room = room_for_trials(settings, sweep.trials_per_gpu)
     if not room:
@@ -103,13 +102,10 @@ def _share(run: Run, config: Config) -> tuple[Shared, int]:
         )
     most = min(room, sweep.max_concurrent or room)
     nodes = sum(node["Alive"] for node in ray.nodes())
-    counts = {split: count_labels(run, split, len(config.data.classes)) for split in splits}
-    store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
     shared = Shared(
         run=run,
-        splits=splits,
-        counts=counts,
-        store=store.remote(run, 2 * settings.shuffle_window),
+        dataset=open_dataset(run, config),
+        framework=framework,
         workers=settings.max_workers,
         processes=-(-most // nodes),
         silence_seconds=60 * sweep.silence_minutes,

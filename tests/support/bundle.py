@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from support.undisturbed import train
 
 from brain_ray.bundle.build import export_bundle
 from brain_ray.config import AugmentConfig, Config, ModelConfig, TrainConfig
@@ -13,7 +14,6 @@ from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
 from brain_ray.loading.feed import Feed
 from brain_ray.loading.loader import Batch
 from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
-from brain_ray.training.loop import train
 
 SPLIT = {"images": 160, "rows": 160, "sha256": "ab" * 32}
 SIDE = 64
@@ -48,8 +48,6 @@ def inputs_of(first: int, per_class: int) -> tuple[NDArray[np.uint8], NDArray[np
 
 def make_bundle(folder: Path) -> Path:
     """Train and export; returns the bundle's folder."""
-    import tensorflow as tf
-
     data, valid = inputs_of(0, 60), inputs_of(1000, 25)
 
     def load(part: tuple[Any, Any], order: NDArray[np.int64]) -> Any:
@@ -63,7 +61,7 @@ def make_bundle(folder: Path) -> Path:
         train=lambda epoch: load(data, epoch_order([len(data[0])], CONFIG.seed, epoch, 1000)),
         valid=lambda _: load(valid, np.arange(len(valid[0]))),
     )
-    state = train(CONFIG, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
+    state = train(CONFIG, feed)
     facts = {
         "data": {"train": SPLIT, "valid": SPLIT, "test": SPLIT, "audit": {"second_copies": 0}},
         "training": {"epochs": 8, "best_epoch": 8, "backbone": "tiny"},

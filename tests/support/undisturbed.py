@@ -1,5 +1,6 @@
 """Training in this process, on the rows that Ray loads: what a run of workers is compared with."""
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,12 @@ import ray
 
 from brain_ray.config import Config
 from brain_ray.data.dataset import find_parts
-from brain_ray.loading.feed import Sources, make_feed
+from brain_ray.loading.feed import Feed, Sources, make_feed
 from brain_ray.loading.store import PartStore
 from brain_ray.runs import Run
 from brain_ray.training.features import cache_features
-from brain_ray.training.loop import train
+from brain_ray.training.framework import Framework, framework_of
+from brain_ray.training.loop import epochs
 from brain_ray.training.state import TrainState
 
 EXACT = {"batch_norm": "fixed", "dropout": 0.0}
@@ -22,15 +24,24 @@ def store_of(run: Run, capacity: int = 100_000) -> Any:
     return ray.remote(PartStore).options(num_cpus=0).remote(run, capacity)
 
 
-def sources_of(run: Run, config: Config) -> Sources:
+def sources_of(run: Run, config: Config, framework: Framework | None = None) -> Sources:
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    features = cache_features(run, config, splits) if config.train.phase(0) == "frozen_features" else {}
+    framework = framework or framework_of(config.model)
+    staged = config.train.phase(0) == "frozen_features"
+    features = cache_features(run, config, splits, framework) if staged else {}
     return Sources(splits, features, np.ones(4, np.float32), store_of(run))
 
 
-def undisturbed(run: Run, config: Config) -> TrainState:
-    """Train with one worker, this process, to the end."""
-    import tensorflow as tf
+def train(config: Config, feed: Feed, framework: Framework | None = None) -> TrainState:
+    """Train on a feed with one worker, this process, to the end."""
+    framework = framework or framework_of(config.model)
+    classes = len(config.data.classes)
+    learner = framework.make_learner(config, classes, 0, 1, np.ones(classes, np.float32))
+    *_, last = epochs(config, learner, feed)
+    return last.state
 
-    feed = make_feed(config, sources_of(run, config), 0, 1)
-    return train(config, 4, feed, tf.distribute.get_strategy(), lambda *_: None)
+
+def undisturbed(run: Run, config: Config, framework: Framework | None = None) -> TrainState:
+    """Train on a run's rows with one worker, this process, to the end."""
+    with closing(make_feed(config, sources_of(run, config, framework), 0, 1)) as feed:
+        return train(config, feed, framework)

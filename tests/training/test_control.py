@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.messages import messages_to
+from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 
 from brain_ray.errors import RunError
@@ -28,7 +29,7 @@ def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_co
         answers.append(control.tell("trial", ["halt"] if line.startswith("epoch 2") else ["status"]))
 
     with messages_to(interfere):
-        train.fit(run, make_config(epochs=1, batch_size=20, num_workers=2))
+        train.fit(run, make_config(epochs=1, batch_size=20, num_workers=2), Numpy())
     text = run.read_bytes("train", "history.csv").decode()
     first, second, *rest = csv.DictReader(io.StringIO(text))
     assert [word[: word.index("(")] for word in first["operator"].split("; ")] == [

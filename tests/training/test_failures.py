@@ -5,27 +5,25 @@ import errno
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
-from fsspec.implementations.local import LocalFileSystem
 from numpy.testing import assert_allclose
-from pyarrow import fs as pafs
 from ray.exceptions import ObjectLostError, RayActorError, UserCodeException
+from support.filling_disk import FillingRun
 from support.messages import messages_to
+from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
-from support.undisturbed import EXACT, undisturbed
+from support.undisturbed import undisturbed
 
 from brain_ray.cluster.losses import ATTEMPTS, again_if_lost
+from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training import checkpoints, train
@@ -50,7 +48,7 @@ def workers() -> list[psutil.Process]:
 
 
 class Killer:
-    """Says a run's lines, and kills a worker in the middle of the epochs that follow the first ones."""
+    """Takes a run's lines, and kills a worker in the middle of the epochs that follow the first ones."""
 
     def __init__(self, kills: int) -> None:
         self.kills = kills
@@ -63,10 +61,10 @@ class Killer:
             self.kills -= 1
             threading.Thread(target=self._kill, args=[len(self.lines)]).start()
 
-    def _kill(self, said: int) -> None:
+    def _kill(self, seen: int) -> None:
         time.sleep(0.3)
         workers()[-1].kill()
-        self.in_mid_epoch.append(len(self.lines) == said)
+        self.in_mid_epoch.append(len(self.lines) == seen)
 
     @property
     def epochs(self) -> list[str]:
@@ -75,6 +73,17 @@ class Killer:
     @property
     def losses(self) -> list[str]:
         return [line for line in self.lines if "ended with" in line]
+
+
+@pytest.fixture
+def unhurried() -> Numpy:
+    """A framework that pauses within each epoch but the first, for a kill to fall there."""
+
+    def pause(_: Config, epoch: int, step: int) -> None:
+        if epoch and step == 9:
+            time.sleep(1)
+
+    return Numpy(pause)
 
 
 def tf_error(name: str, text: str) -> Exception:
@@ -149,16 +158,16 @@ def test_a_fault_is_told_rather_than_what_others_saw_of_it() -> None:
 
 
 @pytest.mark.slow
-def test_two_kills_in_mid_epoch_change_nothing(run: Run, make_config: MakeConfig) -> None:
+def test_two_kills_in_mid_epoch_change_nothing(run: Run, make_config: MakeConfig, unhurried: Numpy) -> None:
     config = make_config(epochs=4, batch_size=8, max_failures=2)
     killer = Killer(kills=2)
     with messages_to(killer):
-        train.fit(run, config)
+        train.fit(run, config, unhurried)
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4", "3/4", "4/4"]
     assert len(killer.losses) == 2
     assert all("worker 0 ended with: The actor is dead" in line for line in killer.losses)
-    state, expected = checkpoints.newest(run)[0], undisturbed(run, config)
+    state, expected = checkpoints.newest(run)[0], undisturbed(run, config, Numpy())
     assert state is not None
     for record, other in zip(state.history, expected.history, strict=True):
         found, wanted = record.metrics(), other.metrics()
@@ -172,15 +181,15 @@ def test_two_kills_in_mid_epoch_change_nothing(run: Run, make_config: MakeConfig
 
 
 @pytest.mark.slow
-def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfig) -> None:
-    # The worker that survives fails too, in the middle of a reduction: that is no fault of its own.
-    config = make_config(EXACT, epochs=4, batch_size=8, num_workers=2, max_failures=1)
+def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfig, unhurried: Numpy) -> None:
+    # The worker that survives fails too, or waits in the middle of a sum: that is no fault of its own.
+    config = make_config(epochs=4, batch_size=8, num_workers=2, max_failures=1)
     killer = Killer(kills=2)
     with (
         pytest.raises(RunError, match=r"was resumed 1 times; then worker \d ended with: "),
         messages_to(killer),
     ):
-        train.fit(run, config)
+        train.fit(run, config, unhurried)
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4"]
     assert len(killer.losses) == 2
@@ -198,59 +207,20 @@ def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeCon
         pytest.raises(RunError, match=r"^the data set's row of Training/1/705\.jpg is damaged"),
         messages_to(lines.append),
     ):
-        train.fit(run, make_config(EXACT, batch_size=8, num_workers=2))
+        train.fit(run, make_config(batch_size=8, num_workers=2), Numpy())
     assert not lines
 
 
-@pytest.mark.slow
-def test_a_wrong_shape_ends_a_run_at_once(
-    run: Run, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find = train._find_sources
-    monkeypatch.setattr(
-        train,
-        "_find_sources",
-        lambda *args: replace(find(*args), class_weights=np.ones((4, 3), np.float32)),
-    )
+def test_an_error_of_the_program_ends_a_run_at_once(run: Run, make_config: MakeConfig) -> None:
+    def fail(_: Config, epoch: int, step: int) -> None:
+        if (epoch, step) == (1, 3):
+            raise ValueError("shapes [2,4] and [3,3]")
+
     lines: list[str] = []
-    with (
-        pytest.raises(
-            RunError, match=r"^training failed at brain_ray/training/[\w/]+\.py:\d+: \w+Error: .*[3]"
-        ),
-        messages_to(lines.append),
-    ):
-        train.fit(run, make_config())
-    assert not lines
-
-
-@pytest.fixture
-def by_value() -> Iterator[None]:
-    """Have workers get the classes of this file, which they cannot import."""
-    module = sys.modules[__name__]
-    ray.cloudpickle.register_pickle_by_value(module)
-    yield
-    ray.cloudpickle.unregister_pickle_by_value(module)
-
-
-class Refusing(pafs.FSSpecHandler):  # type: ignore[misc]
-    """The local filesystem, full from the moment on when a certain file is there."""
-
-    def __init__(self, sign: str) -> None:
-        super().__init__(LocalFileSystem())
-        self.sign = sign
-
-    def open_output_stream(self, path: str, metadata: object) -> object:
-        if Path(self.sign).exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        return super().open_output_stream(path, metadata)
-
-
-class RefusingRun(Run):
-    """A run on such a filesystem."""
-
-    @property
-    def fs(self) -> pafs.FileSystem:
-        return pafs.PyFileSystem(Refusing(f"{self.storage}/full"))
+    told = r"^training failed at brain_ray/training/loop\.py:\d+: ValueError: shapes \[2,4\] and \[3,3\]"
+    with pytest.raises(RunError, match=told), messages_to(lines.append):
+        train.fit(run, make_config(), Numpy(fail))
+    assert [line[:9] for line in lines] == ["epoch 1/2"]
 
 
 def test_a_storage_that_refuses_is_told_before_anything_starts(run: Run, make_config: MakeConfig) -> None:
@@ -259,11 +229,10 @@ def test_a_storage_that_refuses_is_told_before_anything_starts(run: Run, make_co
         pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}/\w+: .*No space left on device"),
         messages_to(pytest.fail),
     ):
-        train.fit(RefusingRun(run.storage, run.name), make_config())
+        train.fit(FillingRun(run.storage, run.name), make_config(), Numpy())
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("by_value")
 def test_a_storage_that_refuses_while_a_run_trains_ends_it_at_once(run: Run, make_config: MakeConfig) -> None:
     lines: list[str] = []
 
@@ -275,7 +244,7 @@ def test_a_storage_that_refuses_while_a_run_trains_ends_it_at_once(run: Run, mak
         pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*No space left on device"),
         messages_to(fill),
     ):
-        train.fit(RefusingRun(run.storage, run.name), make_config(epochs=5))
+        train.fit(FillingRun(run.storage, run.name), make_config(epochs=5), Numpy())
     assert not [line for line in lines if not line.startswith("epoch")]
     assert_readable(run, len(lines))
 
@@ -316,7 +285,7 @@ def test_a_full_or_read_only_disk_ends_a_run_at_once(cause: str, disk: Path, mak
         lines.append(line)
 
     with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*{cause}"), messages_to(say):
-        train.fit(run, make_config(epochs=5))
+        train.fit(run, make_config(epochs=5), Numpy())
     assert not [line for line in lines if not line.startswith("epoch")]
     refuse(writes=False)
     assert_readable(run, len(lines))

@@ -13,11 +13,11 @@ from support.undisturbed import sources_of, undisturbed
 from brain_ray.config import AugmentConfig, ModelConfig
 from brain_ray.data.dataset import find_parts
 from brain_ray.errors import RunError
-from brain_ray.loading import loader
 from brain_ray.loading.feed import make_feed
 from brain_ray.models.backbones import build_backbone
 from brain_ray.runs import Run
 from brain_ray.training import features, train
+from brain_ray.training.framework import framework_of
 from brain_ray.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -67,13 +67,13 @@ def test_a_head_learns_from_features_what_it_learns_from_images(
 
 
 def test_features_are_those_of_all_rows_in_order_and_computed_once(
-    run: Run, make_config: MakeConfig, weights: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, make_config: MakeConfig, weights: str
 ) -> None:
     from brain_ray.models.network import build_network, split_network
 
     config = make_config({"weights": weights}, frozen_epochs=1, epochs=0, augment=PLAIN)
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    found = features.cache_features(run, config, splits)
+    found = features.cache_features(run, config, splits, framework_of(config.model))
     assert [part.num_rows for part in found["train"]] == [61]
     table = pq.read_table(found["train"][0].path)
     assert table["index"].to_pylist() == list(range(61))
@@ -81,13 +81,15 @@ def test_features_are_those_of_all_rows_in_order_and_computed_once(
     (batch,) = make_feed(plain, sources_of(run, plain), 0, 1).valid(0)
     expected = split_network(build_network(config.model, 4, config.seed))[0](batch.inputs.astype(np.float32))
     valid = pq.read_table(found["valid"][0].path)
-    assert_allclose(loader._as_matrix(valid["features"]), np.asarray(expected), rtol=1e-4, atol=1e-5)
+    assert_allclose(np.stack(valid["features"].to_numpy()), np.asarray(expected), rtol=1e-4, atol=1e-5)
     assert_array_equal(valid["label"].to_numpy(), batch.labels)
 
-    monkeypatch.setattr(features, "_compute", lambda *_: pytest.fail("computed again"))
-    assert features.cache_features(run, config, splits) == found
-    with pytest.raises(pytest.fail.Exception, match="computed again"):
-        features.cache_features(run, config.model_copy(update={"seed": 8}), splits)
+    written = Path(found["valid"][0].path).stat().st_mtime_ns
+    framework = framework_of(config.model)
+    assert features.cache_features(run, config, splits, framework) == found
+    assert Path(found["valid"][0].path).stat().st_mtime_ns == written, "not computed again"
+    features.cache_features(run, config.model_copy(update={"seed": 8}), splits, framework)
+    assert Path(found["valid"][0].path).stat().st_mtime_ns > written
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pyarrow import fs as pafs
+from support.numpy_learner import Numpy, NumpyLearner
 from support.training_problem import MakeConfig, memory_feed, quarters
 
 from brain_ray.config import Config, TrainConfig
@@ -17,12 +18,14 @@ from brain_ray.errors import RunError
 from brain_ray.loading.feed import Feed
 from brain_ray.loading.loader import Batch
 from brain_ray.models.network import build_network
-from brain_ray.tracking.history import EpochRecord, to_csv
+from brain_ray.tracking.history import to_csv
 from brain_ray.training import checkpoints
 from brain_ray.training.commands import Orders, Word
-from brain_ray.training.loop import Listen, train
-from brain_ray.training.schedule import planned_rates
+from brain_ray.training.framework import Framework
+from brain_ray.training.loop import PollCommands, epochs
+from brain_ray.training.schedule import FLOOR, planned_rates
 from brain_ray.training.state import TrainState
+from brain_ray.training.tensorflow.framework import TensorFlow
 from brain_ray.training.tensorflow.learner import Learner
 from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
 
@@ -34,26 +37,18 @@ def run(
     config: Config,
     state: TrainState | None = None,
     feed: Feed | None = None,
-    listen: Listen = lambda _: (),
+    poll_commands: PollCommands = lambda _: (),
+    framework: Framework | None = None,
 ) -> tuple[list[TrainState], list[str]]:
-    """Train from arrays in memory; returns the state and the line of each epoch."""
-    import tensorflow as tf
-
-    states: list[TrainState] = []
-    lines: list[str] = []
-
-    def on_epoch(record: EpochRecord, line: str, state: TrainState) -> None:
-        states.append(state)
-        lines.append(line)
-
-    train(config, 4, feed or memory_feed(config), tf.distribute.get_strategy(), on_epoch, state, listen)
-    return states, lines
+    """Train from arrays in memory, by TensorFlow if nothing is said; returns each epoch's state and line."""
+    framework = framework or TensorFlow()
+    learner = framework.make_learner(config, 4, 0, 1, np.ones(4, np.float32))
+    finished = list(epochs(config, learner, feed or memory_feed(config), state, poll_commands))
+    return [epoch.state for epoch in finished], [epoch.line for epoch in finished]
 
 
 def make_learner(config: Config) -> Learner:
-    import tensorflow as tf
-
-    learner = Learner(config, 4, tf.distribute.get_strategy())
+    learner = TensorFlow().make_learner(config, 4, 0, 1, np.ones(4, np.float32))
     learner.start_epoch(0)
     return learner
 
@@ -86,7 +81,7 @@ def test_a_step_is_the_step_of_keras(make_config: MakeConfig) -> None:
     )
     for seed in range(3):
         batch = make_batch(seed=seed)
-        sums = learner.reduction.sum(learner.train(batch, 0.05))
+        sums = learner.sum(learner.train(batch, 0.05))
         loss = twin.train_on_batch(batch.inputs.astype(np.float32), np.eye(4)[batch.labels])
         assert sums[0] / sums[3] == pytest.approx(float(loss), rel=1e-4)
     for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
@@ -98,7 +93,7 @@ def test_validation_is_that_of_keras_on_every_row(make_config: MakeConfig) -> No
     states, _ = run(config)
     record = states[-1].history[-1]
     learner = make_learner(config)
-    learner.roll_back(states[-1].best, forget=False)
+    learner.restore(states[-1].best, reset=False)
     learner.model.compile(
         loss="categorical_crossentropy", metrics=["categorical_crossentropy", "accuracy"], jit_compile=False
     )
@@ -116,7 +111,7 @@ def test_rows_of_weight_0_do_not_count(make_config: MakeConfig) -> None:
     learner = make_learner(make_config(SEED_HEAD))
     batch = make_batch()
     none = Batch(batch.inputs[:1], batch.labels[:1], np.zeros(1, np.float32), 8)
-    assert_array_equal(learner.reduction.sum(learner.validate(none)[0]), np.zeros(4))
+    assert_array_equal(learner.sum(learner.validate(none)[0]), np.zeros(4))
 
 
 def test_smoothed_labels_are_for_training_alone(make_config: MakeConfig) -> None:
@@ -126,8 +121,8 @@ def test_smoothed_labels_are_for_training_alone(make_config: MakeConfig) -> None
     probabilities = np.asarray(learner.model(batch.inputs.astype(np.float32)))
     logs = -np.log(probabilities)
     plain = logs[np.arange(8), batch.labels].sum()
-    validated = learner.reduction.sum(learner.validate(batch)[0])
-    trained = learner.reduction.sum(learner.train(batch, 0.0))
+    validated = learner.sum(learner.validate(batch)[0])
+    trained = learner.sum(learner.train(batch, 0.0))
     assert_allclose(validated[:2], [plain, plain], rtol=1e-5)
     assert_allclose(trained[:2], [0.7 * plain + 0.3 * logs.mean(axis=1).sum(), plain], rtol=1e-5)
 
@@ -174,7 +169,7 @@ def test_the_moving_average_is_one_and_is_what_is_kept(make_config: MakeConfig) 
         pairs = zip(average, learner.weights(), strict=True)
         average = [momentum * old + (1 - momentum) * new for old, new in pairs]
     raw = learner.weights()
-    with learner.average.lent():
+    with learner.averaged():
         for ours, expected in zip(learner.weights(), average, strict=True):
             assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
     for now, before in zip(learner.weights(), raw, strict=True):
@@ -245,14 +240,14 @@ def test_an_operator_extends_slows_and_halts_a_run_that_can_be_cut_anywhere(
     config = make_config(epochs=2, schedule="CosineDecay", dwell=False)
     words = [Word("1", "extend", 3), Word("3", "rate", 0.001), Word("4", "halt")]
 
-    def listen(orders: Orders) -> list[Word]:
+    def poll_commands(orders: Orders) -> list[Word]:
         """Say each word at the end of the epoch that it is named by; those that come too late, never."""
         nonlocal ended
         ended += 1
         return [word for word in words if orders.heard < word.at <= str(ended)]
 
     ended = 0
-    undisturbed, lines = run(config, listen=listen)
+    undisturbed, lines = run(config, poll_commands=poll_commands, framework=Numpy())
     rates = [record.learning_rate for record in undisturbed[-1].history]
     # The plan's last step is above one per cent of the rate here; the word is heard after the third epoch.
     assert rates[2:] == [rates[1], 0.001]
@@ -262,10 +257,17 @@ def test_an_operator_extends_slows_and_halts_a_run_that_can_be_cut_anywhere(
     assert len(undisturbed) == 4
     checkpoints.write(tmp_path, undisturbed[1])
     ended = 2
-    resumed, _ = run(config, checkpoints.read(pafs.LocalFileSystem(), str(tmp_path)), listen=listen)
+    resumed, _ = run(
+        config,
+        checkpoints.read(pafs.LocalFileSystem(), str(tmp_path)),
+        poll_commands=poll_commands,
+        framework=Numpy(),
+    )
     assert resumed[-1].orders == undisturbed[-1].orders
     assert [record.learning_rate for record in resumed[-1].history] == rates
-    assert run(config, resumed[-1])[0] == []  # halted, it does not go on when started again
+    assert (
+        run(config, resumed[-1], framework=Numpy())[0] == []
+    )  # halted, it does not go on when started again
 
 
 def test_waiting_for_batches_is_measured(make_config: MakeConfig) -> None:
@@ -277,7 +279,7 @@ def test_waiting_for_batches_is_measured(make_config: MakeConfig) -> None:
             time.sleep(0.05)
             yield batch
 
-    states, _ = run(config, feed=replace(feed, train=slow))
+    states, _ = run(config, feed=replace(feed, train=slow), framework=Numpy())
     record = states[-1].history[-1]
     assert 6 * 0.05 <= record.input_wait < record.seconds
 
@@ -314,6 +316,22 @@ def test_rates_are_planned_step_by_step(settings: dict[str, Any], expected: list
     )
 
 
+@pytest.mark.parametrize("name", ["CosineDecay", "PolynomialDecay", "ExponentialDecay"])
+def test_schedules_are_those_of_keras(name: str) -> None:
+    from keras.optimizers import schedules
+
+    ends = {
+        "CosineDecay": {},
+        "PolynomialDecay": {"end_learning_rate": FLOOR},
+        "ExponentialDecay": {"decay_rate": FLOOR},
+    }
+    schedule = getattr(schedules, name)(1.0, 12, **ends[name])
+    expected = schedule(np.arange(12, dtype=np.float32))
+    assert_allclose(
+        planned_rates(TrainConfig(epochs=4, learning_rate=1.0, schedule=name), 3), expected, rtol=1e-5
+    )
+
+
 def test_names_that_keras_does_not_know_are_refused() -> None:
     with pytest.raises(RunError, match=r"train\.loss is 'croos'"):
         loss_function("croos")
@@ -338,8 +356,25 @@ def test_optimizers_take_the_settings(name: str) -> None:
 
 
 def test_history_csv_has_a_row_for_each_epoch(make_config: MakeConfig) -> None:
-    states, _ = run(make_config(epochs=2))
+    states, _ = run(make_config(epochs=2), framework=Numpy())
     header, *rows = to_csv(states[-1].history).decode().splitlines()
     assert header.startswith("epoch,loss,accuracy,val_loss,val_cross_entropy,val_accuracy,learning_rate,best")
     assert [row.split(",")[0] for row in rows] == ["1", "2"]
     assert rows[0].split(",")[7] == "1"
+
+
+def test_every_step_takes_the_rate_of_warm_up_and_cosine_together(make_config: MakeConfig) -> None:
+    rates: list[float] = []
+
+    class Noting(NumpyLearner):
+        def train(self, batch: Batch, rate: float) -> Any:
+            rates.append(rate)
+            return super().train(batch, rate)
+
+    config = make_config(
+        epochs=3, learning_rate=0.01, warmup_epochs=1.5, schedule="CosineDecay", dwell=False, ask_epoch=None
+    )
+    list(epochs(config, Noting(config, 4), memory_feed(config)))
+    steps = np.arange(18)
+    cosine = (1 + np.cos(np.pi * steps / 18)) / 2
+    assert_allclose(rates, 0.01 * np.minimum(1, (steps + 1) / 9) * cosine, rtol=1e-5)

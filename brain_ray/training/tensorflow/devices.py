@@ -3,6 +3,7 @@
 import math
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -57,9 +58,9 @@ def set_up(settings: TrainConfig, processes: int) -> str:
 
 def clear() -> None:
     """Drop what Keras keeps of the networks that this process has built, before it builds others."""
-    import keras
-
-    keras.backend.clear_session()
+    keras = sys.modules.get("keras")
+    if keras is not None:
+        keras.backend.clear_session()
 
 
 def num_threads(cpus: float, cores: int, processes: int) -> int:

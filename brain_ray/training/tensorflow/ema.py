@@ -59,8 +59,8 @@ class MovingAverage:
             average.assign(weights[i])
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Put the averages in the place of the weights for the while."""
+    def in_place(self) -> Iterator[None]:
+        """Put the averages in the place of the weights, for the time of the context."""
         weights = [self._model.weights[i] for i in self._indices]
         held = [np.asarray(weight) for weight in weights]
         for weight, average in zip(weights, self.variables, strict=True):

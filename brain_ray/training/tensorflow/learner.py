@@ -1,6 +1,7 @@
 """One worker's network, optimizer, and compiled training and validation steps."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from brain_ray.loading.loader import Batch
 from brain_ray.models.fused_layers import fuse
 from brain_ray.models.network import build_network, penalties, set_trainable, split_network
 from brain_ray.models.weights import assign_weights
+from brain_ray.training.framework import Arrays
 from brain_ray.training.tensorflow.allreduce import Reduction
 from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
 from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
@@ -19,8 +21,6 @@ from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_functi
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-Arrays = list[NDArray[Any]]
 
 
 class Learner:
@@ -47,10 +47,11 @@ class Learner:
         self.config = config
         self.rank = rank
         self.reduction = Reduction(strategy)
+        self.num_workers = self.reduction.num_replicas
         self.num_classes = num_classes
         self.model: keras.Model = build_network(config.model, num_classes, config.seed)
         fuse(self.model)
-        if self.reduction.num_replicas > 1:
+        if self.num_workers > 1:
             # The seed alone does not make them equal: Keras draws from Python's global generator, and so may
             # any other thread of a worker's process.
             assign_weights(self.model, self.reduction.of_first(self.weights(), rank))
@@ -104,7 +105,7 @@ class Learner:
         """Give every worker the same batch norm statistics: their mean over the workers."""
         own = [weight for weight in self.model.weights if weight.name in STATISTICS]
         own += self.average.statistics()
-        if own and self.reduction.num_replicas > 1:
+        if own and self.num_workers > 1:
             means = self.reduction.mean([np.array(variable) for variable in own])
             for variable, mean in zip(own, means, strict=True):
                 variable.assign(mean)
@@ -114,17 +115,25 @@ class Learner:
         sums, probabilities = self._valid_step(batch.inputs, batch.labels, batch.weights)
         return sums, probabilities
 
-    # --- what is kept of it
+    def averaged(self) -> AbstractContextManager[None]:
+        """Put the moving average in the place of the weights, for the time of the context."""
+        return self.average.in_place()
+
+    def sum(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the sum of an array over the workers."""
+        return self.reduction.sum(values)
+
+    # --- weights and state
 
     def weights(self) -> Arrays:
         """Copy the network's weights, in the order of `model.weights`."""
         return [np.array(weight) for weight in self.model.weights]
 
-    def roll_back(self, weights: Sequence[NDArray[Any]], *, forget: bool) -> None:
-        """Take these weights (and their moving average); `forget`: and the state before the first step."""
+    def restore(self, weights: Sequence[NDArray[Any]], *, reset: bool) -> None:
+        """Take these weights, also as moving average; `reset`: and the optimizer as before the first step."""
         assign_weights(self.model, weights)
         self.average.restart(weights)
-        if forget:
+        if reset:
             self._num_steps = 0
             for variable, value in zip(self.optimizer.variables, self._fresh, strict=True):
                 variable.assign(np.full(tuple(variable.shape), value))

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-FLOOR = 0.01
-"""Share of the rate that PolynomialDecay and ExponentialDecay end at; CosineDecay ends at 0."""
-
 
 def loss_function(name: str) -> "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]":
     """Return a Keras loss as a function of targets and probabilities, (n, classes), to one loss a row, (n,).

@@ -12,7 +12,7 @@ from brain_ray import cuda
 from brain_ray.config import Config, TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.training.tensorflow import devices
-from brain_ray.training.tensorflow.feature_extractor import Extractor
+from brain_ray.training.tensorflow.feature_extractor import make_extractor
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_without_use_gpu_the_gpus_of_the_machine_are_hidden(tensorflow: MagicMoc
 
 
 @pytest.mark.parametrize(
-    "start", [lambda config: devices.set_up(config.train, 1), lambda config: Extractor(config, 1)]
+    "start", [lambda config: devices.set_up(config.train, 1), lambda config: make_extractor(config, 1)]
 )
 def test_cuda_is_loaded_before_tensorflow_and_only_for_a_gpu(
     start: Callable[[Config], object], monkeypatch: pytest.MonkeyPatch

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
-from support.training_problem import MakeConfig, memory_feed, quarters
+from support.training_problem import MakeConfig, quarters
 
 from brain_ray.config import Config
 from brain_ray.loading.loader import Batch
 from brain_ray.models.network import build_network
-from brain_ray.training.loop import train
 from brain_ray.training.tensorflow.learner import Learner
 from brain_ray.training.tensorflow.optimizer import loss_function
 
@@ -62,7 +61,7 @@ def test_the_focal_loss_is_that_of_keras(smoothing: float, make_config: MakeConf
     twin = make_twin(learner, optimizer=keras.optimizers.SGD(0.05), loss=loss)
     for seed in range(2):
         batch = make_batch(seed=seed)
-        sums = learner.reduction.sum(learner.train(batch, 0.05))
+        sums = learner.sum(learner.train(batch, 0.05))
         expected = twin.train_on_batch(batch.inputs.astype(np.float32), np.eye(4)[batch.labels])
         assert sums[0] / sums[3] == pytest.approx(float(expected), rel=1e-4)
     for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
@@ -85,7 +84,7 @@ def test_rows_weigh_what_their_class_does_as_in_keras(make_config: MakeConfig) -
     twin = make_twin(learner, optimizer=keras.optimizers.SGD(0.05), loss=loss)
     for seed in range(2):
         batch = make_batch(num=7, seed=seed)
-        sums = learner.reduction.sum(learner.train(batch, 0.05))
+        sums = learner.sum(learner.train(batch, 0.05))
         expected = twin.train_on_batch(
             batch.inputs.astype(np.float32), np.eye(4)[batch.labels], class_weight=dict(enumerate(WEIGHTS))
         )
@@ -97,8 +96,8 @@ def test_rows_weigh_what_their_class_does_as_in_keras(make_config: MakeConfig) -
 def test_class_weights_are_for_the_training_loss_alone(make_config: MakeConfig) -> None:
     config = make_config(SEED_HEAD)
     plain, weighted = make_learner(config), make_learner(config, WEIGHTS)
-    validated = [one.reduction.sum(one.validate(make_batch())[0]) for one in (plain, weighted)]
-    trained = [one.reduction.sum(one.train(make_batch(), 0.0)) for one in (plain, weighted)]
+    validated = [one.sum(one.validate(make_batch())[0]) for one in (plain, weighted)]
+    trained = [one.sum(one.train(make_batch(), 0.0)) for one in (plain, weighted)]
     assert_allclose(validated[0], validated[1], rtol=1e-5)
     assert_allclose(trained[0][1:], trained[1][1:], rtol=1e-5)  # cross-entropy, correct, rows
     assert trained[1][0] != pytest.approx(trained[0][0], rel=1e-3)
@@ -137,24 +136,3 @@ def test_a_step_with_decay_is_the_step_of_keras(make_config: MakeConfig) -> None
     twin.train_on_batch(batch.inputs.astype(np.float32), np.eye(4)[batch.labels])
     for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
         assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-def test_every_step_takes_the_rate_of_warm_up_and_cosine_together(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import tensorflow as tf
-
-    config = make_config(
-        epochs=3, learning_rate=0.01, warmup_epochs=1.5, schedule="CosineDecay", dwell=False, ask_epoch=None
-    )
-    rates: list[float] = []
-
-    def take(learner: Learner, batch: Batch, rate: float) -> NDArray[np.float64]:
-        rates.append(rate)
-        return np.ones(4)  # what a step returns, so that none has to be compiled
-
-    monkeypatch.setattr(Learner, "train", take)
-    train(config, 4, memory_feed(config), tf.distribute.get_strategy(), lambda *_: None)
-    steps = np.arange(18)
-    cosine = (1 + np.cos(np.pi * steps / 18)) / 2
-    assert_allclose(rates, 0.01 * np.minimum(1, (steps + 1) / 9) * cosine, rtol=1e-5)
