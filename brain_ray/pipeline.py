@@ -15,8 +15,9 @@ from brain_ray.checks.locations import refuse_wrong_paths
 from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
 from brain_ray.cluster import connection
+from brain_ray.cluster.autoscaling import check_now_or_later
 from brain_ray.cluster.capacity import refuse_preparing, refuse_scoring
-from brain_ray.cluster.waiting import bounded
+from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
 from brain_ray.data import prepare, source_changes
@@ -105,12 +106,13 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 
 def _prepare(run: Run, config: Config) -> str:
-    with bounded("preparation", refuse_preparing):
+    with give_up_without_nodes("preparation", partial(check_now_or_later, refuse_preparing, "preparation")):
         return prepare.prepare(run, config)
 
 
 def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    with bounded("the comparison of files", refuse_preparing):
+    what = "the comparison of files"
+    with give_up_without_nodes(what, partial(check_now_or_later, refuse_preparing, what)):
         changed = source_changes.find_changes(run, config, before, now)
     if changed:
         prepare.keep_id(run)
@@ -125,7 +127,8 @@ def _export(run: Run, config: Config) -> str:
 
 
 def _evaluate(run: Run, config: Config) -> str:
-    with bounded("evaluation", partial(refuse_scoring, config.evaluate)):
+    refuse = partial(refuse_scoring, config.evaluate)
+    with give_up_without_nodes("evaluation", partial(check_now_or_later, refuse, "evaluation")):
         text = evaluate.evaluate(run, settings_of(run, config))
     show_pages(run)
     return text

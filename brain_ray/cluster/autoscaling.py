@@ -15,23 +15,17 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
+from brain_ray.cluster.waiting import NODES_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.logs import log
-
-WAIT_S = 30 * 60.0
-"""How long a training waits for nodes; GPUs are sold out at times."""
-
-
-SIGN_S = 60.0
-"""How long it waits for a sign that any come, where it is not known what may come."""
 
 HEAD = "node:__internal_head__"
 """Resource that Ray gives to the head node."""
 
 
-def growth() -> Nodes | None:
-    """Return the nodes that the autoscaler may start, all of them at once; None: nothing is known of one.
+def nodes_to_come() -> Nodes | None:
+    """Returns the nodes that the autoscaler may start, all of them at once; None: nothing is known of one.
 
     It stands in the config that `ray up` hands to the autoscaler's process on the head node.
     """
@@ -41,7 +35,7 @@ def growth() -> Nodes | None:
     there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
     look = ray.remote(_read_config).options(num_cpus=0, scheduling_strategy=there)
     config: Any = ray.get(look.remote())
-    return _growth_of(config, len(running_nodes()) - 1) if config else None
+    return startable_nodes(config, len(running_nodes()) - 1) if config else None
 
 
 def _read_config() -> Any:
@@ -56,8 +50,8 @@ def _read_config() -> Any:
     return None
 
 
-def _growth_of(config: Mapping[str, Any], running: int) -> Nodes:
-    """Return the nodes that a launcher's config lets start, when so many workers run already."""
+def startable_nodes(config: Mapping[str, Any], running: int) -> Nodes:
+    """Returns the nodes that a launcher's config lets start, when so many workers run already."""
     most = int(config.get("max_workers", 0))
     nodes: list[Mapping[str, float]] = []
     for name, kind in config.get("available_node_types", {}).items():
@@ -73,34 +67,41 @@ def check_room(settings: TrainConfig) -> str:
     return check_now_or_later(partial(check_resources, settings), "training")
 
 
-def check_now_or_later(check: Callable[[Nodes], None], what: str) -> str:
-    """Make sure that something has room on the nodes that run, or on those that may be started.
+def check_now_or_later(
+    check: Callable[[Nodes], None],
+    what: str,
+    running: Callable[[], Nodes] = running_nodes,
+    to_come: Callable[[], Nodes | None] = nodes_to_come,
+) -> str:
+    """Makes sure that something has room on the nodes that run, or on those that may be started.
 
     Args:
         check: raises `RunError` where some nodes do not suffice.
         what: the name of what starts the nodes.
+        running: returns the nodes that run.
+        to_come: returns those that may be started, None where nothing is known of any.
 
     Returns what is to be waited for, or "" if there is room already.
 
     Raises:
         RunError: there never will be.
     """
-    running = running_nodes()
+    there = running()
     try:
-        check(running)
+        check(there)
     except RunError as error:
         if _unknown():
             return f"nodes are asked for when {what} starts"
-        grown = growth()
-        if grown is None:
+        more = to_come()
+        if more is None:
             raise
         try:
-            check([*running, *grown])
+            check([*there, *more])
         except RunError:
             raise RunError(
-                f"{error}; the autoscaler may start {len(grown)} node(s) more, and they do not suffice"
+                f"{error}; the autoscaler may start {len(more)} node(s) more, and they do not suffice"
             ) from error
-        return f"{len(grown)} node(s) can be started, and are when {what} starts"
+        return f"{len(more)} node(s) can be started, and are when {what} starts"
     return ""
 
 
@@ -109,10 +110,18 @@ def _unknown() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def make_room(settings: TrainConfig) -> None:
-    """Have the autoscaler start the nodes that the workers need, and wait for them.
+def request_nodes(
+    settings: TrainConfig, nodes_s: float = NODES_S, sign_s: float = 60.0, look_s: float = 1.0
+) -> None:
+    """Has the autoscaler start the nodes that the workers need, and waits for them.
 
     Where there is room already, or nothing starts nodes, it returns at once.
+
+    Args:
+        settings: what the workers need.
+        nodes_s: how long to wait for the nodes.
+        sign_s: how long to wait for a sign that any come, where it is not known what may come.
+        look_s: seconds between two looks at the cluster.
 
     Raises:
         RunError: the nodes cannot come, or did not come in time.
@@ -124,26 +133,39 @@ def make_room(settings: TrainConfig) -> None:
     worker = per_worker(settings) | ({"GPU": 1.0} if settings.use_gpu else {})
     workers = settings.min_workers
     what = f"{workers} x {worker['CPU']:g} CPUs" + (f" and {workers} GPUs" if settings.use_gpu else "")
-    log.info(f"asks the autoscaler for room for {what}, and waits for its nodes")
-    started = time.monotonic()
+    lines = WaitLines(
+        begins="asks the autoscaler for room for {what}, and waits for its nodes",
+        ends="the nodes are there after {waited:.0f} s",
+        no_room="{lacking}",
+        no_nodes=f"the nodes for {{what}} did not come within {nodes_s / 60:.0f} minutes: `ray status` on "
+        "the head node says why; the same command goes on from here",
+    )
+    watch = RoomWatch(what, partial(_check_requested, settings), sign_s, nodes_s=nodes_s, lines=lines)
+    if line := watch.look():
+        log.info(line)
     try:
         request_resources(bundles=[worker] * workers + [{"CPU": LOADING_CPUS}])
-        while (waited := time.monotonic() - started) < WAIT_S:
-            time.sleep(1.0)
-            try:
-                check_resources(settings)
-            except RunError:
-                if _unknown() and waited > SIGN_S and not _coming():
-                    raise
-                continue
-            log.info(f"the nodes are there after {waited:.0f} s")
-            return
+        while watch.waits:
+            time.sleep(look_s)
+            if line := watch.look():
+                log.info(line)
     finally:
         request_resources(bundles=[])
-    raise RunError(
-        f"the nodes for {what} did not come within {WAIT_S / 60:.0f} minutes: `ray status` on the head node "
-        "says why; the same command goes on from here"
-    )
+
+
+def _check_requested(settings: TrainConfig) -> str:
+    """Does as `check_now_or_later` once nodes are asked for.
+
+    Raises:
+        RunError: there is no room, and no sign that nodes come.
+    """
+    try:
+        check_resources(settings)
+    except RunError:
+        if _unknown() and not _coming():
+            raise
+        return "nodes were asked for"
+    return ""
 
 
 def _coming() -> bool:

@@ -17,8 +17,8 @@ ATTEMPTS = 3
 T = TypeVar("T")
 
 
-def again_if_lost(work: Callable[[], T], what: str) -> T:
-    """Do some work by actors of Ray Data; begin it anew when a process or node is lost that it needs.
+def retry_if_lost(work: Callable[[], T], what: str) -> T:
+    """Does some work by actors of Ray Data; begins it anew when a process or node is lost that it needs.
 
     Ray cannot be relied on to restart such actors (ray-project/ray issue 53727).
 

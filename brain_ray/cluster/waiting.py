@@ -1,32 +1,112 @@
-"""Ends work that waits in vain for nodes, and logs what it waits for."""
+"""Waiting for room on the cluster: when to say so, when to give up, and ending work that waits in vain."""
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from time import monotonic
+from typing import NamedTuple
 
 import ray
 
-from brain_ray.cluster.autoscaling import WAIT_S, check_now_or_later
-from brain_ray.cluster.capacity import Nodes
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 
-LOOK_S = 2.0
-"""Between two looks at the cluster."""
+PATIENCE_S = 60.0
+"""Seconds for which work waits that has no room in the whole cluster, where nothing starts nodes."""
+
+NODES_S = 30 * 60.0
+"""Seconds for which work waits for nodes that an autoscaler starts; GPUs are sold out at times."""
+
+GIVEN_UP = "no room for {what} within {limit:g} s: {lacking}; the same command goes on from here"
+
+
+class WaitLines(NamedTuple):
+    """Lines of a wait, as templates of {what}, {lacking}, and the seconds {waited} and {limit}."""
+
+    begins: str = "waits up to {limit:g} s for nodes: {lacking}"
+    ends: str = "there is room again for {what}"
+    no_room: str = GIVEN_UP
+    """The error where nothing starts nodes."""
+    no_nodes: str = GIVEN_UP
+    """The error where nodes could be started, and did not come."""
+
+
+class RoomWatch:
+    """Looks for room again and again, says what is waited for, and ends a wait that takes too long."""
+
+    def __init__(
+        self,
+        what: str,
+        check: Callable[[], str],
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        nodes_s: float = NODES_S,
+        lines: WaitLines = WaitLines(),  # noqa: B008  # immutable
+    ) -> None:
+        """Begin without a wait.
+
+        Args:
+            what: the name of what needs the room.
+            check: returns "" if there is room, or which nodes may still come; raises `RunError` if none may.
+            patience_s: how long to wait where `check` raises.
+            clock: tells the time in seconds.
+            nodes_s: how long to wait where nodes may come.
+            lines: what is said.
+        """
+        self._what, self._check, self._clock, self._lines = what, check, clock, lines
+        self._patience_s, self._nodes_s = patience_s, nodes_s
+        self._since: float | None = None
+        self._said = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the last look has found no room."""
+        return self._since is not None
+
+    def look(self) -> str:
+        """Looks once; returns a line to log if there is something new, else "".
+
+        The time of a wait is counted from the first look that finds no room.
+
+        Raises:
+            RunError: there is no room, and has been none for too long.
+        """
+        try:
+            lacking, limit, given_up = self._check(), self._nodes_s, self._lines.no_nodes
+        except RunError as error:
+            lacking, limit, given_up = str(error), self._patience_s, self._lines.no_room
+        now = self._clock()
+        since = now if self._since is None else self._since
+        values = {"what": self._what, "lacking": lacking, "waited": now - since, "limit": limit}
+        if not lacking:
+            line = self._lines.ends.format(**values) if self.waits else ""
+            self._since, self._said = None, ""
+            return line
+        if now - since >= limit:
+            raise RunError(given_up.format(**values))
+        self._since = since
+        line = self._lines.begins.format(**values)
+        if line == self._said:
+            return ""
+        self._said = line
+        return line
 
 
 @contextmanager
-def bounded(what: str, check: Callable[[Nodes], None]) -> Iterator[None]:
-    """End work that waits in vain for nodes, which Ray itself does for ever without a word.
+def give_up_without_nodes(
+    what: str, check: Callable[[], str], patience_s: float = PATIENCE_S, look_s: float = 2.0
+) -> Iterator[None]:
+    """Ends work that waits in vain for nodes, which Ray itself does for ever without a word.
 
     To be used by the main thread, which is interrupted.
 
     Args:
         what: the work's name.
-        check: raises `RunError` where some nodes do not suffice.
+        check: as of `RoomWatch`.
+        patience_s: how long work waits where nothing starts nodes.
+        look_s: seconds between two looks at the cluster.
 
     Raises:
         RunError: nodes that suffice did not come in time.
@@ -36,29 +116,24 @@ def bounded(what: str, check: Callable[[Nodes], None]) -> Iterator[None]:
     main = threading.get_ident()
 
     def watch() -> None:
-        since: float | None = None
-        while not ended.wait(LOOK_S):
+        room = RoomWatch(what, check, patience_s)
+        while not ended.wait(look_s):
             try:
-                limit, lacking = shortage(partial(check_now_or_later, check, what), PATIENCE_S)
+                line = room.look()
             except ray.exceptions.RayError:
                 continue  # the head node is not there just now, of which Ray tells
-            if not lacking:
-                if since is not None:
-                    log.info(f"there is room again for {what}")
-                since = None
-                continue
-            if since is None:
-                since = monotonic()
-                log.info(f"waits up to {limit:g} s for nodes: {lacking}")
-            with lock:
-                if monotonic() > since + limit and not ended.is_set():
-                    reasons.append(f"no room for {what} within {limit:g} s: {lacking}")
-                    signal.pthread_kill(main, signal.SIGUSR2)
-                    return
+            except RunError as error:
+                with lock:
+                    if not ended.is_set():
+                        reasons.append(str(error))
+                        signal.pthread_kill(main, signal.SIGUSR2)
+                return
+            if line:
+                log.info(line)
 
     # SIGINT is ignored in what a script starts in the background; SIGUSR1 is taken by Ray Tune.
     before = signal.signal(signal.SIGUSR2, signal.default_int_handler)
-    thread = threading.Thread(target=watch, name="outage", daemon=True)
+    thread = threading.Thread(target=watch, name="room watch", daemon=True)
     thread.start()
     try:
         try:
@@ -69,23 +144,6 @@ def bounded(what: str, check: Callable[[Nodes], None]) -> Iterator[None]:
     except KeyboardInterrupt:
         if not reasons:
             raise
-        raise RunError(f"{reasons[0]}; the same command goes on from here") from None
+        raise RunError(reasons[0]) from None
     finally:
         signal.signal(signal.SIGUSR2, before)
-
-
-PATIENCE_S = 60.0
-"""How long work waits that has no room in the whole cluster, where nothing starts nodes."""
-
-
-def shortage(look: Callable[[], str], patience: float) -> tuple[float, str]:
-    """Return for how many seconds to wait for room, and what is waited for; "" if there is room.
-
-    Args:
-        look: does as `check_now_or_later`.
-        patience: the seconds where nothing starts nodes.
-    """
-    try:
-        return WAIT_S, look()
-    except RunError as error:
-        return patience, str(error)

@@ -14,7 +14,7 @@ from ray.data import ActorPoolStrategy
 
 from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.cluster.losses import again_if_lost
+from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
@@ -78,7 +78,7 @@ def evaluate(run: Run, config: Config) -> str:
     """
     run.require(DATASET, "prepare")
     run.require(BUNDLE, "export")
-    found = again_if_lost(lambda: _predict(run, config), "scoring")
+    found = retry_if_lost(lambda: _predict(run, config), "scoring")
     predictions = _with_facts(found, run, config)
     bundle = run.read_json(*BUNDLE_INFO)
     official = _score(predictions, config, bundle["decision"])

@@ -1,8 +1,8 @@
 """Ray Train controller callbacks: end a training at fatal errors, and one that waits in vain."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from time import monotonic
 from typing import Any
 
 import ray
@@ -11,35 +11,46 @@ import ray.train.collective
 from ray.util.queue import Queue
 
 from brain_ray.cluster.autoscaling import check_room
-from brain_ray.cluster.waiting import PATIENCE_S, shortage
+from brain_ray.cluster.waiting import PATIENCE_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
-from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.training.failures import fault_of, loss_of
 from brain_ray.training.messages import Controller
-
-LOOK_S = 5.0
-"""Between two looks at the cluster; Ray needs some seconds to see that a node is lost."""
-
-BUSY_S = 30.0
-"""After so long it is said that there is room, but not for this training: new groups take some seconds."""
 
 WAITING = {"InitializingState", "RestartingState", "ReschedulingState"}
 """Names of the controller's states in which a training has no workers."""
 
 
-def end_vain_waits(settings: TrainConfig, messages: Queue) -> list[Any]:
-    """Callbacks for Ray Train's controller that end a training which waits for room in vain.
+GIVEN_UP = "no room for {what} within {limit:g} s: {lacking}; the same command goes on from the last epoch"
+
+LINES = WaitLines(
+    begins="waits up to {limit:g} s for room for its workers: {lacking}",
+    ends="",
+    no_room=GIVEN_UP,
+    no_nodes=GIVEN_UP,
+)
+
+OTHERS_USE_IT = "waits for room for its workers, which others use now"
+
+
+def end_vain_waits(settings: TrainConfig, messages: Queue, patience_s: float = PATIENCE_S) -> list[Any]:
+    """Makes callbacks for Ray Train's controller that end a training which waits for room in vain.
 
     Uses Ray's private `ControllerCallback` (2.60), which alone is called while there are no workers. Without
     it the list is empty, and a training without room waits for ever, as Ray Train does by itself.
+
+    Args:
+        settings: what the workers need.
+        messages: gets the lines that say what is waited for.
+        patience_s: how long to wait where nothing starts nodes.
     """
     try:
         from ray.train.v2._internal.execution.callback import ControllerCallback
     except ImportError:
         log.warning("this version of Ray tells nothing of trainings that wait for room: they wait for ever")
         return []
-    return [type("EndVainWaits", (Waiting, ControllerCallback), {})(settings, messages)]
+    end = type("EndVainWaits", (Waiting, ControllerCallback), {})
+    return [end(partial(check_room, settings), messages, patience_s)]
 
 
 class Waiting:
@@ -48,52 +59,62 @@ class Waiting:
     It runs in Ray Train's controller, which gives up at once when a callback fails.
     """
 
-    def __init__(self, settings: TrainConfig, messages: Queue) -> None:
-        self._settings = settings
-        self._messages = messages
-        self._patience = PATIENCE_S
+    def __init__(
+        self,
+        check: Callable[[], str],
+        messages: Queue,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        look_s: float = 5.0,
+        busy_s: float = 30.0,
+    ) -> None:
+        """Begins with a training that has its workers.
+
+        Args:
+            check: as of `RoomWatch`.
+            messages: gets the lines that say what is waited for.
+            patience_s: how long to wait where nothing starts nodes.
+            clock: tells the time in seconds.
+            look_s: seconds between two looks; Ray needs some to see that a node is lost.
+            busy_s: seconds after which it is said that there is room, but not for this training: new groups
+                take some.
+        """
+        self._watch_room = partial(RoomWatch, "the workers", check, patience_s, clock, lines=LINES)
+        self._messages, self._clock = messages, clock
+        self._look_s, self._busy_s = look_s, busy_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self._watch = self._watch_room()
         self._since: float | None = None
         self._looked = 0.0
         self._said = ""
 
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
-        """Look for room while there are no workers."""
+        """Looks for room while there are no workers.
+
+        Raises:
+            RunError: there was none for too long.
+        """
         state = type(current_state).__name__
         if state == "RunningState":
-            self._since = None
-            self._said = ""
+            self._begin()
         elif state in WAITING:
-            self._wait(monotonic())
+            self._wait(self._clock())
 
     def _wait(self, now: float) -> None:
         if self._since is None:
             self._since = self._looked = now
-        if now < self._looked + LOOK_S:
+        if now < self._looked + self._look_s:
             return
         self._looked = now
-        what = self._look(now - self._since)
-        if what and what != self._said:
-            self._said = what
-            self._messages.put(what)
-
-    def _look(self, waited: float) -> str:
-        """Say what is waited for; "" if it is too early to say.
-
-        Raises:
-            RunError: it was waited for too long.
-        """
-        limit, lacking = shortage(partial(check_room, self._settings), self._patience)
-        if lacking:
-            return self._said_within(limit, waited, lacking)
-        return "waits for room for its workers, which others use now" if waited > BUSY_S else ""
-
-    def _said_within(self, limit: float, waited: float, text: str) -> str:
-        if waited < limit:
-            return f"waits up to {limit:g} s for room for its workers: {text}"
-        raise RunError(
-            f"no room for the workers within {limit:g} s: {text}; "
-            "the same command goes on from the last epoch"
-        )
+        line = self._watch.look()
+        if not self._watch.waits and now - self._since > self._busy_s:
+            line = OTHERS_USE_IT
+        if line and line != self._said:
+            self._said = line
+            self._messages.put(line)
 
 
 class EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
 
 from brain_ray.cluster.capacity import LOADING_CPUS
-from brain_ray.cluster.losses import again_if_lost
+from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.dataset import Part, parts_of
 from brain_ray.errors import RunError
@@ -74,7 +74,7 @@ def cache_features(
         start = time.monotonic()
         run.clear(FOLDER)
         for split, parts in splits.items():
-            again_if_lost(
+            retry_if_lost(
                 partial(_compute, run, config, split, parts, framework, processes_here),
                 f"computing the features of {split} rows",
             )

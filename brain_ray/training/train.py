@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from brain_ray.cluster.autoscaling import make_room
+from brain_ray.cluster.autoscaling import check_now_or_later, request_nodes
 from brain_ray.cluster.capacity import check_resources
-from brain_ray.cluster.waiting import bounded
+from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
 from brain_ray.loading.feed import Sources
 from brain_ray.logs import log
@@ -42,7 +42,7 @@ def fit(run: Run, config: Config, framework: Framework | None = None) -> str:
     """
     framework = framework or framework_of(config.model)
     dataset = open_dataset(run, config)
-    make_room(config.train)
+    request_nodes(config.train)
     probe(run)
     for fault in checkpoints.mend(run):
         log.info(f"passed over: {fault}")
@@ -61,7 +61,8 @@ def _find_sources(run: Run, config: Config, dataset: Dataset, framework: Framewo
     if config.train.phase(0) != "frozen_features":
         return find_sources(run, config, dataset, framework)
     start = time.monotonic()
-    with bounded("the features", partial(check_resources, config.train)):
+    room = partial(check_now_or_later, partial(check_resources, config.train), "the features")
+    with give_up_without_nodes("the features", room):
         sources = find_sources(run, config, dataset, framework)
     rows = sum(part.num_rows for parts in dataset.splits.values() for part in parts)
     log.info(f"features of {rows} rows: {time.monotonic() - start:.0f} s")

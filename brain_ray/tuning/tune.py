@@ -10,14 +10,14 @@ from unittest import mock
 import ray
 from ray import tune
 
-from brain_ray.cluster.autoscaling import make_room
+from brain_ray.cluster.autoscaling import check_now_or_later, request_nodes
 from brain_ray.cluster.capacity import (
     LOADING_CPUS,
     check_resources,
     per_worker,
     room_for_trials,
 )
-from brain_ray.cluster.waiting import bounded
+from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.logs import log
@@ -70,7 +70,7 @@ def sweep(run: Run, config: Config, framework: Framework | None = None) -> str:
     """
     total = search_space.count(config)
     trials = min(total, config.sweep.max_concurrent or 1)
-    make_room(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}))
+    request_nodes(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}))
     shared, most = _share(run, config, framework or framework_of(config.model))
     probe(home_of(run, "probe"))
     with suppress(OSError):  # a bucket's folder is gone with its only file
@@ -84,7 +84,8 @@ def sweep(run: Run, config: Config, framework: Framework | None = None) -> str:
     if plan.left:
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:
             watch = Watch(run, plan, known, scheduler.reasons, table)
-            with bounded("the sweep", partial(check_resources, config.train)):
+            room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
+            with give_up_without_nodes("the sweep", room):
                 _tune(run, config, shared, most, plan, scheduler, watch)
     write_rungs(run, scheduler.rungs())
     return _summary(run, read_trials(run, answers=False))

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from ray.autoscaler._private.util import prepare_config
 from support.jobs import ROOT, environment_of, free_port
 from support.messages import messages_to
 
-from brain_ray.cluster import autoscaling as growth
+from brain_ray.cluster.autoscaling import check_now_or_later, check_room, request_nodes, startable_nodes
+from brain_ray.cluster.capacity import Nodes, check_resources
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.recipes import paper
@@ -34,35 +36,33 @@ def launcher_config() -> dict[str, Any]:
     return config
 
 
-@pytest.fixture
-def on_a_head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have Ray tell of one node, and of the launcher's file."""
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": HEAD}])
-    monkeypatch.setattr(growth, "growth", lambda: growth._growth_of(launcher_config(), 0))
+def check(settings: TrainConfig, to_come: Nodes | None) -> str:
+    """Check the room for a training on a head alone, to which some nodes may come."""
+    return check_now_or_later(partial(check_resources, settings), "training", lambda: [HEAD], lambda: to_come)
 
 
 def test_the_launcher_s_file_tells_what_may_come() -> None:
     config = launcher_config()
-    grown = growth._growth_of(config, 0)
+    grown = startable_nodes(config, 0)
     assert len(grown) == config["max_workers"]
-    assert len(growth._growth_of(config, 2)) == config["max_workers"] - 2
-    assert growth._growth_of(config, 99) == []
+    assert len(startable_nodes(config, 2)) == config["max_workers"] - 2
+    assert startable_nodes(config, 99) == []
     assert grown[0]["GPU"] >= 1
 
 
-@pytest.mark.usefixtures("on_a_head_alone")
 def test_room_is_here_to_come_or_never() -> None:
-    assert growth.check_room(TrainConfig(num_workers=2)) == ""
-    assert "can be started, and are when training starts" in growth.check_room(FOUR)
+    to_come = startable_nodes(launcher_config(), 0)
+    assert check(TrainConfig(num_workers=2), to_come) == ""
+    assert check(FOUR, to_come) == "6 node(s) can be started, and are when training starts"
     with pytest.raises(RunError, match=r"asks for 64 x .* 64 GPUs.*may start \d node\(s\) more.*not suffice"):
-        growth.check_room(FOUR.model_copy(update={"num_workers": 64}))
+        check(FOUR.model_copy(update={"num_workers": 64}), to_come)
 
 
 def test_where_nothing_starts_nodes_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": HEAD}])
-    monkeypatch.setattr(growth, "growth", lambda: None)
     with pytest.raises(RunError, match=r"or add nodes$"):
-        growth.make_room(FOUR)
+        check(FOUR, None)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert check(FOUR, None) == "nodes are asked for when training starts"
 
 
 @pytest.fixture
@@ -189,14 +189,14 @@ def ask_for_room() -> None:
             time.sleep(1)
     refused = ""
     try:
-        growth.check_room(FOUR.model_copy(update={"num_workers": 7}))
+        check_room(FOUR.model_copy(update={"num_workers": 7}))
     except RunError as error:
         refused = str(error)
-    waits = growth.check_room(FOUR)
+    waits = check_room(FOUR)
     print(json.dumps({"nodes": len(ray.nodes()), "waits": waits, "refused": refused}), flush=True)
     said: list[str] = []
     with messages_to(said.append):
-        growth.make_room(FOUR)
+        request_nodes(FOUR)
     gpus = sum(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])
     print(json.dumps({"said": said, "gpus": gpus}), flush=True)
 

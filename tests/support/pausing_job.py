@@ -9,6 +9,7 @@ training pauses after the epochs that have a folder there before. Nodes are wait
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,8 +17,8 @@ from uuid import uuid4
 import pyarrow as pa
 import ray
 
-from brain_ray import jobs
-from brain_ray.cluster import waiting as outage
+from brain_ray import jobs, pipeline
+from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.data import prepare, scan, writing
 from brain_ray.evaluation import evaluate
 from brain_ray.training import callbacks, features, trainer
@@ -115,8 +116,8 @@ def main(patience: float, job: str, words: list[str]) -> None:
         (features, "Extractor", Extractor),
         (trainer, "train_worker_task", train_worker),
         (tune, "TrialProcess", TrialProcess),
-        (callbacks, "PATIENCE_S", patience),
-        (outage, "PATIENCE_S", patience),
+        (trainer, "end_vain_waits", partial(callbacks.end_vain_waits, patience_s=patience)),
+        (pipeline, "give_up_without_nodes", partial(give_up_without_nodes, patience_s=patience)),
     ]
     for module, name, value in changed:
         setattr(module, name, value)

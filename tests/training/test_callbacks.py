@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 from ray.train.v2._internal.execution.controller.state import RestartingState, RunningState
 
-from brain_ray.cluster import autoscaling
-from brain_ray.config import TrainConfig
+from brain_ray.cluster.waiting import NODES_S
 from brain_ray.errors import RunError
-from brain_ray.training import callbacks
-from brain_ray.training.callbacks import end_vain_waits
+from brain_ray.training.callbacks import Waiting
 
 LACKING = "the cluster has 2 CPUs on 1 node(s), and training asks for 4"
 
@@ -25,15 +23,13 @@ class Heard(list[str]):
 class Controller:
     """Walks Ray Train's controller through its states, and the clock with it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.heard = Heard()
         self.room: str | RunError = ""
         self._now = 1000.0
-        (self._waiting,) = end_vain_waits(TrainConfig(), self.heard)
-        monkeypatch.setattr(callbacks, "monotonic", lambda: self._now)
-        monkeypatch.setattr(callbacks, "check_room", self._check_room)
+        self._waiting = Waiting(self._check, self.heard, clock=lambda: self._now)
 
-    def _check_room(self, settings: TrainConfig) -> str:
+    def _check(self) -> str:
         if isinstance(self.room, RunError):
             raise self.room
         return self.room
@@ -47,8 +43,8 @@ class Controller:
 
 
 @pytest.fixture
-def controller(monkeypatch: pytest.MonkeyPatch) -> Controller:
-    return Controller(monkeypatch)
+def controller() -> Controller:
+    return Controller()
 
 
 def test_a_group_that_starts_within_seconds_is_not_spoken_of(controller: Controller) -> None:
@@ -60,7 +56,7 @@ def test_a_group_that_starts_within_seconds_is_not_spoken_of(controller: Control
 
 def test_without_room_in_the_cluster_it_gives_up_after_a_minute(controller: Controller) -> None:
     controller.room = RunError(LACKING)
-    controller.pass_through(RestartingState, 59, 200)
+    controller.pass_through(RestartingState, 64, 200)  # the first look comes after 5 s
     assert controller.heard == [f"waits up to 60 s for room for its workers: {LACKING}"]
     with pytest.raises(
         RunError, match=re.escape(f"no room for the workers within 60 s: {LACKING}; the same")
@@ -79,7 +75,7 @@ def test_a_node_that_comes_ends_the_wait_and_the_next_one_begins_anew(controller
 
 def test_it_waits_longer_for_nodes_that_an_autoscaler_starts(controller: Controller) -> None:
     controller.room = "2 node(s) can be started"
-    controller.pass_through(RestartingState, autoscaling.WAIT_S - 1, 1000)
+    controller.pass_through(RestartingState, NODES_S, 1000)
     assert controller.heard == ["waits up to 1800 s for room for its workers: 2 node(s) can be started"]
     with pytest.raises(RunError, match="within 1800 s: 2 node"):
         controller.pass_through(RestartingState, 10, 10)
@@ -88,3 +84,14 @@ def test_it_waits_longer_for_nodes_that_an_autoscaler_starts(controller: Control
 def test_it_waits_without_end_for_room_that_others_use(controller: Controller) -> None:
     controller.pass_through(RestartingState, 100_000, 1000)
     assert controller.heard == ["waits for room for its workers, which others use now"]
+
+
+def test_room_that_others_use_is_no_wait_for_nodes(controller: Controller) -> None:
+    """A node that is lost after a long wait for other trainings' room has its whole time to come back."""
+    controller.pass_through(RestartingState, 1000, 200)
+    controller.room = RunError(LACKING)
+    controller.pass_through(RestartingState, 60, 60)
+    controller.room = ""
+    controller.pass_through(RestartingState, 60, 60)
+    busy = "waits for room for its workers, which others use now"
+    assert controller.heard == [busy, f"waits up to 60 s for room for its workers: {LACKING}", busy]

@@ -22,7 +22,7 @@ from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 from support.undisturbed import undisturbed
 
-from brain_ray.cluster.losses import ATTEMPTS, again_if_lost
+from brain_ray.cluster.losses import ATTEMPTS, retry_if_lost
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -308,7 +308,7 @@ def test_work_whose_actors_are_lost_is_begun_anew_and_given_up_after_some_times(
         return "done"
 
     with messages_to(lines.append):
-        assert again_if_lost(work, "scoring") == "done"
+        assert retry_if_lost(work, "scoring") == "done"
     assert lines[0] == "scoring begins anew, a process or node was lost: is gone"
     assert len(lines) == 2
     left += [RayActorError(error_msg="gone")] * ATTEMPTS
@@ -316,8 +316,8 @@ def test_work_whose_actors_are_lost_is_begun_anew_and_given_up_after_some_times(
         pytest.raises(RunError, match=r"scoring was begun 3 times.*the last time: gone; the same command"),
         messages_to(lines.append),
     ):
-        again_if_lost(work, "scoring")
+        retry_if_lost(work, "scoring")
     left += [UserCodeException("of the program")] * 2
     with pytest.raises(UserCodeException), messages_to(lines.append):
-        again_if_lost(work, "scoring")
+        retry_if_lost(work, "scoring")
     assert len(left) == 1
