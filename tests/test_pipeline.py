@@ -1,15 +1,12 @@
-"""The whole road on phantoms: done once, not done again, and gone on with after a kill."""
+"""The whole road on phantoms: done once, and not done again; tests/test_wheel.py kills it on its way."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from support.jobs import finish, kill_at, start
-from support.small_road import LEFT, small, words
+from support.small_road import LEFT, small
 
 from brain_ray import logs
 from brain_ray.bundle.predictor import Predictor
@@ -126,22 +123,3 @@ def test_preparing_the_same_rows_trains_nothing_again(
 def test_a_stage_before_its_input_says_which_job_to_run(tmp_path: Path, ray_cluster: None) -> None:
     with pytest.raises(RunError, match=r"train is not complete: run jobs/train\.py"):
         run_stages(small(tmp_path), ["export"])
-
-
-@pytest.mark.cluster
-def test_killed_within_a_stage_it_goes_on_where_it_was(tmp_path: Path) -> None:
-    kill_at(start(tmp_path, *words()), "epoch 1/3")
-    marker = tmp_path / "smoke/dataset/stage.json"
-    prepared = marker.stat().st_mtime_ns
-    text = finish(start(tmp_path, *words()))
-    assert "prepare: complete and unchanged" in text
-    assert "train: goes on where it was interrupted" in text, text
-    assert "epoch 1/3" not in text, "the first epoch is not trained again"
-    assert marker.stat().st_mtime_ns == prepared
-    history = pd.read_csv(tmp_path / "smoke/train/history.csv")
-    assert history["epoch"].tolist() == [1, 2, 3]
-    manifest = pq.read_table(tmp_path / "smoke/dataset/manifest.parquet").to_pandas()
-    rows = pq.read_table(tmp_path / "smoke/dataset/test").to_pandas()
-    assert rows["image_id"].is_unique
-    assert len(rows) == (manifest["split"] == "test").sum()
-    assert json.loads((tmp_path / "smoke/report/metrics.json").read_text())["official"]["images"] == len(rows)

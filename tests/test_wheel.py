@@ -1,12 +1,18 @@
-"""The built wheel, installed into an environment of its own: a run without a checkout, up to its report."""
+"""The built wheel, installed into an environment of its own: a run without a checkout, to its report."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from support.jobs import kill_at
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,19 +53,30 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def call(environment: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run a program of the environment in an empty folder."""
+def begin(environment: Path, folder: Path, *words: str) -> "subprocess.Popen[str]":
+    """Start a program of the environment in an empty folder, in a process group of its own."""
     unset = ("RAY_ADDRESS", "PYTHONPATH")
     variables = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(folder)}
-    return subprocess.run(
+    return subprocess.Popen(
         [str(environment / "bin" / words[0]), *words[1:]],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
         env=variables,
-        timeout=900,
-        check=False,
+        start_new_session=True,
     )
+
+
+def call(environment: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program of the environment in an empty folder to its end."""
+    with begin(environment, folder, *words) as process:
+        try:
+            out, errors = process.communicate(timeout=900)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(words, process.returncode, out, errors)
 
 
 def test_the_installed_command_lists_the_jobs_of_the_wheel(environment: Path, tmp_path: Path) -> None:
@@ -82,16 +99,36 @@ def test_submitting_without_a_checkout_says_what_it_needs(environment: Path, tmp
 
 
 @pytest.mark.cluster
-def test_the_wheel_runs_to_its_report(environment: Path, tmp_path: Path) -> None:
-    done = call(environment, tmp_path, "brain-ray", "pipeline", "smoke", *SMALL)
+def test_the_wheel_runs_to_its_report_though_it_is_killed_in_training(
+    environment: Path, tmp_path: Path
+) -> None:
+    command = "brain-ray", "pipeline", "smoke", *SMALL
+    kill_at(begin(environment, tmp_path, *command), "epoch 1/3")
+    folder = tmp_path / "runs" / "smoke"
+    marker = folder / "dataset/stage.json"
+    prepared = marker.stat().st_mtime_ns
+
+    done = call(environment, tmp_path, *command)
     assert done.returncode == 0, done.stdout + done.stderr
-    report = tmp_path / "runs" / "smoke" / "report" / "report.html"
+    assert "prepare: complete and unchanged" in done.stdout
+    assert "train: goes on where it was interrupted" in done.stdout, done.stdout
+    assert "epoch 1/3" not in done.stdout, "the first epoch is not trained again"
+    assert marker.stat().st_mtime_ns == prepared
+    history = pd.read_csv(folder / "train/history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3]
+    manifest = pq.read_table(folder / "dataset/manifest.parquet").to_pandas()
+    rows = pq.read_table(folder / "dataset/test").to_pandas()
+    assert rows["image_id"].is_unique
+    assert len(rows) == (manifest["split"] == "test").sum()
+    assert json.loads((folder / "report/metrics.json").read_text())["official"]["images"] == len(rows)
+    report = folder / "report" / "report.html"
     assert report.is_file()
     assert f"report: {report}" in done.stdout
-    card = (tmp_path / "runs" / "smoke" / "bundle" / "MODEL_CARD.md").read_text()
+
+    card = (folder / "bundle" / "MODEL_CARD.md").read_text()
     use = card.partition("```python\n")[2].partition("```")[0]
     assert use.startswith("from pathlib import Path\nfrom brain_ray import Predictor\n")
-    (image,) = list((tmp_path / "runs/smoke/bundle/canaries").glob("*.png"))[:1]
+    (image,) = list((folder / "bundle/canaries").glob("*.png"))[:1]
     shutil.copy(image, tmp_path / "slice.jpg")
     again = call(environment, tmp_path, "python", "-c", use.replace('"bundle"', '"runs/smoke/bundle"'))
     assert again.returncode == 0, again.stderr
