@@ -12,7 +12,7 @@ import pytest
 from support.jobs import ROOT, environment_of
 
 from brain_ray.checks import nodes
-from brain_ray.cluster import connection
+from brain_ray.cluster import connection, tokens
 from brain_ray.errors import RunError
 
 NOWHERE = "/proc/none"
@@ -20,7 +20,7 @@ NOWHERE = "/proc/none"
 
 LOOK = """
 import json, os, sys
-from brain_ray.cluster import connection
+from brain_ray.cluster import connection, tokens
 import matplotlib
 connection.connect()
 import ray
@@ -40,7 +40,7 @@ if "serve" in sys.argv:
             return where()
     serve.start(proxy_location="Disabled")
     found["serve"] = serve.run(Replica.bind(), name="look", route_prefix=None).remote().result(timeout_s=120)
-print(json.dumps({**found, "token": connection.find_token(), "logs": connection.started_logs()}))
+print(json.dumps({**found, "token": tokens.find_token(), "logs": connection.started_logs()}))
 """
 """What processes of a Ray that is started here run on: of tasks, of Ray Data, of Serve."""
 
@@ -107,16 +107,16 @@ def mode(path: Path) -> int:
 def test_a_token_is_made_for_its_owner_only_and_kept(home: Path) -> None:
     before = os.umask(0)
     try:
-        connection._make_token()
+        tokens.make_token()
     finally:
         os.umask(before)
     file = home / ".ray" / "auth_token"
     token = file.read_text()
     assert (len(token), mode(file), mode(file.parent)) == (64, 0o600, 0o700)
     assert [path.name for path in file.parent.iterdir()] == ["auth_token"]
-    connection._make_token()
+    tokens.make_token()
     assert file.read_text() == token
-    connection._write_token(file)  # as a process that looked for one a moment too early
+    tokens.write_token(file)  # as a process that looked for one a moment too early
     assert file.read_text() == token
 
 
@@ -125,7 +125,7 @@ def test_a_token_that_all_can_read_is_closed(home: Path) -> None:
     file.parent.mkdir()
     file.write_text("0" * 64)
     file.chmod(0o644)
-    connection._make_token()
+    tokens.make_token()
     assert (file.read_text(), mode(file)) == ("0" * 64, 0o600)
 
 
@@ -142,22 +142,22 @@ def test_without_a_home_folder_the_token_is_in_the_environment(
             raise RuntimeError("no such user")
 
         monkeypatch.setattr(Path, "home", homeless)
-    assert connection.find_token() is None
-    connection._make_token()
-    assert connection.find_token() == "RAY_AUTH_TOKEN"
+    assert tokens.find_token() is None
+    tokens.make_token()
+    assert tokens.find_token() == "RAY_AUTH_TOKEN"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
 def test_a_token_that_is_named_or_not_wanted_is_not_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    connection._make_token()
+    tokens.make_token()
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a")
-    connection._make_token()
+    tokens.make_token()
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "none"))
     with pytest.raises(RunError, match=r"RAY_AUTH_TOKEN_PATH is .*none, where there is no token"):
-        connection._make_token()
+        tokens.make_token()
     assert not list(home.iterdir())
 
 

@@ -6,7 +6,7 @@ import ray
 import requests  # what Ray's own client uses: the same proxies and certificates
 
 from brain_ray.checks.finding import Finding
-from brain_ray.cluster import connection, private
+from brain_ray.cluster import private, tokens
 
 ANSWER_S = 5.0
 """How long the dashboard may take to say that it is there."""
@@ -50,12 +50,12 @@ def check_dashboard(address: str) -> list[Finding]:
         answer = _ask(address, {})
         token = Finding("token", "ok", f"not asked for: whoever reaches {address} can run code on it")
         if answer.status_code == 401:
-            connection.use_token()
-            where = connection.find_token()
+            tokens.use_token()
+            where = tokens.find_token()
             token = Finding("token", "ok", f"that of {where} is the cluster's")
             answer = _ask(address, private.token_headers() if where else {})
         if answer.status_code in (401, 403):
-            refused = Finding("token", "error", *connection.explain_refusal(address))
+            refused = Finding("token", "error", *tokens.explain_refusal(address))
             return [Finding("dashboard", "ok", f"answers at {address}"), refused]
         theirs = str(answer.json()["ray_version"]) if answer.ok else ""
     except requests.ConnectionError as error:

@@ -12,7 +12,7 @@ from brain_ray.checks.finding import Finding
 from brain_ray.checks.packages import ROOT
 from brain_ray.checks.upload_size import check_upload
 from brain_ray.cli import complain, parse_or_explain
-from brain_ray.cluster import connection
+from brain_ray.cluster import connection, tokens
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.sources import find_files
 from brain_ray.errors import RunError
@@ -97,7 +97,7 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
 
     where = os.environ.get("RAY_ADDRESS", "started for this check, on this machine")
     yield Finding("ray", "ok", f"{ray.__version__}, {where}")
-    token = connection.find_token()
+    token = tokens.find_token()
     yield Finding(
         "token", "ok", f"found in {token}" if token else "none: Ray makes one where it starts itself"
     )

@@ -248,8 +248,8 @@ def test_without_the_right_token_a_line_says_where_to_get_it(
 
 def test_the_right_token_is_found_by_ray_init_too(head: Head) -> None:
     code = (
-        "from brain_ray.cluster import capacity, connection\n"
-        "connection.join(); print(connection.find_token(), capacity.cpus())"
+        "from brain_ray.cluster import capacity, connection, tokens\n"
+        "connection.join(); print(tokens.find_token(), capacity.cpus())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

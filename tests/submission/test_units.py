@@ -25,7 +25,7 @@ from support.messages import messages_to
 
 from brain_ray.checks import dashboard, packages
 from brain_ray.cli import UsageError
-from brain_ray.cluster import connection
+from brain_ray.cluster import tokens
 from brain_ray.errors import RunError
 from brain_ray.recipes import RECIPES
 from brain_ray.submission import jobs_api, log_follower, runtime_env, submit
@@ -70,6 +70,10 @@ def test_a_job_goes_by_its_name_or_its_file(word: str) -> None:
         (
             ["train", "b0", "--train.epoch", "3"],
             "unknown setting --train.epoch; did you mean --train.epochs?",
+        ),
+        (
+            ["prepare", "smoke", "--data.sauce", "x"],
+            "unknown setting --data.sauce; did you mean --data.source?",
         ),
         (["train", "b1"], "unknown recipe 'b1'; did you mean b0?"),
         (["train", "--name", "first", "--train.epochs", "x"], "--train.epochs: expected a whole number"),
@@ -481,23 +485,23 @@ def no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_where_a_token_is_found_in_rays_order(no_token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert connection.find_token() is None
+    assert tokens.find_token() is None
     (no_token / ".ray").mkdir()
     (no_token / ".ray" / "auth_token").write_text("one\n")
-    assert connection.find_token() == "~/.ray/auth_token"
+    assert tokens.find_token() == "~/.ray/auth_token"
     other = no_token / "other"
     other.write_text("two\n")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
-    assert connection.find_token() == str(other)
+    assert tokens.find_token() == str(other)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "three")
-    assert connection.find_token() == "RAY_AUTH_TOKEN"
+    assert tokens.find_token() == "RAY_AUTH_TOKEN"
 
 
 def test_a_path_without_a_token_is_an_error(no_token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(no_token / "none"))
-    assert connection.find_token() is None
+    assert tokens.find_token() is None
     with pytest.raises(RunError, match=r"RAY_AUTH_TOKEN_PATH is .*none, where there is no token"):
-        connection.use_token()
+        tokens.use_token()
 
 
 @pytest.mark.parametrize(
@@ -514,8 +518,8 @@ def test_a_token_that_is_found_is_shown_unless_the_mode_says_otherwise(
     code = (
         "import os, ray\n"
         "from ray._private.authentication import http_token_authentication as http\n"
-        "from brain_ray.cluster import connection\n"
-        "connection.use_token()\n"
+        "from brain_ray.cluster import tokens\n"
+        "tokens.use_token()\n"
         "print([os.environ.get('RAY_AUTH_MODE'), bool(http.get_auth_headers_if_auth_enabled({}))])\n"
     )
     done = subprocess.run(
