@@ -1,14 +1,22 @@
 """A training without room for its workers: what it says, and when it gives up."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayError
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.v2._internal.execution.controller.state import RestartingState, RunningState
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.queue import Queue
 
 from brain_ray.cluster.waiting import NODES_S
+from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
-from brain_ray.training.callbacks import Waiting
+from brain_ray.runs import Run
+from brain_ray.training.callbacks import Waiting, end_vain_waits
+from brain_ray.training.failures import verdict
 
 LACKING = "the cluster has 2 CPUs on 1 node(s), and training asks for 4"
 
@@ -95,3 +103,24 @@ def test_room_that_others_use_is_no_wait_for_nodes(controller: Controller) -> No
     controller.pass_through(RestartingState, 60, 60)
     busy = "waits for room for its workers, which others use now"
     assert controller.heard == [busy, f"waits up to 60 s for room for its workers: {LACKING}", busy]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_train_ends_a_training_that_waits_in_vain(tmp_path: Path) -> None:
+    settings, messages = TrainConfig(num_workers=64), Queue(actor_options={"num_cpus": 0})
+    trainer = DataParallelTrainer(
+        lambda: None,
+        scaling_config=ScalingConfig(num_workers=64),
+        run_config=RunConfig(
+            name="train",
+            storage_path=str(tmp_path),
+            callbacks=end_vain_waits(settings, messages, patience_s=0.0),
+        ),
+    )
+    with pytest.raises((TrainingFailedError, RayError)) as failed:
+        trainer.fit()
+    messages.shutdown()
+    line = str(verdict(failed.value, Run(str(tmp_path), "run"), settings.max_failures))
+    assert line.startswith("no room for the workers within 0 s: the cluster has 4 CPUs on 1 node(s), and ")
+    assert line.endswith("; the same command goes on from the last epoch")
