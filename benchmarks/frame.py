@@ -20,7 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from brain_ray.config import Config
 from brain_ray.data.decoding import decode
 from brain_ray.data.rows import BOX, read_input
-from brain_ray.data.transforms import InputSpec, thumbnail
+from brain_ray.data.transforms import thumbnail
+from brain_ray.input_spec import InputSpec
 from brain_ray.runs import Run
 
 SIDE, WIDTH, STRETCH = 96, 6, 12

@@ -49,7 +49,8 @@ import sys
 import keras, numpy as np, uvicorn
 from fastapi import FastAPI, Request
 from brain_ray.data.decoding import decode
-from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
+from brain_ray.data.transforms import Box, find_box, to_input
+from brain_ray.input_spec import InputSpec
 from brain_ray.config import CropConfig
 model = keras.models.load_model(sys.argv[1])
 app = FastAPI()

@@ -59,8 +59,8 @@ def export_bundle(
         destination: a folder that does not exist yet, or is empty. `<destination>.partial` is used meanwhile.
         config: the run's settings.
         weights: all weights, in the order of `model.weights` of `build_network`.
-        valid_inputs: (n, height, width, 1), the validation images as `images.to_input` makes them. They are
-            held in memory: of a large split, 5,000 images drawn at random are enough for the temperature.
+        valid_inputs: (n, height, width, 1), the validation images as `transforms.to_input` makes them. They
+            are held in memory: of a large split, 5,000 images drawn at random are enough for the temperature.
         valid_labels: (n,) indices into the classes.
         train_inputs: (m, height, width, 1), training images as they were found, without augmented copies:
             what `Unlikeness` is fitted to. A sample of some thousand is enough.

@@ -23,7 +23,8 @@ from brain_ray.bundle.bundle import (
 )
 from brain_ray.bundle.out_of_distribution import Unlikeness
 from brain_ray.data.decoding import decode
-from brain_ray.data.transforms import Box, InputSpec, prepare_image
+from brain_ray.data.transforms import Box, prepare_image
+from brain_ray.input_spec import InputSpec
 from brain_ray.scoring.calibration import calibrate
 
 Floats = NDArray[np.float32]

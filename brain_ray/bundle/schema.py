@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from brain_ray.config import CropConfig, Fit
+from brain_ray.config import CropConfig
+from brain_ray.input_spec import Fit
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

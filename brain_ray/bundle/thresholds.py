@@ -11,7 +11,7 @@ from brain_ray.bundle.predictor import run
 from brain_ray.bundle.schema import Decision, ValidationScores
 from brain_ray.config import Config
 from brain_ray.data.decoding import decode
-from brain_ray.data.transforms import InputSpec, prepare_image
+from brain_ray.data.transforms import prepare_image
 from brain_ray.scoring.calibration import (
     abstain_threshold,
     calibrate,
@@ -78,8 +78,7 @@ def expect(
     session: onnxruntime.InferenceSession, config: Config, canaries: Mapping[str, bytes]
 ) -> dict[str, tuple[float, ...]]:
     """Return the model's probabilities of encoded images, by name."""
-    model = config.model
-    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
+    spec = config.model.input_spec
     inputs = {name: prepare_image(decode(data), config.data.crop, spec)[0] for name, data in canaries.items()}
     return {name: tuple(run(session, image[None])[0][0].tolist()) for name, image in inputs.items()}
 

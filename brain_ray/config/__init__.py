@@ -2,7 +2,7 @@
 
 from brain_ray.config.base import Fraction, Pixels, Positive, Settings, Share
 from brain_ray.config.data import PHANTOMS, AugmentConfig, CropConfig, DataConfig, PhantomConfig
-from brain_ray.config.model import BACKBONES, Backbone, BackboneSpec, ExportConfig, Fit, ModelConfig
+from brain_ray.config.model import BACKBONES, Backbone, BackboneSpec, ExportConfig, ModelConfig
 from brain_ray.config.run import Config, EvaluateConfig
 from brain_ray.config.training import TrainConfig
 from brain_ray.config.tuning import SweepConfig
@@ -18,7 +18,6 @@ __all__ = [
     "DataConfig",
     "EvaluateConfig",
     "ExportConfig",
-    "Fit",
     "Fraction",
     "ModelConfig",
     "PhantomConfig",

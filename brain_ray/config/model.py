@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from brain_ray.config.base import Fraction, Pixels, Positive, Settings, Share
+from brain_ray.input_spec import Fit, InputSpec
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,6 @@ else:
     Backbone = Literal[tuple(BACKBONES)]
 
 
-Fit = Literal["stretch", "pad"]
-
-
 class ModelConfig(Settings):
     """The network and what it is fed."""
 
@@ -118,6 +116,11 @@ class ModelConfig(Settings):
     def backbone_spec(self) -> BackboneSpec:
         """The row of the backbone."""
         return BACKBONES[self.backbone]
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What the network is fed."""
+        return InputSpec(self.height, self.width, self.fit, self.crop_size)
 
 
 class ExportConfig(Settings):

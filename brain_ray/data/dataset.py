@@ -1,15 +1,17 @@
-"""Reader of a prepared data set: its parts, rows and labels."""
+"""Reads a prepared data set: its files, labels, rows and network inputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.data.rows import BOX, read_input
-from brain_ray.data.transforms import InputSpec
+from brain_ray.data.rows import BOX, ROW_COLUMNS, read_input
 from brain_ray.errors import RunError
 from brain_ray.runs import DATASET, Run
 
@@ -31,7 +33,7 @@ def find_parts(run: Run, split: str) -> list[Part]:
     """
     parts = parts_of(run, DATASET, split)
     if not parts:
-        raise RunError(f"{run.uri('dataset', split)} has no rows: run jobs/prepare.py for this run first")
+        raise _no_rows(run, split)
     return parts
 
 
@@ -47,18 +49,16 @@ Counts = NDArray[np.int64]
 
 
 def count_labels(run: Run, split: str, num_classes: int) -> Counts:
-    """Count a split's rows by label, (num_classes,); of its files, only the labels are read, bit by bit.
+    """Count a split's rows by label, (num_classes,), all 0 without files; only labels are read, bit by bit.
 
     Raises:
         RunError: a row's label is none of the classes.
     """
     counts = np.zeros(num_classes, np.int64)
-    files = run.list_files(DATASET, split, suffix=".parquet")
-    if not files:
+    if not _files(run, split):
         return counts
-    rows = pads.dataset(files, filesystem=run.fs, format="parquet")
     # The footers of ten thousand files weigh more than their labels: they are not kept.
-    for batch in rows.to_batches(columns=["label"], cache_metadata=False):
+    for batch in _open(run, split).to_batches(columns=["label"], cache_metadata=False):
         labels = batch["label"].to_numpy(zero_copy_only=False)
         known = (labels >= 0) & (labels < num_classes)
         if not known.all():
@@ -70,21 +70,92 @@ def count_labels(run: Run, split: str, num_classes: int) -> Counts:
     return counts
 
 
-def read_images(
-    run: Run, config: Config, split: str, most: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the inputs (n, height, width, 1) and labels (n,) of a split's images, not of augmented copies.
+def read_labels(run: Run, split: str) -> NDArray[np.int64]:
+    """Return the labels of a split's rows, (rows,), in their order.
 
-    Of more than `most` images, that many are drawn by the run's seed.
+    Raises:
+        RunError: the split has no files.
     """
-    dataset = pads.dataset(run.path(DATASET, split), filesystem=run.fs, format="parquet")
+    labels: NDArray[np.int64] = _open(run, split).to_table(columns=["label"])["label"].to_numpy()
+    return labels
+
+
+def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the rows with these `row_id`s, in the order of `ids`: by column, those of `ROW_COLUMNS`.
+
+    Raises:
+        RunError: the split has no files, or no row of that id.
+    """
+    found = _open(run, split).to_table(columns=ROW_COLUMNS, filter=pads.field("row_id").isin(list(ids)))
+    rows = {row["row_id"]: row for row in found.to_pylist()}
+    missing = [number for number in ids if number not in rows]
+    if missing:
+        raise RunError(f"{run.uri('dataset', split)} has no row {missing[0]}: prepare again")
+    return [rows[number] for number in ids]
+
+
+def sample_rows(run: Run, split: str, limit: int, seed: int) -> list[dict[str, Any]]:
+    """Draw up to `limit` rows of a split at random, without replacement; their columns are `ROW_COLUMNS`.
+
+    The `row_id`s of a split count its rows from 0.
+
+    Raises:
+        RunError: the split has no files.
+    """
+    count = _open(run, split).count_rows()
+    ids = np.random.default_rng(seed).choice(count, min(limit, count), replace=False)
+    return read_rows(run, split, ids.tolist())
+
+
+def first_rows(run: Run, split: str) -> list[dict[str, Any]]:
+    """Return the first row of each label, by rising label; their columns are `ROW_COLUMNS`.
+
+    Raises:
+        RunError: the split has no files.
+    """
+    labels = _open(run, split).to_table(columns=["row_id", "label"]).to_pandas()
+    return read_rows(run, split, labels.groupby("label")["row_id"].first().tolist())
+
+
+def read_inputs(
+    run: Run, config: Config, split: str, limit: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the inputs (n, height, width, 1) and labels (n,) of a split's images, without augmented copies.
+
+    Of more than `limit` images, that many are drawn by the run's seed.
+
+    Raises:
+        RunError: the split has no files, or a row cannot be decoded.
+    """
+    dataset = _open(run, split)
     augmented = dataset.to_table(columns=["augment_seed"])["augment_seed"].to_numpy() >= 0
     chosen = np.flatnonzero(~augmented)
-    if len(chosen) > most:
+    if len(chosen) > limit:
         rng = np.random.default_rng(config.seed)
-        chosen = np.sort(rng.choice(chosen, most, replace=False))
+        chosen = np.sort(rng.choice(chosen, limit, replace=False))
     table = dataset.take(chosen, columns=["path", "label", "bytes", *BOX])
-    model = config.model
-    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
+    spec = config.model.input_spec
     inputs = [read_input(row, spec, config.data.max_pixels) for row in table.to_pylist()]
     return np.stack(inputs), table["label"].to_numpy()
+
+
+def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return a table that `prepare` wrote beside the rows, such as the manifest; by default all columns."""
+    table = pq.read_table(run.path(*file), columns=columns, filesystem=run.fs, partitioning=None)
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _files(run: Run, split: str) -> list[str]:
+    return run.list_files(DATASET, split, suffix=".parquet")
+
+
+def _open(run: Run, split: str) -> pads.Dataset:
+    files = _files(run, split)
+    if not files:
+        raise _no_rows(run, split)
+    return pads.dataset(files, filesystem=run.fs, format="parquet")
+
+
+def _no_rows(run: Run, split: str) -> RunError:
+    return RunError(f"{run.uri('dataset', split)} has no rows: run jobs/prepare.py for this run first")

@@ -28,7 +28,8 @@ from brain_ray.data import decoder_process
 from brain_ray.data.decoder_process import WALL_S, Arrays, Facts, Look, receive, receive_body, send
 from brain_ray.data.decoding import CheckedFile, ImageError
 from brain_ray.data.formats import FORMATS, Format
-from brain_ray.data.transforms import Box, InputSpec
+from brain_ray.data.transforms import Box
+from brain_ray.input_spec import InputSpec
 
 if TYPE_CHECKING:
     from brain_ray.config import CropConfig

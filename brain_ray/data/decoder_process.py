@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from brain_ray.arrays import Grey
 from brain_ray.data.decoding import CheckedFile, ImageError, check_file, decode_checked, pixel_hash
 from brain_ray.data.formats import Format
-from brain_ray.data.transforms import Box, InputSpec, find_box, prepare_image, shrink, thumbnail
+from brain_ray.data.transforms import Box, find_box, prepare_image, shrink, thumbnail
+from brain_ray.input_spec import InputSpec
 
 if TYPE_CHECKING:
     from brain_ray.config import CropConfig

@@ -17,6 +17,7 @@ from brain_ray.cluster import capacity
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data import similarity
 from brain_ray.data.audit import account, as_text
+from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import find_copies
 from brain_ray.data.image_export import begin_export
 from brain_ray.data.phantoms import files as phantom
@@ -83,8 +84,7 @@ def keep_id(run: Run) -> None:
     """Note the id of an earlier version's data set before it is prepared again: its rows may be the same."""
     inputs, name = run.require(DATASET, "prepare"), id_of(run)
     if name == digest(inputs):
-        with run.fs.open_input_file(run.path(*DATASET_MANIFEST)) as file:
-            rows = rows_digest(pq.read_table(file).to_pandas(), inputs["seed"], inputs["data"])
+        rows = rows_digest(read_table(run, *DATASET_MANIFEST), inputs["seed"], inputs["data"])
         run.write_json({rows: name}, *DATASET_IDS)
 
 

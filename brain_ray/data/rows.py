@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from brain_ray.config import AugmentConfig, Config
 from brain_ray.data import decoding, transforms
 from brain_ray.data.decoding import ImageError
-from brain_ray.data.transforms import Box, InputSpec
+from brain_ray.data.transforms import Box
 from brain_ray.errors import RunError
+from brain_ray.input_spec import InputSpec
 
 SPLITS = ("train", "valid", "test")
 
@@ -36,6 +37,9 @@ ROW_SCHEMA = pa.schema(
 )
 """A prepared row: an image as it was found, and what to do to it (`augment_seed` -1: nothing)."""
 
+ROW_COLUMNS = ["row_id", "path", "label", "bytes", *BOX, "augment_seed"]
+"""Columns of a prepared row that its network input, its label and its name come from."""
+
 
 def read_input(
     row: Mapping[str, Any],
@@ -49,7 +53,7 @@ def read_input(
         row: `path`, `bytes` and the sides of its crop box.
         spec: the network's input.
         max_pixels: more are refused.
-        changes: as in `images.to_input`.
+        changes: as in `transforms.to_input`.
 
     Raises:
         RunError: the row cannot be decoded any more.

@@ -6,11 +6,11 @@ from hashlib import sha256
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 import ray
 
 from brain_ray.cluster import capacity
 from brain_ray.config import Config
+from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import run_tasks
 from brain_ray.data.prepare import BLOCK_IMAGES, source_of
 from brain_ray.data.scan import hash_files
@@ -78,8 +78,7 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
         RunError: a file cannot be read that could be then.
     """
     keys = ["path", "source_split", "label"]
-    with run.fs.open_input_file(run.path(*DATASET_MANIFEST)) as opened:
-        manifest = pq.read_table(opened).to_pandas()
+    manifest = read_table(run, *DATASET_MANIFEST)
     if "size" not in manifest:  # of an earlier version
         manifest["size"] = -1
     manifest = manifest[[*keys, "split", "size", "file_sha256"]]

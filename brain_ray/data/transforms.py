@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
 from brain_ray.data.decoding import _as_grey
+from brain_ray.input_spec import Fit, InputSpec
 
 if TYPE_CHECKING:  # it takes longer to import than all else that decodes
-    from brain_ray.config import AugmentConfig, CropConfig, Fit
+    from brain_ray.config import AugmentConfig, CropConfig
 
 
 THUMBNAIL_SIDE = 96
@@ -43,16 +44,6 @@ class Box:
     def crop(self, image: Grey) -> Grey:
         """Return the box's view of an image."""
         return image[self.top : self.bottom, self.left : self.right]
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a network is fed: the size of its input and how a crop is fitted to it."""
-
-    height: int
-    width: int
-    fit: "Fit" = "stretch"
-    crop_size: tuple[int, int] | None = None
 
 
 def thumbnail(image: Grey) -> Grey:
@@ -113,7 +104,7 @@ def find_box(image: Grey, crop: "CropConfig") -> Box | None:
     return box if box.crop(image).size >= crop.min_share * image.size else None
 
 
-def resize(image: Grey, height: int, width: int, fit: "Fit" = "stretch") -> Grey:
+def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
     """Resize to (height, width): stretched, or with the aspect ratio kept and black added on both sides."""
     if fit == "pad":
         scale = min(height / image.shape[0], width / image.shape[1])

@@ -16,6 +16,7 @@ from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
+from brain_ray.data.dataset import read_table
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
 from brain_ray.evaluation.report import write_report
@@ -129,7 +130,7 @@ def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
     Raises:
         RunError: an image is missing, or there twice.
     """
-    manifest = _manifest(run)
+    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", "split", "cluster"])
     expected = manifest.loc[manifest["split"] == "test", "image_id"]
     if sorted(found["image_id"]) != sorted(expected):
         raise RunError(
@@ -149,13 +150,6 @@ def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
         "leak_free": ~found["cluster"].isin(learned),
     }
     return found.assign(**facts)
-
-
-def _manifest(run: Run) -> pd.DataFrame:
-    columns = ["image_id", "split", "cluster"]
-    table = pq.read_table(run.path(*DATASET_MANIFEST), columns=columns, filesystem=run.fs)
-    frame: pd.DataFrame = table.to_pandas()
-    return frame
 
 
 def _score(predictions: pd.DataFrame, config: Config, exported: Mapping[str, Any]) -> Scores:

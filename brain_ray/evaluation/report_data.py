@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data import decoding
+from brain_ray.data.dataset import first_rows, read_rows, read_table, sample_rows
 from brain_ray.data.decoding import ImageError
-from brain_ray.data.rows import BOX, changes_of, read_input
-from brain_ray.data.transforms import InputSpec
+from brain_ray.data.rows import changes_of, read_input
 from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
 from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, PHANTOM_IMAGES, Run
 from brain_ray.scoring.metrics import Scores
@@ -128,7 +126,7 @@ def gather(
         calibrated=_columns(predictions, "calibrated", classes),
         is_leak_free=predictions["leak_free"].to_numpy(bool),
         history=pd.read_csv(io.BytesIO(run.read_bytes(*HISTORY))),
-        rejected=_table(run, "rejected"),
+        rejected=read_table(run, DATASET, "rejected.parquet"),
         samples=_samples(run, config),
         crop_examples=_crop_examples(run, config),
         misclassified=_misclassified(run, config, predictions),
@@ -140,48 +138,25 @@ def _columns(predictions: pd.DataFrame, kind: str, classes: Sequence[str]) -> An
     return predictions[[f"{kind}_{name}" for name in classes]].to_numpy(np.float64)
 
 
-def _table(run: Run, name: str) -> pd.DataFrame:
-    frame: pd.DataFrame = pq.read_table(run.path(DATASET, f"{name}.parquet"), filesystem=run.fs).to_pandas()
-    return frame
-
-
-def _rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Read the rows with some row_ids, in their order."""
-    dataset = pads.dataset(run.path(DATASET, split), filesystem=run.fs, format="parquet")
-    columns = ["row_id", "path", "label", "bytes", "augment_seed", *BOX]
-    found = dataset.to_table(columns=columns, filter=pads.field("row_id").isin(list(ids)))
-    rows = {row["row_id"]: row for row in found.to_pylist()}
-    return [rows[number] for number in ids]
-
-
-def _input(row: dict[str, Any], config: Config, epoch: int | None = None) -> Grey:
-    model = config.model
-    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
-    return read_input(row, spec, config.data.max_pixels, changes_of(row, config, epoch))[..., 0]
+def _input(row: Mapping[str, Any], config: Config, epoch: int | None = None) -> Grey:
+    changes = changes_of(row, config, epoch)
+    return read_input(row, config.model.input_spec, config.data.max_pixels, changes)[..., 0]
 
 
 def _samples(run: Run, config: Config) -> list[LabelledImage]:
     """Draw training images as the network got them in the first epoch that trained on images."""
-    dataset = pads.dataset(run.path(DATASET, "train"), filesystem=run.fs, format="parquet")
-    count = dataset.count_rows()
-    rng = np.random.default_rng(config.seed)
-    ids = rng.choice(count, min(NUM_SAMPLES, count), replace=False).tolist()
     classes, epoch = config.data.classes, first_epoch_on_images(config)
-    return [
-        LabelledImage(_input(row, config, epoch), classes[row["label"]]) for row in _rows(run, "train", ids)
-    ]
+    rows = sample_rows(run, "train", NUM_SAMPLES, config.seed)
+    return [LabelledImage(_input(row, config, epoch), classes[row["label"]]) for row in rows]
 
 
 def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
     """Take a training image of each class, whole."""
-    dataset = pads.dataset(run.path(DATASET, "train"), filesystem=run.fs, format="parquet")
-    labels = dataset.to_table(columns=["row_id", "label"]).to_pandas()
-    ids = labels.groupby("label")["row_id"].first().tolist()
     return [
         LabelledImage(
             decoding.decode(row["bytes"], config.data.max_pixels), config.data.classes[row["label"]]
         )
-        for row in _rows(run, "train", ids)
+        for row in first_rows(run, "train")
     ]
 
 
@@ -189,7 +164,7 @@ def _misclassified(run: Run, config: Config, predictions: pd.DataFrame) -> list[
     wrong = predictions[predictions["predicted"] != predictions["label"]]
     chances = _columns(wrong, "probability", config.data.classes)
     order = np.argsort(-chances.max(axis=1, initial=0.0), kind="stable")[:MAX_MISCLASSIFIED]
-    rows = _rows(run, "test", wrong["row_id"].to_numpy()[order].tolist())
+    rows = read_rows(run, "test", wrong["row_id"].to_numpy()[order].tolist())
     predicted, clean = wrong["predicted"].to_numpy()[order], wrong["leak_free"].to_numpy()[order]
     return [
         Misclassified(
@@ -209,7 +184,7 @@ def _pairs(run: Run, config: Config) -> list[CopyPair]:
     source = run.uri(PHANTOM_IMAGES) if config.data.source == PHANTOMS else config.data.source
     opened, root = filesystem(source)
     shown = []
-    for row in choose_pairs(_table(run, "pairs")).to_dict("records"):
+    for row in choose_pairs(read_table(run, DATASET, "pairs.parquet")).to_dict("records"):
         pair = []
         for path in (row["path_a"], row["path_b"]):
             try:

@@ -13,8 +13,7 @@ from ray.data import DataContext
 from brain_ray.cluster.capacity import LOADING_CPUS
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data.dataset import Part
-from brain_ray.data.rows import BOX, changes_of, read_input
-from brain_ray.data.transforms import InputSpec
+from brain_ray.data.rows import ROW_COLUMNS, changes_of, read_input
 from brain_ray.errors import RunError
 from brain_ray.loading.sampler import Step, locate
 from brain_ray.loading.store import fetch
@@ -39,9 +38,6 @@ TASK_ROWS = 128
 
 TASK_PIXELS = 16_000_000
 """Pixels that a task returns, about: large inputs come in smaller pieces."""
-
-
-COLUMNS = ["row_id", "path", "label", "bytes", *BOX, "augment_seed"]
 
 
 @dataclass(frozen=True)
@@ -152,12 +148,12 @@ def decode_rows(rows: pa.Table, config: Config, epoch: int | None) -> dict[str, 
     An error is returned instead of raised (empty: none), since Ray Data would wrap it beyond recognition.
     """
     model = config.model
-    spec = InputSpec(model.height, model.width, model.fit, model.crop_size)
     pixels = np.empty((len(rows), model.height, model.width, 1), np.uint8)
     errors = np.full(len(rows), "", object)
-    for i, row in enumerate(rows.select(COLUMNS).to_pylist()):
+    for i, row in enumerate(rows.select(ROW_COLUMNS).to_pylist()):
         try:
-            pixels[i] = read_input(row, spec, config.data.max_pixels, changes_of(row, config, epoch))
+            changes = changes_of(row, config, epoch)
+            pixels[i] = read_input(row, model.input_spec, config.data.max_pixels, changes)
         except RunError as error:
             errors[i] = str(error)
     return {"image": pixels, "label": rows["label"].to_numpy(), "error": errors}

@@ -5,12 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-import numpy as np
-import pyarrow.dataset as pads
-from numpy.typing import NDArray
-
 from brain_ray.config import Config
-from brain_ray.data.dataset import find_parts
+from brain_ray.data.dataset import read_labels
 from brain_ray.runs import BEST, RESULT, RUNGS, TRIALS, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
@@ -97,11 +93,8 @@ def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
 
 def read_sweep(run: Run, config: Config) -> SweepRecord:
     """Return all that a comparison of a sweep's trials is made of; of the test split, nothing is read."""
-    files = [part.path for part in find_parts(run, "valid")]
-    rows = pads.dataset(files, filesystem=run.fs, format="parquet")
-    labels: NDArray[np.int64] = rows.to_table(columns=["label"])["label"].to_numpy()
     rungs = [Rung.from_json(rung) for rung in run.read_json(*RUNGS)["rungs"]]
-    return SweepRecord(config, tuple(read_trials(run)), labels, tuple(rungs))
+    return SweepRecord(config, tuple(read_trials(run)), read_labels(run, "valid"), tuple(rungs))
 
 
 def write_rungs(run: Run, rungs: Sequence[Rung]) -> None:

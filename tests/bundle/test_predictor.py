@@ -16,7 +16,8 @@ from brain_ray.bundle.schema import BundleInfo
 from brain_ray.bundle.thresholds import judge
 from brain_ray.config import Config, DataConfig, ExportConfig
 from brain_ray.data.decoding import ImageError
-from brain_ray.data.transforms import Box, InputSpec
+from brain_ray.data.transforms import Box
+from brain_ray.input_spec import InputSpec
 from brain_ray.scoring.calibration import calibrate
 
 

@@ -23,7 +23,8 @@ from brain_ray.data.decoder_process import Facts, Look
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.formats import FORMATS
 from brain_ray.data.phantoms.files import draw
-from brain_ray.data.transforms import Box, InputSpec
+from brain_ray.data.transforms import Box
+from brain_ray.input_spec import InputSpec
 
 CROP, SPEC = CropConfig(), InputSpec(64, 48)
 MAX_PIXELS = 4_000_000

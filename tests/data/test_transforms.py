@@ -16,7 +16,8 @@ from brain_ray.config import AugmentConfig, CropConfig
 from brain_ray.data import decoding, transforms
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.phantoms.files import draw
-from brain_ray.data.transforms import Box, InputSpec
+from brain_ray.data.transforms import Box
+from brain_ray.input_spec import InputSpec
 
 CROP = CropConfig()
 ANY_SIZE = CropConfig(min_share=0.0)

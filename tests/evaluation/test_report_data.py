@@ -10,8 +10,8 @@ import pytest
 
 from brain_ray.config import Config, ModelConfig, TrainConfig
 from brain_ray.data.rows import ROW_SCHEMA, changes_of, read_input
-from brain_ray.data.transforms import InputSpec
 from brain_ray.evaluation import report_data
+from brain_ray.input_spec import InputSpec
 from brain_ray.runs import Run
 
 

@@ -19,7 +19,8 @@ import numpy as np, psutil
 from support.hostile_images import all_costly, mutants
 from brain_ray.config import CropConfig
 from brain_ray.data.decoding import ImageError, decode
-from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
+from brain_ray.data.transforms import Box, find_box, to_input
+from brain_ray.input_spec import InputSpec
 
 crop, spec, process = CropConfig(), InputSpec(224, 224), psutil.Process()
 files = [*all_costly(), *mutants(int(sys.argv[1]), seed=1)]

@@ -10,7 +10,8 @@ from support.undisturbed import train
 from brain_ray.bundle.build import export_bundle
 from brain_ray.config import AugmentConfig, Config, ModelConfig, TrainConfig
 from brain_ray.data.phantoms.files import draw
-from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
+from brain_ray.data.transforms import Box, find_box, to_input
+from brain_ray.input_spec import InputSpec
 from brain_ray.loading.feed import Feed
 from brain_ray.loading.loader import Batch
 from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps

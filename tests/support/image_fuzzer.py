@@ -36,7 +36,8 @@ from support.hostile_images import Made, originals
 
 from brain_ray.config import CropConfig
 from brain_ray.data.decoding import ImageError, decode
-from brain_ray.data.transforms import Box, InputSpec, find_box, to_input
+from brain_ray.data.transforms import Box, find_box, to_input
+from brain_ray.input_spec import InputSpec
 
 MAX_PIXELS = 4_000_000
 """Fewer than in use: what is found is the same, and more cases fit into a minute."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from brain_ray.arrays import Grey
 from brain_ray.config import CropConfig, DataConfig, ModelConfig
 from brain_ray.data.phantoms.files import draw
-from brain_ray.data.transforms import InputSpec, prepare_image
+from brain_ray.data.transforms import prepare_image
+from brain_ray.input_spec import InputSpec
 
 SPLIT = {"images": 12, "rows": 16, "sha256": "ab" * 32}
 FACTS: dict[str, Any] = {

@@ -1,56 +1,17 @@
-"""Rows are counted by class, and weigh what the settings say."""
+"""Rows weigh what the settings say, by class."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils.class_weight import compute_class_weight
 
-from brain_ray.data.dataset import count_labels
 from brain_ray.errors import RunError
-from brain_ray.runs import Run
 from brain_ray.training.class_weights import class_weights, split_weights
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 COUNTS = np.array([1, 4, 2, 3])
-
-
-def write_labels(run: Run, labels: list[int | None], part_rows: int = 3) -> None:
-    """Write a split's files with these labels; what is in the other columns is no image."""
-    table = pa.table({"bytes": [b"x"] * len(labels), "label": pa.array(labels, pa.int64())})
-    folder = Path(run.path("dataset", "train"))
-    folder.mkdir(parents=True)
-    for start in range(0, len(labels), part_rows):
-        pq.write_table(table.slice(start, part_rows), folder / f"{start:05}.parquet")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run(str(tmp_path), "run")
-
-
-def test_labels_are_counted_over_all_files(run: Run) -> None:
-    write_labels(run, [1, 1, 3, 0, 2, 1, 3, 2, 3, 1])
-    counts = count_labels(run, "train", 4)
-    assert_array_equal(counts, COUNTS)
-    assert counts.dtype == np.int64
-
-
-def test_a_class_without_rows_and_a_split_without_files_count_0(run: Run) -> None:
-    write_labels(run, [0, 1])
-    assert count_labels(run, "train", 4).tolist() == [1, 1, 0, 0]
-    assert count_labels(run, "test", 4).tolist() == [0, 0, 0, 0]
-
-
-@pytest.mark.parametrize(("label", "named"), [(4, "4"), (-1, "-1"), (None, "nan")])
-def test_a_label_that_is_none_of_the_classes_is_refused(label: int | None, named: str, run: Run) -> None:
-    write_labels(run, [0, 1, 2, 3, label])
-    with pytest.raises(RunError, match=rf"dataset/train has rows of label {named}, and there are 4 classes"):
-        count_labels(run, "train", 4)
 
 
 def test_balanced_weights_are_those_of_scikit_learn() -> None:

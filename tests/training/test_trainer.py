@@ -29,6 +29,7 @@ from brain_ray.config import AugmentConfig
 from brain_ray.data import decoding, transforms
 from brain_ray.data.dataset import find_parts
 from brain_ray.errors import RunError
+from brain_ray.input_spec import InputSpec
 from brain_ray.loading.feed import make_feed
 from brain_ray.loading.loader import Loader, decode_rows
 from brain_ray.loading.sampler import epoch_order, worker_steps
@@ -85,7 +86,7 @@ def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: Ma
             balance = [(config.data.balance, np.random.default_rng(seed))] if seed >= 0 else []
             epoch = (config.train.augment, np.random.default_rng([config.seed, 3, rows[i]["row_id"]]))
             grey = decoding.decode(rows[i]["bytes"])
-            spec = transforms.InputSpec(24, 24)
+            spec = InputSpec(24, 24)
             expected = transforms.to_input(grey, transforms.Box.whole(grey), spec, [*balance, epoch])
             assert_array_equal(pixels, expected)
 
