@@ -30,7 +30,7 @@ from brain_ray.loading.store import PartStore
 from brain_ray.runs import Run
 from brain_ray.tracking.history import read_history
 from brain_ray.training.trainer import drive
-from brain_ray.tuning import search_space
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trial_store import read_trials
 from brain_ray.tuning.trials import TrialRecord
 from brain_ray.tuning.tune import QUIET, sweep
@@ -60,18 +60,14 @@ def sweep_of(folder: Path, config: Config) -> tuple[float, list[TrialRecord]]:
     run = Run(str(folder), "run")
     run.clear("sweep")
     start = time.perf_counter()
-    sweep(run, config)
+    sweep(run, SearchSpace.parse(config))
     return time.perf_counter() - start, read_trials(run)
 
 
 def plain(folder: Path, config: Config) -> tuple[float, list[float]]:
     """Run the same trials as a function that starts Ray Train; returns its seconds, and those in epochs."""
-    run = Run(str(folder), "run")
-    trials = [
-        trial
-        for i, changes in enumerate(search_space.variants(config))
-        for trial in search_space.make_trials(config, i, changes)
-    ]
+    run, space = Run(str(folder), "run"), SearchSpace.parse(config)
+    trials = [trial for i, changes in enumerate(space.variants()) for trial in space.make_trials(i, changes)]
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
 
     store = ray.remote(PartStore).options(num_cpus=0).remote(run, 100_000)

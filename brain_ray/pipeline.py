@@ -41,7 +41,8 @@ from brain_ray.runs import (
 from brain_ray.tracking import prometheus
 from brain_ray.tracking.mlflow import log_bundle
 from brain_ray.training import train
-from brain_ray.tuning import search_space, tune
+from brain_ray.tuning import tune
+from brain_ray.tuning.search_space import MACHINES, SearchSpace
 from brain_ray.versions import versions
 
 PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
@@ -66,7 +67,7 @@ class Stage:
 def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # Other workers or devices are no reason to train again, though the result may depend on them: batch norms
     # that learn and dropout work on each worker's own rows, and the precision follows the device.
-    machines = {name.removeprefix("train.") for name in search_space.MACHINES}
+    machines = {name.removeprefix("train.") for name in MACHINES}
     return {
         "dataset": prepare.id_of(run),
         "seed": config.seed,
@@ -139,12 +140,16 @@ STAGES = {
     for stage in (
         Stage("prepare", DATASET, prepare.inputs_of, _prepare, changes=_data_changes),
         Stage("train", TRAIN, _train_inputs, train.fit, resumes=True),
-        Stage("sweep", SWEEP, _sweep_inputs, tune.sweep, resumes=True),
         Stage("choose", TRAIN, _choose_inputs, choose),
         Stage("export", BUNDLE, _export_inputs, _export),
         Stage("evaluate", REPORT, _evaluate_inputs, _evaluate),
     )
 }
+
+
+def _sweep_stage(space: SearchSpace) -> Stage:
+    return Stage("sweep", SWEEP, _sweep_inputs, lambda run, _: tune.sweep(run, space), resumes=True)
+
 
 TRAINED = ("prepare", "train", "export", "evaluate")
 """The stages from images to a report."""
@@ -165,15 +170,16 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     Raises:
         RunError: what `preflight` or a stage found wrong, or a stage before the named one is not complete.
     """
-    if "sweep" in names:
-        search_space.count(config)  # what is wrong with its search space is said before anything is done
+    stages = dict(STAGES)
+    if "sweep" in names:  # what is wrong with its search space is said before anything is done
+        stages["sweep"] = _sweep_stage(SearchSpace.parse(config))
     run = Run(config.storage, config.name)
     with log_context(config.name):
         log.info(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
         log.info(describe(config))
-        checked = {name for name in names if run.finished(STAGES[name].folder) is None}
+        checked = {name for name in names if run.finished(stages[name].folder) is None}
         if names[0] != "prepare":
-            STAGES[names[0]].inputs(run, config)  # which the stages before it have left
+            stages[names[0]].inputs(run, config)  # which the stages before it have left
         if connection.starts_here():
             refuse_wrong_paths(run, config, checked)
         connection.connect()
@@ -183,7 +189,7 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
             # A finished stage may have to be done again, which only shows when those before it are.
             check = partial(_check_rest, run, config, names[k:], checked)
             with log_context(name), prometheus.stage(run.name, name):
-                _run_stage(STAGES[name], run, config, check)
+                _run_stage(stages[name], run, config, check)
         log.info("")
         if "choose" in names:
             log.info(f"sweep:  {run.uri('report', 'sweep.html')}")

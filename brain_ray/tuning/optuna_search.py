@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from brain_ray.config import Config
 from brain_ray.errors import RunError
-from brain_ray.tuning.search_space import Range, configure, ranges_of
+from brain_ray.tuning.search_space import Range, SearchSpace
 
 
 class Proposer:
@@ -16,11 +15,11 @@ class Proposer:
     the same time differ (`constant_liar`).
     """
 
-    def __init__(self, config: Config, known: Iterable[tuple[Mapping[str, Any], float | None]]) -> None:
+    def __init__(self, space: SearchSpace, known: Iterable[tuple[Mapping[str, Any], float | None]]) -> None:
         """Start from the variants that a sweep has already.
 
         Args:
-            config: of the run.
+            space: what is varied.
             known: their changes, and the value that each has come to; None: still being tried.
 
         Raises:
@@ -34,15 +33,15 @@ class Proposer:
                 "to random"
             ) from error
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._ranges = ranges_of(config)
+        self._ranges = space.ranges
         self._distributions = {each.key: _distribution(each) for each in self._ranges}
         self._asked: list[Any] = []
         before = list(known)
         # Another start of its random numbers than before, or it would propose the first ones once more.
-        sampler = optuna.samplers.TPESampler(seed=config.seed + len(before), constant_liar=True)
+        sampler = optuna.samplers.TPESampler(seed=space.config.seed + len(before), constant_liar=True)
         self._study = optuna.create_study(sampler=sampler)
         for changes, value in before:
-            self._study.enqueue_trial({each.key: _parameter(config, each, changes) for each in self._ranges})
+            self._study.enqueue_trial({each.key: _parameter(space, each, changes) for each in self._ranges})
             self.propose()
             if value is not None:
                 self.tell(len(self._asked) - 1, value)
@@ -73,9 +72,9 @@ def _distribution(each: Range) -> Any:
     return FloatDistribution(each.low, each.high, log=each.kind == "loguniform")
 
 
-def _parameter(config: Config, each: Range, changes: Mapping[str, Any]) -> Any:
+def _parameter(space: SearchSpace, each: Range, changes: Mapping[str, Any]) -> Any:
     """Return what Optuna knows a trial's changes by: those are typed, and what is whole was rounded."""
     if not each.values:
         return min(max(changes[each.names[0]], each.low), each.high)
-    tried = configure(config, {name: changes[name] for name in each.names})
-    return next(index for index in range(len(each.values)) if configure(config, each.at(index)) == tried)
+    tried = space.configure({name: changes[name] for name in each.names})
+    return next(index for index in range(len(each.values)) if space.configure(each.at(index)) == tried)

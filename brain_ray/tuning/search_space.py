@@ -1,4 +1,4 @@
-"""Search space: settings by dotted name, and the values they take."""
+"""SearchSpace: the settings that a sweep varies, and the values they take."""
 
 import itertools
 import json
@@ -62,7 +62,7 @@ class Range:
         return dict(zip(self.names, self.values[index], strict=True))
 
 
-def parse(entry: str) -> Range:
+def parse_range(entry: str) -> Range:
     """Read an entry of `sweep.space`.
 
     Raises:
@@ -96,64 +96,122 @@ def parse(entry: str) -> Range:
     return Range(names, "uniform" if kind == "uniform" else "loguniform", (), low, high)
 
 
-def ranges_of(config: Config) -> list[Range]:
-    """Read the whole space, and try every value of its grids and choices, and the others' ends.
+@dataclass(frozen=True)
+class SearchSpace:
+    """The ranges of a sweep's settings, read and tried once."""
 
-    Raises:
-        RunError: an entry that cannot be read; a name that is none, or cannot be varied, or comes twice; a
-            value that the setting cannot have; nothing to vary.
-    """
-    ranges = [parse(entry) for entry in config.sweep.space]
-    known = flatten(config.model_dump(mode="json"))
-    names = [name for each in ranges for name in each.names]
-    for name in names:
-        if name not in known:
-            raise RunError(f"sweep.space has {name!r}, which is no setting: give its dotted name")
-        if not name.startswith(("model.", "train.")) or name in MACHINES:
-            raise RunError(
-                f"sweep.space has {name}: only settings under model and train can be varied, and none that "
-                "says what machine trains; all trials share one prepared data set"
+    config: Config
+    """Of the run; what no range names stays as it is here."""
+    ranges: tuple[Range, ...]
+    """In the order of `sweep.space`."""
+
+    @classmethod
+    def parse(cls, config: Config) -> "SearchSpace":
+        """Read `sweep.space`, and try every value of its grids and choices, and the others' ends.
+
+        Raises:
+            RunError: an entry that cannot be read; a name that is none, or cannot be varied, or comes twice;
+                a value that the setting cannot have; nothing to vary.
+        """
+        space = cls(config, tuple(parse_range(entry) for entry in config.sweep.space))
+        space._check_names()
+        for each in space.ranges:
+            for index in range(len(each.values)):
+                space.configure(each.at(index))
+            if not each.values:
+                for end in (each.low, math.nextafter(each.high, each.low)):
+                    space.configure({each.names[0]: end})
+        return space
+
+    def _check_names(self) -> None:
+        known = flatten(self.config.model_dump(mode="json"))
+        names = [name for each in self.ranges for name in each.names]
+        for name in names:
+            if name not in known:
+                raise RunError(f"sweep.space has {name!r}, which is no setting: give its dotted name")
+            if not name.startswith(("model.", "train.")) or name in MACHINES:
+                raise RunError(
+                    f"sweep.space has {name}: only settings under model and train can be varied, and none "
+                    "that says what machine trains; all trials share one prepared data set"
+                )
+            if names.count(name) > 1:
+                raise RunError(f"sweep.space has {name} twice")
+        if not names:
+            raise RunError("sweep.space is empty: give at least one NAME=RANGE")
+
+    @property
+    def size(self) -> int:
+        """Number of trials."""
+        sweep = self.config.sweep
+        if sweep.sampler == "optuna":
+            return sweep.num_samples * sweep.seeds
+        grids, drawn = self._grids_and_draws()
+        points = math.prod(len(each.values) for each in grids)
+        return points * (sweep.num_samples if drawn else 1) * sweep.seeds
+
+    def variants(self) -> Iterator[dict[str, Any]]:
+        """Yield the changes of each variant of a grid or a random search, in order; always the same ones."""
+        grids, drawn = self._grids_and_draws()
+        samples = self.config.sweep.num_samples if drawn else 1
+        places = itertools.product(*(range(len(each.values)) for each in grids))
+        for number, (chosen, _) in enumerate(itertools.product(places, range(samples))):
+            changes: dict[str, Any] = {}
+            for each, place in zip(grids, chosen, strict=True):
+                changes |= each.at(place)
+            rng = np.random.default_rng([self.config.seed, number])
+            for each in drawn:
+                changes |= each.draw(rng)
+            yield {name: changes[name] for each in self.ranges for name in each.names}
+
+    def _grids_and_draws(self) -> tuple[list[Range], list[Range]]:
+        """Return the ranges of which each value is taken, and those that values are drawn from."""
+        grid = self.config.sweep.sampler == "grid"
+        grids = [each for each in self.ranges if grid and each.kind == "grid"]
+        return grids, [each for each in self.ranges if each not in grids]
+
+    def configure(self, changes: Mapping[str, Any]) -> Config:
+        """Return the run's settings with some changed, by dotted name; words are read as the setting's type.
+
+        Where the backbone is changed, but not the input's size, it gets its native one, if
+        `sweep.native_size` says so.
+
+        Raises:
+            RunError: a value that the setting cannot have.
+        """
+        tree = self.config.model_dump(mode="json")
+        changes = dict(changes)
+        native = self.config.sweep.native_size and not set(SIZE) & changes.keys()
+        if native and "model.backbone" in changes:
+            spec = BACKBONES.get(changes["model.backbone"])
+            changes |= dict.fromkeys(SIZE, spec.native_side) if spec else {}
+        for name, value in changes.items():
+            *sections, last = name.split(".")
+            section = tree
+            for part in sections:
+                section = section[part]
+            section[last] = _as_type_of(section[last], value)
+        try:
+            return Config.model_validate(tree)
+        except ValidationError as error:
+            found = error.errors()[0]
+            message = found["msg"].removeprefix("Value error, ")
+            name = ".".join(map(str, found["loc"])) or ", ".join(changes)
+            raise RunError(f"sweep.space sets {name}: {message[0].lower()}{message[1:]}") from error
+
+    def make_trials(self, variant: int, changes: Mapping[str, Any]) -> list[Trial]:
+        """Return the trials of a variant: one for each seed."""
+        changed, seeds = self.configure(changes), self.config.sweep.seeds
+        typed = flatten(changed.model_dump(mode="json"))
+        return [
+            Trial(
+                id=f"{variant * seeds + repeat:03d}",
+                variant=variant,
+                repeat=repeat,
+                changes={name: typed[name] for name in changes},
+                config=changed.model_copy(update={"seed": self.config.seed + repeat}),
             )
-        if names.count(name) > 1:
-            raise RunError(f"sweep.space has {name} twice")
-    if not ranges:
-        raise RunError("sweep.space is empty: give at least one NAME=RANGE")
-    for each in ranges:
-        for index in range(len(each.values)):
-            configure(config, each.at(index))
-        if not each.values:
-            for end in (each.low, math.nextafter(each.high, each.low)):
-                configure(config, {each.names[0]: end})
-    return ranges
-
-
-def configure(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return settings with some of them changed, by dotted name; words are read as the setting's type.
-
-    Where the backbone is changed, but not the input's size, it gets its native one, if
-    `sweep.native_size` says so.
-
-    Raises:
-        RunError: a value that the setting cannot have.
-    """
-    tree = config.model_dump(mode="json")
-    changes = dict(changes)
-    if config.sweep.native_size and "model.backbone" in changes and not set(SIZE) & changes.keys():
-        spec = BACKBONES.get(changes["model.backbone"])
-        changes |= dict.fromkeys(SIZE, spec.native_side) if spec else {}
-    for name, value in changes.items():
-        *sections, last = name.split(".")
-        section = tree
-        for part in sections:
-            section = section[part]
-        section[last] = _as_type_of(section[last], value)
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        found = error.errors()[0]
-        message = found["msg"].removeprefix("Value error, ")
-        name = ".".join(map(str, found["loc"])) or ", ".join(changes)
-        raise RunError(f"sweep.space sets {name}: {message[0].lower()}{message[1:]}") from error
+            for repeat in range(seeds)
+        ]
 
 
 def _as_type_of(before: Any, value: Any) -> Any:
@@ -166,49 +224,6 @@ def _as_type_of(before: Any, value: Any) -> Any:
     except ValueError:
         return value
     return value if isinstance(before, str) and not isinstance(read, str) else read
-
-
-def variants(config: Config) -> Iterator[dict[str, Any]]:
-    """Yield the changes of each variant of a grid or a random search, in order; always the same ones."""
-    ranges = ranges_of(config)
-    grids = [each for each in ranges if each.kind == "grid" and config.sweep.sampler == "grid"]
-    drawn = [each for each in ranges if each not in grids]
-    samples = config.sweep.num_samples if drawn else 1
-    places = itertools.product(*(range(len(each.values)) for each in grids))
-    for number, (chosen, _) in enumerate(itertools.product(places, range(samples))):
-        changes: dict[str, Any] = {}
-        for each, place in zip(grids, chosen, strict=True):
-            changes |= each.at(place)
-        rng = np.random.default_rng([config.seed, number])
-        for each in drawn:
-            changes |= each.draw(rng)
-        yield {name: changes[name] for each in ranges for name in each.names}
-
-
-def make_trials(config: Config, variant: int, changes: Mapping[str, Any]) -> list[Trial]:
-    """Return the trials of a variant: one for each seed."""
-    changed = configure(config, changes)
-    typed = flatten(changed.model_dump(mode="json"))
-    trials = []
-    for repeat in range(config.sweep.seeds):
-        settings = changed.model_copy(update={"seed": config.seed + repeat})
-        number = variant * config.sweep.seeds + repeat
-        trials.append(
-            Trial(f"{number:03d}", variant, repeat, {name: typed[name] for name in changes}, settings)
-        )
-    return trials
-
-
-def count(config: Config) -> int:
-    """Return the number of trials.
-
-    Raises:
-        RunError: as `ranges_of`.
-    """
-    if config.sweep.sampler == "optuna":
-        ranges_of(config)
-        return config.sweep.num_samples * config.sweep.seeds
-    return sum(1 for _ in variants(config)) * config.sweep.seeds
 
 
 def models(trials: Sequence[Trial]) -> dict[str, Config]:

@@ -8,12 +8,11 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from brain_ray.config import Config
 from brain_ray.runs import Run
 from brain_ray.tracking.history import read_history
 from brain_ray.training.sources import with_absolute_paths
-from brain_ray.tuning import search_space
 from brain_ray.tuning.optuna_search import Proposer
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trainable import VALUE
 from brain_ray.tuning.trial_store import best_value, home_of, write_trial
 from brain_ray.tuning.trials import Trial, TrialRecord
@@ -22,10 +21,10 @@ from brain_ray.tuning.trials import Trial, TrialRecord
 class Plan(Searcher):  # type: ignore[misc]
     """Hands out trials: first those that were interrupted, then what is new, in the order of their ids."""
 
-    def __init__(self, run: Run, config: Config, known: Sequence[TrialRecord], total: int) -> None:
+    def __init__(self, run: Run, space: SearchSpace, known: Sequence[TrialRecord]) -> None:
         super().__init__(metric=VALUE, mode="min")
         self._run = run
-        self._config = config
+        self._space = space
         self._groups: list[list[Trial]] = []
         """The trials of each variant."""
         self._queue: list[Trial] = []
@@ -41,16 +40,16 @@ class Plan(Searcher):  # type: ignore[misc]
             made = self._make(len(self._groups) - 1, known[-1].trial.changes)
             self._groups[-1] += self._write(made[len(self._groups[-1]) :])
         self._queue += [trial for trial in self.trials if trial.id not in self._ended]
-        self.left = total - len(self._ended)
+        self.left = space.size - len(self._ended)
         self._proposer: Proposer | None = None
         self._variants: Iterator[dict[str, Any]]
-        if config.sweep.sampler == "optuna":
-            self._proposer = Proposer(config, [(group[0].changes, None) for group in self._groups])
+        if space.config.sweep.sampler == "optuna":
+            self._proposer = Proposer(space, [(group[0].changes, None) for group in self._groups])
             self._variants = iter(self._proposer.propose, None)
             for group in self._groups:
                 self._tell(group)
         else:
-            self._variants = islice(search_space.variants(config), len(self._groups), None)
+            self._variants = islice(space.variants(), len(self._groups), None)
 
     @property
     def trials(self) -> list[Trial]:
@@ -87,7 +86,7 @@ class Plan(Searcher):  # type: ignore[misc]
         return {}  # Tune stores what it has been given, and nobody reads it
 
     def _make(self, variant: int, changes: Mapping[str, Any]) -> list[Trial]:
-        made = search_space.make_trials(self._config, variant, changes)
+        made = self._space.make_trials(variant, changes)
         return [replace(trial, config=with_absolute_paths(trial.config)) for trial in made]
 
     def _write(self, trials: list[Trial]) -> list[Trial]:
@@ -99,7 +98,7 @@ class Plan(Searcher):  # type: ignore[misc]
         """Tell the proposer the mean of a variant's trials that did not fail, when all of them have ended."""
         if self._proposer is None or any(trial.id not in self._ended for trial in group):
             return
-        monitor = self._config.train.monitor
+        monitor = self._space.config.train.monitor
         sound = [home_of(self._run, trial.id) for trial in group if trial.id not in self._failed]
         values = [best_value(read_history(home), monitor) for home in sound]
         finite = [value for value in values if math.isfinite(value)]

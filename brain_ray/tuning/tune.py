@@ -26,9 +26,9 @@ from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.failures import probe
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.sources import open_dataset
-from brain_ray.tuning import search_space
 from brain_ray.tuning.reporter import Watch
 from brain_ray.tuning.schedulers import Scheduler, make_scheduler
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.searcher import Plan
 from brain_ray.tuning.trainable import Shared, TrialProcess
 from brain_ray.tuning.trial_store import (
@@ -55,7 +55,7 @@ DRIVER_CPUS = 0.01
 """Of a trial whose workers are Ray Train's: it only waits for them."""
 
 
-def sweep(run: Run, config: Config, framework: Framework | None = None) -> str:
+def sweep(run: Run, space: SearchSpace, framework: Framework | None = None) -> str:
     """Train all trials of a sweep on a run's dataset; returns a summary in a sentence.
 
     Writes into the run's folder sweep/: trials/<id>/ for each trial, a run of its own with what a training
@@ -64,11 +64,11 @@ def sweep(run: Run, config: Config, framework: Framework | None = None) -> str:
     none is given.
 
     Raises:
-        RunError: no dataset, a search space that cannot be read, no room for a trial, Optuna asked for and
-            not installed, a storage that refuses to take what is written, a trial's TensorFlow that sees no
-            GPU where `use_gpu` is set, no trial that finished, or nodes that were lost and did not come back.
+        RunError: no dataset, no room for a trial, Optuna asked for and not installed, a storage that refuses
+            to take what is written, a trial's TensorFlow that sees no GPU where `use_gpu` is set, no trial
+            that finished, or nodes that were lost and did not come back.
     """
-    total = search_space.count(config)
+    config, total = space.config, space.size
     trials = min(total, config.sweep.max_concurrent or 1)
     request_nodes(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}))
     shared, most = _share(run, config, framework or framework_of(config.model))
@@ -79,7 +79,7 @@ def sweep(run: Run, config: Config, framework: Framework | None = None) -> str:
     tidy(run, known)
     scheduler = make_scheduler(config)
     scheduler.remember(known)
-    plan = Plan(run, config, known, total)
+    plan = Plan(run, space, known)
     log.info(_opening(plan, total, most))
     if plan.left:
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:

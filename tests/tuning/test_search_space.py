@@ -14,7 +14,7 @@ from brain_ray import recipes
 from brain_ray.config import BACKBONES, Config
 from brain_ray.errors import RunError
 from brain_ray.tuning import search_space
-from brain_ray.tuning.search_space import Range, configure, count, make_trials, parse, ranges_of, variants
+from brain_ray.tuning.search_space import Range, SearchSpace, parse_range
 from brain_ray.tuning.trials import Trial
 
 RATE = "train.learning_rate"
@@ -22,11 +22,20 @@ BOTH_BACKBONES = "model.backbone=grid(EfficientNetB0, EfficientNetB3)"
 
 
 def trials_of(config: Config) -> list[Trial]:
+    space = SearchSpace.parse(config)
     return [
         trial
-        for variant, changes in enumerate(variants(config))
-        for trial in make_trials(config, variant, changes)
+        for variant, changes in enumerate(space.variants())
+        for trial in space.make_trials(variant, changes)
     ]
+
+
+def variants(config: Config) -> list[dict[str, Any]]:
+    return list(SearchSpace.parse(config).variants())
+
+
+def count(config: Config) -> int:
+    return SearchSpace.parse(config).size
 
 
 # --- reading
@@ -46,17 +55,17 @@ def trials_of(config: Config) -> list[Trial]:
     ],
 )
 def test_entries_are_read(entry: str, expected: Range) -> None:
-    assert parse(entry) == expected
+    assert parse_range(entry) == expected
 
 
 def test_the_key_of_a_range_is_its_names() -> None:
-    assert parse("a.b   c.d=grid(x 1)").key == "a.b c.d"
+    assert parse_range("a.b   c.d=grid(x 1)").key == "a.b c.d"
 
 
 @pytest.mark.parametrize("entry", ["", "a.b", "a.b=", "a.b=3", "a.b=grid", "a.b=normal(0, 1)", "=grid(1, 2)"])
 def test_what_is_no_entry_is_refused_with_what_is_one(entry: str) -> None:
     with pytest.raises(RunError, match="expected NAME=RANGE") as error:
-        parse(entry)
+        parse_range(entry)
     assert repr(entry) in str(error.value)
     assert "loguniform(low, high)" in str(error.value)
 
@@ -72,7 +81,7 @@ def test_what_is_no_entry_is_refused_with_what_is_one(entry: str) -> None:
 )
 def test_a_value_with_too_many_or_too_few_words_is_refused(entry: str, found: str, number: int) -> None:
     with pytest.raises(RunError) as error:
-        parse(entry)
+        parse_range(entry)
     assert found in str(error.value)
     assert f"expected {number} word(s), and a comma" in str(error.value)
 
@@ -84,15 +93,15 @@ def test_a_value_with_too_many_or_too_few_words_is_refused(entry: str, found: st
 )
 def test_a_range_that_is_none_is_refused(kind: str, inside: str) -> None:
     with pytest.raises(RunError, match="expected one name and two numbers, the lower one first") as error:
-        parse(f"a={kind}({inside})")
+        parse_range(f"a={kind}({inside})")
     assert ("both above 0" in str(error.value)) == (kind == "loguniform")
 
 
 def test_a_logarithm_needs_numbers_above_0_and_a_range_one_name() -> None:
-    assert parse("a=uniform(0, 1)").low == 0
+    assert parse_range("a=uniform(0, 1)").low == 0
     for entry in ("a=loguniform(0, 1)", "a=loguniform(-1, 1)", "a b=uniform(0, 1)", "a b=loguniform(1, 2)"):
         with pytest.raises(RunError, match="expected one name"):
-            parse(entry)
+            parse_range(entry)
 
 
 # --- refusing
@@ -139,7 +148,7 @@ def test_an_empty_space_is_refused() -> None:
     config = sweep_config()
     empty = config.model_copy(update={"sweep": config.sweep.model_copy(update={"space": ()})})
     with pytest.raises(RunError, match=r"sweep\.space is empty: give at least one NAME=RANGE"):
-        ranges_of(empty)
+        SearchSpace.parse(empty)
 
 
 def test_a_range_up_to_what_a_setting_cannot_have_is_taken_where_it_is_never_drawn() -> None:
@@ -175,14 +184,14 @@ def test_a_range_up_to_what_a_setting_cannot_have_is_taken_where_it_is_never_dra
 )
 def test_words_are_read_as_the_settings_type(name: str, word: Any, value: Any) -> None:
     section, last = name.split(".")
-    found = getattr(getattr(configure(sweep_config(), {name: word}), section), last)
+    found = getattr(getattr(SearchSpace.parse(sweep_config()).configure({name: word}), section), last)
     assert found == value
     assert type(found) is type(value)
 
 
 def test_nothing_else_is_changed() -> None:
     config = sweep_config()
-    changed = configure(config, {RATE: "0.5"})
+    changed = SearchSpace.parse(config).configure({RATE: "0.5"})
     assert changed.model_copy(update={"train": config.train}) == config
     assert changed.train.model_copy(update={"learning_rate": config.train.learning_rate}) == config.train
 
@@ -200,7 +209,7 @@ def test_a_drawn_number_is_rounded_to_a_whole_one_where_the_setting_is_whole() -
 
 @pytest.mark.parametrize("backbone", list(BACKBONES))
 def test_each_backbone_brings_its_size(backbone: str) -> None:
-    model = configure(sweep_config(), {"model.backbone": backbone}).model
+    model = SearchSpace.parse(sweep_config()).configure({"model.backbone": backbone}).model
     assert model.height == model.width == BACKBONES[model.backbone].native_side
 
 
@@ -232,7 +241,7 @@ def test_sizes_stay_where_that_is_wanted_or_the_backbone_does() -> None:
 
 def test_a_grid_is_every_combination_the_last_range_fastest() -> None:
     config = sweep_config("model.dropout=grid(0.1, 0.2)", f"{RATE} train.epochs=grid(1e-3 5, 1e-4 7, 1e-5 9)")
-    found = list(variants(config))
+    found = variants(config)
     assert count(config) == len(found) == 6
     assert [tuple(changes.values()) for changes in found[:4]] == [
         ("0.1", "1e-3", "5"),
@@ -252,7 +261,7 @@ def test_each_point_of_a_grid_gets_draws_of_the_rest() -> None:
         f"{RATE}=loguniform(1e-4, 1e-2)", "model.dropout=grid(0.1, 0.2)", "train.ema=choice(None, 0.9)",
         num_samples=3,
     )  # fmt: skip
-    found = list(variants(config))
+    found = variants(config)
     assert count(config) == len(found) == 6
     assert [changes["model.dropout"] for changes in found] == ["0.1"] * 3 + ["0.2"] * 3
     assert len({changes[RATE] for changes in found}) == 6
@@ -272,8 +281,7 @@ def test_a_random_search_draws_from_grids_as_well() -> None:
 def test_a_seed_gives_the_same_variants_and_another_seed_others(sampler: str) -> None:
     entries = ("model.dropout=choice(0.1, 0.2)", f"{RATE}=uniform(0.1, 0.2)")
     first, again, other = (
-        list(variants(sweep_config(*entries, seed=seed, sampler=sampler, num_samples=5)))
-        for seed in (1, 1, 2)
+        variants(sweep_config(*entries, seed=seed, sampler=sampler, num_samples=5)) for seed in (1, 1, 2)
     )
     assert first == again
     assert not {changes[RATE] for changes in first} & {changes[RATE] for changes in other}
@@ -281,7 +289,7 @@ def test_a_seed_gives_the_same_variants_and_another_seed_others(sampler: str) ->
 
 def test_more_samples_leave_those_before_as_they_are() -> None:
     few, many = (
-        list(variants(sweep_config(f"{RATE}=uniform(0.1, 0.2)", sampler="random", num_samples=number)))
+        variants(sweep_config(f"{RATE}=uniform(0.1, 0.2)", sampler="random", num_samples=number))
         for number in (4, 9)
     )
     assert many[:4] == few
@@ -289,7 +297,7 @@ def test_more_samples_leave_those_before_as_they_are() -> None:
 
 @pytest.mark.parametrize(("kind", "scale"), [("uniform", float), ("loguniform", math.log)])
 def test_draws_fill_their_range_evenly(kind: str, scale: Callable[[float], float]) -> None:
-    each, rng = parse(f"{RATE}=" + f"{kind}(1e-5, 1e-1)"), np.random.default_rng(1)
+    each, rng = parse_range(f"{RATE}=" + f"{kind}(1e-5, 1e-1)"), np.random.default_rng(1)
     values = [each.draw(rng)[RATE] for _ in range(4000)]
     assert all(type(value) is float and 1e-5 <= value <= 1e-1 for value in values)
     low, high = scale(1e-5), scale(1e-1)
@@ -318,7 +326,7 @@ def test_a_variant_has_a_trial_for_each_seed() -> None:
 
 
 def test_a_native_size_is_in_the_settings_and_not_among_the_changes() -> None:
-    trial = make_trials(sweep_config(), 0, {"model.backbone": "EfficientNetB3"})[0]
+    trial = SearchSpace.parse(sweep_config()).make_trials(0, {"model.backbone": "EfficientNetB3"})[0]
     assert trial.changes == {"model.backbone": "EfficientNetB3"}
     assert trial.model == "EfficientNetB3 300x300 gap"
 
@@ -327,9 +335,10 @@ def test_the_changes_of_a_trial_make_the_same_trial_again() -> None:
     config = sweep_config(
         BOTH_BACKBONES, "train.batch_size=uniform(4, 12)", "train.ema=choice(None, 0.9)", seeds=2
     )
-    for variant, changes in enumerate(variants(config)):
-        trials = make_trials(config, variant, changes)
-        assert make_trials(config, variant, trials[0].changes) == trials
+    space = SearchSpace.parse(config)
+    for variant, changes in enumerate(space.variants()):
+        trials = space.make_trials(variant, changes)
+        assert space.make_trials(variant, trials[0].changes) == trials
 
 
 def test_models_are_those_that_cost_the_same_to_serve() -> None:

@@ -26,6 +26,7 @@ from brain_ray.runs import Run
 from brain_ray.tracking import prometheus
 from brain_ray.training import checkpoints
 from brain_ray.tuning import tune
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trial_store import Clock, home_of, read_sweep, read_trials
 from brain_ray.tuning.trials import TrialRecord
 
@@ -68,7 +69,7 @@ def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
     monkeypatch.setattr(prometheus, "trials", lambda _, counts: counted.append(dict(counts)))
     biggest = Sizes(run)
     with biggest, messages_to(lines.append):
-        summary = tune.sweep(run, config)
+        summary = tune.sweep(run, SearchSpace.parse(config))
     records = by_id(run)
     assert list(records) == [f"{i:03d}" for i in range(6)]
     assert [record.trial.config.seed for record in records.values()] == [7, 8] * 3
@@ -154,7 +155,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
     )
     lines: list[str] = []
     with messages_to(lines.append):
-        assert tune.sweep(run, config, Numpy(fail)) == "4 trials: 2 failed, 2 finished"
+        assert tune.sweep(run, SearchSpace.parse(config), Numpy(fail)) == "4 trials: 2 failed, 2 finished"
     records = by_id(run)
     assert [record.status for record in records.values()] == [
         "failed",
@@ -187,7 +188,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
     # Started again, it does not try once more what it has given up.
     again: list[str] = []
     with messages_to(again.append):
-        tune.sweep(run, config, Numpy(fail))
+        tune.sweep(run, SearchSpace.parse(config), Numpy(fail))
     assert again == ["4 trials, 4 of them done already, 2 at a time"]
     assert by_id(run).keys() == records.keys()
 
@@ -195,7 +196,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
 def test_a_trial_that_never_reports_is_given_up(run: Run, make: Callable[..., Config]) -> None:
     config = make("train.learning_rate=grid(0.01)", silence_minutes=0.1)
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\); ActorDiedError"):
-        tune.sweep(run, config, Numpy(lambda *_: time.sleep(600)))
+        tune.sweep(run, SearchSpace.parse(config), Numpy(lambda *_: time.sleep(600)))
 
 
 def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config]) -> None:
@@ -204,7 +205,7 @@ def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config
 
     config = make("train.loss=grid(no_such_loss)")
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\).*no_such_loss"):
-        tune.sweep(run, config, Numpy(fail))
+        tune.sweep(run, SearchSpace.parse(config), Numpy(fail))
 
 
 def test_a_storage_that_refuses_a_trials_end_is_named(run: Run, make: Callable[..., Config]) -> None:
@@ -214,8 +215,9 @@ def test_a_storage_that_refuses_a_trials_end_is_named(run: Run, make: Callable[.
         full.write_text("trial.json")
         raise RunError("not this")
 
+    space = SearchSpace.parse(make("train.loss=grid(no_such_loss)"))
     with pytest.raises(RunError, match=r"^cannot write .*/trials/000\b.*; mend the storage"):
-        tune.sweep(FillingRun(run.storage, run.name), make("train.loss=grid(no_such_loss)"), Numpy(fill))
+        tune.sweep(FillingRun(run.storage, run.name), space, Numpy(fill))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +313,7 @@ def test_what_a_stopped_trial_held_is_free_at_once(
             run.write_bytes(b"", "stopped")
 
     with FreeCpus() as cpus, messages_to(say):
-        assert tune.sweep(run, config, Numpy(dawdle)) == "2 trials: 1 finished, 1 stopped"
+        assert tune.sweep(run, SearchSpace.parse(config), Numpy(dawdle)) == "2 trials: 1 finished, 1 stopped"
     free = 4 - 1.5 - 0.6  # the better one holds its own, and what loads for it
     assert cpus.seconds_until(free, stopped_at[0]) < 5
     assert len(by_id(run)["001"].history) < config.train.epochs
@@ -339,7 +341,7 @@ def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Co
             victims[0].kill()
 
     with messages_to(say):
-        assert tune.sweep(run, config, Numpy(pause)) == "1 trials: 1 finished"
+        assert tune.sweep(run, SearchSpace.parse(config), Numpy(pause)) == "1 trials: 1 finished"
     (record,) = read_trials(run)
     assert [epoch.epoch for epoch in record.history] == [1, 2, 3, 4]
     assert record.attempts == 1, "it is Ray Train that replaces the worker"
@@ -358,7 +360,7 @@ def test_a_trial_of_two_workers_learns_from_features(run: Run, make: Callable[..
     model = {"weights": "none.weights.h5"}
     train = {"frozen_epochs": 2, "epochs": 0, "num_workers": 2, "model": model}
     config = make("train.learning_rate=grid(0.003)", train)
-    assert tune.sweep(run, config, Numpy()) == "1 trials: 1 finished"
+    assert tune.sweep(run, SearchSpace.parse(config), Numpy()) == "1 trials: 1 finished"
     (record,) = read_trials(run)
     assert [epoch.epoch for epoch in record.history] == [1, 2]
     assert record.attempts == 1
