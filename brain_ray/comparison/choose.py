@@ -31,8 +31,7 @@ def choose(run: Run, config: Config) -> str:
     """
     run.require(SWEEP, "tune")
     record = read_sweep(run, config)
-    costs = _costs(run, record)
-    comparison = compare(record, costs)
+    comparison = compare(record, _costs(run, record))
     winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
     home = home_of(run, winner.id)
     if not home.exists(*BEST):
@@ -41,14 +40,14 @@ def choose(run: Run, config: Config) -> str:
             "name, with the rule of choice that you want"
         )
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page, value = write_sweep_report(record, costs, comparison, created)
+    page, value = write_sweep_report(comparison, created)
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
-    run.write_json(_evidence(record, comparison), *CHOICE)
+    run.write_json(_evidence(comparison), *CHOICE)
     run.write_bytes(page.encode(), TRAIN, SWEEP_PAGES[0])
     run.write_json(value, TRAIN, SWEEP_PAGES[1])
     show_pages(run)
-    return f"{format_table(record, comparison)}\ntrial {winner.id} wins, and its training is now the run's"
+    return f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
 
 
 def show_pages(run: Run) -> None:
@@ -80,7 +79,7 @@ def _costs(run: Run, record: SweepRecord) -> dict[str, Cost]:
     return {name: Cost(**known[name]) for name in models}
 
 
-def _evidence(record: SweepRecord, comparison: Comparison) -> dict[str, Any]:
+def _evidence(comparison: Comparison) -> dict[str, Any]:
     """Return what bundle.json and the model card tell of a sweep."""
     rows = {row.trial: row for row in comparison.rows}
     contenders = []
@@ -111,8 +110,8 @@ def _evidence(record: SweepRecord, comparison: Comparison) -> dict[str, Any]:
             f"Noise was judged by paired bootstrap intervals of the difference in cross-entropy, at "
             f"{comparison.level:.2%} each for {comparison.confidence:.0%} of all together."
         ),
-        "trials": len(record.trials),
-        "by_status": dict(sorted(Counter(each.status for each in record.trials).items())),
+        "trials": len(comparison.rows),
+        "by_status": dict(sorted(Counter(row.status for row in comparison.rows).items())),
         "winner": comparison.winner,
         "contenders": contenders,
     }

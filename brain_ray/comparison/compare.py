@@ -9,7 +9,16 @@ import numpy as np
 
 from brain_ray.comparison import wording
 from brain_ray.comparison.cost import Cost
-from brain_ray.comparison.results import Comparison, Difference, ModelResult, Pair, Row, Spread
+from brain_ray.comparison.results import (
+    Comparison,
+    Difference,
+    ModelResult,
+    Pair,
+    Row,
+    Spread,
+    model_colours,
+    short_names,
+)
 from brain_ray.errors import RunError
 from brain_ray.scoring.calibration import log_losses
 from brain_ray.scoring.curves import Floats
@@ -45,14 +54,17 @@ def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
     best = contenders[0]
     noise = [best.model, *(pair.second for pair in pairs if pair.first == best.model and pair.within_noise)]
     near = [model for model in contenders if model.model in noise]
-    cheapest = sweep.choice == "cheapest within noise"
-    chosen = min(near, key=_cheapness) if cheapest else best
+    chosen = min(near, key=_cheapness) if sweep.choice == "cheapest within noise" else best
     assert chosen.trial is not None
-    return Comparison(
+    order = [model.model for model in models]
+    short, colours = short_names(order), model_colours(order)
+    comparison = Comparison(
+        record=record,
+        costs=costs,
         winner=chosen.trial,
         best=best.model,
-        rule=wording.rule(cheapest, sweep.confidence, num_pairs),
-        sentence=wording.choice(chosen, near, contenders, pairs, cheapest),
+        rule="",
+        sentence="",
         within_noise=tuple(noise),
         confidence=sweep.confidence,
         level=level,
@@ -61,6 +73,8 @@ def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
         models=tuple(
             replace(
                 model,
+                short_name=short[model.model],
+                colour=colours[model.model],
                 best=model is best,
                 within_noise=model in near,
                 chosen=model is chosen,
@@ -68,7 +82,13 @@ def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
             for model in models
         ),
         pairs=tuple(pairs),
-        caveats=wording.caveats(models, num_pairs, level, sweep.bootstrap),
+        caveats=(),
+    )
+    return replace(
+        comparison,
+        rule=wording.rule(comparison),
+        sentence=wording.choice(comparison),
+        caveats=wording.caveats(comparison),
     )
 
 
@@ -144,6 +164,8 @@ def _model(rows: Sequence[Row], matched: Mapping[str, float | None]) -> ModelRes
         finished = [row for row in mine if row.candidate]
         return ModelResult(
             model=mine[0].model,
+            short_name="",  # which depends on the other models, as does the colour
+            colour="",
             contender=bool(finished),
             variants=len(variants),
             variant=variant,

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,43 +22,18 @@ from brain_ray.evaluation.plots import (
     new_figure,
     plain,
 )
-from brain_ray.tuning.trials import Rung, SweepRecord
 
 WRONG = "#d55e00"
 MAX_LEGEND = 11
 """Models in a legend; the others are counted."""
 
 
-def short_names(models: Sequence[str]) -> dict[str, str]:
-    """Return what tells models apart on a chart: the backbone, and the size and head where they differ."""
-    parts = {model: model.split(" ") for model in models}
-    names = {}
-    for model, (backbone, size, *head) in parts.items():
-        height, width = size.split("x")
-        shown = [backbone]
-        if len({other[1] for other in parts.values()}) > 1:
-            shown.append(height if height == width else f"{height}×{width}")
-        if len({tuple(other[2:]) for other in parts.values()}) > 1:
-            shown += head
-        names[model] = " ".join(shown)
-    return names
-
-
-def model_colours(models: Sequence[str]) -> dict[str, str]:
-    """A colour for each model; from nine on they are steps of a rainbow."""
-    if len(models) <= 8:
-        return {model: class_colour(index) for index, model in enumerate(models)}
-    steps = mpl.colormaps["turbo"](np.linspace(0.04, 0.96, len(models)))
-    return {model: mpl.colors.to_hex(step) for model, step in zip(models, steps, strict=True)}
-
-
-def validation_curves(record: SweepRecord, comparison: Comparison) -> Figure | None:
+def validation_curves(comparison: Comparison) -> Figure | None:
     """Validation cross-entropy of all trials by epoch; None if none has a finite one.
 
     Trials that were stopped are dashed and faded and end in a square, those that failed end in a cross.
     """
-    names = [model.model for model in comparison.models]
-    short, colours = short_names(names), model_colours(names)
+    record, models = comparison.record, comparison.models
     figure = new_figure(WIDTH, 4.6)
     axes = figure.subplots()
     ends = {"stopped": "s", "failed": "x"}
@@ -75,7 +49,7 @@ def validation_curves(record: SweepRecord, comparison: Comparison) -> Figure | N
         chosen = one.trial.id == comparison.winner
         whole = one.status not in ends
         style: dict[str, Any] = {
-            "color": colours[one.trial.model],
+            "color": comparison.model(one.trial.model).colour,
             "lw": 2.8 if chosen else 1.4,
             "ls": "-" if whole else (0, (3, 1.5)),
             "alpha": 1.0 if chosen else 0.85 if whole else 0.5,
@@ -97,11 +71,11 @@ def validation_curves(record: SweepRecord, comparison: Comparison) -> Figure | N
             axes.plot(epochs[at], values[at], "*", ms=15, color=INK, mec="white", zorder=6)
     if not seen:
         return None
-    for model in names[:MAX_LEGEND]:
-        count = sum(row.model == model for row in comparison.rows)
-        handles[plain(f"{short[model]} ({count})")] = Line2D([], [], color=colours[model], lw=2.2)
-    if len(names) > MAX_LEGEND:
-        handles[f"and {len(names) - MAX_LEGEND} more"] = Line2D([], [], lw=0)
+    for model in models[:MAX_LEGEND]:
+        count = sum(row.model == model.model for row in comparison.rows)
+        handles[plain(f"{model.short_name} ({count})")] = Line2D([], [], color=model.colour, lw=2.2)
+    if len(models) > MAX_LEGEND:
+        handles[f"and {len(models) - MAX_LEGEND} more"] = Line2D([], [], lw=0)
     handles["chosen, its best epoch"] = Line2D([], [], lw=0, marker="*", ms=12, mfc=INK, mec="white")
     for status, marker in ends.items():
         if any(one.status == status and one.history for one in record.trials):
@@ -127,8 +101,6 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
     ]
     if not found:
         return None
-    names = [model.model for model in comparison.models]
-    short, colours = short_names(names), model_colours(names)
     points = np.array([(latency, row.accuracy) for _, row, latency in found], np.float64)
     figure = new_figure(WIDTH, 4.8)
     axes = figure.subplots()
@@ -144,7 +116,7 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
         assert row.accuracy_low is not None
         assert row.accuracy_high is not None
         reach = [[accuracy - row.accuracy_low], [row.accuracy_high - accuracy]]
-        colour = colours[model.model]
+        colour = model.colour
         axes.errorbar(latency, accuracy, yerr=reach, color=colour, lw=1.2, capsize=2.5, alpha=0.55, zorder=2)
         axes.plot(latency, accuracy, "o", ms=9 if model.within_noise else 7, color=colour, zorder=3,
                   mfc=colour if model.within_noise else "white", mew=1.8)  # fmt: skip
@@ -169,16 +141,16 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
         del handles["not"]
     add_legend(figure, handles)
     bars = [(row.accuracy_low or 0.0, row.accuracy_high or 1.0) for _, row, _ in found]
-    write_labels(axes, points, [short[model.model] for model, _, _ in found], bars, front)
+    write_labels(axes, points, [model.short_name for model, _, _ in found], bars, front)
     return figure
 
 
-def rungs(found: Sequence[Rung], monitor: str) -> Figure | None:
+def rungs(comparison: Comparison) -> Figure | None:
     """What ASHA kept and stopped: a panel for each rung, the trials in the order in which they came.
 
-    `monitor` names the values. None where there are no rungs.
+    None where there are no rungs.
     """
-    shown = [rung for rung in found if rung.reached]
+    shown = [rung for rung in comparison.record.rungs if rung.reached]
     values = [one.value for rung in shown for one in rung.reached if math.isfinite(one.value)]
     if not values:
         return None
@@ -203,7 +175,7 @@ def rungs(found: Sequence[Rung], monitor: str) -> Figure | None:
         axes.set_xlim(0.2, max(4, len(rung.reached)) + 0.8)
         axes.set_xticks([])
         axes.tick_params(which="minor", length=0)
-    panels[0].set_ylabel(f"best {monitor} so far", fontsize=9, color=MUTED)
+    panels[0].set_ylabel(f"best {comparison.record.config.train.monitor} so far", fontsize=9, color=MUTED)
     _value_scale(panels[0], values)
     handles = {
         "kept": Line2D([], [], ls="", marker="o", ms=6.5, color=class_colour(0)),

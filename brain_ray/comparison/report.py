@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from brain_ray.comparison import plots as sweep_plots
-from brain_ray.comparison.cost import Cost
 from brain_ray.comparison.parallel_plot import parallel_coordinates
-from brain_ray.comparison.results import Comparison, Difference, ModelResult, Spread, finite
+from brain_ray.comparison.results import Comparison, Difference, ModelResult, Spread, to_json
 from brain_ray.config import PHANTOMS
 from brain_ray.evaluation import plots
 from brain_ray.evaluation.style import data_uri, environment
-from brain_ray.tuning.trials import SweepRecord
 
 COLUMNS = 110
 """Width of the table for a terminal, at most."""
@@ -21,19 +19,16 @@ MAX_PAIRS = 15
 """Pairs that the page shows at once, those with the best model first; the others unfold."""
 
 
-def write_sweep_report(
-    record: SweepRecord, costs: Mapping[str, Cost], comparison: Comparison, created: str
-) -> tuple[str, dict[str, Any]]:
+def write_sweep_report(comparison: Comparison, created: str) -> tuple[str, dict[str, Any]]:
     """Return the page as HTML and the content of sweep.json; nothing is written.
 
     The page needs no other file and no network. The JSON is strict: what is not finite is None.
 
     Args:
-        record: the trials.
-        costs: of serving each model, by `Trial.model`.
-        comparison: what `compare` made of both.
+        comparison: of the sweep's models.
         created: when, as the page shows it.
     """
+    record = comparison.record
     templates = environment(
         "comparison",
         count=lambda value: "–" if value is None else f"{value:,}",
@@ -52,14 +47,13 @@ def write_sweep_report(
     figures = {
         name: plots.to_png(figure)
         for name, figure in (
-            ("curves", sweep_plots.validation_curves(record, comparison)),
+            ("curves", sweep_plots.validation_curves(comparison)),
             ("parallel", parallel_coordinates(comparison)),
             ("latency", sweep_plots.accuracy_by_latency(comparison)),
-            ("rungs", sweep_plots.rungs(record.rungs, record.config.train.monitor)),
+            ("rungs", sweep_plots.rungs(comparison)),
         )
         if figure is not None
     }
-    names = [model.model for model in comparison.models]
     pairs = sorted(comparison.pairs, key=lambda pair: pair.first != comparison.best)
     page = templates.get_template("sweep.html.jinja").render(
         config=record.config,
@@ -67,7 +61,7 @@ def write_sweep_report(
         comparison=comparison,
         chosen=comparison.chosen,
         winner=comparison.row(comparison.winner),
-        colours=sweep_plots.model_colours(names),
+        colours={model.model: model.colour for model in comparison.models},
         figures=figures,
         pairs=pairs[:MAX_PAIRS],
         more_pairs=pairs[MAX_PAIRS:],
@@ -76,11 +70,12 @@ def write_sweep_report(
         device=comparison.rows[0].device,
         created=created,
     )
-    return page, _to_json(record, costs, comparison, created)
+    return page, _to_json(comparison, created)
 
 
-def format_table(record: SweepRecord, comparison: Comparison) -> str:
+def format_table(comparison: Comparison) -> str:
     """Lay the models and the choice out as text for a terminal, at most `COLUMNS` wide."""
+    record = comparison.record
     width = min(31, max(len(model.model) for model in comparison.models))
     titles = (
         f"  {'model':{width}}  trial    cross-entropy  accuracy, % (interval)    latency   weights  noise"
@@ -119,10 +114,8 @@ def format_table(record: SweepRecord, comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _to_json(
-    record: SweepRecord, costs: Mapping[str, Cost], comparison: Comparison, created: str
-) -> dict[str, Any]:
-    told = comparison.to_json()
+def _to_json(comparison: Comparison, created: str) -> dict[str, Any]:
+    record, told = comparison.record, to_json(comparison)
     histories = {one.trial.id: [past.to_json() for past in one.history] for one in record.trials}
     told_trials = [
         row
@@ -135,7 +128,7 @@ def _to_json(
     ]
     winner = comparison.row(comparison.winner)
     return dict(
-        finite(
+        to_json(
             {
                 "name": record.config.name,
                 "created": created,
@@ -150,11 +143,8 @@ def _to_json(
                 },
                 **told,
                 "trials": told_trials,
-                "rungs": [
-                    {"epoch": rung.epoch, "reached": [vars(one) for one in rung.reached]}
-                    for rung in record.rungs
-                ],
-                "costs": {model: vars(cost) for model, cost in costs.items()},
+                "rungs": record.rungs,
+                "costs": comparison.costs,
             }
         )
     )

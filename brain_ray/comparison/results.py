@@ -1,13 +1,19 @@
-"""Comparison and its parts: the record of a comparison of models, and its JSON."""
+"""Comparison and its parts: the result of comparing a sweep's models, and its JSON."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+import matplotlib as mpl
 import numpy as np
 
 from brain_ray.comparison.cost import Cost
+from brain_ray.evaluation.plots import class_colour
+from brain_ray.tuning.trials import SweepRecord
+
+NOT_IN_JSON = {"json": False}
+"""Metadata of fields that `to_json` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,10 @@ class ModelResult:
     """
 
     model: str
+    short_name: str = field(metadata=NOT_IN_JSON)
+    """What tells it apart from the others on a chart."""
+    colour: str = field(metadata=NOT_IN_JSON)
+    """On charts and on the page, as `#rrggbb`."""
     contender: bool
     variants: int
     """That were tried of the model."""
@@ -119,8 +129,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A sweep's result."""
+    """A sweep's result, with all that it was made of."""
 
+    record: SweepRecord = field(metadata=NOT_IN_JSON)
+    """The trials."""
+    costs: Mapping[str, Cost] = field(metadata=NOT_IN_JSON)
+    """Of serving each model, by `Trial.model`."""
     winner: str
     """The trial to export."""
     best: str
@@ -147,21 +161,47 @@ class Comparison:
         """The winner's model."""
         return next(model for model in self.models if model.chosen)
 
+    def model(self, name: str) -> ModelResult:
+        """Return a model by its name."""
+        return next(model for model in self.models if model.model == name)
+
     def row(self, trial: str) -> Row:
         """Return the row of a trial."""
         return next(row for row in self.rows if row.trial == trial)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a strict JSON object; what is not finite becomes None."""
-        return dict(finite(asdict(self)))
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """Return what tells models apart on a chart: the backbone, and the size and head where they differ."""
+    parts = {model: model.split(" ") for model in models}
+    names = {}
+    for model, (backbone, size, *head) in parts.items():
+        height, width = size.split("x")
+        shown = [backbone]
+        if len({other[1] for other in parts.values()}) > 1:
+            shown.append(height if height == width else f"{height}×{width}")
+        if len({tuple(other[2:]) for other in parts.values()}) > 1:
+            shown += head
+        names[model] = " ".join(shown)
+    return names
 
 
-def finite(value: Any) -> Any:
-    """Return a JSON value in which what is not finite is None and tuples are lists."""
+def model_colours(models: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each model; from nine on they are steps of a rainbow."""
+    if len(models) <= 8:
+        return {model: class_colour(index) for index, model in enumerate(models)}
+    steps = mpl.colormaps["turbo"](np.linspace(0.04, 0.96, len(models)))
+    return {model: mpl.colors.to_hex(step) for model, step in zip(models, steps, strict=True)}
+
+
+def to_json(value: Any) -> Any:
+    """Return a strict JSON value: dataclasses are objects, tuples lists, and what is not finite None."""
+    if is_dataclass(value):
+        kept = [each.name for each in fields(value) if each.metadata.get("json", True)]
+        return {name: to_json(getattr(value, name)) for name in kept}
     if isinstance(value, Mapping):
-        return {str(name): finite(inner) for name, inner in value.items()}
+        return {str(name): to_json(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
+        return [to_json(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):

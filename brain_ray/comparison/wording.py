@@ -4,44 +4,34 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from brain_ray.comparison.results import Difference, ModelResult, Pair, Row
+from brain_ray.comparison.results import Comparison, Difference, ModelResult, Row
 
 
-def rule(cheapest: bool, confidence: float, num_pairs: int) -> str:
-    """Say how the winner is chosen: the cheapest within noise of the best model, or simply the best."""
-    if not cheapest:
+def rule(comparison: Comparison) -> str:
+    """Describe how the winner is chosen: the cheapest within noise of the best model, or simply the best."""
+    num_pairs = len(comparison.pairs)
+    if not _cheapest(comparison):
         return "The model with the lowest mean validation cross-entropy of its finished repeats wins."
     pairs = f" and corrected for {num_pairs} pair{'s' if num_pairs > 1 else ''} of models"
     return (
         "Of the models whose mean validation cross-entropy is within noise of the lowest one, the one that "
-        f"answers an image fastest wins. Within noise: the {100 * confidence:g} % interval of the "
+        f"answers an image fastest wins. Within noise: the {100 * comparison.confidence:g} % interval of the "
         f"difference, from resampled validation images and repeats"
         f"{pairs if num_pairs else ''}, contains 0."
     )
 
 
-def choice(
-    chosen: ModelResult,
-    near: Sequence[ModelResult],
-    contenders: Sequence[ModelResult],
-    pairs: Sequence[Pair],
-    cheapest: bool,
-) -> str:
-    """Say why a model was chosen.
-
-    Args:
-        chosen: the model.
-        near: those within noise of the best one, which is among them.
-        contenders: all models that could be chosen, the best one first.
-        pairs: of contenders, those with the best one first.
-        cheapest: as in `rule`.
-    """
+def choice(comparison: Comparison) -> str:
+    """Explain why the model was chosen, against those within noise of the best one."""
+    chosen, pairs = comparison.chosen, comparison.pairs
+    contenders = [model for model in comparison.models if model.contender]
+    near = [model for model in contenders if model.within_noise]
     best, others = contenders[0], [model for model in near if model is not contenders[0]]
     text = f"{chosen.model} (trial {chosen.trial}) is chosen: "
     if len(contenders) == 1:
         return f"{text}it is the only model with a finished trial, at a mean cross-entropy of {_mean(best)}."
     lowest = f"its mean validation cross-entropy of {_mean(best)} is the lowest of {len(contenders)} models"
-    if not cheapest:
+    if not _cheapest(comparison):
         names = ", ".join(f"{one.model} ({_mean(one)})" for one in others)
         return f"{text}{lowest}; within noise of it: {names or 'none'}."
     if not others:
@@ -68,6 +58,10 @@ def choice(
     )
 
 
+def _cheapest(comparison: Comparison) -> bool:
+    return comparison.record.config.sweep.choice == "cheapest within noise"
+
+
 def _mean(model: ModelResult) -> str:
     return f"{model.cross_entropy.mean:.4f}" if model.cross_entropy else "–"
 
@@ -80,8 +74,10 @@ def _interval(difference: Difference) -> str:
     return f"interval {difference.low:.4f} to {difference.high:.4f}".replace("-", "−")
 
 
-def caveats(models: Sequence[ModelResult], num_pairs: int, level: float, resamples: int) -> tuple[str, ...]:
-    """Say what the numbers do not hold; `level` is that of each of the pairs' intervals."""
+def caveats(comparison: Comparison) -> tuple[str, ...]:
+    """List in sentences what the numbers do not show."""
+    num_pairs, level = len(comparison.pairs), comparison.level
+    resamples = comparison.record.config.sweep.bootstrap
     texts = [
         "The validation images chose each trial's epoch, each model's settings and the model, so the scores "
         "of the winner here are optimistic. No test image was read for the choice; the stage that evaluates "
@@ -94,7 +90,7 @@ def caveats(models: Sequence[ModelResult], num_pairs: int, level: float, resampl
             "Within noise does not mean as good: with fewer validation images, or more models, intervals are "
             "wider, and a model that is worse by more is then within noise."
         )
-    contenders = [model for model in models if model.contender]
+    contenders = [model for model in comparison.models if model.contender]
     single = [one.model for one in contenders if one.cross_entropy and one.cross_entropy.repeats == 1]
     if single:
         who = "Every model" if len(single) == len(contenders) else ", ".join(single)

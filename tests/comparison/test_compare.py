@@ -22,7 +22,7 @@ from support.sweep_records import (
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost
 from brain_ray.comparison.report import format_table
-from brain_ray.comparison.results import finite
+from brain_ray.comparison.results import to_json
 from brain_ray.config import DataConfig
 from brain_ray.errors import RunError
 from brain_ray.scoring.calibration import log_loss
@@ -151,8 +151,8 @@ def test_without_known_costs_the_best_wins(costs):
     comparison = compare(two_models(slightly, GOOD), costs)
     assert comparison.winner == "000"
     assert "is not known" in comparison.sentence
-    assert "nan" not in format_table(two_models(slightly, GOOD), comparison)
-    json.dumps(comparison.to_json(), allow_nan=False)
+    assert "nan" not in format_table(comparison)
+    json.dumps(to_json(comparison), allow_nan=False)
 
 
 def test_a_model_of_unknown_cost_is_not_the_cheapest():
@@ -273,7 +273,7 @@ def test_too_few_resamples_for_the_pairs_are_warned_of():
 
 
 def test_the_same_record_gives_the_same_numbers():
-    first, second = (compare(sweep_of_forty(), COSTS).to_json() for _ in range(2))
+    first, second = (to_json(compare(sweep_of_forty(), COSTS)) for _ in range(2))
     assert first == second
 
 
@@ -287,4 +287,4 @@ def test_forty_trials_are_all_told_of():
 
 def test_json_holds_none_where_a_number_is_not_finite():
     value = {"a": (math.nan, np.float32(1.5)), "b": [math.inf], 3: np.bool_(True)}
-    assert finite(value) == {"a": [None, 1.5], "b": [None], "3": True}
+    assert to_json(value) == {"a": [None, 1.5], "b": [None], "3": True}

@@ -24,6 +24,7 @@ from brain_ray.comparison import plots as sweep_plots
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.parallel_plot import parallel_coordinates
 from brain_ray.comparison.report import COLUMNS, format_table, write_sweep_report
+from brain_ray.comparison.results import model_colours, short_names
 from brain_ray.evaluation import plots
 from brain_ray.tuning.trials import SweepRecord
 
@@ -47,16 +48,16 @@ def record(request) -> SweepRecord:
 
 @pytest.fixture(scope="module")
 def written(record) -> tuple[str, dict]:
-    return write_sweep_report(record, COSTS, compare(record, COSTS), CREATED)
+    return write_sweep_report(compare(record, COSTS), CREATED)
 
 
 def figures_of(record: SweepRecord) -> dict:
     comparison = compare(record, COSTS)
     return {
-        "curves": sweep_plots.validation_curves(record, comparison),
+        "curves": sweep_plots.validation_curves(comparison),
         "parallel": parallel_coordinates(comparison),
         "latency": sweep_plots.accuracy_by_latency(comparison),
-        "rungs": sweep_plots.rungs(record.rungs, "val_cross_entropy"),
+        "rungs": sweep_plots.rungs(comparison),
     }
 
 
@@ -87,21 +88,21 @@ def test_page_has_no_number_that_is_none(written):
 
 def test_values_of_users_are_escaped():
     record = sweep_of_one()
-    page = write_sweep_report(record, COSTS, compare(record, COSTS), CREATED)[0]
+    page = write_sweep_report(compare(record, COSTS), CREATED)[0]
     assert "<script" not in page
     assert NASTY in Page(page).text
 
 
 def test_page_says_that_one_model_has_no_pair_and_one_repeat_no_spread():
     record = sweep_of_one("imagenet")
-    text = Page(write_sweep_report(record, COSTS, compare(record, COSTS), CREATED)[0]).text
+    text = Page(write_sweep_report(compare(record, COSTS), CREATED)[0]).text
     assert "nothing to compare it with" in text
     assert "nothing about the spread" in text
 
 
 def test_page_marks_trials_that_failed_or_found_nothing():
     record = sweep_of_forty()
-    text = Page(write_sweep_report(record, COSTS, compare(record, COSTS), CREATED)[0]).text
+    text = Page(write_sweep_report(compare(record, COSTS), CREATED)[0]).text
     assert "no finite result" in text
     assert "no such file" in text
     assert "2 attempts" in text
@@ -109,7 +110,7 @@ def test_page_marks_trials_that_failed_or_found_nothing():
 
 def test_page_stands_without_costs():
     record = sweep_of_four()
-    page, content = write_sweep_report(record, {}, compare(record, {}), CREATED)
+    page, content = write_sweep_report(compare(record, {}), CREATED)
     assert "What the models cost to serve is not known." in Page(page).text
     assert content["costs"] == {}
 
@@ -131,7 +132,7 @@ def test_json_is_strict_and_holds_all(record, written):
 
 def test_table_fits_a_terminal_and_names_the_choice(record):
     comparison = compare(record, COSTS)
-    table = format_table(record, comparison)
+    table = format_table(comparison)
     assert max(map(len, table.splitlines())) <= COLUMNS
     assert f"trial {comparison.winner}" in table
     assert all(model.model in table for model in comparison.models)
@@ -171,7 +172,7 @@ def test_names_of_models_on_the_chart_do_not_overlap():
 
 def test_a_legend_has_a_limit():
     record = crowd()
-    figure = sweep_plots.validation_curves(record, compare(record, crowded_costs()))
+    figure = sweep_plots.validation_curves(compare(record, crowded_costs()))
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(texts) <= sweep_plots.MAX_LEGEND + 4
     assert "and 4 more" in texts
@@ -179,10 +180,18 @@ def test_a_legend_has_a_limit():
 
 def test_short_names_hold_what_differs():
     names = ["EfficientNetB0 224x224 gap", "EfficientNetB0 224x192 gap"]
-    assert list(sweep_plots.short_names(names).values()) == ["EfficientNetB0 224", "EfficientNetB0 224×192"]
-    assert list(sweep_plots.short_names(names[:1]).values()) == ["EfficientNetB0"]
+    assert list(short_names(names).values()) == ["EfficientNetB0 224", "EfficientNetB0 224×192"]
+    assert list(short_names(names[:1]).values()) == ["EfficientNetB0"]
     heads = ["tiny 64x64 gap", "tiny 64x64 seed"]
-    assert list(sweep_plots.short_names(heads).values()) == ["tiny gap", "tiny seed"]
+    assert list(short_names(heads).values()) == ["tiny gap", "tiny seed"]
+
+
+def test_each_model_of_a_comparison_has_its_name_and_colour_on_charts():
+    comparison = compare(crowd(), crowded_costs())
+    names = [model.model for model in comparison.models]
+    assert [model.short_name for model in comparison.models] == list(short_names(names).values())
+    assert [model.colour for model in comparison.models] == list(model_colours(names).values())
+    assert len({model.colour for model in comparison.models}) == 15
 
 
 def crowd() -> SweepRecord:
