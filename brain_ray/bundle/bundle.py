@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from brain_ray.bundle.schema import BundleInfo
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
+from brain_ray.scoring.metrics import score_rows
 from brain_ray.storage import resolve
 
 KERAS_FILE = "model.keras"
@@ -160,7 +161,7 @@ def _folder(location: str) -> Run:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("brain_ray.bundle", ""),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -168,3 +169,5 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown; all values come from our own bundle.json
     )
+    environment.filters["score_rows"] = score_rows
+    return environment

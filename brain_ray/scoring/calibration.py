@@ -50,14 +50,25 @@ def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -
     return float(log_losses(probabilities, labels).mean())
 
 
+def bin_edges(bins: int) -> Floats:
+    """Return the edges of equal bins of 0..1, (bins + 1,)."""
+    return np.linspace(0.0, 1.0, bins + 1)
+
+
+def bin_of(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """Return the bin of each confidence, (n,), from 0; a bin holds its upper edge, not its lower one."""
+    place = np.searchsorted(bin_edges(bins), confidence, side="left") - 1
+    return np.clip(place, 0, bins - 1)
+
+
 def expected_calibration_error(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int
 ) -> float:
-    """Mean over images of |accuracy - confidence| of their bin, 0..1; a bin holds its upper edge."""
+    """Mean over images of |accuracy - confidence| of their bin, 0..1; the bins are those of `bin_of`."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     gap = (probabilities.argmax(axis=1) == labels) - confidence
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    return float(np.abs(np.bincount(place, weights=gap, minlength=bins)).sum() / len(labels))
+    sums = np.bincount(bin_of(confidence, bins), weights=gap, minlength=bins)
+    return float(np.abs(sums).sum() / len(labels))
 
 
 NEVER = 2.0

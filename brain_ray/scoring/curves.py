@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import auc, roc_curve
+
+from brain_ray.scoring.calibration import bin_edges, bin_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -77,16 +78,15 @@ def check_predictions(
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> Reliability:
     """Bin images by the probability of their predicted class, for a reliability diagram.
 
-    A bin holds its upper edge, not its lower one, as in Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    The bins are those of the calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
     """
     truth, chances = np.asarray(labels, np.int64), np.asarray(probabilities, np.float64)
     top, right = chances.max(axis=1), chances.argmax(axis=1) == truth
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    place = np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)
+    place = bin_of(top, bins)
     counts = np.bincount(place, minlength=bins)
     filled = np.where(counts > 0, counts, np.nan)
     return Reliability(
-        edges=edges,
+        edges=bin_edges(bins),
         counts=counts,
         confidence=np.bincount(place, weights=top, minlength=bins) / filled,
         accuracy=np.bincount(place, weights=right, minlength=bins) / filled,
@@ -117,5 +117,7 @@ def roc(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> 
 
 
 def _curve(actual: NDArray[np.bool_], chances: Floats) -> Curve:
+    from sklearn.metrics import auc, roc_curve
+
     fpr, tpr, _ = roc_curve(actual, chances)
     return Curve(fpr, tpr, float(auc(fpr, tpr)))

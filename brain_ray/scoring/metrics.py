@@ -1,17 +1,11 @@
-"""Scores of class probabilities against true labels."""
+"""Scores of class probabilities against true labels, and how terminal, report and model card show them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import binomtest
-from sklearn.metrics import (
-    brier_score_loss,
-    confusion_matrix,
-    precision_recall_fscore_support,
-)
 
 from brain_ray.scoring.calibration import expected_calibration_error, log_loss
 from brain_ray.scoring.curves import (
@@ -120,6 +114,25 @@ class Scores(_Strict):
     decisions: Decisions | None = None
     """Of a bundle that was evaluated; scores of other probabilities have none."""
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Return label and text of the scores beside the accuracy, as terminal, report and card show them."""
+        return score_rows(self.model_dump())
+
+
+def score_rows(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return `Scores.rows()` of what `Scores.model_dump()` gave, now or in a version that lacked some."""
+    rows = []
+    if "auc" in scores:
+        rows.append(
+            ("AUC", f"{_digits(scores['auc']['macro'])} macro, {_digits(scores['auc']['micro'])} micro")
+        )
+    for title, values in (("raw", scores), ("calibrated", scores.get("calibrated") or {})):
+        names = {"log_loss": "log loss", "brier": "Brier", "ece": "ECE"}
+        texts = [f"{text} {values[name]:.4f}" for name, text in names.items() if name in values]
+        if texts:
+            rows.append((title, ", ".join(texts)))
+    return rows
+
 
 def score(
     labels: ArrayLike,
@@ -140,6 +153,8 @@ def score(
     Raises:
         ValueError: no images, shapes that do not fit, labels out of range, rows that are no probabilities.
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     truth, chances = check_predictions(labels, probabilities, classes)
     predicted = chances.argmax(axis=1)
     numbers = np.arange(len(classes))
@@ -181,6 +196,8 @@ def score(
 
 def wilson(count: int, total: int) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson 1927, doi.org/10.1080/01621459.1927.10502953)."""
+    from scipy.stats import binomtest
+
     interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -199,13 +216,8 @@ def format_scores(scores: Scores) -> str:
         "",
         f"accuracy    {scores.accuracy:.4f}  (95 % interval {scores.accuracy_low:.4f} to "
         f"{scores.accuracy_high:.4f}; {scores.correct} of {scores.images} images right)",
-        f"AUC         {_digits(scores.auc.macro)} macro, {_digits(scores.auc.micro)} micro",
+        *(f"{label:12}{text}" for label, text in scores.rows()),
     ]
-    for title, values in (("raw", scores), ("calibrated", scores.calibrated)):
-        if values is not None:
-            lines.append(
-                f"{title:12}log loss {values.log_loss:.4f}, Brier {values.brier:.4f}, ECE {values.ece:.4f}"
-            )
     return "\n".join(lines)
 
 
@@ -215,6 +227,8 @@ def _class_scores(values: Sequence[Any], support: int) -> ClassScores:
 
 
 def _probability_scores(truth: Ints, chances: Floats, bins: int) -> ProbabilityScores:
+    from sklearn.metrics import brier_score_loss
+
     numbers = np.arange(chances.shape[1])
     return ProbabilityScores(
         log_loss=log_loss(chances, truth),

@@ -11,6 +11,7 @@ from brain_ray.bundle.bundle import BundleError, add_scores, load_bundle, render
 from brain_ray.bundle.schema import BundleInfo
 from brain_ray.config import Config
 from brain_ray.scoring.decisions import count_decisions
+from brain_ray.scoring.metrics import score_rows
 
 SCORES = {
     "images": 41,
@@ -109,6 +110,8 @@ def test_scores_of_the_evaluation_join_the_bundle(bundle: Path) -> None:
     for number in ("80.49 %", "65.99 %", "89.77 %", "60.87 %", "0.4321", "0.0456", "0.7123", "(23 images)"):
         assert number in card
     assert "| b | - | - | - | 0 |" in card
+    for label, text in score_rows(SCORES):
+        assert f"\n- {label}: {text}\n" in card
     assert "no copy found in training or validation** (23 images)" in card
     assert not list(bundle.glob("*.partial"))
 

@@ -121,6 +121,13 @@ def test_page_is_sound_html_and_needs_nothing_else(written):
     assert not re.search(r"url\(|@import", written[0])
 
 
+def test_page_shows_every_score_that_the_terminal_does(data, written):
+    text = Page(written[0]).text
+    for scores in (data.official, data.leak_free):
+        for _, shown in scores.rows():
+            assert shown in text
+
+
 def test_every_entry_of_the_table_of_contents_leads_somewhere(written):
     page = Page(written[0])
     targets = {address[1:] for address in page.addresses if address.startswith("#")}

@@ -6,11 +6,14 @@ import pytest
 from brain_ray.scoring.calibration import (
     NEVER,
     abstain_threshold,
+    bin_edges,
+    bin_of,
     calibrate,
     expected_calibration_error,
     fit_temperature,
     log_loss,
 )
+from brain_ray.scoring.curves import reliability
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -54,6 +57,23 @@ def test_log_loss_is_scikit_learns() -> None:
     logits, labels = drawn(200)
     chances = softmax(logits)
     assert log_loss(chances, labels) == pytest.approx(reference(labels, chances, labels=range(4)))
+
+
+@pytest.mark.parametrize("bins", [5, 10, 15, 20])
+def test_a_bin_holds_its_upper_edge(bins: int) -> None:
+    assert bin_of(bin_edges(bins), bins).tolist() == [0, *range(bins)]
+    assert bin_of(np.nextafter(bin_edges(bins)[:-1], 1), bins).tolist() == list(range(bins))
+
+
+def test_the_calibration_error_has_the_bins_of_the_reliability_diagram() -> None:
+    # 0.3 is an edge of ten bins, and ten times it is more than 3: rounding up put it into the fourth bin.
+    confidence = np.array([bin_edges(10)[3], 0.35])
+    probabilities = np.stack([confidence, *((1 - confidence) / 4 for _ in range(4))], axis=1)
+    labels = np.array([0, 1])
+    found = reliability(labels, probabilities, 10)
+    assert found.counts[2:4].tolist() == [1, 1]
+    gaps = np.abs(found.accuracy - found.confidence)[2:4]
+    assert expected_calibration_error(probabilities, labels, 10) == pytest.approx(gaps.mean())
 
 
 def test_calibration_error_of_a_bin_is_its_gap() -> None:

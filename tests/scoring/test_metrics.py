@@ -8,7 +8,7 @@ import pytest
 
 from brain_ray.scoring.calibration import expected_calibration_error
 from brain_ray.scoring.curves import reliability, roc
-from brain_ray.scoring.metrics import Scores, format_scores, score
+from brain_ray.scoring.metrics import Scores, format_scores, score, score_rows
 
 CLASSES = ("glioma", "meningioma", "notumor")
 LABELS = np.array([0, 0, 1, 2])
@@ -185,3 +185,16 @@ def test_text_table_is_aligned_and_has_four_digits():
 def test_text_table_shows_a_dash_for_a_class_without_images():
     text = format_scores(score([0, 1], PROBABILITIES[[0, 2]], CLASSES))
     assert next(line for line in text.splitlines() if "notumor" in line).split()[1:] == ["-", "-", "-", "0"]
+
+
+def test_rows_are_what_the_terminal_shows_beneath_the_accuracy():
+    scores = score(LABELS, PROBABILITIES, CLASSES, calibrated=PROBABILITIES)
+    assert [label for label, _ in scores.rows()] == ["AUC", "raw", "calibrated"]
+    shown = [f"{label:12}{text}" for label, text in scores.rows()]
+    assert format_scores(scores).splitlines()[-3:] == shown
+
+
+def test_rows_of_stored_scores_leave_out_what_is_not_among_them():
+    stored = {"images": 4, "accuracy": 0.75, "log_loss": 0.4321, "calibrated": None}
+    assert score_rows(stored) == [("raw", "log loss 0.4321")]
+    assert score_rows({"images": 4, "accuracy": 0.75}) == []
