@@ -10,9 +10,10 @@ from contextlib import nullcontext
 from brain_ray import interrupts, logs
 from brain_ray.config import Config
 from brain_ray.errors import RunError, nearest
+from brain_ray.fingerprints import flatten
 from brain_ray.logs import log
 from brain_ray.recipes import RECIPES
-from brain_ray.runs import CONFIG, Run, flatten
+from brain_ray.runs import CONFIG, Run
 from brain_ray.storage import refuse_keys, refuse_keys_in
 from brain_ray.usage import OneLineParser, UsageError, print_help, read_settings
 

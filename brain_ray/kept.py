@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from brain_ray.fingerprints import digest
 from brain_ray.logs import log
-from brain_ray.runs import HISTORY, KEPT, MARKER, STARTED, SWEEP, TRAIN, TRIALS, Run, digest
+from brain_ray.runs import HISTORY, KEPT, MARKER, STARTED, SWEEP, TRAIN, TRIALS, Run
 from brain_ray.tuning.trial_store import home_of
 
 WORTH_S = 60.0

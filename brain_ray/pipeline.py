@@ -22,6 +22,7 @@ from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
 from brain_ray.data import prepare, source_changes
 from brain_ray.evaluation import evaluate
+from brain_ray.fingerprints import differences, digest, flatten
 from brain_ray.logs import log, log_context
 from brain_ray.runs import (
     BUNDLE,
@@ -34,9 +35,6 @@ from brain_ray.runs import (
     SWEEP,
     TRAIN,
     Run,
-    differences,
-    digest,
-    flatten,
 )
 from brain_ray.tracking import prometheus
 from brain_ray.tracking.mlflow import log_bundle

@@ -9,7 +9,8 @@ from pyarrow import fs
 
 import brain_ray
 from brain_ray.errors import RunError, printable
-from brain_ray.runs import MARKER, Run, differences
+from brain_ray.fingerprints import differences
+from brain_ray.runs import MARKER, Run
 from brain_ray.storage import filesystem, refuse_keys, refuse_keys_in
 
 

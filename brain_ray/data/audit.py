@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 
 from brain_ray.config import DataConfig
+from brain_ray.data.file_names import is_no_image
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.similarity import TRANSFORMS
-from brain_ray.data.sources import Layout, is_no_image, list_names
+from brain_ray.data.sources import Layout, list_names
 from brain_ray.data.split import COPIED
-from brain_ray.runs import digest
+from brain_ray.fingerprints import digest
 
 
 def account(

@@ -19,16 +19,18 @@ from brain_ray.data import similarity
 from brain_ray.data.audit import account, as_text
 from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import find_copies
+from brain_ray.data.file_names import is_no_image
 from brain_ray.data.image_export import begin_export
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan
-from brain_ray.data.sources import find_files, find_layout, is_no_image, listing_hash
+from brain_ray.data.sources import find_files, find_layout, listing_hash
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.data.writing import Write
 from brain_ray.errors import RunError
+from brain_ray.fingerprints import digest
 from brain_ray.logs import log
-from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, Run, digest
+from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, Run
 from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
 

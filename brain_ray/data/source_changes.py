@@ -12,12 +12,14 @@ from brain_ray.cluster import capacity
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import run_tasks
+from brain_ray.data.file_names import is_no_image
 from brain_ray.data.prepare import BLOCK_IMAGES, source_of
 from brain_ray.data.scan import hash_files
-from brain_ray.data.sources import find_files, is_no_image, list_names, listing_hash
+from brain_ray.data.sources import find_files, list_names, listing_hash
 from brain_ray.errors import RunError
+from brain_ray.fingerprints import differences
 from brain_ray.logs import log
-from brain_ray.runs import DATASET_MANIFEST, LISTINGS, Run, differences
+from brain_ray.runs import DATASET_MANIFEST, LISTINGS, Run
 
 UNREAD = sha256(b"").hexdigest()
 """`file_sha256` of a file that could not be read when it was scanned."""

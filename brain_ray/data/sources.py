@@ -1,7 +1,6 @@
 """Lists a source's files by split and class, and checks its folders."""
 
 import hashlib
-import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -10,26 +9,13 @@ import pandas as pd
 from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
-from brain_ray.data.formats import media_types
+from brain_ray.data.file_names import IMAGE
 from brain_ray.data.image_export import EXPORTED
 from brain_ray.errors import RunError
 from brain_ray.runs import MARKER
 from brain_ray.storage import filesystem, reaching, subfolders
 
 COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
-
-OTHER_IMAGES = r"avif|dcm|dib|gif|heic|heif|jfif|jp2|jpe|nii(\.gz)?|pbm|pcx|pgm|pnm|ppm|tga"
-"""Ends of the names of images of formats without a row in `FORMATS`."""
-
-IMAGE = re.compile(
-    rf"\.({OTHER_IMAGES}|{'|'.join(re.escape(suffix[1:]) for suffix in media_types())})$", re.IGNORECASE
-)
-"""End of an image's name; where files are opened, in the classes' folders, it does not matter."""
-
-NO_IMAGE = re.compile(
-    r"\.(csv|db|docx?|html?|ini|ipynb|json|lnk|log|md|py|tsv|txt|url|xlsx?|xml|ya?ml)$", re.IGNORECASE
-)
-"""End of the name of what commonly lies among images, such as Thumbs.db and desktop.ini."""
 
 OWN = (MARKER, EXPORTED)
 """Files that show that a folder holds runs, or what a run has exported: no images of the source."""
@@ -99,11 +85,6 @@ def find_layout(source: str, data: DataConfig) -> Layout:
 def folder_path(root: str, folder: str) -> str:
     """Return the path of a source's folder; `.` is the source itself, also in a bucket."""
     return "/".join([root.rstrip("/"), *PurePosixPath(folder).parts])
-
-
-def is_no_image(path: str) -> bool:
-    """Tell whether a file's name says that it is something else than an image."""
-    return NO_IMAGE.search(path) is not None
 
 
 def list_names(names: list[str]) -> str:

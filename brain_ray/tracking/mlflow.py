@@ -14,8 +14,9 @@ from pyarrow import fs as pafs
 
 from brain_ray.config import Config
 from brain_ray.errors import RunError
+from brain_ray.fingerprints import flatten
 from brain_ray.logs import log
-from brain_ray.runs import BUNDLE, MLFLOW, Run, flatten
+from brain_ray.runs import BUNDLE, MLFLOW, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 
 # --- MLflow

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from brain_ray.config import BACKBONES, Config
 from brain_ray.errors import RunError
-from brain_ray.runs import flatten
+from brain_ray.fingerprints import flatten
 from brain_ray.tuning.trials import Trial
 
 Kind = Literal["grid", "choice", "uniform", "loguniform"]

@@ -13,8 +13,8 @@ from support.made_up_format import MADE_UP, write
 from brain_ray.config import CropConfig
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoding import CheckedFile, ImageError, check_file, decode, decode_checked
+from brain_ray.data.file_names import IMAGE
 from brain_ray.data.formats import FORMATS, format_of, media_types
-from brain_ray.data.sources import IMAGE
 from brain_ray.input_spec import InputSpec
 from brain_ray.serving.client.files import find_images
 from brain_ray.serving.openapi import BODY

@@ -16,7 +16,8 @@ from brain_ray.data import prepare, source_changes
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.source_changes import find_changes
 from brain_ray.errors import RunError
-from brain_ray.runs import Run, flatten
+from brain_ray.fingerprints import flatten
+from brain_ray.runs import Run
 
 PHANTOMS = PhantomConfig(train_per_class=6, test_per_class=2, copies=2, conflicts=0, faults=4)
 
