@@ -18,8 +18,9 @@ import pytest
 
 from brain_ray.data.phantoms.files import draw
 from brain_ray.serving import predict
-from brain_ray.serving.client import AsyncClient, Client, EndpointError, protocol
+from brain_ray.serving.client import AsyncClient, Client, EndpointError
 from brain_ray.serving.client.files import find_images, in_order, name_of
+from brain_ray.serving.client.retries import Heard, pause_s
 from brain_ray.serving.schemas import Answer, Explanation, Failure
 
 KEY = "a-key-that-nobody-may-see"
@@ -55,13 +56,17 @@ def problem(status: int, code: str, detail: str = "as it is", **headers: str) ->
 
 
 class Endpoint:
-    """A stand-in that answers as it is told, and remembers what it was asked."""
+    """A stand-in that answers as it is told, and remembers what it was asked.
+
+    Its clients do not wait before they try again; `waits` lists the seconds that they would have waited.
+    """
 
     def __init__(self, handle: Callable[[httpx.Request], httpx.Response]) -> None:
         self.requests: list[httpx.Request] = []
         self.results: list[Answer | Failure] = []
+        self.waits: list[float] = []
         self.most = self.now = 0
-        self._handle = handle
+        self.handle = handle
         self._lock = threading.Lock()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -70,15 +75,21 @@ class Endpoint:
             self.now += 1
             self.most = max(self.most, self.now)
         try:
-            return self._handle(request)
+            return self.handle(request)
         finally:
             with self._lock:
                 self.now -= 1
 
+    def pause(self, attempt: int, heard: Heard) -> float:
+        self.waits.append(pause_s(attempt, heard))
+        return 0.0
+
     def client(self, **options: Any) -> Client:
+        options = {"pause": self.pause} | options
         return Client("http://endpoint", transport=httpx.MockTransport(self), **options)
 
     def async_client(self, **options: Any) -> AsyncClient:
+        options = {"pause": self.pause} | options
         return AsyncClient("http://endpoint", transport=httpx.MockTransport(self), **options)
 
 
@@ -104,20 +115,6 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     if request.param == "client":
         return together
     return lambda *given, **options: asyncio.run(alone(*given, **options))
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nobody waits; what would have been waited is listed."""
-    waited: list[float] = []
-    pause = protocol._pause
-
-    def note(attempt: int, heard: Any) -> float:
-        waited.append(pause(attempt, heard))
-        return 0.0
-
-    monkeypatch.setattr(protocol, "_pause", note)
-    return waited
 
 
 def test_results_come_in_order_with_the_names_that_were_given(ask: Ask, tmp_path: Path) -> None:
@@ -162,18 +159,16 @@ def test_images_that_cannot_be_used_do_not_disturb_the_others(ask: Ask, tmp_path
 @pytest.mark.parametrize(
     ("status", "code"), [(401, "unauthorized"), (404, "not_found"), (500, "internal"), (504, "timeout")]
 )
-def test_an_endpoint_that_cannot_be_used_ends_it(
-    ask: Ask, waits: list[float], status: int, code: str
-) -> None:
+def test_an_endpoint_that_cannot_be_used_ends_it(ask: Ask, status: int, code: str) -> None:
     endpoint = Endpoint(lambda _: problem(status, code))
     with pytest.raises(EndpointError) as caught:
         ask(endpoint, [b"1"], api_key=KEY)
     assert (caught.value.code, caught.value.status) == (code, status)
     assert str(caught.value) == f"http://endpoint: as it is ({code}, HTTP {status})"
-    assert (len(endpoint.requests), waits) == (1, [])
+    assert (len(endpoint.requests), endpoint.waits) == (1, [])
 
 
-def test_what_passes_is_tried_again_with_growing_waits(ask: Ask, waits: list[float]) -> None:
+def test_what_passes_is_tried_again_with_growing_waits(ask: Ask) -> None:
     hurdles = [
         httpx.ConnectError("refused"),
         httpx.ConnectTimeout("slow"),
@@ -195,9 +190,9 @@ def test_what_passes_is_tried_again_with_growing_waits(ask: Ask, waits: list[flo
     (found,) = ask(endpoint, [b"pixels"])
     assert found.status == "ok"
     assert {request.content for request in endpoint.requests} == {b"pixels"}
-    for attempt, wait in enumerate(waits):
+    for attempt, wait in enumerate(endpoint.waits):
         assert 0.125 * 2**attempt <= wait <= 0.375 * 2**attempt
-    assert len(waits) == len(hurdles)
+    assert len(endpoint.waits) == len(hurdles)
 
 
 LOST = {
@@ -220,7 +215,7 @@ def replay(endpoint: Endpoint, script: list[httpx.Response | Exception]) -> None
             raise told
         return httpx.Response(told.status_code, headers=told.headers, content=told.content)
 
-    endpoint._handle = handle
+    endpoint.handle = handle
 
 
 READY = httpx.Response(200, json={"status": "ok", "models": [MODEL["id"]]})
@@ -232,7 +227,7 @@ def asked(endpoint: Endpoint) -> list[str]:
 
 @pytest.mark.parametrize("loss", LOST.values(), ids=list(LOST))
 def test_an_image_that_was_lost_is_sent_again_when_the_endpoint_is_ready(
-    ask: Ask, waits: list[float], loss: httpx.Response | Exception
+    ask: Ask, loss: httpx.Response | Exception
 ) -> None:
     endpoint = Endpoint(lambda _: answered())
     replay(endpoint, [loss, problem(503, "not_ready"), httpx.ConnectError("refused"), READY])
@@ -240,12 +235,12 @@ def test_an_image_that_was_lost_is_sent_again_when_the_endpoint_is_ready(
     assert found.status == "ok"
     assert asked(endpoint) == ["/v1/predict", *["/readyz"] * 3, "/v1/predict"]
     assert [request.content for request in endpoint.requests] == [b"pixels", b"", b"", b"", b"pixels"]
-    assert len(waits) == 3
+    assert len(endpoint.waits) == 3
 
 
 @pytest.mark.parametrize("loss", LOST.values(), ids=list(LOST))
 def test_an_image_is_not_carried_from_replica_to_replica(
-    ask: Ask, waits: list[float], loss: httpx.Response | Exception, tmp_path: Path
+    ask: Ask, loss: httpx.Response | Exception, tmp_path: Path
 ) -> None:
     (tmp_path / "poison.png").write_bytes(b"poison")
     endpoint = Endpoint(lambda _: answered())
@@ -255,19 +250,19 @@ def test_an_image_is_not_carried_from_replica_to_replica(
     assert asked(endpoint) == ["/v1/predict", "/readyz", "/v1/predict", "/v1/predict"]
 
 
-def test_an_endpoint_that_does_not_come_back_gets_no_second_image(ask: Ask, waits: list[float]) -> None:
+def test_an_endpoint_that_does_not_come_back_gets_no_second_image(ask: Ask) -> None:
     endpoint = Endpoint(lambda _: problem(503, "not_ready", "no replica is ready"))
     with pytest.raises(EndpointError, match=r"no replica is ready \(not_ready, HTTP 503\)"):
         ask(endpoint, [b"1"], retries=3)
     assert asked(endpoint) == ["/v1/predict", *["/readyz"] * 3]
-    assert len(waits) == 3
+    assert len(endpoint.waits) == 3
     once = Endpoint(lambda _: problem(503, "not_ready"))
     with pytest.raises(EndpointError):
         ask(once, [b"1"], retries=0)
     assert asked(once) == ["/v1/predict"]
 
 
-def test_a_busy_endpoint_is_asked_with_all_patience_and_so_are_facts(waits: list[float]) -> None:
+def test_a_busy_endpoint_is_asked_with_all_patience_and_so_are_facts() -> None:
     endpoint = Endpoint(lambda _: answered())
     replay(endpoint, [problem(503, "queue_full")] * 6)
     assert [result.status for result in endpoint.client().predict([b"1"])] == ["ok"]
@@ -281,18 +276,16 @@ def test_a_busy_endpoint_is_asked_with_all_patience_and_so_are_facts(waits: list
     ("value", "least", "most"),
     [("3", 3, 3), ("0", 0, 0.4), ("9999", 30, 30), ("-5", 0, 0.4), ("soon", 0, 0.4), ("date", 3, 6)],
 )
-def test_it_waits_as_long_as_it_is_asked_to(
-    waits: list[float], value: str, least: float, most: float
-) -> None:
+def test_it_waits_as_long_as_it_is_asked_to(value: str, least: float, most: float) -> None:
     value = formatdate(time.time() + 5, usegmt=True) if value == "date" else value
     endpoint = Endpoint(
-        lambda _: answered() if waits else problem(503, "queue_full", **{"Retry-After": value})
+        lambda _: answered() if endpoint.waits else problem(503, "queue_full", **{"Retry-After": value})
     )
     list(endpoint.client().predict([b"1"]))
-    assert least <= waits[0] <= most
+    assert least <= endpoint.waits[0] <= most
 
 
-def test_patience_has_an_end(ask: Ask, waits: list[float]) -> None:
+def test_patience_has_an_end(ask: Ask) -> None:
     endpoint = Endpoint(lambda _: problem(503, "queue_full"))
     with pytest.raises(EndpointError, match=r"as it is \(queue_full, HTTP 503\)"):
         ask(endpoint, [b"1"], retries=3)
@@ -301,18 +294,20 @@ def test_patience_has_an_end(ask: Ask, waits: list[float]) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused")
 
+    unreachable = Endpoint(refuse)
     with pytest.raises(EndpointError, match=r"cannot be reached: Connection refused \(unreachable\)"):
-        ask(Endpoint(refuse), [b"1"], retries=2)
-    assert len(waits) == 5
+        ask(unreachable, [b"1"], retries=2)
+    assert (len(endpoint.waits), len(unreachable.waits)) == (3, 2)
 
 
-def test_what_took_too_long_is_not_asked_again(ask: Ask, waits: list[float]) -> None:
+def test_what_took_too_long_is_not_asked_again(ask: Ask) -> None:
     def stall(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("")
 
+    endpoint = Endpoint(stall)
     with pytest.raises(EndpointError, match=r"does not answer in time \(timeout\)"):
-        ask(Endpoint(stall), [b"1"])
-    assert waits == []
+        ask(endpoint, [b"1"])
+    assert endpoint.waits == []
 
 
 @pytest.mark.parametrize(
@@ -355,7 +350,7 @@ def test_several_are_in_flight_and_no_more_than_allowed(ask: Ask, request: pytes
     assert endpoint.most == (4 if threaded else 1)
 
 
-def test_a_caller_who_leaves_early_leaves_nothing_behind(waits: list[float]) -> None:
+def test_a_caller_who_leaves_early_leaves_nothing_behind() -> None:
     endpoint = Endpoint(lambda _: answered())
     endless = (b"1" for _ in iter(int, 1))
     results = endpoint.client(in_flight=2).predict(endless)
@@ -378,7 +373,7 @@ def test_waits_end_when_the_caller_leaves() -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         return answered() if request.content == b"1" else problem(503, "queue_full", **{"Retry-After": "30"})
 
-    results = Endpoint(handle).client(in_flight=2).predict([b"1", b"2", b"3"])
+    results = Endpoint(handle).client(in_flight=2, pause=pause_s).predict([b"1", b"2", b"3"])
     assert next(results).status == "ok"
     results.close()
     start = time.perf_counter()
@@ -426,18 +421,20 @@ def test_explanations_models_and_readiness() -> None:
     assert failed.problem.code == "too_small"
 
 
-def test_it_is_not_ready_while_it_is_down_and_says_so_when_it_keeps_out(waits: list[float]) -> None:
+def test_it_is_not_ready_while_it_is_down_and_says_so_when_it_keeps_out() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    assert not Endpoint(refuse).client().ready()
-    assert not Endpoint(lambda _: problem(503, "unavailable")).client().ready()
+    down, unavailable = Endpoint(refuse), Endpoint(lambda _: problem(503, "unavailable"))
+    assert not down.client().ready()
+    assert not unavailable.client().ready()
+    keeps_out = Endpoint(lambda _: problem(401, "unauthorized"))
     with pytest.raises(EndpointError, match="unauthorized"):
-        Endpoint(lambda _: problem(401, "unauthorized")).client().ready()
-    assert waits == []
+        keeps_out.client().ready()
+    assert down.waits == unavailable.waits == keeps_out.waits == []
 
 
-def test_a_key_or_password_is_shown_nowhere(waits: list[float]) -> None:
+def test_a_key_or_password_is_shown_nowhere() -> None:
     endpoint = Endpoint(lambda _: problem(401, "unauthorized"))
     with Client(f"http://me:{KEY}@endpoint/base", KEY, transport=httpx.MockTransport(endpoint)) as client:
         assert repr(client) == "Client('http://endpoint/base')"

@@ -4,7 +4,7 @@
         for result in client.predict(["one.jpg", "two.png"]):
             print(result.name, result.label if result.status == "ok" else result.problem.detail)
 
-The two only carry requests and responses to and fro; what they say stands in `asking`.
+The two carry requests and responses over the network; `protocol` makes and reads them.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from typing import Self
 import httpx
 
 from brain_ray.serving.client.files import Source, in_order, read_image
-from brain_ray.serving.client.protocol import EndpointError, Heard, Kept, Steps, Terms
+from brain_ray.serving.client.protocol import EndpointError, Kept, Steps, Terms
+from brain_ray.serving.client.retries import Heard, Pause, pause_s
 from brain_ray.serving.schemas import Answer, Explanation, Failure, Models
 
 __all__ = ["AsyncClient", "Client", "EndpointError"]
@@ -32,6 +33,7 @@ class _Base:
         timeout_s: float = 60,
         retries: int = 6,
         in_flight: int = 8,
+        pause: Pause = pause_s,
     ) -> None:
         """Set up, without a connection as yet.
 
@@ -42,11 +44,12 @@ class _Base:
             retries: after connection errors, 502 and 503; with their waits, 6 take about 16 s. An image that
                 was lost with its connection or its replica is sent a second time, and no third.
             in_flight: requests of `predict` at a time.
+            pause: gives the seconds to wait before each retry.
 
         Raises:
             EndpointError: no URL, or not a key.
         """
-        self._terms = Terms.agree(url, api_key, retries)
+        self._terms = Terms.agree(url, api_key, retries, pause)
         self._in_flight = in_flight
         self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10), pool=None)
         self._limits = httpx.Limits(max_connections=in_flight + 1)
@@ -71,10 +74,11 @@ class Client(_Base):
         timeout_s: float = 60,
         retries: int = 6,
         in_flight: int = 8,
+        pause: Pause = pause_s,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Set up as described above; `transport` replaces the network, for tests."""
-        super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight)
+        super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight, pause=pause)
         self._http = httpx.Client(timeout=self._timeout, limits=self._limits, transport=transport)
 
     def predict(self, images: Iterable[Source]) -> Iterator[Answer | Failure]:
@@ -165,10 +169,11 @@ class AsyncClient(_Base):
         timeout_s: float = 60,
         retries: int = 6,
         in_flight: int = 8,
+        pause: Pause = pause_s,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Set up as `Client`."""
-        super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight)
+        super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight, pause=pause)
         self._http = httpx.AsyncClient(timeout=self._timeout, limits=self._limits, transport=transport)
 
     async def predict(self, images: Iterable[Source]) -> AsyncIterator[Answer | Failure]:

@@ -1,8 +1,5 @@
 """Client protocol without I/O: requests, response parsing, retry decisions."""
 
-import email.utils
-import random
-import time
 import urllib.parse
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -13,6 +10,16 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from brain_ray.serving.client.files import MEDIA_TYPES, Source, name_of
+from brain_ray.serving.client.retries import (
+    RETRIED,
+    Heard,
+    Pause,
+    is_passing,
+    is_sent,
+    may_end_replicas,
+    pause_s,
+    problem_of,
+)
 from brain_ray.serving.schemas import (
     Answer,
     Explanation,
@@ -20,7 +27,6 @@ from brain_ray.serving.schemas import (
     Failure,
     Health,
     Predictions,
-    Problem,
 )
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -28,15 +34,6 @@ Kept = TypeVar("Kept")
 
 ABOUT_THE_IMAGE = (400, 413, 415, 422)
 """Statuses that one image gets and the next may not."""
-
-RETRIED = (408, 429, 502, 503)
-"""Statuses that the same request may not get a second time."""
-
-FIRST_WAIT_S = 0.25
-"""Before the first retry; doubled for each further one."""
-
-LONGEST_WAIT_S = 30.0
-"""Before any retry, whatever the endpoint asks for."""
 
 
 class EndpointError(Exception):
@@ -56,9 +53,6 @@ class EndpointError(Exception):
         return f"{self.detail} ({self.code}{f', HTTP {self.status}' if self.status else ''})"
 
 
-Heard = httpx.Response | httpx.RequestError | None
-"""What came of a request; None after a pause."""
-
 Steps = Generator[httpx.Request | float, Heard, Kept]
 """A conversation: it yields requests to send and seconds to wait, and hears what came of them."""
 
@@ -70,9 +64,10 @@ class Terms:
     url: httpx.URL
     headers: dict[str, str]
     retries: int
+    pause: Pause = pause_s
 
     @classmethod
-    def agree(cls, url: str, api_key: str | None, retries: int) -> "Terms":
+    def agree(cls, url: str, api_key: str | None, retries: int, pause: Pause = pause_s) -> "Terms":
         """Check an address and a key.
 
         Raises:
@@ -92,7 +87,7 @@ class Terms:
             if not (api_key.isascii() and api_key.isprintable() and api_key and " " not in api_key):
                 raise EndpointError("bad_request", "the API key is empty, or holds spaces or odd characters")
             headers["Authorization"] = f"Bearer {api_key}"
-        return cls(parsed, headers, retries)
+        return cls(parsed, headers, retries, pause)
 
     @property
     def shown(self) -> str:
@@ -109,7 +104,7 @@ class Terms:
         response = yield from self._ask("POST", "v1/predict", source, data)
         name = name_of(source)
         if response.status_code != 200:
-            return Failure(name=name, problem=_problem(response))
+            return Failure(name=name, problem=problem_of(response))
         return self._only(self._read(response, Predictions).results).model_copy(update={"name": name})
 
     def explain(self, source: Source, data: bytes) -> Steps[Explanation | Failure]:
@@ -117,7 +112,7 @@ class Terms:
         response = yield from self._ask("POST", "v1/explain", source, data)
         name = name_of(source)
         if response.status_code != 200:
-            return Failure(name=name, problem=_problem(response))
+            return Failure(name=name, problem=problem_of(response))
         return self._only(self._read(response, Explanations).results).model_copy(update={"name": name})
 
     def ready(self) -> Steps[bool]:
@@ -145,19 +140,19 @@ class Terms:
                 status = heard.status_code
                 if status == 200 or (data is not None and status in ABOUT_THE_IMAGE):
                     return heard
-            if not _is_passing(heard) or attempt == self.retries:
+            if not is_passing(heard) or attempt == self.retries:
                 raise self._error(heard)
-            is_lost = data is not None and _may_end_replicas(heard)
+            is_lost = data is not None and may_end_replicas(heard)
             if is_lost and was_lost:
                 error = self._error(heard)
                 detail = f"{error.detail}; lost twice while it had {name_of(source)}"
                 raise EndpointError(error.code, detail, error.status)
-            yield _pause(attempt, heard)
+            yield self.pause(attempt, heard)
             attempt += 1
             while is_lost and not (yield from self.ready()):
                 if attempt == self.retries:
                     raise self._error(heard)
-                yield _pause(attempt, heard)
+                yield self.pause(attempt, heard)
                 attempt += 1
             was_lost = was_lost or is_lost
 
@@ -192,62 +187,9 @@ class Terms:
 
     def _error(self, heard: Heard) -> EndpointError:
         if isinstance(heard, httpx.Response):
-            problem = _problem(heard)
+            problem = problem_of(heard)
             return EndpointError(problem.code, f"{self.shown}: {problem.detail}", problem.status)
-        if isinstance(heard, httpx.TimeoutException) and _is_sent(heard):
+        if isinstance(heard, httpx.TimeoutException) and is_sent(heard):
             return EndpointError("timeout", f"{self.shown} does not answer in time")
         reason = str(heard) or type(heard).__name__
         return EndpointError("unreachable", f"{self.shown} cannot be reached: {reason}")
-
-
-def _is_sent(heard: Heard) -> bool:
-    """Tell whether an endpoint may have got a request that it did not answer."""
-    return not isinstance(heard, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
-
-
-def _is_passing(heard: Heard) -> bool:
-    """Tell whether trying again may help; what took too long would take so again, and load the endpoint."""
-    if isinstance(heard, httpx.Response):
-        return heard.status_code in RETRIED
-    if isinstance(heard, httpx.TimeoutException):
-        return not _is_sent(heard)
-    return isinstance(heard, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError)
-
-
-def _may_end_replicas(heard: Heard) -> bool:
-    """Tell whether a replica may have died of a request: no answer, or one in the replica's place."""
-    if not isinstance(heard, httpx.Response):
-        return _is_sent(heard)
-    return heard.status_code == 502 or (heard.status_code == 503 and _problem(heard).code != "queue_full")
-
-
-def _pause(attempt: int, heard: Heard) -> float:
-    """Return the seconds to wait: what the endpoint asks for, else a doubling time, spread at random."""
-    asked = _retry_after(heard.headers.get("Retry-After", "")) if isinstance(heard, httpx.Response) else 0.0
-    backoff = FIRST_WAIT_S * 2.0**attempt * random.uniform(0.5, 1.5)
-    return min(LONGEST_WAIT_S, max(asked, backoff))
-
-
-def _retry_after(value: str) -> float:
-    """Read seconds or a date (RFC 9110, 10.2.3)."""
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return float(email.utils.parsedate_to_datetime(value).timestamp()) - time.time()
-    except ValueError:
-        return 0.0
-
-
-def _problem(response: httpx.Response) -> Problem:
-    """Return what a response says is wrong; what stands before the endpoint may say it in its own way."""
-    try:
-        return Problem.model_validate_json(response.content)
-    except ValidationError:
-        status = response.status_code
-        return Problem(
-            type="about:blank",
-            title=response.reason_phrase or "Error",
-            status=status,
-            code=f"http_{status}",
-            detail=f"HTTP {status} {response.reason_phrase}".strip(),
-        )
