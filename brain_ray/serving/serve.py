@@ -1,16 +1,14 @@
 """Job serve: deploys the endpoint on a running cluster, or on one of its own."""
 
 import atexit
-import hashlib
 import logging
 import os
-import re
 import signal
 import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,13 +17,13 @@ import psutil
 from brain_ray import logs
 from brain_ray.errors import RunError
 from brain_ray.logs import log
+from brain_ray.serving.api_keys import KEYS_VARIABLE, hash_keys
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.haproxy import mend_error_page, proxy_settings
+from brain_ray.serving.serve_config import serve_config
+from brain_ray.serving.shutdown import drain, end, find_proxies, has_ended
 from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser, read_settings
-
-KEYS_VARIABLE = "BRAIN_RAY_API_KEYS"
-"""Environment variable with API keys, separated by commas, spaces or line breaks."""
 
 OWN = ("--api-keys-file", "--no-api-keys", "--write-config")
 """Options that are no settings of the endpoint."""
@@ -40,12 +38,6 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 ANSWER_S = 20.0
 """How long the endpoint on the air may take to say whether it has API keys."""
-
-RAY_ENDS_S = 9.0
-"""How long Ray's processes go on when they are signalled; a second less."""
-
-END_S = 5.0
-"""How long processes may take to end when they are told to."""
 
 
 @logs.to_console()
@@ -71,7 +63,7 @@ def main(argv: Sequence[str], purpose: str = "", prog: str = "serve.py") -> None
     given, rest = finder.parse_known_args(list(argv))
     config = read_settings(ServingConfig, rest, prog, "\n\n".join([purpose, OWN_OPTIONS]), more=OWN)
     config = config.model_copy(
-        update={"api_keys_sha256": config.api_keys_sha256 + _hashes(given.api_keys_file)}
+        update={"api_keys_sha256": config.api_keys_sha256 + hash_keys(given.api_keys_file)}
     )
     if given.no_api_keys and config.api_keys_sha256:
         raise RunError("--no-api-keys is given, and API keys as well: expected one or the other")
@@ -110,93 +102,20 @@ def launch(config: ServingConfig, *, may_open: bool = False) -> None:
         parts = psutil.Process().children()  # Ray's own, of which none ends before the others
         try:
             _serve(_with_port(config))
-            _finish(parts, folder)
+            drain(parts, folder)
         finally:
-            gone = _has_ended(parts)
+            gone = has_ended(parts)
             if gone:
                 atexit.unregister(ray.shutdown)  # it would look for Ray for a minute
             else:
                 ray.shutdown()
-            _end(_proxies(folder))  # which outlive their actor, and would keep the port
+            end(find_proxies(folder))  # which outlive their actor, and would keep the port
     if gone:
         sys.stdout.flush()
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         os._exit(0)  # before Ray's threads say that the others are gone
-
-
-def serve_config(config: ServingConfig) -> str:
-    """Return the Serve config file, YAML, of an endpoint."""
-    import yaml
-
-    content = {
-        "proxy_location": "HeadOnly",
-        "http_options": {"host": config.host, "port": config.port or 8000},
-        "logging_config": {"enable_access_log": False},
-        "applications": [
-            {
-                "name": "brain_ray",
-                "route_prefix": "/",
-                "import_path": "brain_ray.serving.app:build",
-                "args": config.model_dump(mode="json", exclude_defaults=True),
-            }
-        ],
-    }
-    text: str = yaml.safe_dump(content, sort_keys=False)
-    return (
-        "# serve run FILE, or serve deploy FILE on a running cluster. With RAY_SERVE_ENABLE_HA_PROXY=1 and\n"
-        "# RAY_SERVE_THROUGHPUT_OPTIMIZED=1, set before Ray starts, it answers several times the requests.\n"
-        + text
-    )
-
-
-def _hashes(file: str | None) -> tuple[str, ...]:
-    """Return the SHA-256 of each key of a file and of the environment, and take the latter out of it.
-
-    Else all processes of Ray, which inherit it, would have the keys.
-
-    Raises:
-        RunError: a file or a variable without a key, or something that is none.
-    """
-    keys: list[str] = []
-    named = os.environ.pop(KEYS_VARIABLE, None)
-    if named is not None:
-        words = [word for word in re.split(r"[,\s]+", named, flags=re.ASCII) if word]
-        keys += _checked(((f"key {i} of {KEYS_VARIABLE}", word) for i, word in enumerate(words, 1)))
-        if not keys:
-            raise RunError(f"{KEYS_VARIABLE} is set, and holds no API key: set one, or unset it")
-    if file is not None:
-        keys += _read_keys(Path(file))
-    return tuple(hashlib.sha256(key.encode()).hexdigest() for key in keys)
-
-
-def _read_keys(file: Path) -> list[str]:
-    """Read API keys, one a line; empty lines, and those that begin with `#`, are none."""
-    try:
-        content = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise RunError(f"cannot read the API keys of {file}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise RunError(f"cannot read the API keys of {file}: expected text in UTF-8") from None
-    lines = ((f"line {i} of {file}", line.strip(" \t\r")) for i, line in enumerate(content.split("\n"), 1))
-    keys = _checked((where, line) for where, line in lines if line and not line.startswith("#"))
-    if not keys:
-        raise RunError(f"{file} holds no API key: expected one a line")
-    return keys
-
-
-def _checked(named: Iterable[tuple[str, str]]) -> list[str]:
-    """Return keys that can be sent in a header; no error shows one."""
-    keys = []
-    for where, key in named:
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise RunError(
-                f"{where} is no API key: expected one key, of printable ASCII characters without a space "
-                "(a comment begins with #, on a line of its own)"
-            )
-        keys.append(key)
-    return keys
 
 
 def _try_bundles(config: ServingConfig) -> None:
@@ -318,68 +237,3 @@ def _with_port(config: ServingConfig) -> ServingConfig:
             where = f"{config.host}:{config.port}"
             raise RunError(f"cannot listen on {where}: {error.strerror}; choose another --port") from error
         return config.model_copy(update={"port": probe.getsockname()[1]})
-
-
-def _has_ended(processes: Iterable[psutil.Process]) -> bool:
-    """Tell whether one of some processes has ended."""
-    for process in processes:
-        try:
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-    return False
-
-
-def _finish(parts: Sequence[psutil.Process], folder: str) -> None:
-    """Have replicas finish what they accepted; serve.shutdown would take the proxy away first.
-
-    Some service managers, `timeout` and others signal all processes at once. Then Ray ends some seconds later
-    whatever it is told, and the proxy alone is left to refuse new requests and to see the others through.
-
-    Args:
-        parts: Ray's own processes.
-        folder: where the proxy's configuration is.
-    """
-    from ray import serve
-
-    from brain_ray.serving.app import NAME
-
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what it says in its last moments is of no use
-    deleted = threading.Event()
-
-    def delete() -> None:
-        with suppress(Exception):
-            serve.delete(NAME)
-        deleted.set()
-
-    threading.Thread(target=delete, daemon=True).start()
-    while not deleted.wait(0.1):
-        if _has_ended(parts):
-            proxies = _proxies(folder)
-            for process in proxies:
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGUSR1)
-            psutil.wait_procs(proxies, RAY_ENDS_S)
-            return
-
-
-def _proxies(folder: str) -> list[psutil.Process]:
-    """Return the proxies whose configuration is in a folder."""
-    found = []
-    for process in psutil.process_iter(["name", "cmdline"]):
-        words = process.info["cmdline"] or ()
-        if "haproxy" in process.info["name"] and any(folder in word for word in words):
-            found.append(process)
-    return found
-
-
-def _end(processes: Iterable[psutil.Process]) -> None:
-    """End processes, at once if they do not do so within `END_S`."""
-    processes = list(processes)
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(processes, END_S)[1]:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()

@@ -1,0 +1,28 @@
+"""Serve config file of an endpoint, for `serve run` and `serve deploy`."""
+
+import yaml
+
+from brain_ray.serving.config import ServingConfig
+
+
+def serve_config(config: ServingConfig) -> str:
+    """Return the Serve config file, YAML, of an endpoint."""
+    content = {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": config.host, "port": config.port or 8000},
+        "logging_config": {"enable_access_log": False},
+        "applications": [
+            {
+                "name": "brain_ray",
+                "route_prefix": "/",
+                "import_path": "brain_ray.serving.app:build",
+                "args": config.model_dump(mode="json", exclude_defaults=True),
+            }
+        ],
+    }
+    text: str = yaml.safe_dump(content, sort_keys=False)
+    return (
+        "# serve run FILE, or serve deploy FILE on a running cluster. With RAY_SERVE_ENABLE_HA_PROXY=1 and\n"
+        "# RAY_SERVE_THROUGHPUT_OPTIMIZED=1, set before Ray starts, it answers several times the requests.\n"
+        + text
+    )
