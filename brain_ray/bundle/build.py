@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,22 @@ PACKAGES = (
 )
 
 
+MakeModels = Callable[[Path, Path], str]
+"""Makes a bundle's models and returns the JSON of a `Check`: its arguments are those of `bundle.convert`."""
+
+
+def run_conversion(job: Path, folder: Path) -> str:
+    """Run `bundle.convert` in a process of its own; return what it printed.
+
+    Raises:
+        BundleError: it failed.
+    """
+    try:
+        return run_module("brain_ray.bundle.convert", job, folder)
+    except RunError as error:
+        raise BundleError(f"no bundle was made: {error}") from error
+
+
 def export_bundle(
     destination: Path,
     config: Config,
@@ -50,10 +66,11 @@ def export_bundle(
     valid_labels: NDArray[np.integer],
     train_inputs: NDArray[np.uint8],
     facts: Facts | Mapping[str, Any],
+    make_models: MakeModels = run_conversion,
 ) -> BundleInfo:
     """Write a bundle into a local folder, which appears whole or not at all.
 
-    TensorFlow runs in processes of its own, on the CPU: the caller neither imports it nor takes a GPU.
+    TensorFlow runs in a process of its own, on the CPU: the caller neither imports it nor takes a GPU.
 
     Args:
         destination: a folder that does not exist yet, or is empty. `<destination>.partial` is used meanwhile.
@@ -65,6 +82,7 @@ def export_bundle(
         train_inputs: (m, height, width, 1), training images as they were found, without augmented copies:
             what `Unlikeness` is fitted to. A sample of some thousand is enough.
         facts: the `data`, `training` and, if any, `sweep` of bundle.json.
+        make_models: writes and compares the models.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; the
@@ -80,7 +98,7 @@ def export_bundle(
     try:
         partial.mkdir(parents=True)
         with tempfile.TemporaryDirectory() as folder:
-            difference = _make_models(Path(folder), partial, config, weights, valid_inputs)
+            difference = _check_models(make_models, Path(folder), partial, config, weights, valid_inputs)
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
         temperature, scores, decision, unlikeness = judge(
@@ -144,17 +162,21 @@ def _check_training(config: Config, inputs: NDArray[Any]) -> None:
         )
 
 
-def _make_models(
-    job: Path, folder: Path, config: Config, weights: Sequence[NDArray[Any]], inputs: NDArray[np.uint8]
+def _check_models(
+    make_models: MakeModels,
+    job: Path,
+    folder: Path,
+    config: Config,
+    weights: Sequence[NDArray[Any]],
+    inputs: NDArray[np.uint8],
 ) -> Check:
     """Write the models into a folder and compare the two on images from all over the validation split."""
     (job / "config.json").write_text(config.model_dump_json())
     arrays: dict[str, Any] = {str(i): array for i, array in enumerate(weights)}
     np.savez(job / "weights.npz", **arrays)
-    _run_module("brain_ray.bundle.convert", job, folder)
     chosen = np.linspace(0, len(inputs) - 1, min(config.export.verify_images, len(inputs))).astype(np.int64)
     np.save(job / "images.npy", inputs[chosen])
-    output = _run_module("brain_ray.bundle.parity", folder, job / "images.npy")
+    output = make_models(job, folder)
     check = Check.model_validate_json(output.strip().splitlines()[-1])
     if check.largest_difference > config.export.tolerance:
         raise BundleError(
@@ -163,13 +185,6 @@ def _make_models(
             "bundle was made. Try another export.opset, or the pinned versions of tensorflow and tf2onnx"
         )
     return check
-
-
-def _run_module(module: str, *arguments: Path) -> str:
-    try:
-        return run_module(module, *arguments)
-    except RunError as error:
-        raise BundleError(f"no bundle was made: {error}") from error
 
 
 SEED = 5

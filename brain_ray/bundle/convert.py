@@ -1,20 +1,22 @@
-"""Keras weights -> model.keras and its ONNX graphs, in a process of its own.
+"""Keras weights -> model.keras and its ONNX graphs, compared with each other, in a process of its own.
 
-`python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json and weights.npz, with arrays
-"0", "1", ... in the order of `model.weights`; <destination> is a folder that exists.
+`python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json, weights.npz with arrays
+"0", "1", ... in the order of `model.weights`, and images.npy, (n, height, width, 1) uint8; <destination> is a
+folder that exists. Prints one line of JSON: the number of images and the largest difference of a probability
+between the two models, each loaded from its file.
 """
 
-import logging
+import json
 import math
-import runpy
 import sys
-import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE
+from brain_ray.bundle.parity import largest_difference
 from brain_ray.config import BackboneSpec, Config
 from brain_ray.errors import RunError
 from brain_ray.models.fused_layers import make_convertible
@@ -26,29 +28,43 @@ if TYPE_CHECKING:
 
 
 def convert(config: Config, weights_file: Path, destination: Path) -> None:
-    """Write model.keras, model.onnx and explain.onnx of a network with the given weights into a folder.
-
-    The ONNX models go through a SavedModel and tf2onnx: Keras' own ONNX export makes the constants of an
-    EfficientNet's normalisation into required inputs.
-    """
+    """Write model.keras, model.onnx and explain.onnx of a network with the given weights into a folder."""
     settings = config.model.model_copy(update={"weights": "none"})  # one graph, whatever it started from
     model = build_network(settings, len(config.data.classes), config.seed)
     with np.load(weights_file) as arrays:
         assign_weights(model, [arrays[str(i)] for i in range(len(arrays.files))])
     model.save(destination / KERAS_FILE)
     convert_served(model, settings.backbone_spec, destination / ONNX_FILE, config.export.opset)
-    with tempfile.TemporaryDirectory() as saved:
-        _save_explanation(model, saved)
-        names = (["feature_map", "label"], ["heatmap"])
-        _to_onnx(Path(saved), destination / EXPLAIN_FILE, config.export.opset, *names)
+    convert_explanation(model, destination / EXPLAIN_FILE, config.export.opset)
 
 
 def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset: int) -> None:
     """Write what a bundle's model.onnx computes of a network of `build_network`."""
-    with tempfile.TemporaryDirectory() as saved:
-        with_maps(model, spec).export(saved, verbose=False)
-        names = (["image"], ["probabilities", "feature_map", "statistics"])
-        _to_onnx(Path(saved), target, opset, *names)
+    import tensorflow as tf
+
+    served = with_maps(model, spec)
+
+    def serve(image: Any) -> Any:
+        return served(image, training=False)
+
+    signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "image")]
+    _to_onnx(serve, served, signature, ["probabilities", "feature_map", "statistics"], target, opset)
+
+
+def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
+    """Write what a bundle's explain.onnx computes, `grad_cam`, of a network of `build_network`."""
+    import tensorflow as tf
+
+    shape = model.get_layer("pool").input.shape
+
+    def explain(feature_map: Any, label: Any) -> Any:
+        return [grad_cam(model, feature_map, label)]
+
+    signature = [
+        tf.TensorSpec([None, *shape[1:]], tf.float32, "feature_map"),
+        tf.TensorSpec([None], tf.int64, "label"),
+    ]
+    _to_onnx(explain, model, signature, ["heatmap"], target, opset)
 
 
 def with_maps(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
@@ -125,39 +141,57 @@ def grad_cam(model: "keras.Model", feature_map: Any, label: Any) -> Any:
     return tf.nn.relu(tf.reduce_sum(feature_map * weights[:, None, None, :], axis=-1))
 
 
-def _save_explanation(model: "keras.Model", folder: str) -> None:
+def _to_onnx(
+    function: Callable[..., Any],
+    model: "keras.Model",
+    signature: Sequence[Any],
+    outputs: Sequence[str],
+    target: Path,
+    opset: int,
+) -> None:
+    """Write what a function of TensorFlow computes as an ONNX file.
+
+    The model's variables are constants from the start: to trace them first and to freeze the graph later, as
+    a SavedModel or `tf2onnx.convert.from_keras` would, takes a large network several times as long.
+
+    Args:
+        function: of tensors as `signature` says, to a list of tensors.
+        model: its variables are all that the function uses.
+        signature: `tf.TensorSpec`s with names, which become the ONNX model's.
+        outputs: names of the outputs.
+        target: the file.
+        opset: of ONNX.
+    """
+    import keras
     import tensorflow as tf
+    import tf2onnx.convert
 
-    shape = model.get_layer("pool").input.shape
+    values = [(variable, np.asarray(variable)) for variable in model.variables]
 
-    @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[
-            tf.TensorSpec([None, *shape[1:]], tf.float32, "feature_map"),
-            tf.TensorSpec([None], tf.int64, "label"),
-        ]
+    def traced(*inputs: Any) -> None:
+        with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in values]):
+            for output, name in zip(function(*inputs), outputs, strict=True):
+                tf.identity(output, name=name)
+
+    graph = tf.function(traced, input_signature=signature, autograph=False).get_concrete_function().graph
+    inputs = [spec.name for spec in signature]
+    tf2onnx.convert.from_graph_def(
+        graph.as_graph_def(),
+        input_names=[f"{name}:0" for name in inputs],
+        output_names=[f"{name}:0" for name in outputs],
+        tensors_to_rename={f"{name}:0": name for name in [*inputs, *outputs]},
+        opset=opset,
+        output_path=str(target),
     )
-    def explain(feature_map: Any, label: Any) -> Any:
-        return {"heatmap": grad_cam(model, feature_map, label)}
-
-    holder = tf.Module()
-    holder.variables_of_the_model = model.variables
-    tf.saved_model.save(holder, folder, signatures={"serving_default": explain})
-
-
-def _to_onnx(saved_model: Path, target: Path, opset: int, inputs: list[str], outputs: list[str]) -> None:
-    """Run tf2onnx's command line in this process: importing TensorFlow once more would take seconds."""
-    logging.getLogger().setLevel(logging.WARNING)
-    names = ["--rename-inputs", ",".join(inputs), "--rename-outputs", ",".join(outputs)]
-    files = ["--saved-model", str(saved_model), "--output", str(target), "--opset", str(opset)]
-    signature = ["--tag", "serve", "--signature_def", "serving_default"]
-    sys.argv = ["tf2onnx.convert", *files, *names, *signature]
-    runpy.run_module("tf2onnx.convert", run_name="__main__")
 
 
 def main() -> None:
-    """Convert what the command line names."""
+    """Convert what the command line names, and compare the two models that came of it."""
     job, destination = map(Path, sys.argv[1:])
     convert(Config.model_validate_json((job / "config.json").read_bytes()), job / "weights.npz", destination)
+    images = np.load(job / "images.npy")
+    difference = largest_difference(destination, images)
+    print(json.dumps({"images": len(images), "largest_difference": difference}))
 
 
 if __name__ == "__main__":

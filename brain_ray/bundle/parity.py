@@ -1,12 +1,5 @@
-"""Largest difference between a bundle's Keras and ONNX models, each loaded from its file.
+"""Largest difference between a bundle's Keras and ONNX models, each loaded from its file."""
 
-`python -m brain_ray.bundle.parity <bundle> <images>`: <images> is a .npy file, (n, height, width, 1) uint8.
-Prints one line of JSON: the number of images and the largest difference of a probability. The exporter runs
-it in a fresh process, so that nothing but the files counts.
-"""
-
-import json
-import sys
 import zipfile
 from pathlib import Path
 
@@ -47,14 +40,3 @@ def largest_difference(folder: Path, images: NDArray[np.uint8]) -> float:
             raise BundleError(f"{folder}: a model's output is not finite: the weights are unusable")
         largest = max(largest, float(difference.max()))
     return largest
-
-
-def main() -> None:
-    """Check what the command line names."""
-    folder, file = map(Path, sys.argv[1:])
-    images = np.load(file)
-    print(json.dumps({"images": len(images), "largest_difference": largest_difference(folder, images)}))
-
-
-if __name__ == "__main__":
-    main()

@@ -3,6 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from brain_ray.models.weights import layers_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def make_convertible(model: "keras.Model") -> None:
 
     Keras has XLA compile a grouped convolution, as ConvNeXt has them, which tf2onnx cannot see into: those
     with a filter for each channel run by TensorFlow's depthwise one. GELU is computed by Erf instead of Erfc.
+    The mean and variance of a normalisation, which no variable holds, become constants of the graph: as
+    TensorFlow's tensors they would be inputs of the ONNX model.
     The layers compute what they did, to rounding, and keep their weights and names. In place, at any depth;
     not for a model that is saved as a whole, as with `fuse`.
     """
@@ -51,6 +55,8 @@ def make_convertible(model: "keras.Model") -> None:
             and layer.kernel.shape[2] == 1
         ):
             layer.__class__ = DepthwiseByGroups
+        if isinstance(layer, keras.layers.Normalization) and layer.mean is not None:
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
         if getattr(layer, "activation", None) is keras.activations.gelu:
             layer.activation = lambda x: 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2)))
 

@@ -8,8 +8,7 @@ import onnxruntime
 import pytest
 from support.models import FACTS, SWEEP, noise, settle
 
-from brain_ray.bundle import build
-from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.build import MakeModels, export_bundle
 from brain_ray.bundle.bundle import BundleError, load_bundle
 from brain_ray.bundle.parity import largest_difference
 from brain_ray.bundle.predictor import Predictor
@@ -77,52 +76,48 @@ def test_models_that_differ_are_found(bundle: Path, config: Config) -> None:
         largest_difference(bundle, noise(4))
 
 
-def stand_in(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def models_of(bundle: Path) -> MakeModels:
     """Let a bundle's models stand in for the converted ones, and the check run in this process."""
 
-    def answer(module: str, first: Path, second: Path) -> str:
-        if module.endswith("convert"):
-            for name in ("model.keras", "model.onnx", "explain.onnx"):
-                (second / name).write_bytes((bundle / name).read_bytes())
-            return ""
-        images = np.load(second)
-        return f'{{"images": {len(images)}, "largest_difference": {largest_difference(first, images)}}}'
+    def make(job: Path, folder: Path) -> str:
+        for name in ("model.keras", "model.onnx", "explain.onnx"):
+            (folder / name).write_bytes((bundle / name).read_bytes())
+        images = np.load(job / "images.npy")
+        return f'{{"images": {len(images)}, "largest_difference": {largest_difference(folder, images)}}}'
 
-    monkeypatch.setattr(build, "_run_module", answer)
+    return make
 
 
 def test_models_further_apart_than_the_tolerance_make_no_bundle(
-    bundle: Path, config: Config, network_weights: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, config: Config, network_weights: list[Any], tmp_path: Path
 ) -> None:
     import keras
 
     model = keras.models.load_model(bundle / "model.keras", compile=False)
     model.weights[-1].assign_add([0.5, 0, 0])
     model.save(bundle / "model.keras")
-    stand_in(bundle, monkeypatch)
     target = tmp_path / "out" / "bundle"
     few = config.model_copy(update={"export": config.export.model_copy(update={"verify_images": 5})})
     with pytest.raises(BundleError, match=r"disagree: a probability differs by .* on 5 validation images"):
-        export_bundle(target, few, network_weights, noise(24), LABELS, TRAINING, FACTS)
+        export_bundle(target, few, network_weights, noise(24), LABELS, TRAINING, FACTS, models_of(bundle))
     assert list(target.parent.iterdir()) == []
     lax = few.model_copy(update={"export": few.export.model_copy(update={"tolerance": 1.0})})
     facts = FACTS | {"sweep": SWEEP}
-    info = export_bundle(target, lax, network_weights, noise(24), LABELS, TRAINING, facts)
+    info = export_bundle(target, lax, network_weights, noise(24), LABELS, TRAINING, facts, models_of(bundle))
     assert info.sweep == SWEEP
     assert info.check.images == 5
     assert info.check.largest_difference > 0.05
 
 
 def test_leftovers_of_a_killed_export_do_not_count(
-    bundle: Path, config: Config, network_weights: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, config: Config, network_weights: list[Any], tmp_path: Path
 ) -> None:
     target = tmp_path / "out" / "bundle"
     leftover = tmp_path / "out" / "bundle.partial"
     leftover.mkdir(parents=True)
     (leftover / "model.onnx").write_bytes(b"half")
     (leftover / "junk").write_bytes(b"half")
-    stand_in(bundle, monkeypatch)
-    export_bundle(target, config, network_weights, noise(24), LABELS, TRAINING, FACTS)
+    export_bundle(target, config, network_weights, noise(24), LABELS, TRAINING, FACTS, models_of(bundle))
     load_bundle(str(target)).verify()
     assert not leftover.exists()
     assert not (target / "junk").exists()
