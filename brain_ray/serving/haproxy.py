@@ -2,6 +2,7 @@
 
 import random
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,12 +34,24 @@ ERROR_PAGE = (
 """What the proxy answers while there is no replica; by default, Ray Serve has it say 500."""
 
 
-def proxy_settings(folder: Path) -> dict[str, str]:
+def proxy_settings(
+    folder: Path,
+    *,
+    client_s: int = CLIENT_S,
+    headers_s: int = HEADERS_S,
+    shuffle: Callable[[list[int]], None] = random.shuffle,
+) -> dict[str, str]:
     """Return the environment that Ray Serve's proxy and replicas want, with this instance's own files.
 
     HAProxy in front of the replicas handles several times the requests of Serve's Python proxy.
+
+    Args:
+        folder: of the instance's files.
+        client_s: seconds without a byte after which a client's connection is closed.
+        headers_s: seconds that the headers of a request may take.
+        shuffle: puts the first ports of the ranges that may be free in the order in which they are tried.
     """
-    first = _free_ports()
+    first = _free_ports(shuffle)
     return {
         # Where no replica is ready, HAProxy asks Serve's own proxy, by default at port 8500 of the machine
         # whoever it belongs to: another endpoint's would answer with its model. So might another's replica at
@@ -60,9 +73,9 @@ def proxy_settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
         # Half a request must not hold a connection, nor a client who takes no more of an answer. Ray has no
         # variable for the two time-outs of the second setting, which its template puts on a line of its own.
-        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(CLIENT_S),
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(client_s),
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": (
-            f"leastconn\n    timeout http-request {HEADERS_S}s\n    timeout http-keep-alive {CLIENT_S}s"
+            f"leastconn\n    timeout http-request {headers_s}s\n    timeout http-keep-alive {client_s}s"
         ),
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT,
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # one sound answer puts a replica on the air
@@ -85,10 +98,10 @@ def _write_error_page() -> None:
         page.write_bytes(ERROR_PAGE.encode())
 
 
-def _free_ports() -> int:
+def _free_ports(shuffle: Callable[[list[int]], None]) -> int:
     """Return the first of PORTS ports that no other endpoint of this machine uses."""
     starts = list(range(10_000, 32_000, PORTS))  # below those that the system gives to connections
-    random.shuffle(starts)
+    shuffle(starts)
     for start in starts:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("", start))

@@ -1,6 +1,5 @@
 """The proxy: two endpoints on a machine keep out of each other's way, and what it does with bad requests."""
 
-import random
 import socket
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 from support.jobs import environment_of, free_port, wait_for
 
-from brain_ray.serving import haproxy
 from brain_ray.serving.haproxy import PORTS, proxy_settings
 
 FALLBACK = "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"
@@ -22,13 +20,12 @@ FIRST, LAST = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRES
 
 
 def ports(folder: Path) -> set[int]:
-    settings = proxy_settings(folder)
+    settings = proxy_settings(folder, shuffle=lambda starts: None)
     return {int(settings[FALLBACK]), *range(int(settings[FIRST]), int(settings[LAST]) + 1)}
 
 
-def test_two_endpoints_share_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_endpoints_share_no_port(tmp_path: Path) -> None:
     """A request that finds no replica of its own must not be answered by another endpoint's model."""
-    monkeypatch.setattr(random, "shuffle", lambda _: None)
     one = ports(tmp_path)
     assert len(one) == PORTS
     with socket.socket() as taken:  # as Serve's own proxy takes it
@@ -79,13 +76,12 @@ class Mortal(threading.Thread):
 def proxied() -> Iterator[tuple[int, list[Mortal]]]:
     """A proxy's port, and the replicas behind it; seconds are shorter than in earnest."""
     replicas = [Mortal() for _ in range(4)]
-    with tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(haproxy, "CLIENT_S", 6)
-        patch.setattr(haproxy, "HEADERS_S", 2)
+    with tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as name:
+        settings = proxy_settings(Path(name), client_s=6, headers_s=2)
         port = free_port()
         told = subprocess.run(
             [sys.executable, "-c", RENDER, str(port), *(str(replica.port) for replica in replicas)],
-            env=environment_of(name, **proxy_settings(Path(name))),
+            env=environment_of(name, **settings),
             capture_output=True,
             text=True,
             check=True,
