@@ -1,4 +1,4 @@
-"""The jobs by name: what each does and how it is started, for `brain-ray NAME` and `python jobs/NAME.py`.
+"""Table of the jobs: what each does and how `brain-ray NAME` and `python jobs/NAME.py` start it.
 
 Imports nothing from outside brain_ray and the standard library until a job is started.
 """
@@ -17,10 +17,10 @@ class Job:
     """One job."""
 
     text: str
-    """What `--help` says of it; the first line says what it does. `{prog}` stands for what a person typed."""
+    """Text of `--help`; its first line says what the job does. `{prog}` becomes the command as typed."""
     main: Callable[[str, str, Sequence[str]], int]
-    """Takes what the person typed, such as `brain-ray train`, the text and the words after it; returns the
-    exit code: 0, 1 after an error, 2 for a wrong command line."""
+    """Runs the job. Takes the command as typed, such as `brain-ray train`, the text, and the words after the
+    command; returns the exit code: 0, 1 after an error, 2 for a wrong command line."""
 
     @property
     def summary(self) -> str:
@@ -29,13 +29,13 @@ class Job:
 
 
 def run(name: str, prog: str, argv: Sequence[str]) -> int:
-    """Do a job of `JOBS`; returns its exit code."""
+    """Runs a job of `JOBS` and returns its exit code."""
     job = JOBS[name]
     return job.main(prog, job.text.replace("{prog}", prog), argv)
 
 
 def main() -> int:
-    """Do the job that this process's command line names first; the command `brain-ray`."""
+    """Runs the command `brain-ray`: the job that is the first word of this process's command line."""
     called = Path(sys.argv[0]).name
     prog = "python -m brain_ray" if called == "__main__.py" else called
     name, *words = sys.argv[1:] or [""]
@@ -52,18 +52,18 @@ def main() -> int:
 
 
 def overview(prog: str) -> str:
-    """Return the first page of help: a line for each job."""
+    """Returns the first page of help: a line for each job."""
     lines = [f"usage: {prog} JOB [WORDS ...]", "", "Jobs:"]
     lines += [f"  {name:<9} {job.summary}" for name, job in JOBS.items()]
     lines += [
         "",
-        f"`{prog} JOB --help` says more about one. To see that an installation works: {prog} pipeline smoke",
+        f"`{prog} JOB --help` explains one job. To check that an installation works: {prog} pipeline smoke",
     ]
     return "\n".join(lines)
 
 
 def _stage(*names: str) -> Callable[[str, str, Sequence[str]], int]:
-    """Return a job that runs the named stages of `brain_ray.pipeline`."""
+    """Returns a job that runs the named stages of `brain_ray.pipeline`."""
 
     def start(prog: str, text: str, argv: Sequence[str]) -> int:
         from brain_ray.cli import run_job
@@ -154,67 +154,68 @@ def _submit(prog: str, text: str, argv: Sequence[str]) -> int:
 
 JOBS = {
     "pipeline": Job(
-        """From a folder of MR images to a scored, exported model: prepare, train, export, evaluate.
+        """Make a scored, exported model from a folder of MR images: prepare, train, export, evaluate.
 
---tune puts a sweep in place of the training: many settings are trained, and the winner is exported.""",
+--tune replaces the training by a sweep: it trains many settings and exports the winner.""",
         _pipeline,
     ),
     "prepare": Job(
-        "Turn folders of MR images into an audited, split data set: dataset/ of a run.", _stage("prepare")
+        "Make an audited, split data set from folders of MR images; writes dataset/ of a run.",
+        _stage("prepare"),
     ),
-    "train": Job("Train a network on a prepared data set: train/ of a run.", _stage("train")),
+    "train": Job("Train a network on a prepared data set; writes train/ of a run.", _stage("train")),
     "tune": Job(
-        """Train many settings, choose the best model and say how sure that is: sweep/ of a run.
+        """Train many settings, choose the best model, show how certain that is; writes sweep/ of a run.
 
-The winner is exported to bundle/, and report/sweep.html compares the models.""",
+It exports the winner to bundle/ and compares the models in report/sweep.html.""",
         _tune,
     ),
     "export": Job(
-        "Export the best weights as a checked bundle, Keras and ONNX: bundle/ of a run.", _stage("export")
+        "Export the best weights as a checked Keras and ONNX bundle; writes bundle/ of a run.",
+        _stage("export"),
     ),
-    "evaluate": Job(
-        "Score the bundle on the test split and write the report: report/ of a run.", _stage("evaluate")
-    ),
+    "evaluate": Job("Score the bundle on the test split; writes report/ of a run.", _stage("evaluate")),
     "serve": Job(
-        """Serve a bundle over HTTP, with a page.
+        """Serve a bundle over HTTP, with a web page.
 
-It starts a Ray of its own, and ends with Ctrl-C; on a cluster that runs already, it ends once deployed.""",
+It starts Ray and runs until Ctrl-C. On a cluster that is running already, it ends after the deployment.""",
         _serve,
     ),
     "predict": Job(
-        """Classify images, by an endpoint or with a bundle.
+        """Classify images with an endpoint or a bundle.
 
-FILES are images, folders (searched for jpg, jpeg, png, bmp, tif, tiff and webp files, sorted), or - for a
-list of such paths, one a line, on standard input. Rows are printed as they come, in the order of the files.
+FILES are images, folders (searched for jpg, jpeg, png, bmp, tif, tiff and webp files, sorted), or - to read
+such paths from standard input, one per line. Each result is printed when it arrives, in the order of the
+files. If the endpoint needs an API key, give --api-key-file or set BRAIN_RAY_API_KEY.
 
-The exit code is 0 when every image got an answer, 1 when one could not be used or the job came to an early
-end, 2 after a wrong command line. The key of an endpoint that wants one is read from --api-key-file, or from
-BRAIN_RAY_API_KEY.""",
+The exit code is 0 if every image was classified, 1 if one could not be used or the job ended early, 2 for a
+wrong command line.""",
         _predict,
     ),
     "control": Job(
-        """Say something to a training that runs.
+        """Send a command to a running training.
 
 RUN   the run's name, or its whole path or URI; on the cluster of RAY_ADDRESS, else the one on this machine
-WORD  status       the last epoch, and what was said so far
-      halt         end with the best weights
-      extend N     N more epochs
-      rate X       this learning rate from the next epoch on
+WORD  status       print the last epoch, and the commands so far
+      halt         end, and keep the best weights
+      extend N     train N more epochs
+      rate X       use the learning rate X from the next epoch on
       ask-every N  end after N epochs without improvement (0: never)
-A word is heard at the end of the epoch and stands in history.csv; nothing waits for one.""",
+A command takes effect at the end of the epoch and is recorded in history.csv. Training never waits.""",
         _control,
     ),
     "doctor": Job(
-        """Say what is wrong before work is begun.
+        """Check machine, cluster, storage and data before a job runs.
 
-It looks at this machine, at the Ray cluster (of --address or RAY_ADDRESS, else one that is started for the
-while) and at what the recipe and its settings need: versions, token, nodes, CPUs, GPUs, memory, disk,
-storage, data and weights, from each node. One line each: ok, warning or error, with what to do about it.
---address ADDRESS  Ray's own, HEAD:6379, on a machine of the cluster; of an http(s):// address, where jobs are
-                   submitted, the way there is checked (`submit doctor RECIPE --address URL` does the rest)
+It checks this machine, the Ray cluster (of --address or RAY_ADDRESS, else one started for the check) and what
+the recipe and its settings need: versions, token, nodes, CPUs, GPUs, memory, disk, storage, data and weights,
+from each node. It prints a line for each: ok, warning or error, with what to do about it.
+--address ADDRESS  Ray's address HEAD:6379, on a machine of the cluster. For an http(s):// address, to which
+                   jobs are submitted, only the connection is checked; `submit doctor RECIPE --address URL`
+                   checks the rest
 --json             print the findings as JSON
 
-The exit code is 0, 1 after an error, 2 for a wrong command line.""",
+The exit code is 0 without errors, 1 after an error, 2 for a wrong command line.""",
         _doctor,
     ),
     "submit": Job(
@@ -222,20 +223,20 @@ The exit code is 0, 1 after an error, 2 for a wrong command line.""",
 
 usage: {prog} JOB WORDS... [options]
 
-JOB    prepare, train, tune, export, evaluate, pipeline, doctor, control or predict; WORDS are its own.
---address URL      the cluster's dashboard; else RAY_API_SERVER_ADDRESS, RAY_ADDRESS if it is http(s)://,
-                   or http://127.0.0.1:8265
---environment E    where its packages come from: image (the cluster has them), pip or uv (Ray installs them
-                   by constraints.txt), auto (pip where the image does not have them; the default)
---id NAME          the job's id on the cluster
---detach           print the id, and do not wait
---follow ID        take up a job that was submitted before, instead of JOB
+JOB    prepare, train, tune, export, evaluate, pipeline, doctor, control or predict, with its own WORDS
+--address URL      the cluster's dashboard (default: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS if it is
+                   http(s)://, else http://127.0.0.1:8265)
+--environment E    where the job's packages come from: image (the cluster has them), pip or uv (Ray installs
+                   them in the versions of constraints.txt), auto (pip if the image lacks any; the default)
+--id NAME          id for the job on the cluster
+--detach           print the id and return, without following the log
+--follow ID        follow the log of a job that was submitted before (instead of JOB)
 --debug            show the trace of an error, here and in the job
-Options stand anywhere; what follows -- is the job's. Ctrl-C asks whether to stop the job as well.
+Options may stand anywhere; words after -- go to the job. Ctrl-C asks whether to stop the job too.
 
-Standard output is the job's log, standard error the rest. The exit code is the job's own, 130 if it was
-stopped or is no longer followed, 1 if it could not be run, 2 for a wrong command line.""",
+Standard output is the job's log; everything else goes to standard error. The exit code is the job's own, 130
+if the job was stopped or is no longer followed, 1 if it could not be run, 2 for a wrong command line.""",
         _submit,
     ),
 }
-"""All jobs, in the order of their use."""
+"""All jobs by name, in the order of the overview."""

@@ -1,4 +1,4 @@
-"""Say something to a training that runs."""
+"""Send a command to a running training."""
 
 from _start import start
 

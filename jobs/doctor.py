@@ -1,4 +1,4 @@
-"""Say what is wrong before work is begun."""
+"""Check machine, cluster, storage and data before a job runs."""
 
 from _start import start
 

@@ -1,4 +1,4 @@
-"""Score the bundle on the test split and write the report: report/ of a run."""
+"""Score the bundle on the test split; writes report/ of a run."""
 
 from _start import start
 

@@ -1,4 +1,4 @@
-"""Export the best weights as a checked bundle, Keras and ONNX: bundle/ of a run."""
+"""Export the best weights as a checked Keras and ONNX bundle; writes bundle/ of a run."""
 
 from _start import start
 

@@ -1,4 +1,4 @@
-"""From a folder of MR images to a scored, exported model: prepare, train, export, evaluate."""
+"""Make a scored, exported model from a folder of MR images: prepare, train, export, evaluate."""
 
 from _start import start
 

@@ -1,4 +1,4 @@
-"""Classify images, by an endpoint or with a bundle."""
+"""Classify images with an endpoint or a bundle."""
 
 from _start import start
 

@@ -1,4 +1,4 @@
-"""Turn folders of MR images into an audited, split data set: dataset/ of a run."""
+"""Make an audited, split data set from folders of MR images; writes dataset/ of a run."""
 
 from _start import start
 

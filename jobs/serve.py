@@ -1,4 +1,4 @@
-"""Serve a bundle over HTTP, with a page."""
+"""Serve a bundle over HTTP, with a web page."""
 
 from _start import start
 

@@ -1,4 +1,4 @@
-"""Train a network on a prepared data set: train/ of a run."""
+"""Train a network on a prepared data set; writes train/ of a run."""
 
 from _start import start
 

@@ -1,4 +1,4 @@
-"""Train many settings, choose the best model and say how sure that is: sweep/ of a run."""
+"""Train many settings, choose the best model, show how certain that is; writes sweep/ of a run."""
 
 from _start import start
 

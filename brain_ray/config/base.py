@@ -1,4 +1,4 @@
-"""What all settings share: frozen models without unknown keys, and their number types."""
+"""Base class and number types of all settings."""
 
 from typing import Annotated
 
@@ -17,6 +17,6 @@ Pixels = Annotated[int, Field(ge=16, le=2048)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
+    """Base class of all settings: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -1,4 +1,4 @@
-"""Settings of the data: where images come from and how they become rows."""
+"""Settings of `data`: the source of the images, and how they become rows of a data set."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,16 +11,17 @@ PHANTOMS = "phantoms"
 
 
 class CropConfig(Settings):
-    """How the box around the head is found."""
+    """Finding the box around the head, to which an image is cropped."""
 
     blur: Positive = 3
-    """Side of the Gaussian blur, in pixels; odd."""
+    """Side of the Gaussian blur's kernel in pixels, an odd number."""
     threshold: Annotated[int, Field(ge=0, le=254)] = 45
-    """Grey level (0..255) above which a pixel belongs to the head."""
+    """Grey level, 0 to 254, above which a pixel belongs to the head."""
     iterations: Annotated[int, Field(ge=0)] = 2
-    """How often the mask is eroded, then dilated, with a 3x3 element, to drop specks."""
+    """Number of 3x3 erosions of the mask, followed by as many dilations, which remove specks."""
     min_share: Fraction = 0.2
-    """A box with a smaller share of the image holds a fragment of a dark head: the whole image is taken."""
+    """Smallest share of the image that a box may cover. If it covers less (a fragment of a dark head), the
+    whole image is kept; 0: the box is always used."""
 
     @model_validator(mode="after")
     def _odd_blur(self) -> Self:
@@ -30,12 +31,12 @@ class CropConfig(Settings):
 
 
 class AugmentConfig(Settings):
-    """Ranges that random changes of an image are drawn from, each uniformly and, but for noise, both ways."""
+    """Ranges of the random augmentations: each is drawn uniformly from [-x, x], noise from [0, x]."""
 
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Largest rotation, in degrees."""
+    """Largest rotation in degrees, 0 to 180."""
     shift: Share = 0.0
-    """Largest shift, as a share of the width and of the height."""
+    """Largest shift, as a share (0 to 1) of the width and of the height."""
     zoom: Fraction = 0.0
     """Largest change of scale: 0.1 draws a factor between 0.9 and 1.1."""
     brightness: Fraction = 0.0
@@ -49,66 +50,74 @@ class AugmentConfig(Settings):
 
 
 class PhantomConfig(Settings):
-    """What is drawn when `data.source` is `phantoms`."""
+    """The phantoms that are drawn if `data.source` is `phantoms`."""
 
     train_per_class: Positive = 60
     """Images per class under the training folder."""
     test_per_class: Positive = 25
-    """Images per class under the test folder, planted copies apart."""
+    """Images per class under the test folder, not counting planted copies."""
     copies: Annotated[int, Field(ge=0)] = 0
-    """Copies of training images planted on top (exact, recompressed, brighter, mirrored, turned, flipped)."""
+    """Additional images that are copies of training images (exact, recompressed, brighter, mirrored, turned,
+    flipped)."""
     conflicts: Annotated[int, Field(ge=0)] = 0
-    """Copies planted under the name of another class."""
+    """Additional copies that are labelled as another class."""
     faults: Annotated[int, Field(ge=0)] = 0
-    """Unusable or odd files planted (corrupt, truncated, not an image, one pixel, blank, 16-bit, in turn)."""
+    """Additional unusable or odd files (in turn: corrupt, truncated, not an image, one pixel, blank,
+    16-bit)."""
 
 
 class DataConfig(Settings):
-    """Where images come from and how they become rows."""
+    """The source of the images, and how they become rows of a data set."""
 
     source: str = PHANTOMS
-    """Folder or URI with `Training/<class>` and, if any, `Testing/<class>`; `phantoms` draws some."""
+    """Folder or URI with `Training/<class>` and, if any, `Testing/<class>`; `phantoms` draws images
+    instead."""
     phantoms: PhantomConfig = PhantomConfig()
     train_folder: str = "Training"
-    """Name of the folder with the training images; `.`: the classes' folders stand in `source` itself."""
+    """Name of the folder with the training images; `.`: the class folders are in `source` itself."""
     valid_folder: str | None = None
-    """Name of the folder with the validation images; None: `valid_fraction` of the training images."""
+    """Name of the folder with the validation images; None: validation takes `valid_fraction` of the training
+    images."""
     test_folder: str = "Testing"
-    """Name of the folder with the test images; if it does not exist, `test_fraction` is split off."""
+    """Name of the folder with the test images; if it does not exist, the test split takes `test_fraction` of
+    all images."""
     ignore_folders: tuple[str, ...] = ()
-    """Folders, by their path within `source`, that are left out. Without it, one beside those that are used
-    ends the run if it holds images."""
+    """Folders to leave out, as paths within `source`. A folder that is neither used nor named here ends the
+    run if it contains images."""
     classes: tuple[str, ...] = ("glioma", "meningioma", "notumor", "pituitary")
-    """Class folders, in the order of the model's outputs."""
+    """Names of the class folders, in the order of the model's outputs; two or more."""
     valid_fraction: Fraction = 0.2
-    """Share of the training images that validate."""
+    """Share of the training images used for validation, if there is no `valid_folder`."""
     test_fraction: Fraction = 0.15
-    """Share of all images that become the test split where the source has no test folder."""
+    """Share of all images used as the test split, if the source has no test folder."""
     split_by: Literal["cluster", "image"] = "cluster"
-    """`cluster` keeps all copies of a slice on one side of the train/validation split; `image` does not, and
-    with `leaks=keep` neither when a test split is drawn. With `leaks=regroup` it has no effect."""
+    """`cluster`: all copies of a slice are on the same side of the train/validation split. `image`: they may
+    be on both sides, with `leaks=keep` also of a test split that is drawn here. No effect with
+    `leaks=regroup`."""
     leaks: Literal["drop", "keep", "regroup", "fail"] = "drop"
-    """Training images with a copy in the test split: `drop` them, `keep` them, `regroup` (draw all splits
-    anew over whole clusters of copies) or `fail`. A test split that is drawn here shares no cluster with
-    training and validation, unless they are kept."""
+    """What happens to training images with a copy in the test split: `drop`, `keep`, `regroup` (draws all
+    splits anew over whole clusters of copies) or `fail`. A test split that is drawn here shares no cluster
+    with training and validation, except with `keep`."""
     conflicts: Literal["drop", "keep"] = "drop"
-    """Training images whose copies carry another label (with `leaks=regroup`, any image): `drop` all of
-    them, or `keep` them."""
+    """What happens to training images with a copy of another label (with `leaks=regroup`, to any such image):
+    `drop` all of them, or `keep` them."""
     copy_similarity: Annotated[float, Field(gt=0.9, le=1.0)] = 0.99
-    """Correlation of two whole images' 96x96 thumbnails from which on they count as copies."""
+    """Lowest correlation, above 0.9 up to 1, at which the 96x96 thumbnails of two whole images count as
+    copies."""
     max_rejected: Share = 0.01
-    """Share of files that may be unusable; more is an error. What is no image by its name, such as Thumbs.db
-    or a table, does not count."""
+    """Largest share of unusable files; more is an error. Files whose names show that they are no images, such
+    as Thumbs.db or a table, do not count."""
     max_pixels: Positive = 40_000_000
-    """Images with more pixels are rejected from their header, before decoding."""
+    """Most pixels of an image. Larger images are rejected by their header, before they are decoded."""
     crop: CropConfig = CropConfig()
     balance_to: Positive | None = None
-    """Rows that each class of the training split is filled up to with augmented copies; None: as it is."""
+    """Rows per class of the training split, reached by adding augmented copies; None: none are added."""
     balance: AugmentConfig = AugmentConfig(rotation=10.0, shift=0.05, flip=0.5)
-    """Ranges for the augmented copies of `balance_to`."""
+    """Ranges of the augmentations for the copies that `balance_to` adds."""
     export_images: str | None = None
-    """Empty folder that also receives the cropped (and augmented) images as a tree of JPEG files, one a row;
-    when this run is prepared again, its `train/`, `valid/` and `test/` are emptied first."""
+    """Empty folder into which the cropped (and augmented) images are also written, as a tree with one JPEG
+    file per row; None: not written. When the run is prepared again, its `train/`, `valid/` and `test/` are
+    emptied first."""
 
     @model_validator(mode="after")
     def _classes(self) -> Self:

@@ -1,4 +1,4 @@
-"""Settings of the network and of its export."""
+"""Settings of `model` and `export`, and the table of backbones."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,23 +11,25 @@ from brain_ray.input_spec import Fit, InputSpec
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """All that the package knows of a backbone by its name."""
+    """A backbone: how it is built, and what the package needs to know of it."""
 
     factory: str
-    """Dotted name of what builds it, with the arguments of a network of keras.applications."""
+    """Dotted name of the function that builds it; takes the arguments of a network of keras.applications."""
     native_side: int
-    """Height and width of the input, in pixels, that it was designed for: keras.applications' default."""
+    """Height and width in pixels of the input that it was designed for: keras.applications' default."""
     blocks: str | None
-    """Pattern of the layers' names: what it matches at the start of a name is the block that the layer is in.
-    `train.learning_blocks` counts blocks; a bundle's out-of-distribution statistics are of their outputs.
-    None: there are no blocks; the statistics are of the layers' outputs, and `learning_blocks` is refused."""
+    """Regular expression that matches, at the start of a layer's name, the name of the layer's block.
+    `train.learning_blocks` counts blocks; a bundle's out-of-distribution statistics are taken from their
+    outputs. None: there are no blocks; the statistics are taken from the layers' outputs, and
+    `learning_blocks` is refused."""
     weights_file: str | None
-    """Name of the file of ImageNet weights that Keras downloads; None: there are none."""
+    """Name of the file with ImageNet weights that Keras downloads; None: there are none."""
     preprocessing: Literal["inside", "caffe", "tf", "torch"] = "inside"
-    """What raw pixels go through first: nothing, since the factory's network scales them itself, or what
-    `preprocess_input` of its module in keras.applications does, by the name of that function's mode."""
+    """Preprocessing of raw pixels: `inside` if the network scales them itself, else the mode of
+    `preprocess_input` in the backbone's module of keras.applications."""
     smallest_side: int = 32
-    """Pixels that it needs on each side; a network of keras.applications halves its input five times."""
+    """Smallest height and width of the input in pixels; a network of keras.applications halves it five
+    times."""
     framework: str = "brain_ray.training.tensorflow.framework.TensorFlow"
     """Dotted name of the class that trains it: a `brain_ray.training.framework.Framework`."""
 
@@ -78,7 +80,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         "brain_ray.models.backbones.tiny", 96, r"block\w+?(?=_)", weights_file=None, smallest_side=16
     ),
 }
-"""The backbones there are, each a row. A network of keras.applications of another family is one more row."""
+"""All backbones by name. A network of another family of keras.applications needs one more row."""
 
 if TYPE_CHECKING:
     Backbone = str
@@ -87,34 +89,37 @@ else:
 
 
 class ModelConfig(Settings):
-    """The network and what it is fed."""
+    """The network and its input."""
 
     backbone: Backbone = "EfficientNetB0"
-    """A network of keras.applications, or `tiny`: five convolutions, for trials of the plumbing."""
+    """A network of keras.applications, or `tiny`: five convolutions, to try out the pipeline."""
     weights: str = "imagenet"
-    """`imagenet` (downloaded by Keras), `none`, or the path or URI of a file of the backbone without its top:
-    a `.weights.h5` made for `weights=None`, or Keras' own `_notop.h5`."""
+    """Initial weights, either `imagenet` (downloaded by Keras), `none` (random), or the path or URI of a file
+    of the backbone without its top (a `.weights.h5` made for `weights=None`, or Keras' own `_notop.h5`)."""
     height: Pixels = 224
-    """Height of the network's input, in pixels."""
+    """Height of the network's input in pixels, 16 to 2048."""
     width: Pixels = 224
-    """Width of the network's input, in pixels."""
+    """Width of the network's input in pixels, 16 to 2048."""
     fit: Fit = "stretch"
-    """How a crop meets the input size: `stretch` changes its aspect ratio, `pad` keeps it and adds black."""
+    """How a crop is fitted to the input size: `stretch` changes its aspect ratio, `pad` keeps it and adds
+    black."""
     crop_size: tuple[Pixels, Pixels] | None = None
-    """Height and width that each crop is first resized to, as the notebooks did; None: not at all."""
+    """Height and width in pixels to which each crop is resized first, as in the notebooks; None: not resized
+    first."""
     head: Literal["seed", "gap"] = "gap"
-    """`seed`: max pooling, batch norm, penalised dense 256, dropout. `gap`: average pooling, dropout."""
+    """Layers on top of the backbone. `seed`: max pooling, batch norm, a penalised dense layer of 256,
+    dropout. `gap`: average pooling, dropout."""
     dropout: Fraction = 0.3
-    """Share of the head's features that are dropped in training."""
+    """Dropout rate of the head in training: the share of its features that is dropped."""
     batch_norm: Literal["learned", "fixed"] = "learned"
-    """What the backbone's batch norms do while it learns: `learned`, as its other layers; `fixed`, they stay
-    as they are and use their moving statistics, as Keras advises for fine-tuning."""
+    """Batch norms of the backbone while it is trained. `learned`: trained like its other layers. `fixed`: not
+    changed, with their moving statistics, as Keras advises for fine-tuning."""
     bn_momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Momentum of the backbone's batch norms; None: the backbone's own (0.99). Short runs want 0.9."""
+    """Momentum of the backbone's batch norms; None: the backbone's own (0.99). Use 0.9 for short runs."""
 
     @property
     def backbone_spec(self) -> BackboneSpec:
-        """The row of the backbone."""
+        """The backbone's row of `BACKBONES`."""
         return BACKBONES[self.backbone]
 
     @property
@@ -124,17 +129,17 @@ class ModelConfig(Settings):
 
 
 class ExportConfig(Settings):
-    """The bundle."""
+    """Export of the trained model as a bundle."""
 
     opset: Positive = 17
-    """ONNX operator set."""
+    """Version of the ONNX operator set."""
     verify_images: Positive = 64
-    """Validation images on which the Keras and the ONNX model must agree."""
+    """Number of validation images on which the Keras and the ONNX model must agree."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-4
-    """Largest difference of a probability between the two."""
+    """Largest difference of a probability between the Keras and the ONNX model."""
     max_error: Share = 0.01
-    """Share of the model's answers that may be wrong, on the validation images: where it is less sure than
-    that takes, it abstains. On other images more may be wrong."""
+    """Largest error rate (0 to 1) among answered validation images; the threshold below which the model
+    abstains is chosen to meet it. On other images more answers may be wrong."""
     keep_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
-    """Share of the validation images that pass as pictures of the training data's kind; what is further from
-    that than they are is not answered."""
+    """Share of the validation images that must count as like the training images; this sets the threshold
+    beyond which an image is `not_mr`."""

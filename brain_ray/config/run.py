@@ -1,4 +1,4 @@
-"""The tree of settings: one frozen, typed object describes a whole run."""
+"""Config: the tree of all settings of a run, frozen and typed."""
 
 from typing import Annotated, Self
 
@@ -13,29 +13,30 @@ from brain_ray.config.tuning import SweepConfig
 
 
 class EvaluateConfig(Settings):
-    """Scoring and the report."""
+    """Scoring of the bundle, and the report."""
 
     batch_size: Positive = 32
-    """Images per call of the model."""
+    """Number of images per call of the model."""
     num_actors: Positive = 1
-    """Copies of the model that score in parallel."""
+    """Number of copies of the model that score in parallel."""
     cpus_per_actor: Positive = 1
-    """CPUs, and threads, of each copy."""
+    """Number of CPUs reserved for each copy, and of its threads."""
     calibration_bins: Positive = 15
-    """Equal-width bins of the reliability diagram and of the expected calibration error."""
+    """Number of equal-width bins of the reliability diagram and of the expected calibration error."""
 
 
 class Config(Settings):
-    """One run of brain_ray."""
+    """All settings of one run."""
 
     recipe: Annotated[str, tyro.conf.Suppress] = "smoke"
-    """Name of the recipe that these settings started from."""
+    """Name of the recipe whose values were the defaults."""
     storage: str = "runs"
     """Folder or URI (s3://, gs://) that holds the runs."""
     name: str = "smoke"
-    """Name of the run: its folder is `<storage>/<name>`. Started again, it goes on from what is finished."""
+    """Name of the run; its folder is `<storage>/<name>`. A run that is started again resumes where it
+    stopped."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 123
-    """Seed of every split, shuffle, augmentation and initial weight."""
+    """Seed of all splits, shuffles, augmentations and initial weights."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
@@ -65,10 +66,10 @@ class Config(Settings):
 
 
 def check_blocks(name: str, spec: BackboneSpec, learning_blocks: int | None) -> None:
-    """Refuse to count the blocks of a backbone that has none.
+    """Refuses `learning_blocks` for a backbone without blocks.
 
     Raises:
-        ValueError: `learning_blocks` is set, and the backbone's row names no blocks.
+        ValueError: `learning_blocks` is set, but the backbone's row has no pattern of blocks.
     """
     if learning_blocks is not None and spec.blocks is None:
         raise ValueError(

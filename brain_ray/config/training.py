@@ -1,4 +1,4 @@
-"""Settings of a training."""
+"""Settings of `train`."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,102 +8,112 @@ from brain_ray.config.base import Fraction, Positive, Settings
 from brain_ray.config.data import AugmentConfig
 
 Phase = Literal["frozen_features", "frozen", "finetune"]
-"""The head on cached features of the frozen backbone, the head on images, or the network."""
+"""What an epoch trains: the head on cached features of the frozen backbone, the head on images, or the
+network."""
 
 
 class TrainConfig(Settings):
-    """The training run."""
+    """Training of the network."""
 
     num_workers: Positive | tuple[Positive, Positive] = 1
-    """Worker processes that share each batch. Two numbers, the fewest and the most: as many as there is room
-    for, fewer after a node is lost, more when one comes."""
+    """Number of worker processes, which share each batch. Two numbers, the fewest and the most, make it
+    elastic: as many as there is room for, fewer after a node is lost, more when one is added."""
     use_gpu: bool = False
-    """One GPU for each worker."""
+    """Whether each worker gets one GPU; if False, training uses CPUs."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 0.5
-    """CPUs reserved for each worker; leave one for loading. By default two workers share two cores."""
+    """CPUs reserved for each worker; leave one for loading. With the default, 0.5, two workers run on two
+    cores."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    """What the network computes in; its weights are float32. `auto`: what suits the GPU; float32 on CPUs."""
+    """Data type in which the network computes; its weights are float32. `auto`: chosen by the GPU's compute
+    capability; float32 on CPUs."""
     xla: bool = False
-    """Compile the training step with XLA on GPUs; on CPUs it would be many times slower, and is not."""
+    """Whether the training step is compiled with XLA on GPUs. It never is on CPUs, where it would be many
+    times slower."""
     frozen_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs at the start that train the head alone, on a backbone that stays as it is."""
+    """Number of epochs at the start that train only the head, with the backbone frozen; 0: none."""
     frozen_learning_rate: Annotated[float, Field(gt=0)] = 0.001
-    """`learning_rate` of the frozen epochs, over which the schedule runs as well."""
+    """Learning rate at the start of the frozen epochs, which have a run of the schedule of their own."""
     cache_features: bool = True
-    """Frozen epochs train on the backbone's features of the prepared rows, computed once; if not, the
-    backbone runs in each of them, on rows changed as `augment` says."""
+    """Whether frozen epochs train on features that the backbone computes once, without augmentation. If
+    False, the backbone runs in each frozen epoch, on augmented rows."""
     epochs: Annotated[int, Field(ge=0)] = 10
-    """Epochs after the frozen ones, at most; 0: the head is all that learns."""
+    """Largest number of epochs after the frozen ones; 0: only the head is trained."""
     learning_blocks: Positive | None = None
-    """The backbone's last blocks that learn in these; None: all of it."""
+    """Number of the backbone's last blocks that are trained after the frozen epochs; None: the whole
+    backbone."""
     batch_size: Positive = 32
-    """Images per step, over all workers together."""
+    """Number of images per step, all workers together."""
     loss: str = "categorical_crossentropy"
-    """Keras name of a loss over one-hot labels and probabilities."""
+    """Keras name of the loss, which takes one-hot labels and probabilities."""
     label_smoothing: Fraction = 0.0
-    """Share of each training label that is spread over all classes."""
+    """Share of each training label that is spread over all classes; 0: no smoothing."""
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    """What a training row's loss is multiplied by, for each class; `balanced`: inverse to its rows."""
+    """Factor of the training loss for each class; `balanced`: inverse to the class's number of rows; `none`:
+    1."""
     optimizer: str = "Adamax"
     """Keras name of the optimizer."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
-    """Rate at the start of the schedule, which the warm-up multiplies."""
+    """Learning rate at the start of the schedule; the warm-up multiplies it."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of the optimizer; 0: none."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest global norm of the gradients; None: not clipped."""
+    """Largest global norm of the gradients, above which they are clipped; None: not clipped."""
     schedule: str = "constant"
-    """`constant`, or the Keras name of a schedule, which runs over all steps: CosineDecay, PolynomialDecay,
-    ExponentialDecay."""
+    """Learning rate schedule: `constant`, or a schedule by its Keras name, which runs over all steps
+    (CosineDecay, PolynomialDecay, ExponentialDecay)."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """Epochs over which the rate rises from 0, at the start and again after the frozen epochs."""
+    """Number of epochs in which the learning rate rises from 0, at the start and again after the frozen
+    epochs."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Momentum of a moving average of the weights, which is then validated and kept; None: no average."""
+    """Momentum of an exponential moving average of the weights. The average is what is validated and saved;
+    None: no average."""
     augment: AugmentConfig = AugmentConfig(flip=0.5)
-    """Ranges drawn anew for each training row in each epoch."""
+    """Ranges of the augmentations, drawn anew for each training row in each epoch."""
     shuffle_window: Positive = 65_536
-    """Rows that are shuffled among each other; a larger data set is also shuffled by whole files."""
+    """Number of rows that are shuffled together; a larger data set is also shuffled by whole files."""
     monitor: Literal["val_cross_entropy", "val_loss"] = "val_cross_entropy"
-    """What chooses the best epoch; `val_loss` is Keras', the head's penalties included."""
+    """Metric that chooses the best epoch; `val_loss` is Keras' loss, including the head's penalties."""
     dwell: bool = True
-    """After an epoch without improvement: back to the best weights, with the rate times `dwell_factor`."""
+    """Whether an epoch without improvement is followed by a return to the best weights and a learning rate
+    multiplied by `dwell_factor`."""
     dwell_factor: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """What `dwell` multiplies the rate by."""
+    """Factor by which `dwell` multiplies the learning rate, between 0 and 1."""
     ask_epoch: Positive | None = 10
-    """Epochs without improvement that end the run, unless its operator says otherwise (`jobs/control.py`);
-    None: never. Frozen epochs do not count."""
+    """Number of epochs without improvement after which training ends; `jobs/control.py` can change it while
+    it runs. None: never. Frozen epochs do not count."""
     max_failures: Annotated[int, Field(ge=0)] = 3
-    """How often a run goes on from its newest checkpoint after workers were lost."""
+    """How many times training resumes from its newest checkpoint after workers were lost."""
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
-    """Newest checkpoints that are kept; two, so that one cut short leaves one to go on from."""
+    """Number of newest checkpoints that are kept; at least 2, so that one is left if the newest is
+    incomplete."""
     mlflow_uri: str = "auto"
-    """Where MLflow (the extra `mlflow`) keeps this run: a server's URI or a folder; `none`: nowhere; `auto`:
-    where MLflow is installed, in the folder `mlruns` beside the run, if that is on a disk."""
+    """Where MLflow (the extra `mlflow`) records this run: a server's URI or a folder. `none`: not recorded.
+    `auto`: in the folder `mlruns` beside the run, if MLflow is installed and the run is on a disk."""
 
     @property
     def total_epochs(self) -> int:
-        """Frozen epochs and those after them."""
+        """Number of frozen epochs plus those after them."""
         return self.frozen_epochs + self.epochs
 
     def phase(self, epoch: int) -> Phase:
-        """What learns in an epoch, counted from 0, and on what."""
+        """Returns what an epoch, counted from 0, trains."""
         if epoch >= self.frozen_epochs and self.epochs:
             return "finetune"
         return "frozen_features" if self.cache_features else "frozen"
 
     @property
     def elastic(self) -> bool:
-        """Whether the number of workers follows the room that there is."""
+        """Whether the number of workers may change during training."""
         return isinstance(self.num_workers, tuple)
 
     @property
     def min_workers(self) -> int:
-        """The fewest workers that train."""
+        """Smallest number of workers."""
         return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
 
     @property
     def max_workers(self) -> int:
-        """The most workers that train."""
+        """Largest number of workers."""
         return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers
 
     @model_validator(mode="after")

@@ -9,60 +9,61 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class ServingConfig(BaseModel):
-    """One endpoint: what it serves, to whom, and how much of it."""
+    """Settings of one endpoint: what it serves, to whom, and its limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bundle: str
     """Path or URI of the bundle to serve."""
     challenger: str | None = None
-    """Path or URI of a second bundle, on trial beside the first."""
+    """Path or URI of a second bundle, to try out beside the first; None: no second bundle."""
     canary: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the images that the challenger gets."""
+    """Share of the images, 0 to 1, that the challenger gets."""
     canary_mode: Literal["split", "mirror"] = "split"
-    """`split`: the challenger answers its share; `mirror`: the first bundle answers all, and the challenger's
-    answers to copies of its share are only counted."""
+    """`split`: the challenger answers its share of the images. `mirror`: the first bundle answers all images;
+    the challenger gets copies of its share, and its answers are only counted."""
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than this machine's own wants API keys, and TLS in front."""
+    """Address to listen on. If other machines can reach it, use API keys, and TLS in front."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """Port to listen on."""
+    """TCP port to listen on."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names, without a port, by which the endpoint may be addressed (header Host) besides those of this
-    machine itself, such as the name of a proxy in front. With none, an endpoint that listens on this
-    machine's own address knows localhost, 127.0.0.1 and [::1], and any other takes every name."""
+    """Further host names, without a port, by which the endpoint may be addressed (header Host), such as the
+    name of a proxy in front. With none, an endpoint on this machine's own address accepts only localhost,
+    127.0.0.1 and [::1], and an endpoint on another address accepts every name."""
     api_keys_sha256: tuple[str, ...] = ()
-    """SHA-256 (hex) of the keys that are let in; none: everybody is. The job fills it in from a file or from
-    BRAIN_RAY_API_KEYS, so that no key stands in a config or on a dashboard."""
+    """SHA-256 (hex) of the API keys that have access; with none, everybody has access. The job sets it from a
+    file or from BRAIN_RAY_API_KEYS, so that no key is in a config or on a dashboard."""
     max_upload_mb: Annotated[float, Field(gt=0)] = 20
-    """Largest body of a request, in 10^6 bytes."""
+    """Largest size of a request's body, in 10^6 bytes."""
     max_images: Positive = 32
-    """Most images of a request, and most parts of a form."""
+    """Largest number of images in a request, and of parts in a form."""
     max_pixels: Positive = 40_000_000
-    """Most pixels of an image, read from its header."""
+    """Largest number of pixels of an image, read from its header."""
     max_request_pixels: Positive = 160_000_000
-    """Most pixels of the images of a request together, read from their headers."""
+    """Largest number of pixels of all images of a request together, read from their headers."""
     timeout_s: Seconds = 30
-    """Seconds after which a request is given up, with 504. Its answer has as long again to be taken."""
+    """Seconds after which a request ends with 504. The client has the same time again to read an answer."""
     max_queue: Positive = 128
-    """Images that a replica accepts before they are done; more are refused with 503."""
+    """Largest number of unfinished images in a replica; more are refused with 503."""
     max_held_mb: Annotated[float, Field(gt=0)] = 200
-    """Bytes of requests and answers that a replica holds before it refuses more with 503, in 10^6 bytes. A
-    request counts from before it is read, with the length that it announces, else with max_upload_mb; its
+    """Largest size of requests and answers held by a replica, in 10^6 bytes; beyond it, it refuses with 503.
+    A request counts from before it is read, with the length that it announces, else with max_upload_mb; its
     answer counts until it is sent."""
     batch_size: Positive = 4
-    """Most images that the model is run on at once; a GPU wants more. Memory grows with it."""
+    """Largest number of images in one run of the model. Use more on a GPU; memory grows with it."""
     batch_wait_ms: Annotated[float, Field(ge=0)] = 0
-    """How long a batch waits to be filled. While the model runs, the next batch gathers anyway."""
+    """Milliseconds for which a batch waits for more images. While the model runs, the next batch gathers
+    anyway."""
     cpus_per_replica: Annotated[float, Field(gt=0)] = 1
-    """CPUs, and threads, of each replica."""
+    """Number of CPUs, and of threads, of each replica."""
     gpus_per_replica: Annotated[float, Field(ge=0)] = 0
-    """GPUs of each replica."""
+    """Number of GPUs of each replica."""
     min_replicas: Positive = 1
-    """Fewest replicas."""
+    """Smallest number of replicas."""
     max_replicas: Positive = 1
-    """Most replicas."""
+    """Largest number of replicas; above `min_replicas`, autoscaling chooses the number."""
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 8
-    """Requests in flight per replica that autoscaling aims at."""
+    """Number of unfinished requests per replica that autoscaling aims at."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

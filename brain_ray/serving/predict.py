@@ -204,20 +204,34 @@ def _parse(purpose: str, argv: Sequence[str] | None, prog: str) -> argparse.Name
     parser = OneLineParser(prog=prog, description=purpose)
     parser.add_argument("files", metavar="FILES", nargs="+")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--url", help="ask this endpoint, such as http://127.0.0.1:8000")
-    where.add_argument("--bundle", help="use this bundle (path or URI), without an endpoint")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, as the endpoint answers")
+    where.add_argument("--url", help="URL of an endpoint, such as http://127.0.0.1:8000")
+    where.add_argument("--bundle", help="path or URI of a bundle, to classify without an endpoint")
     parser.add_argument(
-        "--api-key-file", metavar="FILE", help=f"file with the endpoint's key (default: {KEY_VARIABLE})"
+        "--json", action="store_true", help="print one JSON object per image, in the endpoint's format"
     )
     parser.add_argument(
-        "--in-flight", type=_positive, default=8, metavar="N", help="requests at a time (%(default)s)"
+        "--api-key-file", metavar="FILE", help=f"file with one API key (default: the key in {KEY_VARIABLE})"
     )
     parser.add_argument(
-        "--timeout", type=_seconds, default=60.0, metavar="S", help="seconds for one answer (%(default)g)"
+        "--in-flight",
+        type=_positive,
+        default=8,
+        metavar="N",
+        help="number of requests at a time (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=_positive, default=16, metavar="N", help="with --bundle (%(default)s)"
+        "--timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="seconds to wait for an answer (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=16,
+        metavar="N",
+        help="images per run of the model, with --bundle (default: %(default)s)",
     )
     try:
         refuse_keys_in(words, but="--url")  # whose password the client never shows

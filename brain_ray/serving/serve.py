@@ -30,9 +30,9 @@ OWN = ("--api-keys-file", "--no-api-keys", "--write-config")
 
 OWN_OPTIONS = f"""\
 Besides the settings below:
-  --api-keys-file FILE  let in who has one of the file's keys (one a line; or those of {KEYS_VARIABLE})
-  --no-api-keys         take the keys of a running endpoint away
-  --write-config FILE   write a config for `serve run` and `serve deploy`; serve nothing"""
+  --api-keys-file FILE  file with the API keys that have access, one per line (default: {KEYS_VARIABLE})
+  --no-api-keys         deploy without keys, even if the running endpoint has some
+  --write-config FILE   write a config for `serve run` and `serve deploy` to FILE, and serve nothing"""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
