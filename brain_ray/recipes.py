@@ -1,4 +1,4 @@
-"""Recipes: named configurations as functions, each with its command, cost and expected score."""
+"""Recipes: named configurations, each a function whose docstring has its command, cost and expected score."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from brain_ray.config import (
 
 
 def smoke() -> Config:
-    """Phantoms and a tiny network: the whole road in two minutes, to see that an installation works.
+    """Phantoms and a tiny network: all stages in two minutes, to check that an installation works.
 
     Command: python jobs/pipeline.py smoke
     Cost: 2 minutes on 2 cores, 3 GB of memory.
@@ -43,12 +43,12 @@ def smoke() -> Config:
 
 
 def paper() -> Config:
-    """The notebooks that this project replaces, number for number, leaks included.
+    """Settings of the notebooks that this project replaces, number for number, leaks included.
 
     Command: python jobs/pipeline.py paper --data.source DIR --train.use-gpu True
     Cost: 214 steps of 30 an epoch, up to 40 epochs; about 115 s an epoch on one cloud GPU.
     Score: the notebooks report 0.9924 on the 1311 official test images, most of which are copies of training
-    images: read the report's score without found copies beside it.
+    images; compare the report's score without found copies.
     """
     return Config(
         recipe="paper",
@@ -87,11 +87,11 @@ def paper() -> Config:
 
 
 def b0() -> Config:
-    """EfficientNet-B0 at 160 px, sized for trials on a CPU: watches cross-entropy, no penalties in the head.
+    """EfficientNet-B0 at 160 px, sized for trials on a CPU; monitors cross-entropy, no penalties in the head.
 
-    Command: python jobs/pipeline.py b0 --data.source DIR
-    Cost: 2 to 3 minutes an epoch on 2 cores with the 3909 images that the Kaggle set leaves for training.
-    Score: 0.97 on 327 test images with no copy found in training; docs/RESULTS.md says what that leaves open.
+    Command: python jobs/pipeline.py b0 --data.source DIR Cost: 2 to 3 minutes an epoch on 2 cores with the
+    3909 images that the Kaggle set leaves for training. Score: 0.97 on 327 test images with no copy found in
+    training; docs/RESULTS.md says what this does not exclude.
     """
     return Config(
         recipe="b0",
@@ -117,12 +117,12 @@ def b0() -> Config:
 
 
 def sweep() -> Config:
-    """EfficientNet B0, B3, B5 and B7 compared, each at its native size: which one to take, and how sure.
+    """EfficientNet B0, B3, B5 and B7 compared, each at its native size: the winner, and how certain it is.
 
     Command: python jobs/tune.py sweep --data.source DIR --train.use-gpu True
-    Cost: 8 trials of up to 12 epochs on GPUs; ASHA ends most early. An image takes B7 at 600 px about 95
-    times the arithmetic that it takes B0 at 224 px (Tan & Le 2019, table 2: 37 and 0.39 G multiply-adds).
-    Score: to be found; B0 alone at 160 px has 0.97 (docs/RESULTS.md).
+    Cost: 8 trials of up to 12 epochs on GPUs; ASHA ends most early. B7 at 600 px needs about 95 times
+    as much arithmetic for an image as B0 at 224 px (Tan & Le 2019, table 2: 37 and 0.39 G multiply-adds).
+    Score: not measured; B0 alone at 160 px has 0.97 (docs/RESULTS.md).
     """
     base = b0()
     return base.model_copy(
@@ -143,11 +143,11 @@ def sweep() -> Config:
 
 
 def sweep_demo() -> Config:
-    """EfficientNet-B0 against V2-B0 on phantoms, from nothing: what a sweep looks like, in a few minutes.
+    """EfficientNet-B0 against V2-B0 on phantoms, from random weights: a sweep in a few minutes.
 
     Command: python jobs/tune.py sweep-demo
     Cost: 4 trials; 5 minutes on 2 cores.
-    Score: of the winner 0.8 and more on validation phantoms.
+    Score: >= 0.8 for the winner, on validation phantoms.
     """
     base = smoke()
     return base.model_copy(
@@ -163,7 +163,7 @@ def sweep_demo() -> Config:
                 space=("model.backbone=grid(EfficientNetB0, EfficientNetV2B0)",),
                 native_size=False,
                 seeds=2,
-                grace_epochs=3,  # before, the scores of networks that start from nothing are but noise
+                grace_epochs=3,  # earlier scores of networks with random weights are noise
                 reduction_factor=2,
             ),
         }

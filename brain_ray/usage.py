@@ -1,4 +1,4 @@
-"""Command lines, read: a wrong one is an error of one line, and the help of the settings comes in pages."""
+"""Parses command lines: errors of one line, and help on the settings in pages."""
 
 import argparse
 import contextlib
@@ -30,23 +30,24 @@ WIDTH = 110
 
 
 class UsageError(ValueError):
-    """A command line that says nothing usable; its text is one line."""
+    """A wrong command line; its text is one line."""
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser without abbreviations that complains in one line, with the option that may be meant."""
+    """ArgumentParser without abbreviations; its errors are one line and name the closest option."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self._words: Sequence[str] = ()
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Do as the base class does, and keep the words for `error`."""
+        """Parses arguments like the base class, and keeps them for `error`."""
         self._words = list(args or ())
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """End the process with exit code 2; an unknown option is named first."""
+        """Prints one line and ends the process with exit code 2; an unknown option comes before other
+        errors."""
         known = re.findall(r"--[\w-]+", self.format_usage())
         words = itertools.takewhile(lambda word: word != "--", self._words)
         unknown = [word.partition("=")[0] for word in words if re.match("--[a-zA-Z]", word)]
@@ -64,18 +65,18 @@ def read_settings(
     default: Model | None = None,
     more: Sequence[str] = (),
 ) -> Model:
-    """Read `--setting value ...` into a model; `--help` prints all of its settings and exits.
+    """Reads `--setting value ...` into a model; `--help` prints all of its settings and exits.
 
     Args:
         model: a tree of settings.
         words: the command line.
-        prog: what the person typed before it.
-        description: what the help begins with.
-        default: the values of settings that are not given; None: the model's own.
-        more: known options that are not among the words, to be named where one is misspelt.
+        prog: the command as typed, before the words.
+        description: first paragraph of the help.
+        default: values of settings that are not given; None: the model's own.
+        more: other options of the job, to suggest if one is misspelt.
 
     Raises:
-        UsageError: an unknown setting, one that is missing, or a value that cannot be.
+        UsageError: an unknown setting, a missing one, or a value that is not allowed.
         SystemExit: after `--help`.
     """
     if not {"-h", "--help"} & set(words):
@@ -99,21 +100,21 @@ def read_settings(
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:
-    """Return the dotted names of a model's settings, with dashes, as a command line has them."""
+    """Returns the dotted names of a model's settings, written with dashes."""
     return [name.replace("_", "-") for name, _ in _fields(model) if name != "recipe"]
 
 
 def print_help(prog: str, purpose: str, base: Config, topic: str) -> None:
-    """Print a page of help on the settings of `Config`.
+    """Prints a page of help on the settings of `Config`.
 
     Args:
-        prog: what the person typed.
-        purpose: what the job is for.
-        base: the values that hold where none are given.
+        prog: the command as typed.
+        purpose: text on what the job is for.
+        base: the default values.
         topic: "" for the first page, a section's name for its settings, `all` for all of them.
 
     Raises:
-        UsageError: no such topic.
+        UsageError: the topic is unknown.
     """
     sections = _sections()
     if not topic:
@@ -128,17 +129,15 @@ def print_help(prog: str, purpose: str, base: Config, topic: str) -> None:
         model = create_model("Config", __base__=Settings, **{topic: field})
         values = model()
     with contextlib.suppress(SystemExit):
-        text = (
-            f"{purpose.partition(chr(10))[0]}\n\nSettings, with what they are in {base.recipe} as defaults:"
-        )
+        text = f"{purpose.partition(chr(10))[0]}\n\nSettings; the defaults are those of {base.recipe}:"
         read_settings(model, ["--help"], f"{prog} [RECIPE]", text, values)
 
 
 def _first_page(prog: str, purpose: str, base: Config) -> str:
     lines = [f"usage: {prog} [RECIPE] [--setting VALUE ...]", "", purpose, ""]
-    lines.append("Recipes, the first word (without one: smoke, or what an existing run was made with):")
+    lines.append("Recipes, as the first word (default: smoke, or the settings of the existing run):")
     lines += _table((name, str(recipe.__doc__).partition("\n")[0]) for name, recipe in RECIPES.items())
-    lines += ["", f"Settings that are given often, with what they are in {base.recipe}:"]
+    lines += ["", f"Often used settings, with their values in {base.recipe}:"]
     texts = dict(_fields(Config))
     lines += _table((_option(name, base), _sentence(texts[name])) for name in OFTEN)
     lines += ["", "All settings, by section:"]
@@ -159,7 +158,7 @@ def _option(name: str, base: Config) -> str:
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Lay out names and texts in two columns."""
+    """Yields lines with names and texts in two columns."""
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
@@ -168,7 +167,7 @@ def _table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _sentence(text: str) -> str:
-    """Return a docstring's first sentence, in a line."""
+    """Returns a docstring's first sentence as one line; it ends at the first period, colon or semicolon."""
     return re.split(r"(?<=\.) |: |; ", " ".join(text.split()))[0].rstrip(".")
 
 
@@ -181,7 +180,7 @@ def _sections() -> dict[str, type[BaseModel]]:
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the dotted name and the description of each setting of a model."""
+    """Yields the dotted name and the description of each setting of a model."""
     for name, field in model.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
@@ -198,12 +197,12 @@ def _check_names(words: Sequence[str], names: Sequence[str]) -> None:
 
 
 def _one_line(stop: SystemExit, heard: str, root: str) -> str:
-    """Say in one line what tyro found wrong: from pydantic's error where it is one, else from tyro's box.
+    """Returns tyro's error as one line, from pydantic's error if there is one, else from tyro's box.
 
     Args:
-        stop: what tyro raised.
-        heard: its box.
-        root: what the box calls the whole of the settings.
+        stop: the exception that tyro raised.
+        heard: the text of tyro's box.
+        root: name of the whole tree of settings in that box.
     """
     cause: BaseException | None = stop
     while cause is not None and not isinstance(cause, ValidationError):
@@ -222,7 +221,7 @@ def _one_line(stop: SystemExit, heard: str, root: str) -> str:
 
 
 def _of_box(text: str) -> str:
-    """Return a line of what stands in tyro's box."""
+    """Returns the text of tyro's box as an error of one line."""
     choice = re.search(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)", text)
     if choice:
         value, name, choices = choice.groups()
