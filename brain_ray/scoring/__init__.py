@@ -1,1 +1,1 @@
-"""Numbers about answers: arrays in, numbers out; no Ray, no framework, no files."""
+"""Scores, calibration, decisions and tests of class probabilities: pure functions on arrays."""

@@ -1,20 +1,26 @@
-"""Calibration: temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599), log loss, its error."""
+"""Temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599), log loss, calibration error, abstention
+threshold."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 FLOOR = 1e-12
-"""Lowest probability whose logarithm is taken: export, sweep and report charge a certain mistake 27.6 nats.
-Training takes its cross-entropies from the logits and has no such limit."""
+"""Lowest probability whose logarithm is taken: in export, sweep and report a certain mistake costs 27.6 nats.
+Training computes its cross-entropies from logits and has no such limit."""
 
 Floats = NDArray[np.float64]
 
 
 def calibrate(probabilities: NDArray[np.floating], temperature: float) -> Floats:
-    """Return softmax(log(probabilities) / temperature), (n, classes) float64; the order of classes stays.
+    """Returns softmax(log(probabilities) / temperature), (n, classes) float64, with the same order of
+    classes.
 
-    The logarithm of a softmax is its logits up to a constant, which the second softmax drops: the result is
-    that of scaling the logits themselves.
+    The logarithm of a softmax equals its logits up to a constant, which the second softmax cancels: the
+    result is the same as that of scaling the logits.
+
+    Args:
+        probabilities: (n, classes), each row sums to 1.
+        temperature: positive; 1 changes nothing.
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -22,10 +28,11 @@ def calibrate(probabilities: NDArray[np.floating], temperature: float) -> Floats
 
 
 def fit_temperature(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Find the temperature (0.05..20) with the lowest log loss on (n, classes) probabilities.
+    """Returns the temperature (0.05 to 20) with the lowest log loss on (n, classes) probabilities, (n,)
+    labels.
 
-    Where no image is mistaken there is no such temperature: the loss falls for ever towards 0, and every
-    probability would end at 0 or 1. The answer then is 1, which changes nothing.
+    If every image is classified correctly, no such temperature exists: the loss falls for ever towards 0, and
+    every probability would end at 0 or 1. The result then is 1, which changes nothing.
     """
     from scipy.optimize import minimize_scalar
 
@@ -40,13 +47,14 @@ def fit_temperature(probabilities: NDArray[np.floating], labels: NDArray[np.inte
 
 
 def log_losses(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Floats:
-    """Return -ln(probability of the true class), (n,) nats; probabilities are held within FLOOR..1."""
+    """Returns -ln(probability of the true class), (n,) float64 nats; probabilities (n, classes) are clipped
+    to FLOOR..1."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return np.asarray(-np.log(np.clip(chosen, FLOOR, 1.0)))
 
 
 def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Mean of `log_losses`, in nats."""
+    """Returns the mean of `log_losses`, in nats; takes (n, classes) probabilities and (n,) labels."""
     return float(log_losses(probabilities, labels).mean())
 
 
@@ -72,13 +80,13 @@ def expected_calibration_error(
 
 
 NEVER = 2.0
-"""A threshold that no probability reaches."""
+"""Threshold that no probability reaches."""
 
 
 def abstain_threshold(
     confidence: NDArray[np.floating], correct: NDArray[np.bool_], max_error: float
 ) -> float:
-    """Find the lowest confidence from which on at most a share `max_error` of the answers is wrong.
+    """Returns the lowest confidence at and above which at most a share `max_error` of the answers is wrong.
 
     Args:
         confidence: (n,) probability of each answer.
@@ -86,7 +94,7 @@ def abstain_threshold(
         max_error: 0..1.
 
     Returns:
-        0 if that holds of all answers; one of the confidences; `NEVER` if it holds from none of them on.
+        0 if that holds for all answers; else one of the confidences; `NEVER` if no confidence satisfies it.
     """
     order = np.argsort(-confidence, kind="stable")
     ranked = confidence[order]

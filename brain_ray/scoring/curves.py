@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Curve:
-    """A ROC curve: false and true positive rates (points,), float64, rising from 0 to 1, and its area."""
+    """ROC curve: false and true positive rates, each (points,) float64, rising from 0 to 1, and the area."""
 
     fpr: Floats
     tpr: Floats
@@ -23,7 +23,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class RocCurves:
-    """One curve per class against the rest, their pooled (micro) and averaged (macro) curves."""
+    """ROC curves of each class against the rest, and their pooled (micro) and averaged (macro) curves."""
 
     per_class: dict[str, Curve | None]
     micro: Curve | None
@@ -32,7 +32,7 @@ class RocCurves:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Images binned by the probability of their predicted class, in equal bins of 0..1.
+    """Images binned by the probability of their predicted class, in bins of equal width on 0..1.
 
     edges (bins + 1,); counts (bins,) int64; confidence and accuracy (bins,): means, NaN in an empty bin.
     """
@@ -46,10 +46,10 @@ class Reliability:
 def check_predictions(
     labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]
 ) -> tuple[Ints, Floats]:
-    """Return labels (n,) int64 and probabilities (n, k) float64, each row of which sums to 1.
+    """Returns labels (n,) int64 and probabilities (n, k) float64, each row of which sums to 1.
 
     Raises:
-        ValueError: no images, shapes that do not fit, labels out of range, rows that are no probabilities.
+        ValueError: no images, shapes that do not match, labels out of range, rows that are not probabilities.
     """
     truth, chances = np.asarray(labels), np.asarray(probabilities, np.float64)
     if len(truth) == 0:
@@ -76,7 +76,8 @@ def check_predictions(
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> Reliability:
-    """Bin images by the probability of their predicted class, for a reliability diagram.
+    """Bins (n,) labels and (n, k) probabilities by the probability of the predicted class, for a reliability
+    diagram.
 
     The bins are those of the calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
     """
@@ -94,11 +95,19 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> 
 
 
 def roc(labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> RocCurves:
-    """Compute the ROC curve of each class against the rest, and two averages over the classes.
+    """Computes the ROC curve of each class against the rest, and two averages over the classes.
 
     Micro pools the decisions of all classes into one curve. Macro averages the curves of the classes at equal
-    false positive rates; its `auc` is the mean of theirs. A class that no image or every image belongs to has
-    no curve (None) and is left out of macro; where all images are of one class there are no averages.
+    false positive rates; its `auc` is the mean of their areas. A class with no image, or with every image,
+    has no curve (None) and is left out of macro; if all images are of one class, there are no averages.
+
+    Args:
+        labels: (n,) integers, indices into `classes`.
+        probabilities: (n, k); rows sum to 1.
+        classes: k names.
+
+    Raises:
+        ValueError: no images, shapes that do not match, labels out of range, rows that are not probabilities.
     """
     truth, chances = check_predictions(labels, probabilities, classes)
     actual = truth[:, np.newaxis] == np.arange(len(classes))

@@ -1,4 +1,4 @@
-"""Served decisions on test images: answered, abstained, refused; right and wrong."""
+"""Decisions on test images: how many were answered, abstained from and refused, and how many rightly."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.scoring.metrics import DecisionCounts, Decisions, wilson
 
-COLUMNS = 110
-"""Width of the text for a terminal, at most."""
+TEXT_WIDTH = 110
+"""Largest width of the text for a terminal, in columns."""
 
 
 def count_decisions(
@@ -21,7 +21,7 @@ def count_decisions(
     classes: Sequence[str],
     exported: Mapping[str, Any],
 ) -> Decisions:
-    """Count decisions by true class, and hold their error against the one that the bundle was exported for.
+    """Counts decisions by true class, and compares their error rate with the one allowed at export.
 
     Args:
         labels: (n,) integers, true classes as indices into `classes`.
@@ -96,7 +96,7 @@ def _percent(share: float) -> str:
 
 
 def format_decisions(decisions: Decisions) -> str:
-    """Lay decisions out as a text table, with what they say about the error that was allowed."""
+    """Returns decisions as a text table, with a sentence on the error rate that was allowed."""
     rows = {**decisions.per_class, "all": decisions.total}
     width = max(len("decisions"), *map(len, rows))
     lines = [
@@ -112,4 +112,4 @@ def format_decisions(decisions: Decisions) -> str:
             f"{error:25}  {row.abstained:9d}  {row.refused:6d}  "
             f"({row.abstained_right} and {row.refused_right})"
         )
-    return "\n".join([*lines, "", *textwrap.wrap(decisions.sentence, COLUMNS)])
+    return "\n".join([*lines, "", *textwrap.wrap(decisions.sentence, TEXT_WIDTH)])

@@ -23,7 +23,7 @@ class _Strict(BaseModel):
 
 
 class ClassScores(_Strict):
-    """Precision, recall and F1 (0..1) over `support` images; None where the class has no image."""
+    """Precision, recall and F1 (0..1) of a class with `support` images; None if the class has no image."""
 
     precision: float | None
     recall: float | None
@@ -32,7 +32,7 @@ class ClassScores(_Strict):
 
 
 class Auc(_Strict):
-    """Areas under ROC curves, one class against the rest (0..1); None where they are undefined."""
+    """Areas under ROC curves, one class against the rest (0..1); None if undefined."""
 
     per_class: dict[str, float | None]
     micro: float | None
@@ -40,7 +40,7 @@ class Auc(_Strict):
 
 
 class ProbabilityScores(_Strict):
-    """How good the probabilities are; lower is better.
+    """Scores of the probabilities; lower is better.
 
     log_loss: mean of -ln(probability of the true class), in nats.
     brier: mean over images of the squared errors summed over all classes, 0..2 (Brier 1950).
@@ -53,41 +53,41 @@ class ProbabilityScores(_Strict):
 
 
 class DecisionCounts(_Strict):
-    """Decisions for some test images. Shares are 0..1, intervals Wilson's, 95 %, over images."""
+    """Decisions for a set of test images. Shares are 0..1; intervals are Wilson's, 95 %, over images."""
 
     images: int
     clusters: int
-    """Images, each cluster of copies that the audit found counted once."""
+    """Number of images when each cluster of copies found by the audit counts once."""
     answered: int
     right: int
-    """Answered with the true class; likewise `wrong`."""
+    """Images answered with the true class; likewise `wrong`."""
     wrong: int
     error: float | None
-    """`wrong` among `answered`; None where nothing is answered."""
+    """Share `wrong` of `answered`; None if nothing is answered."""
     error_low: float | None
     error_high: float | None
     abstained: int
     abstained_right: int
-    """Withheld although the most probable class was the true one; likewise `refused_right`."""
+    """Images abstained from although the most probable class was the true one; likewise `refused_right`."""
     refused: int
-    """As unlike the training images (`not_mr`)."""
+    """Images refused because they are unlike the training images (`not_mr`)."""
     refused_right: int
 
 
 class Decisions(_Strict):
-    """What the bundle decides for a set of test images, exactly as it is served."""
+    """Decisions of a bundle for a set of test images, exactly as it serves them."""
 
     per_class: dict[str, DecisionCounts]
-    """By true class."""
+    """Counts by true class."""
     total: DecisionCounts
     max_error: float
     """Share of wrong answers that the export allowed."""
     validation_error: float
     """Share of wrong answers on the validation images, which chose the threshold."""
     exceeded: bool
-    """Whether even the lower end of the total error's interval lies above `max_error`."""
+    """Whether the lower end of the interval of the total error is above `max_error`."""
     sentence: str
-    """The same in words."""
+    """The same comparison as a sentence."""
 
 
 class Scores(_Strict):
@@ -112,7 +112,7 @@ class Scores(_Strict):
     ece: float
     calibrated: ProbabilityScores | None
     decisions: Decisions | None = None
-    """Of a bundle that was evaluated; scores of other probabilities have none."""
+    """Decisions of the evaluated bundle; None for scores of other probabilities."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return label and text of the scores beside the accuracy, as terminal, report and card show them."""
@@ -141,17 +141,17 @@ def score(
     calibrated: ArrayLike | None = None,
     bins: int = 15,
 ) -> Scores:
-    """Score predictions.
+    """Computes all scores of predictions.
 
     Args:
         labels: (n,) integers, indices into `classes`.
-        probabilities: (n, k); rows sum to 1. The class with the largest one is the prediction.
+        probabilities: (n, k); rows sum to 1. The class with the largest probability is the prediction.
         classes: k names.
         calibrated: (n, k), the same after temperature scaling, or None.
-        bins: equal-width bins of the expected calibration error.
+        bins: number of equal-width bins of the expected calibration error.
 
     Raises:
-        ValueError: no images, shapes that do not fit, labels out of range, rows that are no probabilities.
+        ValueError: no images, shapes that do not match, labels out of range, rows that are not probabilities.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -203,7 +203,7 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 
 
 def format_scores(scores: Scores) -> str:
-    """Lay scores out as a text table with four digits, for a terminal."""
+    """Returns scores as a text table with four digits, for a terminal."""
     rows = {**scores.per_class, "macro": scores.macro, "weighted": scores.weighted}
     width = max(map(len, rows))
     lines = [f"{'':{width}}  precision  recall      F1  images"]

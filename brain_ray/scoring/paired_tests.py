@@ -8,21 +8,25 @@ from scipy.stats import binomtest
 from brain_ray.scoring.curves import Floats
 
 CHUNK = 2_000_000
-"""Resampled images at a time: what the bootstrap holds in memory is some 24 bytes for each."""
+"""Number of images resampled at a time; the bootstrap needs some 24 bytes of memory for each."""
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Two-sided p-value of McNemar's exact test for the images that only one of two models has right.
+    """Returns the two-sided p-value of McNemar's exact test.
 
     McNemar 1947, doi.org/10.1007/BF02295996; for classifiers Dietterich 1998,
     doi.org/10.1162/089976698300017197.
+
+    Args:
+        first_only: number of images that only the first model has right.
+        second_only: number of images that only the second model has right.
     """
     discordant = first_only + second_only
     return float(binomtest(first_only, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values, in their order, corrected for their number (Holm 1979, jstor.org/stable/4615733)."""
+    """Returns p-values, in their order, corrected for their number (Holm 1979, jstor.org/stable/4615733)."""
     corrected = [0.0] * len(p_values)
     largest = 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -32,16 +36,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bootstrap_means(models: Sequence[Floats], resamples: int, seed: int) -> Floats:
-    """Return means of resampled images and repeats, (resamples, models, scores).
+    """Returns means of resampled images and repeats, (resamples, models, scores).
 
     Each replicate draws the same images for all models, and for each model as many of its repeats as it has.
     Efron and Tibshirani 1993, An Introduction to the Bootstrap. The mean of n drawn repeats has (n - 1) / n
-    of the variance that it should have, which matters for the few of a sweep: it is stretched accordingly.
+    of the variance that it should have, which matters for the few repeats of a sweep; it is scaled up
+    accordingly.
 
     Args:
-        models: for each (repeats, images, scores); the images are the same for all.
+        models: for each model an array (repeats, images, scores); the images are the same for all.
         resamples: number of replicates.
-        seed: of the draws; the same one gives the same means.
+        seed: seed of the draws; the same seed gives the same means.
     """
     rng = np.random.default_rng(seed)
     images, scores = models[0].shape[1:]
@@ -64,7 +69,7 @@ def bootstrap_means(models: Sequence[Floats], resamples: int, seed: int) -> Floa
 
 
 def _draw_repeats(repeats: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """Return how much each repeat counts in each replicate, (resamples, repeats); every row adds up to 1."""
+    """Returns the weight of each repeat in each replicate, (resamples, repeats); each row sums to 1."""
     even = 1 / repeats
     shares = rng.multinomial(repeats, np.full(repeats, even), resamples) / repeats
     stretched: Floats = even + (shares - even) * (repeats / max(1, repeats - 1)) ** 0.5

@@ -1,1 +1,1 @@
-"""What is recorded of a run while it goes: history, TensorBoard, MLflow, Prometheus, progress."""
+"""Records of a run while it trains: history.csv, TensorBoard, MLflow, Prometheus, progress bar."""

@@ -1,4 +1,4 @@
-"""EpochRecord and history.csv: what is recorded of each epoch."""
+"""EpochRecord and history.csv: the numbers recorded for each epoch."""
 
 import csv
 import io
@@ -9,41 +9,39 @@ from typing import Any
 
 from brain_ray.runs import HISTORY, Run
 
-"""Within train/: written anew after each epoch."""
-
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. Losses and accuracies are means over all rows, computed from sums over all workers."""
+    """Record of one epoch. Losses and accuracies are means over all rows, from sums over all workers."""
 
     epoch: int
-    """Counted from 1."""
+    """Number of the epoch, from 1."""
     loss: float
-    """What training minimised: smoothed labels and the head's penalties included."""
+    """Training loss, including label smoothing and the head's penalties."""
     accuracy: float
-    """Share of training rows, as augmented and with dropout on, that were right."""
+    """Share of training rows classified correctly, with augmentation and dropout."""
     val_loss: float
-    """Keras' val_loss: the configured loss with the head's penalties."""
+    """Keras' val_loss: the configured loss plus the head's penalties."""
     val_cross_entropy: float
-    """Cross-entropy alone, in nats."""
+    """Validation cross-entropy alone, in nats."""
     val_accuracy: float
     learning_rate: float
-    """Of the epoch's last step."""
+    """Learning rate of the epoch's last step."""
     best: bool
     rolled_back: bool
     seconds: float
-    """Training and validation together."""
+    """Duration of training and validation together, in seconds."""
     images_per_second: float
-    """Of training alone."""
+    """Images per second of training alone."""
     cross_entropy: float
-    """Of the training rows, without smoothing and penalties, in nats."""
+    """Cross-entropy of the training rows, without smoothing and penalties, in nats."""
     input_wait: float
-    """Seconds in which the first worker had nothing to do but to wait for its batches."""
+    """Seconds in which the first worker only waited for batches."""
     operator: str = ""
-    """What the operator said that was heard after this epoch, with the time in UTC."""
+    """Operator commands that took effect after this epoch, with their times in UTC."""
 
     def line(self, epochs: int, message: str) -> str:
-        """Return the epoch as a line for people; lines of one run are aligned."""
+        """Returns the epoch as a line of the log; lines of one run are aligned."""
         width = len(str(epochs))
         columns = [
             f"epoch {self.epoch:{width}}/{epochs}  loss {self.loss:.4f} acc {self.accuracy:.4f}",
@@ -54,12 +52,12 @@ class EpochRecord:
         return " | ".join([*columns, message] if message else columns)
 
     def metrics(self) -> dict[str, float]:
-        """Return the finite numbers as plain floats: Ray's snapshot of a run takes no others."""
+        """Returns the finite numbers as plain floats: Ray's snapshot of a run accepts no others."""
         numbers = {name: value for name, value in asdict(self).items() if not isinstance(value, str)}
         return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object; what is not finite becomes None."""
+        """Returns a JSON object; NaN and infinity become None."""
         return {
             name: value if isinstance(value, str) or math.isfinite(value) else None
             for name, value in asdict(self).items()
@@ -67,13 +65,13 @@ class EpochRecord:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "EpochRecord":
-        """Return the record that `to_json` made an object of."""
+        """Returns the record from an object made by `to_json`."""
         numbers: dict[str, Any] = {name: math.nan if x is None else x for name, x in value.items()}
         return cls(**numbers)
 
 
 def to_csv(records: Sequence[EpochRecord]) -> bytes:
-    """Return history.csv: a row an epoch; flags are 0 or 1, what is not finite is empty."""
+    """Returns history.csv: one row per epoch; flags are 0 or 1, NaN and infinity are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
     writer.writeheader()
@@ -86,7 +84,7 @@ def to_csv(records: Sequence[EpochRecord]) -> bytes:
 
 
 def from_csv(data: bytes) -> list[EpochRecord]:
-    """Return the records that `to_csv` made a table of."""
+    """Returns the records of a table made by `to_csv`."""
     read: dict[object, Callable[[str], Any]] = {
         int: int,
         float: lambda text: float(text) if text else math.nan,
@@ -99,5 +97,5 @@ def from_csv(data: bytes) -> list[EpochRecord]:
 
 
 def read_history(run: Run) -> list[EpochRecord]:
-    """Return the epochs of history.csv; none where there is no such file."""
+    """Returns the epochs of history.csv, or none if there is no such file."""
     return from_csv(run.read_bytes(*HISTORY)) if run.exists(*HISTORY) else []

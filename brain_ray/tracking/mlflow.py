@@ -1,4 +1,4 @@
-"""MLflow: epochs, parameters and bundle of a run, logged from a thread that is never in the way."""
+"""MLflow: logs a run's epochs, parameters and bundle from a thread, so that training never waits for it."""
 
 import os
 import tempfile
@@ -24,17 +24,17 @@ from brain_ray.tracking.history import EpochRecord, read_history
 
 @contextmanager
 def mlflow_run(run: Run, config: Config) -> Iterator[Callable[[EpochRecord], None]]:
-    """Lend a function that logs an epoch to MLflow, and does nothing where none is wanted.
+    """Yields a function that logs an epoch to MLflow, or does nothing if MLflow is not wanted.
 
-    It returns at once. A server that does not answer is told once and never ends a training: what it has
-    missed is logged after the next epoch, at the end, or with the bundle.
+    The function returns at once. A server that does not answer is reported once and never ends a training;
+    what it has missed is logged after the next epoch, at the end, or with the bundle.
 
     Args:
-        run: where the MLflow run's id is kept, so that a resumed run goes on in the same one.
+        run: has the file with the MLflow run's id, so that a resumed run continues the same one.
         config: its settings become the parameters, by their dotted names.
 
     Raises:
-        RunError: MLflow is asked for and not installed.
+        RunError: MLflow is requested but not installed.
     """
     uri = tracking_uri(run, config)
     if uri is None:
@@ -60,17 +60,17 @@ def mlflow_run(run: Run, config: Config) -> Iterator[Callable[[EpochRecord], Non
 
 
 def log_bundle(run: Run, config: Config) -> None:
-    """Log the exported bundle to the MLflow run of this one, and what that has missed of its epochs."""
+    """Logs the exported bundle to the MLflow run of this run, and the epochs that it has missed."""
     uri = tracking_uri(run, config)
     if uri is not None:
         _Guard().trying(_log, run, config, uri, read_history(run), "FINISHED", bundle=True)
 
 
 def tracking_uri(run: Run, config: Config) -> str | None:
-    """Return where MLflow is to keep a run; None: nowhere.
+    """Returns the URI where MLflow records a run, or None if it does not.
 
     Raises:
-        RunError: MLflow is asked for and not installed.
+        RunError: MLflow is requested but not installed.
     """
     uri = config.train.mlflow_uri
     installed = find_spec("mlflow") is not None
@@ -87,7 +87,7 @@ def tracking_uri(run: Run, config: Config) -> str | None:
 
 
 class _Guard:
-    """Logs the first failure of MLflow in a line, and swallows all of them."""
+    """Context manager that suppresses MLflow's errors and logs the first one in a line."""
 
     def __init__(self) -> None:
         self._logged = False
@@ -105,7 +105,7 @@ class _Guard:
 def _log(
     run: Run, config: Config, uri: str, records: Iterable[EpochRecord], status: str, *, bundle: bool = False
 ) -> None:
-    """Bring an MLflow run up to date: what it has is not logged again."""
+    """Brings an MLflow run up to date; what it already has is not logged again."""
     from mlflow.entities import Metric
 
     client = _client(uri)

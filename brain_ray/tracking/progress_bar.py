@@ -1,4 +1,4 @@
-"""Progress bar of a training on a terminal."""
+"""Progress bar of a training, on a terminal."""
 
 import sys
 from contextlib import ExitStack
@@ -14,19 +14,19 @@ from brain_ray import logs
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training is."""
+    """Progress of a training."""
 
     epoch: int
-    """Finished epochs."""
+    """Number of finished epochs."""
     epochs: int
     step: int
-    """Finished steps of this epoch."""
+    """Number of finished steps in this epoch."""
     steps: int
-    """Of each epoch."""
+    """Number of steps per epoch."""
 
 
 class ProgressBar:
-    """Shows on a terminal how far a training is, its images/s and the time it will take."""
+    """Progress bar with images/s and the remaining time."""
 
     def __init__(self, batch_size: int, console: Console | None = None) -> None:
         self._above = ExitStack()
@@ -51,7 +51,7 @@ class ProgressBar:
         self._above.close()
 
     def show(self, at: Position) -> None:
-        """Move to a position."""
+        """Moves the bar to a position."""
         fields: Any = {"epoch": at.epoch + 1, "epochs": at.epochs, "step": at.step, "steps": at.steps}
         done, total = at.epoch * at.steps + at.step, at.epochs * at.steps
         if not self._progress.tasks:  # a resumed run does not begin at 0
@@ -69,5 +69,5 @@ class _ImagesPerSecond(ProgressColumn):
 
 
 def on_a_terminal() -> bool:
-    """Tell whether what this process prints is shown on a terminal."""
+    """Returns whether the output of this process goes to a terminal."""
     return sys.stdout.isatty()

@@ -1,6 +1,6 @@
-"""Prometheus gauges of a run, set by the process that drives it.
+"""Prometheus gauges of a run, set by its driver process.
 
-Ray's agent on that process' node gives them out, each with `ray_` in front, beside Ray's own. Where none runs
+Ray's agent on that process' node exports them, each with `ray_` in front, beside Ray's own. Without an agent
 they go nowhere. Nothing here prints, raises or waits.
 """
 
@@ -18,11 +18,11 @@ from ray.util.metrics import Gauge
 PREFIX = "brain_ray_"
 
 REFRESH_S = 5.0
-"""Between two times that all values are given to Ray again. Ray forgets a gauge once it has sent it, every
-ten seconds (`metrics_report_interval_ms`), and its agent drops it twenty seconds later."""
+"""Interval in seconds at which all values are given to Ray again. Ray forgets a gauge once it has sent it,
+every ten seconds (`metrics_report_interval_ms`), and its agent drops it twenty seconds later."""
 
 TRAINING = ("run", "trial")
-"""Labels of what a training says; outside of sweeps, `trial` is empty, to Prometheus as if absent."""
+"""Labels of a training's gauges; outside of sweeps, `trial` is empty, which Prometheus treats as absent."""
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "epoch": ("Finished epochs", TRAINING),
@@ -39,10 +39,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "stage": ("1 while a stage runs, 0 when it has ended", ("run", "stage")),
     "stage_seconds": ("Seconds that a stage took", ("run", "stage")),
 }
-"""Description and labels of each, by its name without PREFIX."""
+"""Description and labels of each gauge, by its name without PREFIX."""
 
 STATUSES = ("waiting", "running", "retried", "finished", "stopped", "failed")
-"""Of trials; those of which there is none stand at 0."""
+"""Statuses of trials; a status without trials has the value 0."""
 
 FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "epoch": ("epoch", {}),
@@ -56,14 +56,14 @@ FIELDS: dict[str, tuple[str, dict[str, str]]] = {
     "learning_rate": ("learning_rate", {}),
     "images_per_second": ("images_per_second", {}),
 }
-"""Gauge and further labels of each field of an `EpochRecord`."""
+"""Gauge and further labels for each field of an `EpochRecord`."""
 
 Series = tuple[str, frozenset[tuple[str, str]]]
-"""A gauge's name without PREFIX, and its labels."""
+"""Name of a gauge without PREFIX, and its labels."""
 
 
 def epoch(run: str, record: Mapping[str, float], trial: str = "") -> None:
-    """Take note of an epoch that has ended: the numbers of an `EpochRecord`, those that are finite."""
+    """Sets the gauges of an epoch that has ended, from the finite numbers of an `EpochRecord`."""
     labels = {"run": run, "trial": trial}
     for name, (gauge, more) in FIELDS.items():
         _VALUES.put(gauge, record.get(name, math.nan), **labels, **more)
@@ -74,25 +74,25 @@ def epoch(run: str, record: Mapping[str, float], trial: str = "") -> None:
 
 
 def end_trial(run: str, trial: str) -> None:
-    """Say no more of a trial that has ended, so that of a large sweep only what runs is sent."""
+    """Removes the gauges of an ended trial, so that for a large sweep only running trials are sent."""
     _VALUES.drop({("run", run), ("trial", trial)})
 
 
 def trials(run: str, counts: Mapping[str, int]) -> None:
-    """Take note of how many trials of a sweep have each of STATUSES."""
+    """Sets how many trials of a sweep have each of STATUSES."""
     for status in STATUSES:
         _VALUES.put("trials", counts.get(status, 0), run=run, status=status)
 
 
 def prepared(run: str, images: Mapping[Any, int]) -> None:
-    """Take note of how many images of a data set went to each split, `dropped` and `rejected` among them."""
+    """Sets how many images of a data set went to each split, including `dropped` and `rejected`."""
     for split, number in images.items():
         _VALUES.put("prepared_images", number, run=run, split=str(split))
 
 
 @contextmanager
 def stage(run: str, name: str) -> Iterator[None]:
-    """Say that a stage of a run goes on, and in the end how long it took."""
+    """Sets the gauges of a running stage inside the block, and its duration at the end."""
     start = time.monotonic()
     _VALUES.put("stage", 1, run=run, stage=name)
     try:
@@ -109,14 +109,14 @@ def _gauge(name: str) -> Any:
 
 
 def _give(series: Series, value: float) -> None:
-    """Give a value to Ray; what goes wrong with it is no concern of a run."""
+    """Gives a value to Ray; errors are ignored, because they are no concern of a run."""
     with suppress(Exception):
         _gauge(series[0]).set(value, dict(series[1]))
 
 
 @dataclass
 class _Values:
-    """The last values of this process, which a thread gives to Ray again and again while it lives."""
+    """Latest values of this process, which a thread gives to Ray repeatedly while the process lives."""
 
     last: dict[Series, float] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -1,4 +1,4 @@
-"""TensorBoard: one event file an epoch."""
+"""TensorBoard: one event file per epoch."""
 
 import tempfile
 from collections.abc import Mapping
@@ -23,15 +23,15 @@ TAGS = {
 
 
 def write_epoch(run: Run, record: EpochRecord) -> None:
-    """Write an epoch's numbers for TensorBoard; those that are not finite are left out."""
+    """Writes an epoch's finite numbers for TensorBoard."""
     metrics = record.metrics()
     write_scalars(run, record.epoch, {tag: metrics[name] for tag, name in TAGS.items() if name in metrics})
 
 
 def write_scalars(run: Run, step: int, scalars: Mapping[str, float]) -> None:
-    """Write a step's scalars, by tag, as an event file of their own.
+    """Writes a step's scalars, by tag, as a separate event file.
 
-    Buckets cannot append, and a resumed run may do an epoch again: this way the same file comes again.
+    Buckets cannot append, and a resumed run may repeat an epoch: it then writes the same file again.
     """
     from tensorboardX import SummaryWriter
 
