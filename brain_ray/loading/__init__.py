@@ -1,1 +1,1 @@
-"""From a prepared data set to the batches of each worker."""
+"""Data loading: the batches of each worker, from a prepared data set."""

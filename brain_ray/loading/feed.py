@@ -16,48 +16,56 @@ from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
 
 @dataclass(frozen=True)
 class Feed:
-    """Where one worker's batches come from."""
+    """Batches of one worker."""
 
     rank: int
-    """Of this worker, from 0."""
+    """Rank of this worker, from 0."""
     steps_per_epoch: int
-    """The same for all workers."""
+    """Number of steps per epoch, the same for all workers."""
     train: Callable[[int], Iterable[Batch]]
-    """The batches of an epoch, counted from 0; cached features where `TrainConfig.phase` says so."""
+    """Returns the batches of an epoch, counted from 0: images, or cached features, depending on
+    `TrainConfig.phase`."""
     valid: Callable[[int], Iterable[Batch]]
-    """The batches of the validation split, for the same."""
+    """Returns the batches of the validation split for an epoch, counted from 0."""
     class_weights: NDArray[np.float32] | None = None
-    """(classes,), what a training row's loss is multiplied by; None: 1."""
+    """(classes,), factor of a training row's loss; None: 1."""
     close: Callable[[], None] = lambda: None
-    """Called when no more batches are wanted."""
+    """Called when no more batches are needed."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What all workers load from."""
+    """Files and class weights that all workers load from."""
 
     images: dict[str, list[Part]]
-    """The files of the splits `train` and `valid`."""
+    """Parquet files of the splits `train` and `valid`."""
     features: dict[str, list[Part]]
-    """The files of their features; empty if no epoch trains on those."""
+    """Parquet files of their cached features; empty if no epoch trains on features."""
     class_weights: NDArray[np.float32]
-    """(classes,), what a training row's loss is multiplied by."""
+    """(classes,), factor of a training row's loss."""
     store: Any
-    """Handle of the `PartStore`."""
+    """Handle of the `PartStore` actor."""
 
 
 AHEAD_BYTES = 128_000_000
-"""Of images or features that wait for their step on each worker: a second or two even of fast ones."""
+"""Largest number of bytes of images or features that are prefetched on each worker: a second or two of fast
+steps."""
 
 AHEAD_STEPS = 32
-"""Of a small data set, batches that wait, if an epoch has fewer; else an epoch's. More would be loaded while
-the first step is compiled, and only slow that down."""
+"""Largest number of prefetched batches of a small data set, if an epoch has fewer; else an epoch's. More
+would be loaded while the first step is compiled, and only slow that down."""
 
 
 def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> Feed:
-    """Say where the batches of one of several workers come from.
+    """Makes the feed of one worker.
 
-    While an epoch's last batches are used, those of the next split or epoch are on their way.
+    While the last batches of an epoch are used, those of the next split or epoch are prefetched.
+
+    Args:
+        config: the run's settings.
+        sources: the files that all workers load from.
+        rank: number of this worker, from 0.
+        num_workers: number of workers that share each batch.
     """
     settings = config.train
 

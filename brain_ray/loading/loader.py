@@ -1,4 +1,4 @@
-"""Parquet rows -> batches, decoded by Ray Data ahead of the training step."""
+"""Data loader: batches from Parquet rows, which Ray Data decodes ahead of the training step."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,36 +21,37 @@ from brain_ray.loading.store import fetch
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's part of one global batch, loaded."""
+    """One worker's part of one global batch."""
 
     inputs: NDArray[np.uint8] | NDArray[np.float32]
     """Images, (n, height, width, 1) uint8, 0..255; or their features, (n, channels) float32."""
     labels: NDArray[np.int64]
     """(n,), indices into the classes."""
     weights: NDArray[np.float32]
-    """(n,), 1 for a row that counts, 0 for one that fills an empty part."""
+    """(n,), 1 for a row that counts, 0 for a row that fills an empty part."""
     total: int
-    """Rows of the global batch, over all workers."""
+    """Number of rows of the global batch, over all workers."""
 
 
 TASK_ROWS = 128
-"""Rows that a task decodes, at most: about a tenth of a second's work."""
+"""Largest number of rows that a task decodes: about a tenth of a second's work."""
 
 TASK_PIXELS = 16_000_000
-"""Pixels that a task returns, about: large inputs come in smaller pieces."""
+"""Approximate number of pixels that a task returns; large inputs are split into smaller pieces."""
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads one worker's batches of one split."""
+    """Loader of one worker's batches of one split."""
 
     config: Config
     parts: Sequence[Part]
     store: Any
-    """Handle of the `PartStore`."""
+    """Handle of the `PartStore` actor."""
 
     def batches(self, steps: Iterable[Step], epoch: int | None) -> Iterator[Batch]:
-        """Yield the batches of a plan, in order. With an epoch, rows are augmented as its draws say.
+        """Yields the batches of the given steps, in order. With an epoch, rows are augmented by that epoch's
+        draws.
 
         Raises:
             RunError: a row cannot be decoded.
@@ -62,7 +63,8 @@ class Loader:
             yield from self._load(*now, epoch)
 
     def _windows(self, steps: Iterable[Step]) -> Iterator[tuple[list[Step], dict[int, Any]]]:
-        """Cut a plan into runs of steps of about `shuffle_window` rows, each with its parts' references."""
+        """Splits steps into runs of about `shuffle_window` rows; yields each with the references of its
+        parts."""
         window: list[Step] = []
         rows = 0
         for step in steps:
@@ -97,7 +99,7 @@ class Loader:
     def _blocks(
         self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Run the pipeline of some steps; yields what its tasks return, in order."""
+        """Runs the pipeline of some steps and yields what its tasks return, in order."""
         dataset = self._pipeline(steps, references, epoch)
         for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
             for error in filter(None, block.pop("error")):
@@ -105,7 +107,7 @@ class Loader:
             yield block
 
     def _pipeline(self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None) -> Any:
-        """Build the Ray Dataset that decodes the rows of some steps, in order."""
+        """Builds the Ray Dataset that decodes the rows of some steps, in order."""
 
         context = DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -125,14 +127,18 @@ class Loader:
 
 
 def task_rows(model: ModelConfig) -> int:
-    """Return how many rows a task decodes."""
+    """Returns how many rows a task decodes."""
     return max(1, min(TASK_ROWS, TASK_PIXELS // (model.height * model.width)))
 
 
 def decode_plan(
     plan: pa.Table, references: Mapping[int, Any], config: Config, epoch: int | None
 ) -> dict[str, NDArray[Any]]:
-    """Decode the rows that a plan lists by `part` and `row`; as `decode_rows`."""
+    """Decodes the rows that a plan lists by `part` and `row`.
+
+    Returns:
+        Like `decode_rows`: `image` (n, height, width, 1) uint8, `label` (n,) int64, `error` (n,) str.
+    """
     parts = plan["part"].to_numpy()
     needed = np.unique(parts).tolist()
     tables = dict(zip(needed, fetch([references[part] for part in needed]), strict=True))
@@ -143,9 +149,10 @@ def decode_plan(
 
 
 def decode_rows(rows: pa.Table, config: Config, epoch: int | None) -> dict[str, NDArray[Any]]:
-    """Turn prepared rows into `image` (n, height, width, 1) uint8, `label` (n,) int64 and `error` (n,) str.
+    """Decodes prepared rows into `image` (n, height, width, 1) uint8, `label` (n,) int64 and `error` (n,)
+    str.
 
-    An error is returned instead of raised (empty: none), since Ray Data would wrap it beyond recognition.
+    Errors are returned (empty: none) and not raised, because Ray Data would wrap them beyond recognition.
     """
     model = config.model
     pixels = np.empty((len(rows), model.height, model.width, 1), np.uint8)
@@ -161,7 +168,7 @@ def decode_rows(rows: pa.Table, config: Config, epoch: int | None) -> dict[str, 
 
 @dataclass(frozen=True)
 class FeatureLoader(Loader):
-    """Loads one worker's batches of features of one split, from the files of `cache_features`."""
+    """Loader of one worker's batches of features of one split, from the files that `cache_features` wrote."""
 
     def _load(
         self, steps: Sequence[Step], references: Mapping[int, Any], epoch: int | None

@@ -11,32 +11,33 @@ Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
 PATIENCE = 0.2
-"""Seconds after which a thread that waits looks whether it is still needed."""
+"""Interval in seconds at which a waiting thread checks whether it is still needed."""
 
 
 @dataclass(frozen=True)
 class _End:
-    """The end of a stream, and why."""
+    """End of a stream, with its error, if any."""
 
     error: BaseException | None = None
 
 
 class Ahead(Generic[Key, Item]):
-    """Makes the items of streams that follow one another, at most some of them before they are asked for.
+    """Prefetcher of streams that follow one another: makes a limited number of items before they are
+    requested.
 
-    A stream costs time to open, such as the start of an execution of Ray Data: it is opened as soon as the
-    one before it is made, while that one's last items are still used.
+    Opening a stream takes time (it starts an execution of Ray Data). So a stream is opened as soon as all
+    items of the one before it are made, while its last items are still being used.
     """
 
     def __init__(
         self, open_stream: Callable[[Key], Iterable[Item]], after: Callable[[Key], Key | None], most: int
     ) -> None:
-        """Set up, without a thread as yet.
+        """Sets up the prefetcher; the thread starts with the first stream.
 
         Args:
-            open_stream: makes a stream.
-            after: tells which stream is likely to be asked for after another; None: none.
-            most: items that are kept ready, of all streams together.
+            open_stream: opens the stream of a key.
+            after: returns the key of the stream that probably follows another; None: none.
+            most: largest number of items that are kept ready, of all streams together.
         """
         self._open = open_stream
         self._after = after
@@ -46,10 +47,10 @@ class Ahead(Generic[Key, Item]):
         self._made: Queue[Item | _End] = Queue(most)
 
     def take(self, key: Key) -> Iterator[Item]:
-        """Yield a stream's items; to be used up before the next one is taken.
+        """Yields a stream's items; use them up before the next stream.
 
         Raises:
-            Exception: what the stream raises.
+            Exception: the error that the stream raised.
         """
         if key != self._next:
             self.close()
@@ -62,7 +63,7 @@ class Ahead(Generic[Key, Item]):
         self._next = self._after(key)
 
     def close(self) -> None:
-        """Make no more items, and drop those that are there."""
+        """Stops making items and drops those that are ready."""
         self._stop.set()
         self._next = None
         with contextlib.suppress(Empty):

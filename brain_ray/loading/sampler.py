@@ -16,17 +16,18 @@ class Step:
     rows: Indices
     """Global row indices; never empty."""
     weight: float
-    """1 where the rows count; 0 for the one row of a worker that has none of its own."""
+    """1 if the rows count; 0 for the one row of a worker that has no row of its own."""
     total: int
-    """Rows of the global batch, over all workers."""
+    """Number of rows of the global batch, over all workers."""
 
 
 def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int) -> Indices:
-    """Return the order in which an epoch visits all rows: (sum of rows_per_part,) global row indices.
+    """Returns the order in which an epoch visits all rows: (sum of rows_per_part,) int64 global row indices.
 
-    Rows are numbered through the parts (files) in turn. Up to `window` rows are shuffled as one. More are
-    shuffled in two steps, so that only a few parts are needed at a time: the parts among each other, then
-    the rows within each window, which is a run of whole parts of at most `window` rows, or a single part.
+    Rows are numbered across the parts (files), in their order. Up to `window` rows are shuffled as a whole.
+    More are shuffled in two steps, so that only a few parts are needed at a time: first the order of the
+    parts, then the rows within each window, which consists of whole parts with at most `window` rows, or of a
+    single part.
     """
     rng = np.random.default_rng([seed, epoch])
     counts = np.asarray(rows_per_part, np.int64)
@@ -46,16 +47,16 @@ def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
-    """Return the steps of an epoch; the last may have fewer rows."""
+    """Returns the number of steps of an epoch; the last step may have fewer rows."""
     return -(-num_rows // batch_size)
 
 
 def worker_steps(order: Indices, batch_size: int, rank: int, num_workers: int) -> Iterator[Step]:
-    """Yield a worker's part of each global batch; batch k is order[k * batch_size : (k + 1) * batch_size].
+    """Yields a worker's part of each global batch; batch k is order[k * batch_size : (k + 1) * batch_size].
 
-    Every worker gets as many steps, together they get each row once, and their batches are those of a
-    single worker. A worker for which the last batch has no row gets its first one with weight 0, since a
-    network cannot be called on nothing.
+    All workers get the same number of steps; together they get each row once, and their batches are those of
+    a single worker. A worker for which the last batch has no row gets the batch's first row with weight 0,
+    because a network cannot be called on nothing.
     """
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
@@ -67,7 +68,7 @@ def worker_steps(order: Indices, batch_size: int, rank: int, num_workers: int) -
 
 
 def locate(rows: Indices, rows_per_part: Sequence[int]) -> tuple[Indices, Indices]:
-    """Turn global row indices (n,) into part numbers (n,) and rows within the part (n,)."""
+    """Returns the part number (n,) and the row within its part (n,) of global row indices (n,)."""
     ends = np.cumsum(np.asarray(rows_per_part, np.int64))
     parts = np.searchsorted(ends, rows, side="right")
     return parts, rows - (ends[parts] - np.asarray(rows_per_part, np.int64)[parts])

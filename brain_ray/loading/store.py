@@ -1,4 +1,4 @@
-"""Actor that keeps Parquet parts in the object store."""
+"""Ray actor that keeps Parquet files in the object store, and `fetch`, which waits for them."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from brain_ray.data.dataset import Part
 from brain_ray.runs import Run
 
 LATE_S = 5.0
-"""After so long a task gives its CPUs back while it waits for rows: they may have to be read again."""
+"""Seconds of waiting for rows after which a task gives its CPUs back: the rows may have to be read again."""
 
 
 class PartStore:
-    """Files' rows, as they are, in Ray's object store: each is read once for all workers and epochs.
+    """Cache of Parquet files in Ray's object store; each is read once for all workers and epochs.
 
-    To be run as an actor. The last used ones stay, as many as have `capacity` rows together; a split that has
-    fewer is read only once.
+    Runs as an actor. The most recently used files stay, up to `capacity` rows together; a split with fewer
+    rows is read only once.
     """
 
     def __init__(self, run: Run, capacity: int) -> None:
@@ -31,7 +31,7 @@ class PartStore:
         self._held: OrderedDict[str, tuple[int, Any]] = OrderedDict()
 
     def get(self, parts: Sequence[Part]) -> list[Any]:
-        """Return references to the parts' tables; they may still be on their way."""
+        """Returns references to the parts' tables, which may still be being read."""
         for part in parts:
             if part.path not in self._held:
                 self._held[part.path] = part.num_rows, self._read.remote(self._run, part.path)
@@ -47,11 +47,11 @@ def _read_part(run: Run, path: str) -> pa.Table:
 
 
 def fetch(references: list[Any]) -> list[Any]:
-    """Return what references stand for, as `ray.get`, in a task that holds CPUs.
+    """Returns the values of references, like `ray.get`, in a task that holds CPUs.
 
-    Ray keeps a task's CPUs while it waits for an object that was lost with a node. If tasks that wait hold
-    all of them, none is left to make the object again, and all wait for ever (seen with Ray 2.60). It gives
-    them back to a task that waits for another one.
+    Ray keeps a task's CPUs while it waits for an object that was lost with a node. If waiting tasks hold all
+    CPUs, none is left to make the object again, and all wait for ever (seen with Ray 2.60). So the task waits
+    for another task instead, for which Ray takes its CPUs back.
     """
     _, late = ray.wait(references, num_returns=len(references), timeout=LATE_S)
     if late:
@@ -62,4 +62,4 @@ def fetch(references: list[Any]) -> list[Any]:
 
 
 def _arrive(*_: Any) -> None:
-    """Do nothing; what a task is given has come before it starts."""
+    """Does nothing; its arguments have arrived before it starts."""

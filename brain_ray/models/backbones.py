@@ -1,4 +1,4 @@
-"""Builds the backbone of a network."""
+"""Backbones: builds the feature extractor of a network."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 def build_backbone(config: ModelConfig, weights_file: str | None = None) -> "keras.Model":
-    """Build the backbone, without pooling and top, as a model named `backbone`.
+    """Builds the backbone, without pooling and top, as a model named `backbone`.
 
     Input: (n, height, width, 3), raw 0..255, the same in each channel; scaling and normalisation are inside.
-    Output: the last feature map. The graph is always the one that Keras builds for `weights=None`: the
-    `imagenet` graph of an EfficientNet has one more rescaling, by 1/sqrt(deviation), which is folded into the
-    variance of the Normalization here. So the weights alone tell what a model computes, and it can be built
-    again without a download.
+    Output: the last feature map. The graph is always the one that Keras builds for `weights=None`. Keras'
+    `imagenet` graph of an EfficientNet has one more rescaling, by 1/sqrt(deviation); here it is folded into
+    the variance of the Normalization. So the weights alone determine what a model computes, and it can be
+    built again without a download.
 
     Args:
-        config: the model's settings. `weights` counts only as far as `imagenet` and no `weights_file`.
+        config: the model's settings; of `weights` only `imagenet` matters, without a `weights_file`.
         weights_file: local `.weights.h5` (Keras 3) or `.h5` (older) file of the backbone without its top.
 
     Raises:
-        RunError: the input is too small, or the weights do not fit or were not taken over.
+        RunError: the input is too small, or the weights do not fit or were not loaded.
     """
     import keras
 
@@ -69,7 +69,7 @@ def build_backbone(config: ModelConfig, weights_file: str | None = None) -> "ker
 
 
 def _input(spec: BackboneSpec, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Return the arguments of a factory of keras.applications that say what its network is fed."""
+    """Returns the arguments for a factory of keras.applications that define the network's input."""
     import keras
 
     if spec.preprocessing == "inside":
@@ -79,10 +79,10 @@ def _input(spec: BackboneSpec, shape: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def preprocessing_layer(mode: Literal["caffe", "tf", "torch"]) -> "keras.Layer":
-    """Return a layer without weights that does what keras.applications' `preprocess_input` does in a mode.
+    """Returns a layer without weights that does the same as keras.applications' `preprocess_input` in a mode.
 
-    For inputs whose three channels are equal: `caffe` also swaps red and blue, which changes nothing there;
-    its means are in the order of the swapped channels, as the weights are.
+    Only for inputs with three equal channels. `caffe` also swaps red and blue, which changes nothing for
+    these; its means are in the order of the swapped channels, as the weights are.
     """
     import keras
 
@@ -95,9 +95,9 @@ def preprocessing_layer(mode: Literal["caffe", "tf", "torch"]) -> "keras.Layer":
 
 
 def tiny(*, include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> "keras.Model":
-    """Five convolutions: builds and traces in a second, and tells phantoms apart (three see too little).
+    """Builds a network of five convolutions; it traces in a second and can classify phantoms (three cannot).
 
-    Takes what a network of keras.applications takes; there is neither a top nor a file of weights.
+    Takes the arguments of a network of keras.applications; it has neither a top nor a file of weights.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""Batch norm and SiLU in fewer operations than Keras' own, while training."""
+"""Fused batch norm and SiLU for training, with fewer operations than Keras' own, and layers for tf2onnx."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 def fuse(model: "keras.Model") -> None:
-    """Have a model's batch norms and SiLU activations train by fewer operations.
+    """Makes a model's batch norms and SiLU activations train with fewer operations.
 
-    They compute what they did, to rounding, and keep their weights and names. In place, at any depth; for a
-    model that is trained, not for one that is saved as a whole: its layers are not Keras' own then.
+    Their results are the same, to rounding, and they keep their weights and names. Changes the model in
+    place, at any depth. For a model that is trained, not for one that is saved as a whole: its layers are
+    then not Keras' own.
     """
     import keras
 
@@ -28,14 +29,14 @@ def fuse(model: "keras.Model") -> None:
 
 
 def make_convertible(model: "keras.Model") -> None:
-    """Have a model's layers compute by operations that tf2onnx knows.
+    """Makes a model's layers compute with operations that tf2onnx knows.
 
-    Keras has XLA compile a grouped convolution, as ConvNeXt has them, which tf2onnx cannot see into: those
-    with a filter for each channel run by TensorFlow's depthwise one. GELU is computed by Erf instead of Erfc.
-    The mean and variance of a normalisation, which no variable holds, become constants of the graph: as
-    TensorFlow's tensors they would be inputs of the ONNX model.
-    The layers compute what they did, to rounding, and keep their weights and names. In place, at any depth;
-    not for a model that is saved as a whole, as with `fuse`.
+    Keras compiles a grouped convolution (as in ConvNeXt) with XLA, and tf2onnx cannot convert the compiled
+    call: grouped convolutions with a filter for each channel use TensorFlow's depthwise convolution instead.
+    GELU uses Erf instead of Erfc. The mean and variance of a normalisation, which no variable holds, become
+    constants of the graph: as TensorFlow's tensors they would be inputs of the ONNX model. The results are
+    the same, to rounding, and layers keep their weights and names. Changes the model in place, at any depth;
+    not for a model that is saved as a whole, like `fuse`.
     """
     import keras
     import tensorflow as tf
@@ -62,7 +63,7 @@ def make_convertible(model: "keras.Model") -> None:
 
 
 def _silu() -> Any:
-    """x * sigmoid(x), also known as swish, with a gradient of five operations instead of seven."""
+    """Returns x * sigmoid(x), also known as swish, with a gradient of five operations instead of seven."""
     import tensorflow as tf
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -78,7 +79,7 @@ def _silu() -> Any:
 
 
 def _batch_norm() -> Any:
-    """Return a batch norm that trains by TensorFlow's FusedBatchNormV3, which on GPUs is cuDNN's."""
+    """Returns a batch norm that trains with TensorFlow's FusedBatchNormV3, which on GPUs is cuDNN's."""
     import keras
     import tensorflow as tf
 
@@ -106,6 +107,6 @@ def _batch_norm() -> Any:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Tell whether a batch norm is of a kind that the operation knows: by channel, of (n, h, w, channels)."""
+    """Returns whether the fused operation supports a batch norm: by channel, of (n, h, w, channels)."""
     by_channel = layer.input_spec.ndim == 4 and layer.axis in (3, -1)
     return bool(by_channel and layer.scale and layer.center and not layer.renorm)

@@ -1,4 +1,4 @@
-"""The whole network: grey image -> probability of each class."""
+"""Network: grey images -> probability of each class."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def build_network(config: ModelConfig, num_classes: int, seed: int) -> "keras.Model":
-    """Build the network, with the weights that `config.weights` asks for.
+    """Builds the network, with the weights of `config.weights`.
 
     Input `image`: (n, height, width, 1) float32, raw 0..255 grey. Output `probabilities`: (n, num_classes)
-    float32, softmax. Layers: repeat (grey to three channels), backbone (a model), pool, the head's.
-    Everything learns; see `set_trainable`. The same seed gives the same initial weights. The head computes
+    float32, softmax. Layers: repeat (grey to three channels), backbone (a model), pool, the head's. All
+    layers are trainable; see `set_trainable`. The same seed gives the same initial weights. The head computes
     in float32 whatever Keras' dtype policy is: it is cheap, and float16 cannot hold its penalties' sums.
 
-    Seeds Python, NumPy and TensorFlow as a side effect (`keras.utils.set_random_seed`): the stochastic depth
-    inside keras.applications' networks takes its seeds from there.
+    Side effect: seeds Python, NumPy and TensorFlow (`keras.utils.set_random_seed`), because the stochastic
+    depth inside keras.applications' networks takes its seeds from there.
 
     Raises:
-        RunError: the input is too small for the backbone, or the weights cannot be had or do not fit.
+        RunError: the input is too small for the backbone, or the weights are not available or do not fit.
     """
     import keras
 
@@ -45,7 +45,7 @@ def build_network(config: ModelConfig, num_classes: int, seed: int) -> "keras.Mo
 
 
 def _seed_head(features: Any, dropout: float, seed: int) -> Any:
-    """The head of the notebooks that this project replaces, number for number."""
+    """Addses the head of the notebooks that this project replaces, number for number."""
     import keras
 
     x = keras.layers.GlobalMaxPooling2D(dtype="float32", name="pool")(features)
@@ -70,7 +70,8 @@ def _gap_head(features: Any, dropout: float, seed: int) -> Any:
 
 
 def split_network(model: "keras.Model") -> "tuple[keras.Model, keras.Model]":
-    """Return the network in two, which share its layers: up to the pooled features, and the head from there.
+    """Returns two models that share the network's layers: image to pooled features, and features to
+    probabilities.
 
     Features: (n, channels of the backbone's last map).
     """
@@ -85,11 +86,12 @@ def split_network(model: "keras.Model") -> "tuple[keras.Model, keras.Model]":
 def set_trainable(
     model: "keras.Model", spec: BackboneSpec, blocks: int | None, *, fixed_norms: bool = False
 ) -> None:
-    """Let the head learn, and of the backbone its last `blocks`, with all after them: 0 none, None all of it.
+    """Makes the head trainable, and of the backbone its last `blocks` with all layers after them: 0 none,
+    None all.
 
-    `model.weights` keeps its order, its values and its length. A batch norm that does not learn uses its
-    moving statistics in training as well, and leaves them alone; with `fixed_norms`, none of the backbone's
-    learns. Takes effect in a `tf.function` only when that is traced anew.
+    `model.weights` keeps its order, its values and its length. A frozen batch norm uses its moving statistics
+    in training as well, and does not change them; with `fixed_norms`, all batch norms of the backbone are
+    frozen. A `tf.function` has to be traced again for this to take effect.
 
     Raises:
         RunError: the backbone has fewer blocks.
@@ -114,23 +116,23 @@ def set_trainable(
 
 
 def blocks_of(backbone: "keras.Model", spec: BackboneSpec) -> list[str]:
-    """List the names of a backbone's blocks, from input to output: block1a, block2a, block2b, ..."""
+    """Returns the names of a backbone's blocks, from input to output: block1a, block2a, block2b, ..."""
     names = [block_of(layer, spec) for layer in backbone.layers]
     return list(dict.fromkeys(name for name in names if name))
 
 
 def block_of(layer: Any, spec: BackboneSpec) -> str:
-    """Return the name of the block that a layer is in; "" where it is in none."""
+    """Returns the name of the block that a layer is in, or ""."""
     found = re.match(spec.blocks, layer.name) if spec.blocks else None
     return found[0] if found else ""
 
 
 def block_outputs(backbone: "keras.Model", spec: BackboneSpec) -> list[Any]:
-    """List the blocks' outputs, from input to output, (n, rows, columns, channels) symbolic tensors.
+    """Returns the blocks' outputs, from input to output, as (n, rows, columns, channels) symbolic tensors.
 
     A block's output is that of its last layer, or of an operator after it: some networks of
-    keras.applications end a block with a bare `+`, which is an operation of the graph and no layer. Of a
-    backbone without blocks, the outputs of all layers.
+    keras.applications end a block with a plain `+`, which is an operation of the graph and not a layer. For a
+    backbone without blocks, returns the outputs of all layers.
     """
     import keras
 
@@ -146,12 +148,12 @@ def block_outputs(backbone: "keras.Model", spec: BackboneSpec) -> list[Any]:
 
 
 def penalties(model: "keras.Model") -> "tuple[tf.Tensor, tf.Tensor]":
-    """Return (penalty on weights, penalty on activities) of the last forward pass, scalars.
+    """Returns (penalty on weights, penalty on activities) of the last forward pass, scalar tensors.
 
-    To be called right after `model(batch, training=True)`, in the same tape and the same replica. Only
-    weights that learn at present are penalised. Keras 3.15 divides an activity penalty, summed over the
-    replica's batch, by the size of that batch (Layer.__call__): it is a mean over images already. So where
-    gradients are summed over replicas, both are to be divided by the number of replicas.
+    Call it right after `model(batch, training=True)`, in the same tape and the same replica. Only trainable
+    weights are penalised. Keras 3.15 divides an activity penalty, summed over the replica's batch, by the
+    size of that batch (Layer.__call__), so it is already a mean over images. Where gradients are summed over
+    replicas, divide both penalties by the number of replicas.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Weights of a backbone: fetched, loaded, folded and checked."""
+"""Weights of a backbone: fetches, loads, folds and checks them."""
 
 import importlib
 import shutil
@@ -27,7 +27,8 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 @contextmanager
 def fetch(location: str) -> Iterator[Path]:
-    """Yield a local path of a file; one that lies elsewhere (s3://, gs://) is copied for the while.
+    """Yields a local path of a file; a file in a bucket (s3://, gs://) is copied for the duration of the
+    block.
 
     Raises:
         RunError: there is no such file, or it cannot be read.
@@ -51,11 +52,11 @@ def fetch(location: str) -> Iterator[Path]:
 
 
 def assign_weights(model: "keras.Model", weights: Sequence[NDArray[Any]]) -> None:
-    """Set all weights of a model, in the order of `model.weights`.
+    """Sets all weights of a model, in the order of `model.weights`.
 
-    Instead of `model.set_weights` or assigning to the variables: a Normalization layer computes with a copy
-    of its mean and variance that those leave as it was (keras-team/keras 20147), so that a restored model
-    would see its input unnormalised. Call it before the model is traced into a `tf.function`.
+    Use it instead of `model.set_weights` or assignments to the variables: a Normalization layer computes with
+    a copy of its mean and variance that those do not update (keras-team/keras 20147), so that a restored
+    model would see its input unnormalised. Call it before the model is traced into a `tf.function`.
 
     Raises:
         ValueError: number or shapes differ.
@@ -73,7 +74,7 @@ def assign_weights(model: "keras.Model", weights: Sequence[NDArray[Any]]) -> Non
 
 
 def factory_of(spec: BackboneSpec) -> Callable[..., "keras.Model"]:
-    """Import what builds a backbone."""
+    """Imports the function that builds a backbone."""
     module, _, name = spec.factory.rpartition(".")
     factory: Callable[..., keras.Model] = getattr(importlib.import_module(module), name)
     return factory
@@ -82,7 +83,7 @@ def factory_of(spec: BackboneSpec) -> Callable[..., "keras.Model"]:
 def load_imagenet(
     backbone: "keras.Model", name: str, spec: BackboneSpec, shape: tuple[int, int, int]
 ) -> None:
-    """Take over the weights that Keras downloads, and fold its extra rescaling into the normalisation.
+    """Loads the weights that Keras downloads, and folds Keras' extra rescaling into the normalisation.
 
     Raises:
         RunError: there are none, or they cannot be downloaded.
@@ -108,10 +109,10 @@ def load_imagenet(
 
 
 def load_file(backbone: "keras.Model", file: Path, name: str, spec: BackboneSpec) -> None:
-    """Load a weights file; a file of another network is an error, also one that holds more than is used.
+    """Loads a weights file into a backbone; all weights of the file must be used.
 
     Raises:
-        RunError: the file cannot be read, or is of another network.
+        RunError: the file cannot be read, or belongs to another network.
     """
     import h5py  # type: ignore[import-untyped]
 
@@ -139,10 +140,10 @@ def load_file(backbone: "keras.Model", file: Path, name: str, spec: BackboneSpec
 
 
 def check_loaded(backbone: "keras.Model", before: list[NDArray[Any]], source: str, name: str) -> None:
-    """Refuse weights that were not taken over: Keras has let that pass silently (keras-team/keras 21529).
+    """Checks that weights were loaded: Keras has silently not done so before (keras-team/keras 21529).
 
     Raises:
-        RunError: a weight is as it was in `before`, or not finite, or the input is not normalised.
+        RunError: a weight is the same as in `before`, or not finite, or the input is not normalised.
     """
     for weight, array in zip(backbone.weights, before, strict=True):
         now = np.asarray(weight)
@@ -159,7 +160,7 @@ def check_loaded(backbone: "keras.Model", before: list[NDArray[Any]], source: st
 
 
 def _normalizations(model: "keras.Model") -> "list[keras.layers.Normalization]":
-    """Normalization layers whose mean and variance are weights, at any depth."""
+    """Returns the Normalization layers whose mean and variance are weights, at any depth."""
     import keras
 
     return [
@@ -170,7 +171,7 @@ def _normalizations(model: "keras.Model") -> "list[keras.layers.Normalization]":
 
 
 def layers_of(model: "keras.Model") -> "list[keras.Layer]":
-    """List the layers of a model, and in the place of a model inside it the layers of that."""
+    """Returns the layers of a model; a model inside it is replaced by its own layers."""
     import keras
 
     found: list[keras.Layer] = []
