@@ -1,1 +1,1 @@
-"""Checks before a job runs."""
+"""Checks that run before a job."""

@@ -1,4 +1,4 @@
-"""Findings about the cluster: room for workers and scorers, memory, GPUs."""
+"""Checks of the cluster: room for workers and scoring, memory, GPUs."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -14,7 +14,7 @@ from brain_ray.errors import RunError
 
 
 def check_cluster(settings: TrainConfig) -> list[Finding]:
-    """Say whether the cluster has, or can get, what a training asks for."""
+    """Checks whether the cluster has, or can get, the resources that a training needs."""
     asked = f"{settings.min_workers} worker(s)" + (" with a GPU each" if settings.use_gpu else "")
     try:
         waits = check_room(settings)
@@ -32,7 +32,7 @@ def check_cluster(settings: TrainConfig) -> list[Finding]:
 
 
 def check_scoring(settings: EvaluateConfig) -> Finding:
-    """Say whether the cluster has, or will have, room for scoring."""
+    """Checks whether the cluster has, or will have, room for scoring."""
     try:
         waits = check_now_or_later(partial(refuse_scoring, settings), "evaluation")
     except RunError as error:
@@ -43,7 +43,7 @@ def check_scoring(settings: EvaluateConfig) -> Finding:
 
 
 def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
-    """Say what TensorFlow and ONNX Runtime see of the GPUs that Ray offers."""
+    """Checks which of the GPUs that Ray offers TensorFlow and ONNX Runtime see."""
     findings = []
     offered = {address: int(node["Resources"].get("GPU", 0)) for address, node in alive_nodes().items()}
     for each in visits:

@@ -1,4 +1,4 @@
-"""Checks that a cluster's dashboard answers and takes this machine's token."""
+"""Checks that a cluster's dashboard answers and accepts this machine's token."""
 
 import re
 
@@ -9,7 +9,7 @@ from brain_ray.checks.finding import Finding
 from brain_ray.cluster import private, tokens
 
 ANSWER_S = 5.0
-"""How long the dashboard may take to say that it is there."""
+"""Seconds that the dashboard may take to answer."""
 
 
 def _ask(address: str, headers: dict[str, str]) -> requests.Response:
@@ -33,7 +33,7 @@ def _compare(theirs: str) -> Finding:
 
 
 def connection_reason(error: BaseException) -> str:
-    """Return the operating system's word for a connection that failed."""
+    """Returns the operating system's reason for a failed connection."""
     found = re.search(
         r"\[Errno -?\d+\] ([\w ,]+)|(timed out|Remote end closed connection|certificate \w+ failed)",
         str(error),
@@ -42,9 +42,9 @@ def connection_reason(error: BaseException) -> str:
 
 
 def check_dashboard(address: str) -> list[Finding]:
-    """Ask a cluster's dashboard for its Ray version; a token is shown only to one that wants it.
+    """Asks a cluster's dashboard for its Ray version; the token is sent only after it was requested.
 
-    Returns findings `dashboard`, `token` and `ray version`; after an error, no others.
+    Returns the findings `dashboard`, `token` and `ray version`; none after the first error.
     """
     try:
         answer = _ask(address, {})

@@ -1,4 +1,5 @@
-"""Job doctor: checks an installation, a cluster and the places a recipe needs, a line for each check."""
+"""Job doctor: checks an installation, a cluster and the locations a recipe needs, and prints a line for each
+check."""
 
 import argparse
 import json
@@ -21,11 +22,11 @@ from brain_ray.storage import refuse_keys_in, resolve
 from brain_ray.usage import OneLineParser
 
 OWN = ("--address", "--json")
-"""The doctor's options that are no settings."""
+"""Options of the doctor that are not settings."""
 
 
 def main(purpose: str, argv: Sequence[str], prog: str = "doctor.py") -> int:
-    """Check what a recipe and its settings need, and print a line for each finding, or JSON with --json.
+    """Checks what a recipe and its settings need, and prints a line for each finding, or JSON with --json.
 
     Returns the exit code: 0, 1 with an error among the findings, 2 for a wrong command line.
     """
@@ -55,7 +56,7 @@ def main(purpose: str, argv: Sequence[str], prog: str = "doctor.py") -> int:
 
 
 def read_own(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Tell the doctor's own options, `json` and `address`, from a recipe and its settings."""
+    """Returns the doctor's own options, `json` and `address`, and the remaining words."""
     finder = OneLineParser(add_help=False)
     finder.add_argument("--json", action="store_true")
     finder.add_argument("--address")
@@ -63,7 +64,7 @@ def read_own(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def findings(config: Config, address: str | None) -> Iterator[Finding]:
-    """Yield what the checks find, the cheap ones first; what needs a cluster only if there is one."""
+    """Yields the findings of all checks, the quick ones first; those of a cluster only if there is one."""
     yield machine.check_python()
     yield from machine.check_packages()
     if (ROOT / "jobs").is_dir():

@@ -11,35 +11,35 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's outcome."""
+    """Result of one check."""
 
     name: str
-    """What was looked at, in a word or two: `storage`, `ray version`."""
+    """Name of the check, in a word or two: `storage`, `ray version`."""
     level: Level
-    """`error`: the work cannot be done so; `warning`: it can, and somebody should know."""
+    """`error`: the work cannot be done like this; `warning`: it can, but somebody should know."""
     text: str
-    """What was found, and where."""
+    """Text that says what was found, and where."""
     cure: str = ""
-    """What to do; empty where all is well, or the text says it."""
+    """Text that says what to do; empty if all is well, or if `text` says it."""
 
     def line(self) -> str:
-        """Return the finding as a line for people."""
+        """Returns the finding as a line of text."""
         return f"{self.level:<8} {self.name:<14} {self.told()}"
 
     def told(self) -> str:
-        """Return what was found and what to do."""
+        """Returns what was found and what to do, as text."""
         return f"{self.text}: {self.cure}" if self.cure else self.text
 
     def to_json(self) -> dict[str, Any]:
-        """Return the finding as a JSON object."""
+        """Returns the finding as a JSON object."""
         return asdict(self)
 
 
 def refuse_errors(findings: Iterable[Finding]) -> None:
-    """Stop where a check found an error.
+    """Raises an error if there is an error among the findings.
 
     Raises:
-        RunError: with what was found and what to do; of several errors, a line each.
+        RunError: its text says what was found and what to do, with a line for each error.
     """
     errors = [found for found in findings if found.level == "error"]
     if errors:

@@ -1,4 +1,4 @@
-"""Checks that data, weights and storage are where the settings say, here and on each node."""
+"""Checks that data, weights and storage can be reached, here and from each node."""
 
 import os
 import urllib.error
@@ -16,22 +16,23 @@ from brain_ray.runs import Run
 from brain_ray.storage import filesystem, reaching, resolve
 
 PROBE = "probe"
-"""Folder of a run that holds what is written to see whether it can be."""
+"""Folder of a run for the files that test whether it can be written."""
 
 DOWNLOADS = "https://storage.googleapis.com/"
-"""Where Keras has the ImageNet weights from."""
+"""URL from which Keras downloads the ImageNet weights."""
 
 TRAINING = {"train", "sweep"}
 """Stages that need workers and weights."""
 
 ANSWER_S = 5.0
-"""How long that may take to answer."""
+"""Seconds that this URL may take to answer."""
 
 
 def try_storage(run: Run, mark: str, node: str = "") -> str:
-    """Write a file into a run's folder and read it again; on a node, also the one that the driver wrote.
+    """Writes a file into a run's folder and reads it again; on a node, also reads the file that the driver
+    wrote.
 
-    Returns what is wrong, or "".
+    Returns the error's text, or "".
     """
     name = f"{mark}-{node}" if node else mark
 
@@ -47,7 +48,7 @@ def try_storage(run: Run, mark: str, node: str = "") -> str:
 
 
 def end_probe(run: Run) -> None:
-    """Delete what `try_storage` wrote, on a disk also the run's folder where that is all it held."""
+    """Deletes the files of `try_storage`, and on a disk the run's folder if nothing else is in it."""
     with suppress(OSError, RunError):
         run.fs.delete_dir(run.path(PROBE))
         if isinstance(run.fs, pafs.LocalFileSystem):
@@ -55,12 +56,12 @@ def end_probe(run: Run) -> None:
 
 
 def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> None:
-    """Look at the paths that are of this machine, before anything is started or written.
+    """Checks the paths of this machine before anything is started or written.
 
-    For a Ray that is started here: nodes of a cluster may see other folders than this process does.
+    Only for a Ray that is started here: nodes of a cluster may see other folders than this process does.
 
     Raises:
-        RunError: the storage cannot be written to, or the images or the weights are not where they should be.
+        RunError: the storage cannot be written, or the images or the weights are not where the settings say.
     """
     if "://" not in run.storage:
         folder = next(
@@ -83,10 +84,9 @@ def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> Non
 
 
 def try_data(config: Config) -> str:
-    """Look for the folders of the images and of their classes, and for images in others; return what is
-    wrong, or "".
+    """Checks the folders of the images and of their classes, and whether other folders have images.
 
-    In a bucket of Google's, that lists all images.
+    Returns the error's text, or "". In a bucket of Google's, this lists all images.
     """
     source = config.data.source
     if source == PHANTOMS:
@@ -100,7 +100,7 @@ def try_data(config: Config) -> str:
 
 
 def try_folder(config: Config) -> str:
-    """Look for the folder of the training images alone; return what is wrong, or ""."""
+    """Checks the folder of the training images alone; returns the error's text, or ""."""
     source = config.data.source
     if source == PHANTOMS:
         return ""
@@ -115,7 +115,7 @@ def try_folder(config: Config) -> str:
 
 
 def try_weights(config: Config) -> str:
-    """Look for the weights that training starts from; return what is wrong, or ""."""
+    """Checks the weights from which training starts; returns the error's text, or ""."""
     weights = config.model.weights
     if weights == "none":
         return ""
@@ -131,7 +131,7 @@ def try_weights(config: Config) -> str:
 
 
 def _told(place: str, look: Callable[[], str]) -> str:
-    """Return what a look at a place says is wrong, also where it ends with an error."""
+    """Returns what a check reports about a location, or the text of the error that it raises."""
     try:
         with reaching(f"read {place}"):
             return look()

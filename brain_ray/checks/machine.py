@@ -1,4 +1,4 @@
-"""Facts of one machine: Python, packages, disk, and the GPUs that TensorFlow and ONNX Runtime see."""
+"""Checks of one machine: Python, packages, disk, and the GPUs that TensorFlow and ONNX Runtime see."""
 
 import json
 import os
@@ -20,14 +20,15 @@ from brain_ray.checks.finding import Finding
 GIB = 2**30
 
 FREE_GIB = 5.0
-"""Free disk that Ray's temporary folder wants: logs, spilled objects, copies of checkpoints."""
+"""Free disk in GiB for Ray's temporary folder: logs, spilled objects, copies of checkpoints."""
 
 PATIENCE_S = 120.0
-"""How long TensorFlow may take to say what it sees."""
+"""Seconds that TensorFlow may take to report its GPUs."""
 
 
 def facts() -> dict[str, Any]:
-    """Return what has to be equal on all machines of a cluster, and what each has."""
+    """Returns facts of this machine: those that must be equal on all machines of a cluster, and its
+    resources."""
     temporary = tempfile.gettempdir()
     return {
         "python": platform.python_version(),
@@ -39,7 +40,8 @@ def facts() -> dict[str, Any]:
 
 
 def required() -> dict[str, Requirement]:
-    """Return what brain_ray requires, by name: as its folder says, which jobs carry along, or its package."""
+    """Returns the requirements of brain_ray by name, from the folder that jobs carry along, or from the
+    package."""
     try:
         lines = packages.requirements(packages.ROOT)
     except FileNotFoundError:
@@ -56,12 +58,12 @@ def _version(name: str) -> str | None:
 
 
 def check_python() -> Finding:
-    """Say which Python this is; one that is too old could not read this line."""
+    """Reports the Python version; one that is too old cannot import this module."""
     return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
 def check_packages() -> list[Finding]:
-    """Check that what brain_ray requires is installed, and that nothing is which is known to break it."""
+    """Checks that the requirements of brain_ray are installed, and no package that is known to break it."""
     wrong = []
     needed = required()
     for name, requirement in needed.items():
@@ -80,7 +82,7 @@ def check_packages() -> list[Finding]:
 
 
 def _known_bad() -> list[Finding]:
-    """Look for combinations that install without an error and fail, or mislead, later."""
+    """Returns warnings of combinations that install without an error and fail, or mislead, later."""
     found = []
     if _version("opencv-python") and _version("opencv-python-headless"):
         found.append(
@@ -125,7 +127,7 @@ def _known_bad() -> list[Finding]:
 
 
 def check_disk(found: dict[str, Any], where: str) -> Finding:
-    """Check the free disk of a machine, by its facts."""
+    """Checks the free disk of a machine, from its facts."""
     text = f"{found['free_gib']:.0f} GiB free in {found['temporary']} {where}"
     if found["free_gib"] < FREE_GIB:
         return Finding(
@@ -138,11 +140,13 @@ def check_disk(found: dict[str, Any], where: str) -> Finding:
 
 
 def see_gpus() -> dict[str, Any]:
-    """Return what a process apart sees: `tensorflow`, a number of GPUs, and `onnxruntime`, its providers.
+    """Returns the GPUs seen by a separate process: `tensorflow`, their number, and `onnxruntime`, its
+    providers.
 
-    `reason` says why TensorFlow sees no GPU, "" if it sees one; if the process fails, there is `error` alone.
+    `reason` says why TensorFlow sees no GPU, "" if it sees one; if the process fails, there is only `error`.
 
-    Apart, since TensorFlow would take the GPUs, and a crash in a CUDA library would end this process.
+    The process is separate because TensorFlow would reserve the GPUs, and because a crash in a CUDA library
+    would end this process.
     """
     code = (
         "from brain_ray import cuda\n"

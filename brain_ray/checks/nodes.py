@@ -1,4 +1,4 @@
-"""Visits each node of the cluster by a task, and checks what it has and reaches."""
+"""Checks of each node of the cluster, by a task on it: its resources and the locations that it reaches."""
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
@@ -21,10 +21,10 @@ from brain_ray.config import Config
 from brain_ray.runs import Run
 
 ANSWER_S = 60.0
-"""How long a node may take to answer: it may have to start a process first, and install packages."""
+"""Seconds that a node may take to answer: it may have to start a process and install packages first."""
 
 WORKER_GIB = 3.0
-"""Memory of a training worker: TensorFlow, a network, its gradients and two batches of 32 at 224 px."""
+"""Memory in GiB of a training worker: TensorFlow, a network, its gradients, two batches of 32 at 224 px."""
 
 
 STORAGE_CURE = "set --storage to an s3:// or gs:// URI, or to a folder that all nodes mount"
@@ -32,10 +32,10 @@ STORAGE_CURE = "set --storage to an s3:// or gs:// URI, or to a folder that all 
 
 @dataclass(frozen=True)
 class Visit:
-    """What a task saw on one node; the texts say what is wrong, "" if nothing is."""
+    """Facts that a task collected on one node; the texts are errors, "" if there is none."""
 
     node: str
-    """Its address."""
+    """Address of the node."""
     facts: Mapping[str, Any]
     storage: str = ""
     data: str = ""
@@ -44,7 +44,7 @@ class Visit:
 
 
 def visit(node: str, run: Run, config: Config, mark: str, places: Collection[str], gpus: bool) -> Visit:
-    """Look around on the node that this runs on."""
+    """Collects this node's facts and checks that it reaches storage, data and weights."""
     return Visit(
         node,
         machine.facts(),
@@ -56,25 +56,27 @@ def visit(node: str, run: Run, config: Config, mark: str, places: Collection[str
 
 
 def alive_nodes() -> dict[str, Mapping[str, Any]]:
-    """Return what Ray says of each node that runs, by an address that no two of one machine share."""
+    """Returns Ray's record of each running node, by an address that is unique even for nodes of one
+    machine."""
     return {
         f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}": node for node in ray.nodes() if node["Alive"]
     }
 
 
 PLACES = ("storage", "data", "weights")
-"""What a run may need to find, from each node."""
+"""Locations that a run may need on each node."""
 
 
 def visit_nodes(
     run: Run, config: Config, places: Collection[str] = PLACES, *, gpus: bool = False
 ) -> tuple[list[Finding], list[Visit]]:
-    """Have a task look around on each node; return what those did not do that should have, and the visits.
+    """Runs a task on each node that collects its facts; returns errors for nodes that did not answer, and the
+    visits.
 
     Args:
-        run: its storage is written to and read from everywhere.
-        config: says where the data and the weights are.
-        places: which of PLACES are looked for; the storage always is.
+        run: its storage is written and read on every node.
+        config: has the locations of data and weights.
+        places: which of PLACES are checked; the storage always is.
         gpus: whether TensorFlow and ONNX Runtime are asked for the GPUs of nodes that have any.
     """
     mark = uuid.uuid4().hex
@@ -114,7 +116,7 @@ def _no_answer(node: str, text: str) -> Finding:
 def check_places(
     run: Run, config: Config, visits: Iterable[Visit], places: Collection[str] = PLACES
 ) -> list[Finding]:
-    """Say whether storage, data and weights, those looked for, are there for every node that was visited."""
+    """Checks whether every visited node reaches the storage, data and weights that `places` names."""
     visits = list(visits)
     told = {
         "storage": (run.storage, STORAGE_CURE),
@@ -145,7 +147,7 @@ def _check_place(name: str, place: str, cure: str, visits: list[Visit]) -> Findi
 
 
 def check_nodes(visits: Iterable[Visit]) -> list[Finding]:
-    """Say whether the nodes are alike, and have disk and memory enough for Ray itself."""
+    """Checks whether the nodes are alike, and have enough disk and memory for Ray itself."""
     visits = list(visits)
     here = machine.facts()
     unlike = []
@@ -171,7 +173,7 @@ def check_nodes(visits: Iterable[Visit]) -> list[Finding]:
 
 
 def _check_stores(visits: list[Visit]) -> list[Finding]:
-    """Compare Ray's object stores with /dev/shm, which they should be in."""
+    """Compares Ray's object stores with /dev/shm, where they should be."""
     stores = {
         address: node["Resources"].get("object_store_memory", 0.0) for address, node in alive_nodes().items()
     }

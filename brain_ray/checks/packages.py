@@ -1,7 +1,8 @@
-"""Whether a machine has the packages of constraints.txt: python -m brain_ray.checks.packages [EXTRA...].
+"""Check whether a machine has the packages of constraints.txt: python -m brain_ray.checks.packages
+[EXTRA...].
 
-Prints one line, and exits with 0 if they are there, with 1 if one is missing or of another version. Runs on
-machines that may have none of them: it imports nothing but the standard library.
+Prints one line, and exits with 0 if all are installed, with 1 if one is missing or has another version. Runs
+on machines that may have none of them: it imports only the standard library.
 """
 
 import ast
@@ -20,16 +21,17 @@ from typing import Any
 from brain_ray.cuda import DRIVER
 
 ROOT = Path(__file__).parents[2]
-"""Folder that a job takes to the cluster: with jobs/, brain_ray/, pyproject.toml and constraints.txt."""
+"""Folder that a job carries to the cluster, with jobs/, brain_ray/, pyproject.toml and constraints.txt."""
 
 LACKS = "lacks: "
-"""What the line begins with where something is missing."""
+"""Start of the printed line if a package is missing."""
 
 UNASKED = (
     "; CUDA's libraries were not looked for, on a node that shows no NVIDIA driver: training ends at once "
     "where TensorFlow sees no GPU"
 )
-"""What the line ends with where the extra gpu is asked for in vain: a head node may do without it."""
+"""End of the printed line if the extra gpu is requested on a node without a GPU: a head node may need
+none."""
 
 HERE = {
     "implementation_name": sys.implementation.name,
@@ -41,7 +43,7 @@ HERE = {
     "python_version": ".".join(platform.python_version_tuple()[:2]),
     "sys_platform": sys.platform,
 }
-"""What the markers of requirements ask for (PEP 508), on this machine."""
+"""Values on this machine of the variables in requirements' markers (PEP 508)."""
 
 COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
@@ -56,14 +58,14 @@ COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 def requirements(root: Path, extras: Iterable[str] = ()) -> list[str]:
-    """Return what pyproject.toml's project requires, and what its extras add, as it is written there."""
+    """Returns the requirements of pyproject.toml's project and of its extras, as they are written there."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     return [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
 
 
 def pins(root: Path) -> dict[str, str]:
-    """Return the version that constraints.txt names for each package, on this machine."""
+    """Returns the version of each package in constraints.txt, for this machine."""
     found = {}
     for line in (root / "constraints.txt").read_text().splitlines():
         match = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", line)
@@ -73,9 +75,9 @@ def pins(root: Path) -> dict[str, str]:
 
 
 def differences(root: Path = ROOT, extras: Iterable[str] = ()) -> list[str]:
-    """List the required packages that are missing here or of another version, one phrase each.
+    """Returns the required packages that are missing or have another version, one phrase each.
 
-    A requirement with extras asks for what they add, too: tensorflow[and-cuda] for NVIDIA's wheels.
+    A requirement with extras includes what they add: tensorflow[and-cuda] includes NVIDIA's wheels.
     """
     wanted = pins(root)
     found = []
@@ -93,7 +95,8 @@ def differences(root: Path = ROOT, extras: Iterable[str] = ()) -> list[str]:
 
 
 def _with_extras(requirement: str) -> Iterator[str]:
-    """Name the package of a requirement, and what its extras add to it, and theirs, where it is installed."""
+    """Yields the package of a requirement and, if it is installed, the packages that its extras add,
+    recursively."""
     match = re.match(r"([A-Za-z0-9._-]+)\s*(?:\[([^]]*)\])?", requirement)
     assert match is not None
     name, extras = match[1], match[2] or ""
@@ -106,9 +109,9 @@ def _with_extras(requirement: str) -> Iterator[str]:
 
 
 def _holds(requirement: str, extra: str = "") -> bool:
-    """Tell whether a requirement counts on this machine, by its marker (PEP 508), if it has one.
+    """Returns whether a requirement's marker (PEP 508), if it has one, is true on this machine.
 
-    The marker is read as the Python expression that it looks like; `~=` and `===` are not known.
+    The marker is evaluated as the Python expression that it resembles; `~=` and `===` are not supported.
     """
 
     def value_of(node: ast.expr) -> Any:
@@ -139,7 +142,7 @@ def _plain(name: str) -> str:
 
 
 def main(extras: list[str]) -> int:
-    """Print what `differences` finds, with the extra gpu only where there is a GPU; return the exit code."""
+    """Prints the `differences`, with the extra gpu only on a machine with a GPU; returns the exit code."""
     unasked = "gpu" in extras and not DRIVER.exists()
     found = differences(ROOT, [extra for extra in extras if extra != "gpu" or not unasked])
     print(f"{LACKS}{'; '.join(found)}" if found else f"all there{UNASKED if unasked else ''}")

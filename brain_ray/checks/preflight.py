@@ -1,4 +1,4 @@
-"""Cheap checks before the stages of a run: a wrong bucket costs seconds instead of an hour of GPUs."""
+"""Quick checks before the stages of a run: a wrong bucket costs seconds instead of an hour of GPUs."""
 
 from collections.abc import Collection
 
@@ -16,12 +16,12 @@ from brain_ray.storage import resolve
 
 
 def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
-    """Look for what the stages to come will need, on the connected cluster; logs warnings.
+    """Checks what the coming stages need, on the connected cluster; logs warnings.
 
     Raises:
-        RunError: a node does not answer, storage, data or weights are not there for each of them, there are
-            not, and will not be, as many CPUs and GPUs as the stages ask for, TensorFlow does not see the
-            GPUs of a node that trains, the folder for exported images holds others, or there would be no test
+        RunError: a node does not answer; storage, data or weights cannot be reached from each node; there are
+            not, and will not be, as many CPUs and GPUs as the stages need; TensorFlow does not see the GPUs
+            of a node that trains; the folder for exported images has other files; or there would be no test
             images to score.
     """
     if not stages:
@@ -47,7 +47,7 @@ def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
 
 
 def _check_data(run: Run, data: DataConfig, stages: Collection[str]) -> None:
-    """Make sure that preparation can export what it is to, and leaves something to evaluate."""
+    """Checks that preparation can export images, if it is to, and leaves images to evaluate."""
     if data.export_images:
         check_export(run, resolve(data.export_images))
     draws = data.test_fraction > 0 or data.source == PHANTOMS

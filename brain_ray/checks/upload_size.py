@@ -1,7 +1,7 @@
-"""What a job takes to the cluster: the files of its working directory, and how many bytes they are.
+"""Check of the upload: the files of a job's working directory, and their size.
 
 Uses Ray's private walk over a working directory (2.60), which alone knows what Ray leaves out. Without it the
-size is not known, which is said, and the upload goes on.
+size is unknown; the finding says so, and the upload continues.
 """
 
 import logging
@@ -13,16 +13,17 @@ from brain_ray.checks.finding import Finding
 MB = 10**6
 
 SMALL = 5 * MB
-"""Bytes of an upload that nobody waits for; brain_ray itself is less than one MB."""
+"""Largest size in bytes of an upload that is not worth a warning; brain_ray itself is less than one MB."""
 
 LIMIT = 512 * 1024**2
-"""Bytes from which on Ray refuses a package (`GCS_STORAGE_MAX_SIZE`, unless RAY_ variables say otherwise)."""
+"""Size in bytes from which on Ray refuses a package (`GCS_STORAGE_MAX_SIZE`, unless RAY_ variables change
+it)."""
 
 
 def upload_files(folder: Path) -> dict[Path, int]:
-    """Return the files that Ray carries to the cluster, relative to the folder, with their sizes in bytes.
+    """Returns the files that Ray uploads to the cluster, relative to the folder, with their sizes in bytes.
 
-    Found by Ray's own walk, which leaves out what .rayignore, .gitignore and its defaults (.git, .venv) name.
+    Ray's own walk finds them; it leaves out what .rayignore, .gitignore and its defaults (.git, .venv) name.
     """
     from ray._private.ray_constants import RAY_RUNTIME_ENV_IGNORE_GITIGNORE, get_runtime_env_default_excludes
     from ray._private.runtime_env import packaging
@@ -44,7 +45,7 @@ def upload_files(folder: Path) -> dict[Path, int]:
 
 
 def check_upload(folder: Path) -> Finding:
-    """Say whether what a job takes with it is small, and if not, what makes it large."""
+    """Checks the size of the upload; if it is large, the finding names the largest parts."""
     try:
         files = upload_files(folder)
     except (ImportError, AttributeError, TypeError) as error:

@@ -1,1 +1,1 @@
-"""The way of a job to a cluster."""
+"""Submission of a job to a Ray cluster."""

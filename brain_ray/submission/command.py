@@ -16,7 +16,7 @@ STAGES = ("prepare", "train", "tune", "export", "evaluate", "pipeline", "doctor"
 JOBS = (*STAGES, "control", "predict")
 
 JOBS_OWN = {"pipeline": {"--tune"}, "doctor": {"--json"}}
-"""Words of a job that are no settings."""
+"""Options of a job that are not settings."""
 
 ENVIRONMENTS = ("auto", "image", "pip", "uv")
 
@@ -26,25 +26,25 @@ SWITCHES = ("--detach", "--debug")
 
 @dataclass(frozen=True)
 class Order:
-    """What a command line asks for."""
+    """Parsed command line of submit."""
 
     job: str = ""
-    """One of `JOBS`; "" where a job is only to be followed."""
+    """One of `JOBS`; "" if a job is only to be followed."""
     words: tuple[str, ...] = ()
     """The job's own command line."""
     own: dict[str, str] = field(default_factory=dict)
-    """Values of `VALUES` by their names, where they are given."""
+    """Given values of the options in `VALUES`, by name."""
     detach: bool = False
     debug: bool = False
 
     @property
     def settings(self) -> list[str]:
-        """The job's words without those that are no settings."""
+        """The job's words without options that are not settings."""
         return [word for word in self.words if word not in {"--debug", *JOBS_OWN.get(self.job, ())}]
 
 
 def read_order(argv: Sequence[str]) -> Order:
-    """Tell a command line's own words from the job's; after `--`, all are the job's.
+    """Separates submit's own options from the job's words; after `--`, all words are the job's.
 
     Raises:
         UsageError: no such job, an option without its value, an unknown environment or an impossible id.
@@ -95,14 +95,14 @@ def _check_own(own: dict[str, str]) -> None:
 
 
 def read_settings(order: Order) -> Config | None:
-    """Read a stage's command line as the job will; None of other jobs.
+    """Parses a stage's command line like the job itself; returns None for other jobs.
 
-    A run that goes on with its stored settings has them on the cluster: its words are right if they are
-    right for any recipe.
+    The stored settings of a run that is resumed are on the cluster; so its words are accepted if they are
+    valid with any recipe.
 
     Raises:
-        UsageError: what the job would say.
-        SystemExit: after `--help`, which is answered here.
+        UsageError: the error that the job would report.
+        SystemExit: after `--help`, which is printed here.
     """
     words = order.settings
     if order.job not in STAGES:
@@ -120,14 +120,15 @@ def read_settings(order: Order) -> Config | None:
 
 
 def goes_on(order: Order) -> bool:
-    """Tell whether a run is named and no recipe: the job takes what is stored with it, if anything."""
+    """Returns whether a run is named and no recipe: the job then uses the run's stored settings, if there are
+    any."""
     words = order.settings
     named = any(word == "--name" or word.startswith("--name=") for word in words)
     return order.job in STAGES and named and words[0].startswith("-")
 
 
 def check_paths(config: Config) -> list[Finding]:
-    """Warn of settings that name a path where somebody may think of this machine."""
+    """Returns warnings of settings with paths, which could be mistaken for paths on this machine."""
     found = []
     named = {
         "storage": config.storage,

@@ -17,16 +17,17 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
 PATIENCE_S = 60.0
-"""How long a request may take: the cluster may have to start an agent first."""
+"""Seconds that a request may take: the cluster may have to start an agent first."""
 
 VARIABLE = "RAY_API_SERVER_ADDRESS"
 
 
 def find_address(given: str | None = None) -> str:
-    """Return the URL where jobs are submitted: as given, of the environment, else that of this machine.
+    """Returns the URL to which jobs are submitted: the given one, else the environment's, else this
+    machine's.
 
     Raises:
-        RunError: it is not one of HTTP, or holds a user's name or key: it is printed in many lines.
+        RunError: it is not an HTTP URL, or contains a user name or key (it is printed in many lines).
     """
     named = os.environ.get("RAY_ADDRESS", "")
     by_http = named if named.startswith(("http://", "https://")) else ""
@@ -50,10 +51,10 @@ class JobsClient(JobSubmissionClient):  # type: ignore[misc]
 
 
 def open_client(address: str) -> JobsClient:
-    """Return a client for a cluster whose dashboard answers.
+    """Returns a client for a cluster whose dashboard has answered before.
 
     Raises:
-        RunError: it does no longer.
+        RunError: it does not answer any more.
     """
     for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -65,11 +66,11 @@ def open_client(address: str) -> JobsClient:
 
 
 FAILURES = (requests.RequestException, OSError, RuntimeError, AuthenticationError)
-"""What Ray's client raises: connections, time-outs, refusals, and whatever the server says."""
+"""Errors that Ray's client raises: connections, time-outs, refusals, and errors of the server."""
 
 
 def explain(error: BaseException) -> str:
-    """Return what one of `FAILURES` says, in one line: of a server's trace, its last."""
+    """Returns one of `FAILURES` as one line: of a server's trace, the last line."""
     if isinstance(error, requests.Timeout):
         return f"no answer within {PATIENCE_S:.0f} s"
     if isinstance(error, requests.ConnectionError):

@@ -1,4 +1,4 @@
-"""Follows a submitted job's log without gaps or repeats, to the job's end."""
+"""Log follower: prints a submitted job's log without gaps or repeats, until the job ends."""
 
 import asyncio
 import os
@@ -15,31 +15,31 @@ from brain_ray.logs import log
 from brain_ray.submission.jobs_api import FAILURES, explain
 
 STOPPED = 130
-"""Exit code of a job that was stopped, and of Ctrl-C."""
+"""Exit code of a job that was stopped, and after Ctrl-C."""
 
 SILENCE_S = 120.0
-"""A stream that has been silent for so long is taken up anew: nothing else tells it from a dead one."""
+"""Seconds of silence after which the stream is opened again: a silent stream may be a dead one."""
 
 GIVE_UP_S = 300.0
-"""How long a cluster may be unreachable before its job is no longer followed."""
+"""Seconds for which a cluster may be unreachable before its job is no longer followed."""
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 10.0)
-"""What is waited before each attempt to reach it again; the last one repeats."""
+"""Seconds to wait before each attempt to reconnect; the last value repeats."""
 
 
 class Printer:
-    """Prints a text that is sent from its beginning after each break, each character once."""
+    """Printer of a text that is sent from its beginning after each break; prints each character once."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self.printed = self._skip = 0
 
     def restart(self) -> None:
-        """Say that what comes next is the text's beginning."""
+        """Marks the next text as the beginning."""
         self._skip = self.printed
 
     def take(self, text: str) -> None:
-        """Print what of the text has not been printed."""
+        """Prints the part of the text that has not been printed."""
         new = text[self._skip :]
         self._skip = max(0, self._skip - len(text))
         self.printed += len(new)
@@ -55,7 +55,7 @@ class Printer:
 
 
 class Follower:
-    """Follows one job: its log until its end, over as many connections as it takes."""
+    """Follower of one job: prints its log until its end, over as many connections as necessary."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Follower:
         self._sleep = sleep
 
     def follow(self) -> Any:
-        """Print the log until the job has ended; return its `JobDetails`.
+        """Prints the log until the job has ended; returns its `JobDetails`.
 
         Raises:
             RunError: the cluster no longer knows the job, or cannot be reached for `GIVE_UP_S`.
@@ -92,7 +92,8 @@ class Follower:
                 attempt += 1
 
     async def _stream(self) -> str | None:
-        """Print what one connection brings; return what broke it, "" at the log's end, None after silence."""
+        """Prints the text of one connection; returns the reason if it broke, "" at the log's end, None after
+        silence."""
         self._printer.restart()
         chunks = self._client.tail_job_logs(self._job)
         try:
@@ -116,7 +117,7 @@ class Follower:
         return ""
 
     def _ask(self) -> Any:
-        """Return the job's `JobDetails`, as soon as the cluster can be reached."""
+        """Returns the job's `JobDetails`, as soon as the cluster can be reached."""
         waited, attempt = 0.0, 0
         while True:
             try:
@@ -137,7 +138,7 @@ class Follower:
             waited, attempt = waited + _pause(attempt), attempt + 1
 
     def _catch_up(self) -> None:
-        """Print what the log holds by now, without a stream: some proxies let none through."""
+        """Prints the rest of the log so far without a stream: some proxies do not pass streams."""
         try:
             text = self._client.get_job_logs(self._job)
         except FAILURES as error:
@@ -152,7 +153,7 @@ def _pause(attempt: int) -> float:
 
 
 def tell_end(job: str, info: Any) -> tuple[str, int]:
-    """Return a line that says how a job ended, and the exit code that says the same."""
+    """Returns a line about how a job ended, and the exit code."""
     seconds = ((info.end_time or info.start_time or 0) - (info.start_time or 0)) / 1000
     if info.status == "SUCCEEDED":
         return f"job {job}: succeeded after {seconds:.0f} s", 0
@@ -166,7 +167,7 @@ def tell_end(job: str, info: Any) -> tuple[str, int]:
 
 
 def cause(message: str) -> str:
-    """Return the one line of Ray's message that says why a job could not be started."""
+    """Returns the line of Ray's message that says why a job could not be started."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     telling = [line for line in lines if line.lower().startswith(("error:", "cause:"))]
     return (telling or lines or ["Ray does not say why"])[-1]

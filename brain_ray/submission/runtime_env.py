@@ -1,4 +1,5 @@
-"""Where a submitted job's packages come from: the cluster's image, or constraints.txt."""
+"""Runtime environment of a submitted job: its packages come from the cluster's image or from
+constraints.txt."""
 
 import hashlib
 import time
@@ -12,17 +13,17 @@ from brain_ray.errors import RunError
 from brain_ray.logs import log
 
 CONSTRAINTS = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"
-"""The file where Ray unpacks a job's working directory, as pip and Ray's uv expand it on each node."""
+"""Path of the file in a job's working directory, written so that pip and Ray's uv expand it on each node."""
 
 PROBE_S = 120.0
-"""How long the cluster may take to say what its image has."""
+"""Seconds that the check of the cluster's image may take."""
 
 INSTALL_S = 1800
-"""How long Ray may take to install packages on a node: TensorFlow alone is 600 MB."""
+"""Seconds that Ray may take to install packages on a node: TensorFlow alone is 600 MB."""
 
 
 def extras_of(config: Config | None) -> tuple[str, ...]:
-    """Name the extras of pyproject.toml that a job's settings need."""
+    """Returns the extras of pyproject.toml that a job's settings need."""
     if config is None:
         return ()
     wanted = {
@@ -34,7 +35,7 @@ def extras_of(config: Config | None) -> tuple[str, ...]:
 
 
 def installed_by(tool: str, root: Path, extras: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the runtime environment in which Ray installs what is missing, with `pip` or `uv`."""
+    """Returns the runtime environment in which Ray installs missing packages, with `pip` or `uv`."""
     wanted = packages.requirements(root, extras)
     digest = hashlib.sha256((root / "constraints.txt").read_bytes()).hexdigest()
     # Ray installs anew when these lines change; the comment makes them change with constraints.txt.
@@ -50,13 +51,13 @@ def decide(
     extras: tuple[str, ...],
     job: str,
 ) -> dict[str, Any]:
-    """Return what a job's runtime environment needs besides its files; logs a line about what was decided.
+    """Returns what a job's runtime environment needs besides its files; logs a line about the decision.
 
-    With `auto`, a small job first asks the image. pip is then preferred to uv, since uv does not see what
-    an image has and installs all of it, Ray too, and does so anew whenever a file of the upload changes.
+    With `auto`, a small job first checks the image. pip is then preferred to uv, because uv does not see the
+    image's packages and installs all of them, including Ray, and again whenever a file of the upload changes.
 
     Raises:
-        RunError: the image could not be asked.
+        RunError: the image could not be checked.
     """
     if choice == "image":
         return {}
@@ -77,9 +78,9 @@ def decide(
 
 
 def ask_image(client: Any, working_dir: dict[str, Any], extras: tuple[str, ...]) -> tuple[str, str]:
-    """Have the image compared with constraints.txt by a job, on the head node as jobs are by default.
+    """Compares the image with constraints.txt by a job, which runs on the head node, as jobs do by default.
 
-    Returns what it lacks, or "", and `packages.UNASKED`, or "".
+    Returns the missing packages, or "", and `packages.UNASKED`, or "".
 
     Raises:
         RunError: the job did not run, or took too long, or Python is too old.

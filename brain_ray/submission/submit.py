@@ -1,4 +1,4 @@
-"""Job submit: submits a job with this checkout's code, follows it, ends with its exit code."""
+"""Job submit: submits a job with this checkout's code, follows it, and ends with its exit code."""
 
 import os
 import secrets
@@ -24,10 +24,10 @@ from brain_ray.usage import UsageError
 
 
 def main(purpose: str, argv: Sequence[str]) -> int:
-    """Do what a command line says; everything but the job's log and id goes to standard error.
+    """Runs a command line of submit; everything but the job's log and id goes to standard error.
 
-    Returns the exit code: the job's own, 130 for one that was stopped, 1 where it could not be run or
-    followed, 2 for a wrong command line.
+    Returns the exit code: the job's own, 130 if it was stopped, 1 if it could not be run or followed, 2 for a
+    wrong command line.
     """
     if not argv or argv[0] in ("-h", "--help"):
         print(purpose)
@@ -75,7 +75,7 @@ def _obey(order: Order, config: Config | None) -> int:
 
 
 def _report(findings: Iterable[Finding]) -> None:
-    """Print warnings; raise `RunError` for errors."""
+    """Prints warnings; raises `RunError` for errors."""
     found = list(findings)
     for each in found:
         if each.level == "warning":
@@ -119,12 +119,12 @@ def _refuse_known(client: JobsClient, address: str, job: str) -> None:
 
 
 def entrypoint(order: Order) -> str:
-    """Return the shell command that runs the job with its words as they were given."""
+    """Returns the shell command that runs the job with its words as they were given."""
     return shlex.join(["python", f"jobs/{order.job}.py", *order.words])
 
 
 def describe(order: Order, config: Config | None) -> dict[str, str]:
-    """Return what the dashboard shows of a job."""
+    """Returns the job's metadata for the dashboard."""
     if config is None:
         return {"job": order.job}
     return {
@@ -142,7 +142,7 @@ def _make_id(order: Order, config: Config | None) -> str:
 
 
 def _follow(client: JobsClient, address: str, job: str) -> int:
-    """Print a job's log until its end, or until Ctrl-C; return the exit code."""
+    """Prints a job's log until its end, or until Ctrl-C; returns the exit code."""
     follower = Follower(client, job, _how(job, address))
     try:
         info = follower.follow()
