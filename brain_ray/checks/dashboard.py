@@ -8,12 +8,12 @@ import requests  # what Ray's own client uses: the same proxies and certificates
 from brain_ray.checks.finding import Finding
 from brain_ray.cluster import private, tokens
 
-ANSWER_S = 5.0
+DASHBOARD_TIMEOUT_S = 5.0
 """Seconds that the dashboard may take to answer."""
 
 
-def _ask(address: str, headers: dict[str, str]) -> requests.Response:
-    return requests.get(f"{address}/api/version", headers=headers, timeout=ANSWER_S)
+def _get_version(address: str, headers: dict[str, str]) -> requests.Response:
+    return requests.get(f"{address}/api/version", headers=headers, timeout=DASHBOARD_TIMEOUT_S)
 
 
 def _unreachable(address: str, reason: str) -> Finding:
@@ -47,13 +47,13 @@ def check_dashboard(address: str) -> list[Finding]:
     Returns the findings `dashboard`, `token` and `ray version`; none after the first error.
     """
     try:
-        answer = _ask(address, {})
+        answer = _get_version(address, {})
         token = Finding("token", "ok", f"not asked for: whoever reaches {address} can run code on it")
         if answer.status_code == 401:
             tokens.use_token()
             where = tokens.find_token()
             token = Finding("token", "ok", f"that of {where} is the cluster's")
-            answer = _ask(address, private.token_headers() if where else {})
+            answer = _get_version(address, private.token_headers() if where else {})
         if answer.status_code in (401, 403):
             refused = Finding("token", "error", *tokens.explain_refusal(address))
             return [Finding("dashboard", "ok", f"answers at {address}"), refused]
@@ -61,7 +61,7 @@ def check_dashboard(address: str) -> list[Finding]:
     except requests.ConnectionError as error:
         return [_unreachable(address, connection_reason(error))]
     except requests.Timeout:
-        return [_unreachable(address, f"no answer within {ANSWER_S:.0f} s")]
+        return [_unreachable(address, f"no answer within {DASHBOARD_TIMEOUT_S:.0f} s")]
     except (requests.RequestException, ValueError, KeyError, TypeError):
         theirs = ""
     if not theirs:

@@ -24,9 +24,9 @@ class Finding:
 
     def line(self) -> str:
         """Returns the finding as a line of text."""
-        return f"{self.level:<8} {self.name:<14} {self.told()}"
+        return f"{self.level:<8} {self.name:<14} {self.message()}"
 
-    def told(self) -> str:
+    def message(self) -> str:
         """Returns what was found and what to do, as text."""
         return f"{self.text}: {self.cure}" if self.cure else self.text
 
@@ -43,4 +43,4 @@ def refuse_errors(findings: Iterable[Finding]) -> None:
     """
     errors = [found for found in findings if found.level == "error"]
     if errors:
-        raise RunError("\n".join(f"{found.name}: {found.told()}" for found in errors))
+        raise RunError("\n".join(f"{found.name}: {found.message()}" for found in errors))

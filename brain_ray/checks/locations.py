@@ -24,7 +24,7 @@ DOWNLOADS = "https://storage.googleapis.com/"
 TRAINING = {"train", "sweep"}
 """Stages that need workers and weights."""
 
-ANSWER_S = 5.0
+DOWNLOAD_TIMEOUT_S = 5.0
 """Seconds that this URL may take to answer."""
 
 
@@ -44,7 +44,7 @@ def try_storage(run: Run, mark: str, node: str = "") -> str:
             return f"{run.uri(PROBE, name)} does not hold what was written into it"
         return ""
 
-    return _told(run.uri(PROBE), look)
+    return _error_of(run.uri(PROBE), look)
 
 
 def end_probe(run: Run) -> None:
@@ -96,7 +96,7 @@ def try_data(config: Config) -> str:
         check_folders(resolve(source), config.data)
         return ""
 
-    return _told(source, look)
+    return _error_of(source, look)
 
 
 def try_folder(config: Config) -> str:
@@ -111,7 +111,7 @@ def try_folder(config: Config) -> str:
         there = opened.get_file_info(folder).type == pafs.FileType.Directory
         return "" if there else f"there is no folder {config.data.train_folder}/ in {source}"
 
-    return _told(source, look)
+    return _error_of(source, look)
 
 
 def try_weights(config: Config) -> str:
@@ -127,10 +127,10 @@ def try_weights(config: Config) -> str:
         there = opened.get_file_info(path).type == pafs.FileType.File
         return "" if there else f"there is no file {weights}"
 
-    return _told(weights, look)
+    return _error_of(weights, look)
 
 
-def _told(place: str, look: Callable[[], str]) -> str:
+def _error_of(place: str, look: Callable[[], str]) -> str:
     """Returns what a check reports about a location, or the text of the error that it raises."""
     try:
         with reaching(f"read {place}"):
@@ -146,7 +146,7 @@ def _try_download(spec: BackboneSpec) -> str:
         return ""
     try:
         asked = urllib.request.Request(DOWNLOADS, method="HEAD")
-        with urllib.request.urlopen(asked, timeout=ANSWER_S):
+        with urllib.request.urlopen(asked, timeout=DOWNLOAD_TIMEOUT_S):
             return ""
     except urllib.error.HTTPError:  # it is there, and knows no such page
         return ""

@@ -22,7 +22,7 @@ GIB = 2**30
 FREE_GIB = 5.0
 """Free disk in GiB for Ray's temporary folder: logs, spilled objects, copies of checkpoints."""
 
-PATIENCE_S = 120.0
+TENSORFLOW_TIMEOUT_S = 120.0
 """Seconds that TensorFlow may take to report its GPUs."""
 
 
@@ -75,10 +75,10 @@ def check_packages() -> list[Finding]:
     shown = ", ".join(f"{name} {_version(name)}" for name in ("ray", "tensorflow", "keras", "onnxruntime"))
     cure = "pip install -c constraints.txt -e ."
     if wrong:
-        told = Finding("packages", "error", "; ".join(wrong), cure)
+        installed = Finding("packages", "error", "; ".join(wrong), cure)
     else:
-        told = Finding("packages", "ok", f"{shown} and {len(needed) - 4} others, all as required")
-    return [told, *_known_bad()]
+        installed = Finding("packages", "ok", f"{shown} and {len(needed) - 4} others, all as required")
+    return [installed, *_known_bad()]
 
 
 def _known_bad() -> list[Finding]:
@@ -166,11 +166,11 @@ def see_gpus() -> dict[str, Any]:
             capture_output=True,
             text=True,
             env=environment,
-            timeout=PATIENCE_S,
+            timeout=TENSORFLOW_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"did not answer within {PATIENCE_S:.0f} s"}
+        return {"error": f"did not answer within {TENSORFLOW_TIMEOUT_S:.0f} s"}
     try:
         seen: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):

@@ -20,7 +20,7 @@ from brain_ray.cluster.capacity import (
 from brain_ray.config import Config
 from brain_ray.runs import Run
 
-ANSWER_S = 60.0
+NODE_TIMEOUT_S = 60.0
 """Seconds that a node may take to answer: it may have to start a process and install packages first."""
 
 WORKER_GIB = 3.0
@@ -91,8 +91,8 @@ def visit_nodes(
         sees = gpus and node["Resources"].get("GPU", 0) > 0
         task = look.options(scheduling_strategy=there).remote(address, run, config, mark, places, sees)
         waiting[task] = address
-    patience = ANSWER_S + (machine.PATIENCE_S if gpus else 0.0)
-    done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=patience)
+    timeout = NODE_TIMEOUT_S + (machine.TENSORFLOW_TIMEOUT_S if gpus else 0.0)
+    done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=timeout)
     visits, findings = [], []
     for task in done:
         try:
@@ -102,7 +102,7 @@ def visit_nodes(
             findings.append(_no_answer(waiting[task], f"its task ended with: {first}"))
     for task in late:
         ray.cancel(task, force=True)
-        findings.append(_no_answer(waiting[task], f"it has not answered within {patience:.0f} s"))
+        findings.append(_no_answer(waiting[task], f"it has not answered within {timeout:.0f} s"))
     end_probe(run)
     return findings, visits
 
@@ -118,32 +118,32 @@ def check_places(
 ) -> list[Finding]:
     """Checks whether every visited node reaches the storage, data and weights that `places` names."""
     visits = list(visits)
-    told = {
+    settings = {
         "storage": (run.storage, STORAGE_CURE),
         "data": (config.data.source, "set --data.source to a folder or URI that all nodes see"),
         "weights": (config.model.weights, "set --model.weights to a file that all nodes see, or to none"),
     }
-    found = [_check_place(name, *told[name], visits) for name in PLACES if name in places]
+    findings = [_check_place(name, *settings[name], visits) for name in PLACES if name in places]
     # Once is enough for the classes' folders: finding them may list all images.
     classes = try_data(config) if "data" in places else ""
     if classes:
-        found = [Finding("data", "error", classes) if each.name == "data" else each for each in found]
-    return found
+        findings = [Finding("data", "error", classes) if each.name == "data" else each for each in findings]
+    return findings
 
 
 def _check_place(name: str, place: str, cure: str, visits: list[Visit]) -> Finding:
     wrong: dict[str, list[str]] = {}
-    for each in visits:
-        if getattr(each, name):
-            wrong.setdefault(getattr(each, name), []).append(each.node)
+    for visit in visits:
+        if getattr(visit, name):
+            wrong.setdefault(getattr(visit, name), []).append(visit.node)
     if not wrong:
         return Finding(name, "ok", f"{place}, from {_count(len(visits), 'node')}")
-    told = "; ".join(
+    message = "; ".join(
         text if len(nodes) == len(visits) else f"{text} (on {_some(nodes)} of {len(visits)} nodes)"
         for text, nodes in wrong.items()
     )
-    told = told if place in told else f"{place}: {told}"
-    return Finding(name, "error", told, "" if "set --" in told else cure)
+    message = message if place in message else f"{place}: {message}"
+    return Finding(name, "error", message, "" if "set --" in message else cure)
 
 
 def check_nodes(visits: Iterable[Visit]) -> list[Finding]:

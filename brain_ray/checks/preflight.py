@@ -43,7 +43,7 @@ def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
     refuse_errors(findings)
     for found in findings:
         if found.level == "warning":
-            log.info(f"{found.name}: {found.told()}")
+            log.info(f"{found.name}: {found.message()}")
 
 
 def _check_data(run: Run, data: DataConfig, stages: Collection[str]) -> None:

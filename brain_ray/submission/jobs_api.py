@@ -16,7 +16,7 @@ from brain_ray.storage import refuse_keys
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
-PATIENCE_S = 60.0
+REQUEST_TIMEOUT_S = 60.0
 """Seconds that a request may take: the cluster may have to start an agent first."""
 
 VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -47,7 +47,7 @@ class JobsClient(JobSubmissionClient):  # type: ignore[misc]
     """Ray's client of the Jobs API, with a time-out for each request."""
 
     def _do_request(self, method: str, endpoint: str, **given: Any) -> Any:
-        return super()._do_request(method, endpoint, timeout=PATIENCE_S, **given)
+        return super()._do_request(method, endpoint, timeout=REQUEST_TIMEOUT_S, **given)
 
 
 def open_client(address: str) -> JobsClient:
@@ -72,7 +72,7 @@ FAILURES = (requests.RequestException, OSError, RuntimeError, AuthenticationErro
 def explain(error: BaseException) -> str:
     """Returns one of `FAILURES` as one line: of a server's trace, the last line."""
     if isinstance(error, requests.Timeout):
-        return f"no answer within {PATIENCE_S:.0f} s"
+        return f"no answer within {REQUEST_TIMEOUT_S:.0f} s"
     if isinstance(error, requests.ConnectionError):
         return connection_reason(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]

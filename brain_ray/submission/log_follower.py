@@ -82,7 +82,7 @@ class Follower:
             attempt = 0 if self._printer.printed > before else attempt
             if broken and attempt == 0:
                 log.info(f"the connection to the log broke ({broken}); trying again")
-            info = self._ask()
+            info = self._job_details()
             if info.status.is_terminal() or broken is not None:
                 self._catch_up()
             if info.status.is_terminal():
@@ -116,7 +116,7 @@ class Follower:
             await chunks.aclose()
         return ""
 
-    def _ask(self) -> Any:
+    def _job_details(self) -> Any:
         """Returns the job's `JobDetails`, as soon as the cluster can be reached."""
         waited, attempt = 0.0, 0
         while True:

@@ -15,7 +15,7 @@ from brain_ray.logs import log
 CONSTRAINTS = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"
 """Path of the file in a job's working directory, written so that pip and Ray's uv expand it on each node."""
 
-PROBE_S = 120.0
+CHECK_TIMEOUT_S = 120.0
 """Seconds that the check of the cluster's image may take."""
 
 INSTALL_S = 1800
@@ -63,7 +63,7 @@ def decide(
         return {}
     lacks = ""
     if choice == "auto":
-        lacks, unasked = ask_image(client, working_dir, extras)
+        lacks, unasked = check_image(client, working_dir, extras)
         if not lacks:
             log.info(f"job {job}: the image has what is needed{unasked}")
             return {}
@@ -77,7 +77,7 @@ def decide(
     return installed_by(tool, root, extras)
 
 
-def ask_image(client: Any, working_dir: dict[str, Any], extras: tuple[str, ...]) -> tuple[str, str]:
+def check_image(client: Any, working_dir: dict[str, Any], extras: tuple[str, ...]) -> tuple[str, str]:
     """Compares the image with constraints.txt by a job, which runs on the head node, as jobs do by default.
 
     Returns the missing packages, or "", and `packages.UNASKED`, or "".
@@ -87,13 +87,13 @@ def ask_image(client: Any, working_dir: dict[str, Any], extras: tuple[str, ...])
     """
     command = " ".join(["python -m brain_ray.checks.packages", *extras])
     probe = client.submit_job(entrypoint=command, runtime_env=working_dir, metadata={"job": "packages"})
-    end = time.monotonic() + PROBE_S
+    end = time.monotonic() + CHECK_TIMEOUT_S
     while not (info := client.get_job_info(probe)).status.is_terminal():
         if time.monotonic() > end:
             client.stop_job(probe)
             raise RunError(
-                f"the cluster did not start a small job ({probe}) within {PROBE_S:.0f} s: see what it waits "
-                "for on its dashboard, or say --environment image"
+                f"the cluster did not start a small job ({probe}) within {CHECK_TIMEOUT_S:.0f} s: see what "
+                "it waits for on its dashboard, or say --environment image"
             )
         time.sleep(0.5)
     said = [line.strip() for line in client.get_job_logs(probe).splitlines() if line.strip()]
