@@ -99,7 +99,7 @@ def keras_fit(folder: Path) -> Figures:
 def train(folder: Path, **settings: Any) -> Figures:
     """Train on Ray; return what its history says, and the time from one epoch's line to the next."""
     from brain_ray.cluster import connection
-    from brain_ray.training.train import fit
+    from brain_ray.training.train import train
 
     run = Run(str(folder), "run")
     run.clear("train")
@@ -107,7 +107,7 @@ def train(folder: Path, **settings: Any) -> Figures:
     times: list[float] = []
     log.setLevel(logging.INFO)
     log.addFilter(note := lambda _: times.append(time.perf_counter()) is None)
-    fit(run, config_of(folder, **settings))
+    train(run, config_of(folder, **settings))
     log.removeFilter(note)
     header, *rows = run.read_bytes("train", "history.csv").decode().splitlines()
     records = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]

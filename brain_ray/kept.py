@@ -10,7 +10,7 @@ from typing import Any
 from brain_ray.fingerprints import digest
 from brain_ray.logs import log
 from brain_ray.runs import HISTORY, KEPT, MARKER, STARTED, SWEEP, TRAIN, TRIALS, Run
-from brain_ray.tuning.trial_store import home_of
+from brain_ray.tuning.trial_store import trial_run
 
 WORTH_S = 60.0
 """Seconds of training from which on a folder is kept."""
@@ -38,7 +38,7 @@ def work_in(run: Run, folder: str) -> Work:
     """Add up the epochs of a run's training, or of all trials of its sweep; none in any other folder."""
     homes = [run] if folder == TRAIN else []
     if folder == SWEEP:
-        homes = [home_of(run, trial) for trial in run.list_folders(*TRIALS)]
+        homes = [trial_run(run, trial) for trial in run.list_folders(*TRIALS)]
     seconds: list[float] = []
     for home in homes:
         with suppress(FileNotFoundError):

@@ -137,7 +137,7 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("prepare", DATASET, prepare.inputs_of, _prepare, changes=_data_changes),
-        Stage("train", TRAIN, _train_inputs, train.fit, resumes=True),
+        Stage("train", TRAIN, _train_inputs, train.train, resumes=True),
         Stage("choose", TRAIN, _choose_inputs, choose),
         Stage("export", BUNDLE, _export_inputs, _export),
         Stage("evaluate", REPORT, _evaluate_inputs, _evaluate),
@@ -146,7 +146,7 @@ STAGES = {
 
 
 def _sweep_stage(space: SearchSpace) -> Stage:
-    return Stage("sweep", SWEEP, _sweep_inputs, lambda run, _: tune.sweep(run, space), resumes=True)
+    return Stage("sweep", SWEEP, _sweep_inputs, lambda run, _: tune.tune(run, space), resumes=True)
 
 
 TRAINED = ("prepare", "train", "export", "evaluate")

@@ -12,7 +12,7 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from brain_ray.errors import RunError
-from brain_ray.storage import cause_of, filesystem, reaching, resolve, subfolders
+from brain_ray.storage import describe_os_error, filesystem, resolve, storage_errors, subfolders
 
 MARKER = "stage.json"
 """Written last into a stage's folder: without it, the stage never counts as done."""
@@ -94,18 +94,18 @@ class Run:
 
     def exists(self, *parts: str) -> bool:
         """Tell whether a file or folder is there."""
-        with reaching(f"read {self.uri(*parts)}"):
+        with storage_errors(f"read {self.uri(*parts)}"):
             return bool(self.fs.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound)
 
     def list_files(self, *parts: str, suffix: str = "") -> list[str]:
         """Return the sorted paths, within the filesystem, of a folder's files that end in `suffix`."""
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
-        with reaching(f"read {self.uri(*parts)}"):
+        with storage_errors(f"read {self.uri(*parts)}"):
             return sorted(info.path for info in self.fs.get_file_info(selector) if info.path.endswith(suffix))
 
     def list_folders(self, *parts: str) -> list[str]:
         """Return the sorted names of a folder's folders."""
-        with reaching(f"read {self.uri(*parts)}"):
+        with storage_errors(f"read {self.uri(*parts)}"):
             return subfolders(self.fs, self.path(*parts))
 
     def read_bytes(self, *parts: str) -> bytes:
@@ -115,7 +115,10 @@ class Run:
             FileNotFoundError: there is none.
             RunError: the storage refuses, or does not answer.
         """
-        with reaching(f"read {self.uri(*parts)}"), self.fs.open_input_stream(self.path(*parts)) as stream:
+        with (
+            storage_errors(f"read {self.uri(*parts)}"),
+            self.fs.open_input_stream(self.path(*parts)) as stream,
+        ):
             return bytes(stream.read())
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
@@ -131,7 +134,7 @@ class Run:
             if local:
                 self.fs.move(written, target)
         except OSError as error:
-            raise RunError(f"cannot write {self.uri(*parts)}: {cause_of(error)}") from error
+            raise RunError(f"cannot write {self.uri(*parts)}: {describe_os_error(error)}") from error
 
     def read_json(self, *parts: str) -> Any:
         """Read a JSON file."""
@@ -143,7 +146,7 @@ class Run:
 
     def clear(self, *parts: str) -> None:
         """Delete a folder's content, its records first, so that a half-deleted stage never counts as one."""
-        with reaching(f"empty {self.uri(*parts)}"):
+        with storage_errors(f"empty {self.uri(*parts)}"):
             self._delete_records(*parts)
             if self._makes_folders:
                 self.fs.create_dir(self.path(*parts), recursive=True)
@@ -151,7 +154,7 @@ class Run:
 
     def remove(self, *parts: str) -> None:
         """Delete a folder, as `clear` does, if it is there."""
-        with reaching(f"delete {self.uri(*parts)}"):
+        with storage_errors(f"delete {self.uri(*parts)}"):
             self._delete_records(*parts)
             if self.exists(*parts):
                 self.fs.delete_dir(self.path(*parts))
@@ -168,7 +171,7 @@ class Run:
             target: parts of the new path.
         """
         self.remove(*target)
-        with reaching(f"move {self.uri(*source)} to {self.uri(*target)}"):
+        with storage_errors(f"move {self.uri(*source)} to {self.uri(*target)}"):
             if self._makes_folders:
                 self.fs.create_dir(self.path(*target[:-1]), recursive=True)
             if self.fs.type_name not in ("s3", "gcs"):

@@ -164,7 +164,7 @@ def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
             f"cannot open {location}: {error}; expected a path, s3://, gs:// or file://"
         ) from error
     except OSError as error:
-        raise RunError(f"cannot open {location}: {cause_of(error)}") from error
+        raise RunError(f"cannot open {location}: {describe_os_error(error)}") from error
     return (_limited(found) if found.type_name in ("s3", "gcs") else found), path
 
 
@@ -183,7 +183,7 @@ def _limited(found: pafs.FileSystem) -> pafs.FileSystem:
     return rebuild(options)
 
 
-def cause_of(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """Return what a storage said in a line, with what to do about it where that is known."""
     said = " ".join(re.sub(NOISE, "", str(error)).split()).rstrip(".")
     cures = [cure for text, cure in CURES.items() if re.search(text, said)]
@@ -191,7 +191,7 @@ def cause_of(error: OSError) -> str:
 
 
 @contextmanager
-def reaching(what: str) -> Iterator[None]:
+def storage_errors(what: str) -> Iterator[None]:
     """Say what was wanted of a storage, such as `read s3://bucket/x`, when it refuses or does not answer.
 
     What is not there is no such error.
@@ -204,7 +204,7 @@ def reaching(what: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
-        raise RunError(f"cannot {what}: {cause_of(error)}") from error
+        raise RunError(f"cannot {what}: {describe_os_error(error)}") from error
 
 
 def subfolders(found: pafs.FileSystem, folder: str) -> list[str]:

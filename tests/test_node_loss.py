@@ -34,7 +34,7 @@ from brain_ray.serving.client import Client
 from brain_ray.serving.haproxy import proxy_settings
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.tracking.history import from_csv
-from brain_ray.tuning.trial_store import home_of
+from brain_ray.tuning.trial_store import trial_run
 
 PNG = {"content-type": "image/png"}
 
@@ -293,8 +293,8 @@ def test_a_lost_trial_of_a_sweep_is_tried_again(nodes: Nodes, undisturbed: Run, 
     (failed,) = [line for line in running.lines if "failed, is tried again" in line]
     assert f"  {trial} tiny 32x32" in failed
     # The first trial has the settings of the run.
-    assert_same_history(home_of(run, "000"), undisturbed)
-    assert len(from_csv(home_of(run, "001").read_bytes("train", "history.csv"))) == 6
+    assert_same_history(trial_run(run, "000"), undisturbed)
+    assert len(from_csv(trial_run(run, "001").read_bytes("train", "history.csv"))) == 6
 
 
 def test_rows_are_read_again_though_tasks_that_wait_for_them_hold_all_cpus(tmp_path: Path) -> None:

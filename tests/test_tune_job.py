@@ -10,7 +10,7 @@ from support.jobs import ROOT, finish, kill_at, start
 
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.runs import Run
-from brain_ray.tuning.trial_store import home_of, read_trials
+from brain_ray.tuning.trial_store import read_trials, trial_run
 
 SETTINGS = {
     "data.phantoms.train_per_class": "16",
@@ -59,7 +59,7 @@ def test_a_killed_sweep_goes_on_and_its_winner_becomes_the_bundle(tmp_path: Path
     # The winner is the run's training, and its bundle tells how it was chosen.
     choice = run.read_json("train", "choice.json")
     winner = next(record for record in records if record.trial.id == choice["winner"])
-    assert run.read_bytes("train", "history.csv") == home_of(run, choice["winner"]).read_bytes(
+    assert run.read_bytes("train", "history.csv") == trial_run(run, choice["winner"]).read_bytes(
         "train", "history.csv"
     )
     info = run.read_json("bundle", "bundle.json")

@@ -80,7 +80,7 @@ def export_bundle(
             are held in memory: of a large split, 5,000 images drawn at random are enough for the temperature.
         valid_labels: (n,) indices into the classes.
         train_inputs: (m, height, width, 1), training images as they were found, without augmented copies:
-            what `Unlikeness` is fitted to. A sample of some thousand is enough.
+            what `OutOfDistributionDetector` is fitted to. A sample of some thousand is enough.
         facts: the `data`, `training` and, if any, `sweep` of bundle.json.
         make_models: writes and compares the models.
 

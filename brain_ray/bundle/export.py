@@ -18,7 +18,7 @@ MAX_VALIDATION = 5000
 
 
 MAX_TRAINING = 2000
-"""Training images that `Unlikeness` is fitted to, at most."""
+"""Training images that `OutOfDistributionDetector` is fitted to, at most."""
 
 
 def publish(run: Run, config: Config) -> str:

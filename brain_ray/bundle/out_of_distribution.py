@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Unlikeness:
+class OutOfDistributionDetector:
     """The training images' Gaussian."""
 
     mean: Floats

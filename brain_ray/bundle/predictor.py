@@ -21,7 +21,7 @@ from brain_ray.bundle.bundle import (
     load_bundle,
     render_card,
 )
-from brain_ray.bundle.out_of_distribution import Unlikeness
+from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import Box, prepare_image
 from brain_ray.input_spec import InputSpec
@@ -85,7 +85,7 @@ class Predictor:
         self._max_pixels = info.input.max_pixels
         self._expected = info.canaries
         self._threshold = info.decision.unlikeness_threshold
-        self._unlikeness = Unlikeness.from_bytes(opened.read(UNLIKENESS_FILE))
+        self._unlikeness = OutOfDistributionDetector.from_bytes(opened.read(UNLIKENESS_FILE))
         self._session = _open_file(opened, ONNX_FILE, threads, gpu)
         self._explain = _open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from brain_ray.bundle.out_of_distribution import Unlikeness, threshold
+from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, threshold
 from brain_ray.bundle.predictor import run
 from brain_ray.bundle.schema import Decision, ValidationScores
 from brain_ray.config import Config
@@ -32,7 +32,7 @@ def judge(
     inputs: NDArray[np.uint8],
     labels: NDArray[np.integer],
     train_inputs: NDArray[np.uint8],
-) -> tuple[float, ValidationScores, Decision, Unlikeness]:
+) -> tuple[float, ValidationScores, Decision, OutOfDistributionDetector]:
     """Fit the temperature and the thresholds on the validation images, and score the ONNX model on them.
 
     Args:
@@ -55,7 +55,7 @@ def judge(
     confidence = (
         calibrate(probabilities, temperature).max(axis=1).astype(np.float32)
     )  # as the predictor has it
-    unlikeness = Unlikeness.fit(run_all(session, train_inputs, "statistics"))
+    unlikeness = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
     distances = unlikeness.distance(run_all(session, inputs, "statistics"))
     furthest = threshold(distances, config.export.keep_share)
     passes = distances <= furthest  # as `Predictor.decide`: what is refused is never answered

@@ -13,7 +13,7 @@ from brain_ray.config import PHANTOMS, BackboneSpec, Config
 from brain_ray.data.sources import check_folders, folder_path
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
-from brain_ray.storage import filesystem, reaching, resolve
+from brain_ray.storage import filesystem, resolve, storage_errors
 
 PROBE = "probe"
 """Folder of a run for the files that test whether it can be written."""
@@ -133,7 +133,7 @@ def try_weights(config: Config) -> str:
 def _error_of(place: str, look: Callable[[], str]) -> str:
     """Returns what a check reports about a location, or the text of the error that it raises."""
     try:
-        with reaching(f"read {place}"):
+        with storage_errors(f"read {place}"):
             return look()
     except RunError as error:
         return str(error)

@@ -16,7 +16,7 @@ from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import BEST, CHOICE, COSTS, REPORT, SWEEP, SWEEP_PAGES, TRAIN, WINNER, Run
 from brain_ray.tuning import search_space
-from brain_ray.tuning.trial_store import home_of, read_sweep
+from brain_ray.tuning.trial_store import read_sweep, trial_run
 from brain_ray.tuning.trials import SweepRecord
 
 
@@ -33,7 +33,7 @@ def choose(run: Run, config: Config) -> str:
     record = read_sweep(run, config)
     comparison = compare(record, _costs(run, record))
     winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
-    home = home_of(run, winner.id)
+    home = trial_run(run, winner.id)
     if not home.exists(*BEST):
         raise RunError(
             f"the weights of trial {winner.id} are gone from {home.uri('train')}: sweep again under another "

@@ -14,7 +14,7 @@ from brain_ray.data.rows import BOX, SPLITS
 from brain_ray.data.transforms import Box
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
-from brain_ray.storage import filesystem, reaching
+from brain_ray.storage import filesystem, storage_errors
 
 EXPORTED = "export.json"
 """In the folder of exported images: which run's they are."""
@@ -26,7 +26,7 @@ def check_export(run: Run, folder: str) -> None:
     Raises:
         RunError: it holds anything else, which is not to be mixed or overwritten.
     """
-    with reaching(f"read {folder}"):
+    with storage_errors(f"read {folder}"):
         opened, root = filesystem(folder)
         found = opened.get_file_info(pafs.FileSelector(root, allow_not_found=True))
         names = {info.base_name for info in found if not info.base_name.startswith(".")}
@@ -47,7 +47,7 @@ def begin_export(run: Run, folder: str) -> None:
         RunError: as `check_export`.
     """
     check_export(run, folder)
-    with reaching(f"write {folder}"):
+    with storage_errors(f"write {folder}"):
         opened, root = filesystem(folder)
         for split in SPLITS:
             opened.delete_dir_contents(f"{root.rstrip('/')}/{split}", missing_dir_ok=True)

@@ -13,7 +13,7 @@ from brain_ray.data.file_names import IMAGE
 from brain_ray.data.image_export import EXPORTED
 from brain_ray.errors import RunError
 from brain_ray.runs import MARKER
-from brain_ray.storage import filesystem, reaching, subfolders
+from brain_ray.storage import filesystem, storage_errors, subfolders
 
 COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
 
@@ -48,7 +48,7 @@ def find_files(source: str, data: DataConfig) -> pd.DataFrame:
     """
     found, root = filesystem(source)
     rows: list[tuple[str, str, str, int, int, int]] = []
-    with reaching(f"read {source}"):
+    with storage_errors(f"read {source}"):
         for split, folder in find_layout(source, data).folders.items():
             rows += _list(found, root, folder, split, data)
     index = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
@@ -73,7 +73,7 @@ def find_layout(source: str, data: DataConfig) -> Layout:
         RunError: no such folder, no training folder, a class without a folder, or a folder that holds images
             and is neither used nor in `data.ignore_folders`; a storage that refuses or does not answer.
     """
-    with reaching(f"read {source}"):
+    with storage_errors(f"read {source}"):
         found, root = filesystem(source)
         if found.get_file_info(root).type != pafs.FileType.Directory:
             raise RunError(

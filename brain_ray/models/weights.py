@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brain_ray.config import BackboneSpec
 from brain_ray.errors import RunError, first_line
-from brain_ray.storage import cause_of, filesystem
+from brain_ray.storage import describe_os_error, filesystem
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +47,7 @@ def fetch(location: str) -> Iterator[Path]:
             with found.open_input_stream(path) as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target)
         except OSError as error:
-            raise RunError(f"cannot read the weights file {location}: {cause_of(error)}") from error
+            raise RunError(f"cannot read the weights file {location}: {describe_os_error(error)}") from error
         yield copy
 
 

@@ -14,7 +14,7 @@ from brain_ray.cluster.autoscaling import check_room
 from brain_ray.cluster.waiting import PATIENCE_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.logs import log
-from brain_ray.training.failures import fault_of, loss_of
+from brain_ray.training.failures import describe_lost_worker, fatal_error
 from brain_ray.training.messages import Controller
 
 WAITING = {"InitializingState", "RestartingState", "ReschedulingState"}
@@ -132,7 +132,7 @@ class EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
         """Raise the fault among what ended the workers; if there is none, say what was lost."""
-        fault = fault_of(worker_exceptions)
+        fault = fatal_error(worker_exceptions)
         if fault is not None:
             raise fault
-        self._messages.put(loss_of(worker_exceptions))
+        self._messages.put(describe_lost_worker(worker_exceptions))

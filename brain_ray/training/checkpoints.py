@@ -13,7 +13,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.runs import TRAIN, Run
 from brain_ray.tracking.history import EpochRecord
-from brain_ray.training.commands import Orders
+from brain_ray.training.commands import ControlState
 from brain_ray.training.dwell import DwellState
 from brain_ray.training.framework import Arrays
 from brain_ray.training.state import TrainState
@@ -71,7 +71,7 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
     best = arrays.pop("best")
     val_probabilities = arrays.pop("answers", [None])[0]
     history = tuple(EpochRecord.from_json(record) for record in values["history"])
-    orders = Orders(**values["orders"])
+    orders = ControlState(**values["orders"])
     return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history, orders, val_probabilities)
 
 
@@ -96,7 +96,7 @@ def checkpoint_folders(run: Run) -> list[str]:
     return [run.path(TRAIN, name) for name in names if name.startswith("checkpoint_")]
 
 
-def mend(run: Run) -> list[str]:
+def repair(run: Run) -> list[str]:
     """Make a run's folder fit to go on from; returns what was wrong.
 
     Checkpoints cut short are deleted; so is Ray's list of them where it is cut short or names one that is

@@ -11,7 +11,7 @@ GRAMMAR = "status | halt | extend N | rate X | ask-every N"
 
 
 @dataclass(frozen=True)
-class Word:
+class Command:
     """Something that the operator said."""
 
     at: str
@@ -27,7 +27,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Orders:
+class ControlState:
     """All that a run has been told so far."""
 
     heard: str = ""
@@ -48,7 +48,7 @@ class Orders:
         return asdict(self)
 
 
-def parse_word(text: Sequence[str], at: str) -> Word:
+def parse_command(text: Sequence[str], at: str) -> Command:
     """Read what an operator says: `halt`, `extend N`, `rate X` or `ask-every N` (0: never).
 
     Raises:
@@ -68,10 +68,10 @@ def parse_word(text: Sequence[str], at: str) -> Word:
     }
     if not fits.get(verb):
         raise RunError(f"{' '.join(text)!r} says nothing to a run: expected {GRAMMAR}")
-    return Word(at, verb, value)
+    return Command(at, verb, value)
 
 
-def obey(orders: Orders, words: Sequence[Word], rate_scale: float) -> Orders:
+def apply_commands(orders: ControlState, words: Sequence[Command], rate_scale: float) -> ControlState:
     """Add words to what was said before; `rate_scale` is the dwell's present factor."""
     for word in words:
         orders = replace(orders, heard=word.at)
@@ -87,7 +87,7 @@ def obey(orders: Orders, words: Sequence[Word], rate_scale: float) -> Orders:
     return orders
 
 
-def out_of_patience(orders: Orders, ask_epoch: int | None, epochs: int, best_epoch: int) -> bool:
+def should_stop(orders: ControlState, ask_epoch: int | None, epochs: int, best_epoch: int) -> bool:
     """Whether so many epochs have brought no improvement that a run ends for which nobody speaks."""
     patience = ask_epoch if orders.patience is None else orders.patience
     return patience is not None and 0 < patience <= epochs - best_epoch

@@ -14,20 +14,20 @@ from brain_ray.cluster.capacity import on_this_node
 from brain_ray.errors import RunError
 from brain_ray.runs import OPERATOR, Run
 from brain_ray.storage import refuse_keys_in
-from brain_ray.training.commands import Word, parse_word
+from brain_ray.training.commands import Command, parse_command
 from brain_ray.usage import OneLineParser
 
 NAMESPACE = "brain_ray"
 PREFIX = "operator of "
 
 
-class Operator:
+class ControlActor:
     """Keeps what is said to a run, for its first worker to hear; to be run as an actor."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         said = run.read_json(*OPERATOR)["words"] if run.exists(*OPERATOR) else []
-        self._words = [Word(**word) for word in said]
+        self._words = [Command(**word) for word in said]
         self._status = "no epoch has ended yet"
 
     def say(self, text: Sequence[str]) -> str:
@@ -36,12 +36,12 @@ class Operator:
         Raises:
             RunError: it is not one that a run understands.
         """
-        word = parse_word(text, datetime.now(UTC).isoformat(timespec="microseconds"))
+        word = parse_command(text, datetime.now(UTC).isoformat(timespec="microseconds"))
         self._words.append(word)
         self._run.write_json({"words": [asdict(word) for word in self._words]}, *OPERATOR)
         return f"{word}: said, and heard at the end of this epoch"
 
-    def words_since(self, heard: str) -> list[Word]:
+    def commands_since(self, heard: str) -> list[Command]:
         """Return what was said after a time, in order."""
         return [word for word in self._words if word.at > heard]
 
@@ -55,10 +55,10 @@ class Operator:
 
 
 @contextmanager
-def operator_of(run: Run) -> Iterator[Any]:
-    """Lend the handle of a run's `Operator`, whom `tell` finds by the run's name."""
+def control_actor(run: Run) -> Iterator[Any]:
+    """Lend the handle of a run's `ControlActor`, whom `send_command` finds by the run's name."""
     options = {"name": f"{PREFIX}{run.uri()}", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
-    operator = ray.remote(Operator).options(scheduling_strategy=on_this_node(), **options).remote(run)
+    operator = ray.remote(ControlActor).options(scheduling_strategy=on_this_node(), **options).remote(run)
     try:
         yield operator
     finally:
@@ -77,20 +77,20 @@ def main(purpose: str, argv: Sequence[str], prog: str = "control.py") -> int:
     try:
         refuse_keys_in(argv)
         if given.word != ["status"]:
-            parse_word(given.word, "")
+            parse_command(given.word, "")
     except RunError as error:
         complain(error)
         return 2
     try:
         connection.join()
-        print(tell(given.run, given.word))
+        print(send_command(given.run, given.word))
     except RunError as error:
         complain(error)
         return 1
     return 0
 
 
-def tell(name: str, text: Sequence[str]) -> str:
+def send_command(name: str, text: Sequence[str]) -> str:
     """Say something to the training of a run, by its name or by its whole path or URI; returns the answer.
 
     Raises:
@@ -109,5 +109,5 @@ def tell(name: str, text: Sequence[str]) -> str:
     operator = ray.get_actor(f"{PREFIX}{found[0]}", namespace=NAMESPACE)
     if list(text) == ["status"]:
         return str(ray.get(operator.status.remote()))
-    parse_word(text, "")  # refused here, and not with a worker's trace
+    parse_command(text, "")  # refused here, and not with a worker's trace
     return str(ray.get(operator.say.remote(list(text))))

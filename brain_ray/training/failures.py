@@ -8,7 +8,7 @@ from pathlib import Path
 import brain_ray
 from brain_ray.errors import RunError, last_line, short_line
 from brain_ray.runs import TRAIN, Run
-from brain_ray.storage import cause_of
+from brain_ray.storage import describe_os_error
 
 RETRIED = {
     "tensorflow": {
@@ -27,59 +27,61 @@ RETRIED = {
 PACKAGE = Path(brain_ray.__file__).parent
 
 
-class LostPeerError(RuntimeError):
+class WorkerLostError(RuntimeError):
     """A worker cannot go on, since something that it needs is lost; its text is one line."""
 
 
-def judge(error: Exception) -> RunError | LostPeerError:
+def classify_error(error: Exception) -> RunError | WorkerLostError:
     """Turn what ended a worker's training into what is done about it, with the trace as a note.
 
-    A `RunError` ends the training at once, a `LostPeerError` has it resumed. Neither needs TensorFlow to be
+    A `RunError` ends the training at once, a `WorkerLostError` has it resumed. Neither needs TensorFlow to be
     read in another process.
     """
     found = _unwrapped(error)
-    judged: RunError | LostPeerError
+    judged: RunError | WorkerLostError
     if isinstance(found, RunError):
         judged = RunError(str(found))
-    elif _is_loss(found):
-        judged = LostPeerError(f"{type(found).__name__}: {_first_words(found)}")
+    elif _is_infrastructure_error(found):
+        judged = WorkerLostError(f"{type(found).__name__}: {_first_words(found)}")
     else:
         judged = RunError(f"training failed{_where(error)}: {type(found).__name__}: {_first_words(found)}")
     judged.add_note("".join(traceback.format_exception(error)))
     return judged
 
 
-def fault_of(errors: Mapping[int, BaseException]) -> RunError | None:
+def fatal_error(errors: Mapping[int, BaseException]) -> RunError | None:
     """Return the fault among what ended the workers of a group, by rank; None: try again.
 
     Where a worker died without a word, the others may fail in any way: that says nothing of them.
     """
-    if any(not isinstance(error, RunError | LostPeerError) for error in errors.values()):
+    if any(not isinstance(error, RunError | WorkerLostError) for error in errors.values()):
         return None
     return next((error for error in errors.values() if isinstance(error, RunError)), None)
 
 
-def loss_of(errors: Mapping[int, BaseException]) -> str:
+def describe_lost_worker(errors: Mapping[int, BaseException]) -> str:
     """Say in a line which loss ended a group: a worker's death rather than what others saw of it."""
-    rank, error = min(errors.items(), key=lambda item: isinstance(item[1], LostPeerError))
+    rank, error = min(errors.items(), key=lambda item: isinstance(item[1], WorkerLostError))
     return f"worker {rank} ended with: {last_line(error)}"
 
 
-def verdict(error: BaseException, run: Run, max_failures: int) -> RunError:
+def to_run_error(error: BaseException, run: Run, max_failures: int) -> RunError:
     """Turn what Ray Train gave up with into a line for people."""
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
     if failures:
-        return RunError(f"training failed and was resumed {max_failures} times; then {loss_of(failures)}")
+        return RunError(
+            f"training failed and was resumed {max_failures} times; then {describe_lost_worker(failures)}"
+        )
     cause = getattr(error, "controller_failure", error)
     if isinstance(cause, RunError):
         return cause
     if isinstance(cause, OSError):  # Ray Train's own list of checkpoints
-        return RunError(_refusal(run.uri(TRAIN), cause_of(cause)))
+        return RunError(_refusal(run.uri(TRAIN), describe_os_error(cause)))
     return RunError(f"training failed: {type(cause).__name__}: {last_line(cause)}")
 
 
 @contextmanager
-def writing_to(place: str) -> Iterator[None]:
+def naming_storage(place: str) -> Iterator[None]:
     """Name a path or URI in the error of a storage that refuses to take what is written.
 
     Raises:
@@ -88,7 +90,7 @@ def writing_to(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(_refusal(place, cause_of(error))) from error
+        raise RunError(_refusal(place, describe_os_error(error))) from error
     except RuntimeError as error:
         if not str(error).startswith("Unable to set up cluster storage"):  # by Ray, before each upload
             raise
@@ -97,7 +99,7 @@ def writing_to(place: str) -> Iterator[None]:
         ) from error
 
 
-def probe(run: Run) -> None:
+def check_writable(run: Run) -> None:
     """Write a file and delete it, so that a storage that refuses is known at once.
 
     Raises:
@@ -105,7 +107,7 @@ def probe(run: Run) -> None:
     """
     name = "probe"
     run.write_bytes(bytes(4096), TRAIN, name)
-    with writing_to(run.uri(TRAIN, name)):
+    with naming_storage(run.uri(TRAIN, name)):
         run.fs.delete_file(run.path(TRAIN, name))
 
 
@@ -123,7 +125,7 @@ def _unwrapped(error: BaseException) -> BaseException:
     return error
 
 
-def _is_loss(error: BaseException) -> bool:
+def _is_infrastructure_error(error: BaseException) -> bool:
     return any(
         kind.__name__ in RETRIED.get(kind.__module__.partition(".")[0], ()) for kind in type(error).__mro__
     )

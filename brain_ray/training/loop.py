@@ -13,7 +13,7 @@ from brain_ray.config import Config, TrainConfig
 from brain_ray.loading.feed import Feed
 from brain_ray.loading.loader import Batch
 from brain_ray.tracking.history import EpochRecord
-from brain_ray.training.commands import Orders, Word, obey, out_of_patience
+from brain_ray.training.commands import Command, ControlState, apply_commands, should_stop
 from brain_ray.training.dwell import DwellState, decide
 from brain_ray.training.framework import Learner
 from brain_ray.training.schedule import FLOOR, planned_rates
@@ -22,7 +22,7 @@ from brain_ray.training.state import FinishedEpoch, TrainState
 OnStep = Callable[[int, int], None]
 """Called after each training step with the finished epochs and the finished steps of this one."""
 
-PollCommands = Callable[[Orders], Sequence[Word]]
+PollCommands = Callable[[ControlState], Sequence[Command]]
 """Returns the operator's new commands: the same to every worker, without waiting."""
 
 
@@ -60,7 +60,7 @@ def epochs(
     best = learner.weights() if state is None else state.best
     dwell = DwellState() if state is None else state.dwell
     history = () if state is None else state.history
-    orders = Orders() if state is None else state.orders
+    orders = ControlState() if state is None else state.orders
     best_probabilities = None if state is None else state.val_probabilities
     rates = planned_rates(settings, feed.steps_per_epoch)
 
@@ -92,9 +92,9 @@ def epochs(
         if decision.roll_back:
             learner.restore(best, reset=decision.diverged)
         words = poll_commands(orders)
-        orders = obey(orders, words, dwell.rate_scale)
+        orders = apply_commands(orders, words, dwell.rate_scale)
         remarks = [f"operator: {word}" for word in words]
-        if _impatient(settings, dwell, orders):
+        if _should_stop(settings, dwell, orders):
             remarks.append(f"ends: no improvement since epoch {dwell.best_epoch}")
         record = EpochRecord(
             epoch=epoch + 1,
@@ -125,18 +125,22 @@ def is_over(settings: TrainConfig, state: TrainState) -> bool:
     return _is_over(settings, state.dwell, state.orders)
 
 
-def _is_over(settings: TrainConfig, dwell: DwellState, orders: Orders) -> bool:
+def _is_over(settings: TrainConfig, dwell: DwellState, orders: ControlState) -> bool:
     all_done = dwell.epochs >= settings.total_epochs + orders.extra_epochs
-    return all_done or dwell.halted or orders.halted or _impatient(settings, dwell, orders)
+    return all_done or dwell.halted or orders.halted or _should_stop(settings, dwell, orders)
 
 
-def _impatient(settings: TrainConfig, dwell: DwellState, orders: Orders) -> bool:
+def _should_stop(settings: TrainConfig, dwell: DwellState, orders: ControlState) -> bool:
     since = dwell.best_epoch if not settings.epochs else max(dwell.best_epoch, settings.frozen_epochs)
-    return out_of_patience(orders, settings.ask_epoch, dwell.epochs, since)
+    return should_stop(orders, settings.ask_epoch, dwell.epochs, since)
 
 
 def _rates(
-    settings: TrainConfig, planned: NDArray[np.float64], epoch: int, steps_per_epoch: int, orders: Orders
+    settings: TrainConfig,
+    planned: NDArray[np.float64],
+    epoch: int,
+    steps_per_epoch: int,
+    orders: ControlState,
 ) -> NDArray[np.float64]:
     """Return the rate of each step of an epoch: the operator's, the planned one, after the plan its last."""
     if orders.rate is not None:

@@ -45,7 +45,7 @@ Message = str | Position | Epoch | Controller | Reservation
 
 
 @contextmanager
-def relayed(take: Callable[[Message], None]) -> Iterator[Queue]:
+def message_queue(take: Callable[[Message], None]) -> Iterator[Queue]:
     """Give out a queue for workers, whose messages are taken in this process, without Ray's prefixes."""
     messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
 
@@ -63,7 +63,7 @@ def relayed(take: Callable[[Message], None]) -> Iterator[Queue]:
         messages.shutdown()
 
 
-class Pace:
+class ProgressSender:
     """Says how far a worker is, a few times a second at most."""
 
     def __init__(self, messages: Queue | None, epochs: int, steps: int) -> None:

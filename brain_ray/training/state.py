@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.tracking.history import EpochRecord
-from brain_ray.training.commands import Orders
+from brain_ray.training.commands import ControlState
 from brain_ray.training.dwell import DwellState
 from brain_ray.training.framework import Arrays
 
@@ -22,7 +22,7 @@ class TrainState:
     """Weights of the best epoch, in the order of `model.weights`; before the first: those at the start."""
     dwell: DwellState
     history: tuple[EpochRecord, ...]
-    orders: Orders = field(default_factory=Orders)
+    orders: ControlState = field(default_factory=ControlState)
     """What the operator has said."""
     val_probabilities: NDArray[np.float32] | None = None
     """(rows, classes), the best epoch's probabilities of all validation rows, in their order, where they are

@@ -17,16 +17,16 @@ from brain_ray.tracking import prometheus as metrics
 from brain_ray.tracking.progress_bar import Position, ProgressBar, on_a_terminal
 from brain_ray.training import checkpoints
 from brain_ray.training.class_weights import split_weights
-from brain_ray.training.failures import probe, writing_to
+from brain_ray.training.failures import check_writable, naming_storage
 from brain_ray.training.features import drop_features
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.messages import Epoch, Message
 from brain_ray.training.results import summary
 from brain_ray.training.sources import Dataset, find_sources, open_dataset
-from brain_ray.training.trainer import drive
+from brain_ray.training.trainer import run_training
 
 
-def fit(run: Run, config: Config, framework: Framework | None = None) -> str:
+def train(run: Run, config: Config, framework: Framework | None = None) -> str:
     """Train on a run's dataset, from its newest sound checkpoint on; returns a summary in a sentence.
 
     Writes into the run's folder train/: after each epoch a checkpoint, history.csv and numbers for
@@ -43,15 +43,15 @@ def fit(run: Run, config: Config, framework: Framework | None = None) -> str:
     framework = framework or framework_of(config.model)
     dataset = open_dataset(run, config)
     request_nodes(config.train)
-    probe(run)
-    for fault in checkpoints.mend(run):
+    check_writable(run)
+    for fault in checkpoints.repair(run):
         log.info(f"passed over: {fault}")
     sources = _find_sources(run, config, dataset, framework)
     scalars = split_weights(config.data.classes, dataset.counts, sources.class_weights)
     tensorboard.write_scalars(run, 0, scalars)
     with _shown(run, config) as take:
-        drive(run, config, framework, sources, take)
-    with writing_to(run.uri(TRAIN)):
+        run_training(run, config, framework, sources, take)
+    with naming_storage(run.uri(TRAIN)):
         checkpoints.prune(run, config.train.keep_checkpoints)
         drop_features(run)
     return summary(run)

@@ -14,14 +14,14 @@ from brain_ray.runs import Run
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training import control
 from brain_ray.training.callbacks import EndAtFaults, end_vain_waits
-from brain_ray.training.failures import verdict
+from brain_ray.training.failures import to_run_error
 from brain_ray.training.framework import Framework
-from brain_ray.training.messages import Message, relayed
+from brain_ray.training.messages import Message, message_queue
 from brain_ray.training.sources import with_absolute_paths
 from brain_ray.training.worker import Task, train_worker_task
 
 
-def drive(
+def run_training(
     run: Run,
     config: Config,
     framework: Framework,
@@ -39,8 +39,8 @@ def drive(
 
     settings = config.train
     with (
-        control.operator_of(run) as operator,
-        relayed(take) as messages,
+        control.control_actor(run) as operator,
+        message_queue(take) as messages,
         room_for_loading(settings, f"loading of {run.uri()}"),
     ):
         task = Task(
@@ -74,4 +74,4 @@ def drive(
         try:
             trainer.fit()
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-            raise verdict(error, run, settings.max_failures) from error
+            raise to_run_error(error, run, settings.max_failures) from error

@@ -16,11 +16,11 @@ from brain_ray.loading.feed import Sources, make_feed
 from brain_ray.loading.sampler import num_steps
 from brain_ray.runs import TRAIN, Run
 from brain_ray.training import checkpoints
-from brain_ray.training.commands import Orders, Word
-from brain_ray.training.failures import judge, writing_to
+from brain_ray.training.commands import Command, ControlState
+from brain_ray.training.failures import classify_error, naming_storage
 from brain_ray.training.framework import Framework
 from brain_ray.training.loop import OnStep, PollCommands, epochs, is_over
-from brain_ray.training.messages import Epoch, Pace, Reservation
+from brain_ray.training.messages import Epoch, ProgressSender, Reservation
 from brain_ray.training.results import write_epoch, write_result
 from brain_ray.training.state import FinishedEpoch, TrainState
 
@@ -97,7 +97,7 @@ def run_epochs(
                 keep_val_probabilities=keep_val_probabilities,
             ):
                 state = finished.state
-                with writing_to(run.uri(TRAIN)):
+                with naming_storage(run.uri(TRAIN)):
                     save_checkpoint(finished)
                     if rank == 0:
                         write_epoch(run, finished.record, state)
@@ -124,7 +124,7 @@ def train_worker_task(config: dict[str, Task]) -> None:
     try:
         _train(task)
     except Exception as error:
-        raise judge(error) from None
+        raise classify_error(error) from None
 
 
 def _train(task: Task) -> None:
@@ -133,14 +133,14 @@ def _train(task: Task) -> None:
     if rank == 0:
         task.messages.put(Reservation(ray.util.get_current_placement_group()))
     rows = sum(part.num_rows for part in task.sources.images["train"])
-    pace = Pace(
+    progress = ProgressSender(
         task.messages if rank == 0 and task.terminal else None,
         config.train.total_epochs,
         num_steps(rows, config.train.batch_size),
     )
 
-    def poll_commands(orders: Orders) -> list[Word]:
-        words: Any = ray.get(task.operator.words_since.remote(orders.heard)) if rank == 0 else None
+    def poll_commands(orders: ControlState) -> list[Command]:
+        words: Any = ray.get(task.operator.commands_since.remote(orders.heard)) if rank == 0 else None
         return list(ray.train.collective.broadcast_from_rank_zero(words) if num_workers > 1 else words)
 
     for finished in run_epochs(
@@ -150,14 +150,14 @@ def _train(task: Task) -> None:
         lambda: task.sources,
         _report,
         poll_commands,
-        pace,
+        progress,
         rank=rank,
         num_workers=num_workers,
         processes=context.get_local_world_size(),
         keep_val_probabilities=task.keep_val_probabilities,
     ):
         if rank == 0:
-            pace.epochs = config.train.total_epochs + finished.state.orders.extra_epochs
+            progress.epochs = config.train.total_epochs + finished.state.orders.extra_epochs
             task.messages.put(Epoch(finished.record, finished.line, finished.last))
             task.operator.note.remote(finished.line)
 

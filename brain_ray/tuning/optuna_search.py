@@ -7,7 +7,7 @@ from brain_ray.errors import RunError
 from brain_ray.tuning.search_space import Range, SearchSpace
 
 
-class Proposer:
+class OptunaProposer:
     """Proposes the changes of one variant after another (Bergstra et al. 2011, the tree-structured Parzen
     estimator); the first ten are drawn at random.
 

@@ -16,23 +16,23 @@ from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.tracking import prometheus
 from brain_ray.tracking.history import EpochRecord
-from brain_ray.training.failures import writing_to
+from brain_ray.training.failures import naming_storage
 from brain_ray.training.tensorflow.devices import NO_GPU
 from brain_ray.tuning import search_space
-from brain_ray.tuning.searcher import Plan
+from brain_ray.tuning.searcher import TrialSearcher
 from brain_ray.tuning.trainable import LINE, RECORD
-from brain_ray.tuning.trial_store import best_value, home_of, read_trial, tidy, write_trial
-from brain_ray.tuning.trial_table import Line, Standing, TrialTable
+from brain_ray.tuning.trial_store import best_value, delete_unneeded, read_trial, trial_run, write_trial
+from brain_ray.tuning.trial_table import Line, TrialStatus, TrialTable
 from brain_ray.tuning.trials import Status, Trial, TrialRecord
 
 
-class Watch(tune.Callback):  # type: ignore[misc]
+class Reporter(tune.Callback):  # type: ignore[misc]
     """Says what happens, on a terminal as a table, and writes down how each trial has ended."""
 
     def __init__(
         self,
         run: Run,
-        plan: Plan,
+        plan: TrialSearcher,
         known: Sequence[TrialRecord],
         reasons: Mapping[str, str],
         table: TrialTable | None,
@@ -110,10 +110,10 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def _end(self, trial: Any, status: Status, reason: str) -> None:
         name = trial.config["trial"]
         prometheus.end_trial(self._run.name, name)
-        with writing_to(home_of(self._run, name).uri()):
+        with naming_storage(trial_run(self._run, name).uri()):
             write_trial(self._run, self._records[name].trial, status, reason)
             self._read(trial)
-            tidy(self._run, list(self._records.values()))
+            delete_unneeded(self._run, list(self._records.values()))
 
     def _known(self, trial: Any) -> TrialRecord:
         return self._records.get(trial.config["trial"]) or self._read(trial)
@@ -130,7 +130,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def _line(self, trial: Trial, running: bool) -> Line:
         record = self._records.get(trial.id)
         history = record.history if record else ()
-        status: Standing = record.status if record and record.status != "running" else "waiting"
+        status: TrialStatus = record.status if record and record.status != "running" else "waiting"
         if running:
             status = "retried" if trial.id in self._retried else "running"
         best = best_value(history, trial.config.train.monitor)

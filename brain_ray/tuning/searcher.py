@@ -11,14 +11,14 @@ from ray.tune.search import Searcher
 from brain_ray.runs import Run
 from brain_ray.tracking.history import read_history
 from brain_ray.training.sources import with_absolute_paths
-from brain_ray.tuning.optuna_search import Proposer
+from brain_ray.tuning.optuna_search import OptunaProposer
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trainable import VALUE
-from brain_ray.tuning.trial_store import best_value, home_of, write_trial
+from brain_ray.tuning.trial_store import best_value, trial_run, write_trial
 from brain_ray.tuning.trials import Trial, TrialRecord
 
 
-class Plan(Searcher):  # type: ignore[misc]
+class TrialSearcher(Searcher):  # type: ignore[misc]
     """Hands out trials: first those that were interrupted, then what is new, in the order of their ids."""
 
     def __init__(self, run: Run, space: SearchSpace, known: Sequence[TrialRecord]) -> None:
@@ -41,10 +41,10 @@ class Plan(Searcher):  # type: ignore[misc]
             self._groups[-1] += self._write(made[len(self._groups[-1]) :])
         self._queue += [trial for trial in self.trials if trial.id not in self._ended]
         self.left = space.size - len(self._ended)
-        self._proposer: Proposer | None = None
+        self._proposer: OptunaProposer | None = None
         self._variants: Iterator[dict[str, Any]]
         if space.config.sweep.sampler == "optuna":
-            self._proposer = Proposer(space, [(group[0].changes, None) for group in self._groups])
+            self._proposer = OptunaProposer(space, [(group[0].changes, None) for group in self._groups])
             self._variants = iter(self._proposer.propose, None)
             for group in self._groups:
                 self._tell(group)
@@ -99,7 +99,7 @@ class Plan(Searcher):  # type: ignore[misc]
         if self._proposer is None or any(trial.id not in self._ended for trial in group):
             return
         monitor = self._space.config.train.monitor
-        sound = [home_of(self._run, trial.id) for trial in group if trial.id not in self._failed]
+        sound = [trial_run(self._run, trial.id) for trial in group if trial.id not in self._failed]
         values = [best_value(read_history(home), monitor) for home in sound]
         finite = [value for value in values if math.isfinite(value)]
         self._proposer.tell(group[0].variant, sum(finite) / len(finite) if finite else None)

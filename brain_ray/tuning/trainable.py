@@ -23,14 +23,14 @@ from brain_ray.loading.feed import Sources
 from brain_ray.runs import RESULT, TRAIN, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
-from brain_ray.training.failures import judge
+from brain_ray.training.failures import classify_error
 from brain_ray.training.framework import Framework
 from brain_ray.training.messages import Controller, Epoch, Message, Reservation
 from brain_ray.training.sources import Dataset, find_sources
 from brain_ray.training.state import FinishedEpoch, TrainState
-from brain_ray.training.trainer import drive
+from brain_ray.training.trainer import run_training
 from brain_ray.training.worker import run_epochs
-from brain_ray.tuning.trial_store import Clock, best_value, home_of, read_trial
+from brain_ray.tuning.trial_store import Clock, best_value, read_trial, trial_run
 
 CONTROLLER_SECONDS = 5.0
 """In which Ray Train's controller says which actor it is."""
@@ -87,7 +87,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
 
         Raises:
             RunError: what ended the trial. It is tried again, if it may be.
-            LostPeerError: the same, of something that was lost.
+            WorkerLostError: the same, of something that was lost.
         """
         # A process that is stuck, even in a call that holds the interpreter's lock, ends with the traces of
         # its threads in its log.
@@ -97,7 +97,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
                 self._reports = self._begin()
             return next(self._reports)
         except Exception as error:
-            raise judge(error) from None
+            raise classify_error(error) from None
         finally:
             faulthandler.cancel_dump_traceback_later()
 
@@ -118,14 +118,14 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
 
     def _take(self, trial: str) -> None:
         self._started = time.monotonic()
-        self._home = home_of(self._shared.run, trial)
+        self._home = trial_run(self._shared.run, trial)
 
     def _begin(self) -> Generator[dict[str, Any], None, None]:
         self._config = read_trial(self._shared.run, self._home.name, answers=False).trial.config
         before = Clock.read(self._home)
         self._clock = replace(before, attempts=before.attempts + 1)
         self._clock.write(self._home)
-        checkpoints.mend(self._home)
+        checkpoints.repair(self._home)
         return self._alone() if self._shared.workers == 1 else self._with_workers()
 
     def _end(self) -> None:
@@ -196,7 +196,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         def work() -> None:
             try:
                 sources = self._find_sources()
-                drive(home, config, self._shared.framework, sources, take, keep_val_probabilities=True)
+                run_training(home, config, self._shared.framework, sources, take, keep_val_probabilities=True)
                 heard.put(None)
             except BaseException as error:
                 heard.put(error)

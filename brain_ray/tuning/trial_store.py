@@ -44,7 +44,7 @@ class Clock:
         return cls(**{**value, "first_step_seconds": tuple(value["first_step_seconds"])})
 
 
-def home_of(run: Run, trial: str) -> Run:
+def trial_run(run: Run, trial: str) -> Run:
     """Return a trial's own run, by the trial's id."""
     return Run(run.uri(*TRIALS), trial)
 
@@ -59,18 +59,18 @@ def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> Non
         "reason": reason,
         "config": trial.config.model_dump(mode="json"),
     }
-    home_of(run, trial.id).write_json(value, TRIAL)
+    trial_run(run, trial.id).write_json(value, TRIAL)
 
 
 def read_trials(run: Run, *, answers: bool = True) -> list[TrialRecord]:
     """Return what is known of a sweep's trials, in the order of their ids; `answers` as in `read_trial`."""
     ids = run.list_folders(*TRIALS)
-    return [read_trial(run, each, answers=answers) for each in ids if home_of(run, each).exists(TRIAL)]
+    return [read_trial(run, each, answers=answers) for each in ids if trial_run(run, each).exists(TRIAL)]
 
 
 def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
     """Return what is known of a trial, by its id; without its probabilities, if no `answers` are wanted."""
-    home = home_of(run, trial)
+    home = trial_run(run, trial)
     value = home.read_json(TRIAL)
     config = Config.model_validate(value["config"])
     clock, settings = Clock.read(home), config.train
@@ -108,18 +108,18 @@ def best_value(history: Sequence[EpochRecord], monitor: str) -> float:
     return min((value for value in values if math.isfinite(value)), default=math.inf)
 
 
-def tidy(run: Run, records: Sequence[TrialRecord]) -> None:
+def delete_unneeded(run: Run, records: Sequence[TrialRecord]) -> None:
     """Delete what ended trials have no more use for: checkpoints, features, and weights that cannot win.
 
     For each `Trial.model`, the weights stay of the best variant whose trials have all ended, and of those
     that still lack one: of the best trial of each. If that is more than `MOST_KEPT` says, the worst go.
     """
-    ranked = [trial for trial in _worth_keeping(records) if home_of(run, trial).exists(*BEST)]
-    sizes = [run.fs.get_file_info(home_of(run, trial).path(*BEST)).size for trial in ranked]
+    ranked = [trial for trial in _worth_keeping(records) if trial_run(run, trial).exists(*BEST)]
+    sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
     room = MOST_KEPT * max(sizes, default=0)
     kept = {trial for trial, total in zip(ranked, accumulate(sizes), strict=True) if total <= room}
     for record in records:
-        home = home_of(run, record.trial.id)
+        home = trial_run(run, record.trial.id)
         if record.status == "running":
             continue
         checkpoints.prune(home, 0)

@@ -16,9 +16,9 @@ from rich.text import Text
 from brain_ray import logs
 from brain_ray.errors import printable
 
-Standing = Literal["waiting", "running", "finished", "stopped", "failed", "retried"]
+TrialStatus = Literal["waiting", "running", "finished", "stopped", "failed", "retried"]
 
-STYLES: dict[Standing, str] = {
+STYLES: dict[TrialStatus, str] = {
     "running": "cyan",
     "retried": "magenta",
     "finished": "green",
@@ -28,7 +28,7 @@ STYLES: dict[Standing, str] = {
 }
 """Colours, in the order in which trials are counted."""
 
-ENDED: tuple[Standing, ...] = ("finished", "stopped", "failed")
+ENDED: tuple[TrialStatus, ...] = ("finished", "stopped", "failed")
 
 LEAST_FIRST = ("settings", "img/s", "size", "rate", "left", "best", "val_loss", "backbone")
 """Columns in the order in which a narrow terminal goes without."""
@@ -62,7 +62,7 @@ class Line:
     """The best value so far of what is monitored."""
     learning_rate: float | None
     images_per_second: float | None
-    status: Standing
+    status: TrialStatus
     """`retried`: it failed and runs again."""
     seconds_left: float | None
 
@@ -207,7 +207,7 @@ def _settings(line: Line, several_seeds: bool) -> str:
     return ", ".join(filter(None, [line.changes, seed]))
 
 
-def _count(statuses: Iterable[Standing]) -> str:
+def _count(statuses: Iterable[TrialStatus]) -> str:
     """Return "12 finished, 3 waiting"."""
     counts = Counter(statuses)
     return ", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status])

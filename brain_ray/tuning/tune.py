@@ -8,7 +8,7 @@ from functools import partial
 from unittest import mock
 
 import ray
-from ray import tune
+import ray.tune
 
 from brain_ray.cluster.autoscaling import check_now_or_later, request_nodes
 from brain_ray.cluster.capacity import (
@@ -23,18 +23,18 @@ from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import SWEEP, Run
 from brain_ray.tracking.progress_bar import on_a_terminal
-from brain_ray.training.failures import probe
+from brain_ray.training.failures import check_writable
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.sources import open_dataset
-from brain_ray.tuning.reporter import Watch
+from brain_ray.tuning.reporter import Reporter
 from brain_ray.tuning.schedulers import Scheduler, make_scheduler
 from brain_ray.tuning.search_space import SearchSpace
-from brain_ray.tuning.searcher import Plan
+from brain_ray.tuning.searcher import TrialSearcher
 from brain_ray.tuning.trainable import Shared, TrialProcess
 from brain_ray.tuning.trial_store import (
-    home_of,
+    delete_unneeded,
     read_trials,
-    tidy,
+    trial_run,
     write_rungs,
 )
 from brain_ray.tuning.trial_table import TrialTable
@@ -55,7 +55,7 @@ DRIVER_CPUS = 0.01
 """Of a trial whose workers are Ray Train's: it only waits for them."""
 
 
-def sweep(run: Run, space: SearchSpace, framework: Framework | None = None) -> str:
+def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> str:
     """Train all trials of a sweep on a run's dataset; returns a summary in a sentence.
 
     Writes into the run's folder sweep/: trials/<id>/ for each trial, a run of its own with what a training
@@ -72,18 +72,18 @@ def sweep(run: Run, space: SearchSpace, framework: Framework | None = None) -> s
     trials = min(total, config.sweep.max_concurrent or 1)
     request_nodes(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}))
     shared, most = _share(run, config, framework or framework_of(config.model))
-    probe(home_of(run, "probe"))
+    check_writable(trial_run(run, "probe"))
     with suppress(OSError):  # a bucket's folder is gone with its only file
-        run.fs.delete_dir(home_of(run, "probe").path())
+        run.fs.delete_dir(trial_run(run, "probe").path())
     known = read_trials(run, answers=False)
-    tidy(run, known)
+    delete_unneeded(run, known)
     scheduler = make_scheduler(config)
     scheduler.remember(known)
-    plan = Plan(run, space, known)
+    plan = TrialSearcher(run, space, known)
     log.info(_opening(plan, total, most))
     if plan.left:
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:
-            watch = Watch(run, plan, known, scheduler.reasons, table)
+            watch = Reporter(run, plan, known, scheduler.reasons, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
             with give_up_without_nodes("the sweep", room):
                 _tune(run, config, shared, most, plan, scheduler, watch)
@@ -119,18 +119,18 @@ def _tune(
     config: Config,
     shared: Shared,
     most: int,
-    plan: Plan,
+    plan: TrialSearcher,
     scheduler: Scheduler,
-    watch: Watch,
+    watch: Reporter,
 ) -> None:
     settings, alone = config.train, config.train.max_workers == 1
     resources = {"cpu": settings.cpus_per_worker if alone else DRIVER_CPUS}
     if settings.use_gpu and alone:
         resources["gpu"] = 1 / config.sweep.trials_per_gpu
     with mock.patch.dict(os.environ, QUIET):
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(TrialProcess, shared=shared), resources),
-            tune_config=tune.TuneConfig(
+        tuner = ray.tune.Tuner(
+            ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, shared=shared), resources),
+            tune_config=ray.tune.TuneConfig(
                 search_alg=plan,
                 scheduler=scheduler,
                 num_samples=plan.left,
@@ -139,19 +139,19 @@ def _tune(
                 reuse_actors=alone,
                 trial_dirname_creator=lambda trial: str(trial.config["trial"]),
             ),
-            run_config=tune.RunConfig(
+            run_config=ray.tune.RunConfig(
                 name="tune",
                 storage_path=run.path(SWEEP),
                 storage_filesystem=run.fs,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
-                failure_config=tune.FailureConfig(max_failures=config.sweep.max_failures),
+                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
+                failure_config=ray.tune.FailureConfig(max_failures=config.sweep.max_failures),
                 callbacks=[watch],
                 verbose=0,
             ),
         )
         try:
             tuner.fit()
-        except tune.TuneError as error:  # which has the trace of what a callback raised as its text
+        except ray.tune.TuneError as error:  # which has the trace of what a callback raised as its text
             if isinstance(error.__context__, RunError):
                 raise error.__context__ from None
             raise
@@ -160,7 +160,7 @@ def _tune(
                 run.fs.delete_dir(run.path(SWEEP, "tune"))
 
 
-def _opening(plan: Plan, total: int, most: int) -> str:
+def _opening(plan: TrialSearcher, total: int, most: int) -> str:
     done = total - plan.left
     before = f", {done} of them done already" if done else ""
     return f"{total} trials{before}, {most} at a time"

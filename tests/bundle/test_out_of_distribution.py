@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from support.models import FACTS, inputs_of, no_heads, phantom_inputs
 
 from brain_ray.bundle.build import export_bundle
-from brain_ray.bundle.out_of_distribution import Unlikeness, threshold
+from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, threshold
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data import decoding
@@ -24,11 +24,11 @@ def test_the_distance_is_mahalanobis_and_survives_its_file() -> None:
     rng = np.random.default_rng(1)
     mixing = rng.normal(size=(5, 5))
     points = (rng.normal(size=(4000, 5)) @ mixing + 3).astype(np.float32)
-    fitted = Unlikeness.fit(points)
+    fitted = OutOfDistributionDetector.fit(points)
     away = points[:20] - points.mean(axis=0)
     expected = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(np.cov(points.T)), away))
     np.testing.assert_allclose(fitted.distance(points[:20]), expected, rtol=0.02)  # it is shrunk a little
-    again = Unlikeness.from_bytes(fitted.to_bytes())
+    again = OutOfDistributionDetector.from_bytes(fitted.to_bytes())
     np.testing.assert_array_equal(again.distance(points), fitted.distance(points))
     assert fitted.to_bytes() == fitted.to_bytes()
 
@@ -36,7 +36,7 @@ def test_the_distance_is_mahalanobis_and_survives_its_file() -> None:
 def test_fewer_images_than_statistics_and_constant_ones_can_be_fitted() -> None:
     points = np.random.default_rng(1).normal(size=(6, 20)).astype(np.float32)
     points[:, 3] = 7
-    fitted = Unlikeness.fit(points)
+    fitted = OutOfDistributionDetector.fit(points)
     far = points + np.eye(20, dtype=np.float32)[3] * 5
     assert np.isfinite(fitted.distance(points)).all()
     assert (fitted.distance(far) > fitted.distance(points)).all()

@@ -66,6 +66,6 @@ def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
     lines: list[str] = []
     # Two workers would take all four CPUs, and wait for their batches for ever.
     with messages_to(lines.append):
-        train.fit(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0), Numpy())
+        train.train(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0), Numpy())
     assert lines[0] == "starts with 1 of 4 workers"
     assert [line.split()[1] for line in lines[1:]] == ["1/1"]

@@ -3,7 +3,7 @@
 import pytest
 
 from brain_ray.errors import RunError
-from brain_ray.training.commands import Orders, Word, obey, out_of_patience, parse_word
+from brain_ray.training.commands import Command, ControlState, apply_commands, parse_command, should_stop
 
 
 @pytest.mark.parametrize(
@@ -16,9 +16,9 @@ from brain_ray.training.commands import Orders, Word, obey, out_of_patience, par
     ],
 )
 def test_words_are_read(text: str, verb: str, value: float) -> None:
-    word = parse_word(text.split(), "now")
-    assert word == Word("now", verb, value)
-    assert parse_word(str(word).split(), "now") == word
+    word = parse_command(text.split(), "now")
+    assert word == Command("now", verb, value)
+    assert parse_command(str(word).split(), "now") == word
 
 
 @pytest.mark.parametrize(
@@ -31,15 +31,20 @@ def test_words_are_read(text: str, verb: str, value: float) -> None:
 )
 def test_what_is_no_word_is_refused_with_those_that_are(text: str) -> None:
     with pytest.raises(RunError, match=r"expected status \| halt \| extend N \| rate X \| ask-every N"):
-        parse_word(text.split(), "now")
+        parse_command(text.split(), "now")
 
 
 def test_words_add_up() -> None:
-    said = [Word("1", "extend", 2), Word("2", "rate", 0.1), Word("3", "extend", 3), Word("4", "ask-every", 7)]
-    orders = obey(Orders(), said, rate_scale=0.4)
-    assert orders == Orders(heard="4", extra_epochs=5, rate=0.1, rate_scale=0.4, patience=7)
-    assert obey(orders, [], rate_scale=0.1) == orders
-    assert obey(orders, [Word("5", "halt")], rate_scale=0.1).halted
+    said = [
+        Command("1", "extend", 2),
+        Command("2", "rate", 0.1),
+        Command("3", "extend", 3),
+        Command("4", "ask-every", 7),
+    ]
+    orders = apply_commands(ControlState(), said, rate_scale=0.4)
+    assert orders == ControlState(heard="4", extra_epochs=5, rate=0.1, rate_scale=0.4, patience=7)
+    assert apply_commands(orders, [], rate_scale=0.1) == orders
+    assert apply_commands(orders, [Command("5", "halt")], rate_scale=0.1).halted
 
 
 @pytest.mark.parametrize(
@@ -49,4 +54,4 @@ def test_words_add_up() -> None:
 def test_patience_is_the_operators_before_the_settings(
     said: int | None, configured: int | None, ends: bool
 ) -> None:
-    assert out_of_patience(Orders(patience=said), configured, epochs=5, best_epoch=2) is ends
+    assert should_stop(ControlState(patience=said), configured, epochs=5, best_epoch=2) is ends

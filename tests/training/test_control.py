@@ -20,16 +20,16 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_config: MakeConfig) -> None:
     run = Run(str(tmp_path), "trial")
     write_dataset(run)
-    before = control.Operator(run)  # of a driver that was killed: what it was told is not lost
+    before = control.ControlActor(run)  # of a driver that was killed: what it was told is not lost
     before.say(["extend", "2"])
     before.say(["rate", "0.0005"])
     answers: list[str] = []
 
     def interfere(line: str) -> None:
-        answers.append(control.tell("trial", ["halt"] if line.startswith("epoch 2") else ["status"]))
+        answers.append(control.send_command("trial", ["halt"] if line.startswith("epoch 2") else ["status"]))
 
     with messages_to(interfere):
-        train.fit(run, make_config(epochs=1, batch_size=20, num_workers=2), Numpy())
+        train.train(run, make_config(epochs=1, batch_size=20, num_workers=2), Numpy())
     text = run.read_bytes("train", "history.csv").decode()
     first, second, *rest = csv.DictReader(io.StringIO(text))
     assert [word[: word.index("(")] for word in first["operator"].split("; ")] == [
@@ -44,23 +44,23 @@ def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_co
     with pytest.raises(
         RunError, match="no run named trial is training on this cluster; those that are: none"
     ):
-        control.tell("trial", ["status"])
+        control.send_command("trial", ["status"])
 
 
 def test_a_run_is_named_without_the_query_of_its_uri(tmp_path: Path) -> None:
     run = Run(f"file://{tmp_path}?region=somewhere", "trial")
-    with control.operator_of(run):
+    with control.control_actor(run):
         for name in ("trial", run.uri()):
-            assert control.tell(name, ["status"]) == "no epoch has ended yet"
+            assert control.send_command(name, ["status"]) == "no epoch has ended yet"
 
 
 def test_one_of_several_runs_is_named_by_its_path(tmp_path: Path) -> None:
     here, there = Run(str(tmp_path / "a"), "trial"), Run(str(tmp_path / "b"), "trial")
-    with control.operator_of(here), control.operator_of(there):
+    with control.control_actor(here), control.control_actor(there):
         with pytest.raises(RunError, match="2 runs named trial are training"):
-            control.tell("trial", ["halt"])
+            control.send_command("trial", ["halt"])
         with pytest.raises(RunError, match="'hold' says nothing to a run"):
-            control.tell(here.uri(), ["hold"])
-        assert control.tell(here.uri(), ["extend", "1"]).startswith("extend 1: said")
-        assert "extend 1" in control.tell(here.uri(), ["status"])
-        assert control.tell(there.uri(), ["status"]) == "no epoch has ended yet"
+            control.send_command(here.uri(), ["hold"])
+        assert control.send_command(here.uri(), ["extend", "1"]).startswith("extend 1: said")
+        assert "extend 1" in control.send_command(here.uri(), ["status"])
+        assert control.send_command(there.uri(), ["status"]) == "no epoch has ended yet"

@@ -27,7 +27,7 @@ from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training import checkpoints, train
-from brain_ray.training.failures import LostPeerError, fault_of, judge, loss_of
+from brain_ray.training.failures import WorkerLostError, classify_error, describe_lost_worker, fatal_error
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -106,7 +106,7 @@ def tf_error(name: str, text: str) -> Exception:
     ],
 )
 def test_what_is_lost_with_a_machine_is_tried_again(error: Callable[[], Exception]) -> None:
-    assert isinstance(judge(error()), LostPeerError)
+    assert isinstance(classify_error(error()), WorkerLostError)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_what_is_lost_with_a_machine_is_tried_again(error: Callable[[], Exceptio
     ],
 )
 def test_a_fault_is_told_in_a_line(error: Callable[[], Exception], text: str) -> None:
-    judged = judge(error())
+    judged = classify_error(error())
     assert isinstance(judged, RunError)
     assert str(judged) == text
 
@@ -142,19 +142,19 @@ def test_a_fault_is_told_in_a_line(error: Callable[[], Exception], text: str) ->
 def test_a_fault_says_where_it_is_and_keeps_its_trace(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         Run(str(tmp_path), "trial").read_json("config.json")
-    judged = judge(caught.value)
+    judged = classify_error(caught.value)
     assert re.match(r"training failed at brain_ray/runs\.py:\d+: FileNotFoundError: ", str(judged))
     assert "Traceback" in judged.__notes__[0]
     assert __file__ in judged.__notes__[0]
 
 
 def test_a_fault_is_told_rather_than_what_others_saw_of_it() -> None:
-    fault, consequence = RunError("mend it"), LostPeerError("UnavailableError: peer down")
-    assert fault_of({0: consequence, 1: fault}) is fault
-    assert fault_of({0: consequence}) is None
+    fault, consequence = RunError("mend it"), WorkerLostError("UnavailableError: peer down")
+    assert fatal_error({0: consequence, 1: fault}) is fault
+    assert fatal_error({0: consequence}) is None
     died = ray.exceptions.ActorDiedError()
-    assert fault_of({0: fault, 1: died}) is None  # which may well have come of the other's death
-    assert loss_of({0: consequence, 1: died}).startswith("worker 1 ended with: The actor died")
+    assert fatal_error({0: fault, 1: died}) is None  # which may well have come of the other's death
+    assert describe_lost_worker({0: consequence, 1: died}).startswith("worker 1 ended with: The actor died")
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_two_kills_in_mid_epoch_change_nothing(run: Run, make_config: MakeConfig
     config = make_config(epochs=4, batch_size=8, max_failures=2)
     killer = Killer(kills=2)
     with messages_to(killer):
-        train.fit(run, config, unhurried)
+        train.train(run, config, unhurried)
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4", "3/4", "4/4"]
     assert len(killer.losses) == 2
@@ -189,7 +189,7 @@ def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfi
         pytest.raises(RunError, match=r"was resumed 1 times; then worker \d ended with: "),
         messages_to(killer),
     ):
-        train.fit(run, config, unhurried)
+        train.train(run, config, unhurried)
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4"]
     assert len(killer.losses) == 2
@@ -207,7 +207,7 @@ def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeCon
         pytest.raises(RunError, match=r"^the data set's row of Training/1/705\.jpg is damaged"),
         messages_to(lines.append),
     ):
-        train.fit(run, make_config(batch_size=8, num_workers=2), Numpy())
+        train.train(run, make_config(batch_size=8, num_workers=2), Numpy())
     assert not lines
 
 
@@ -219,7 +219,7 @@ def test_an_error_of_the_program_ends_a_run_at_once(run: Run, make_config: MakeC
     lines: list[str] = []
     told = r"^training failed at brain_ray/training/loop\.py:\d+: ValueError: shapes \[2,4\] and \[3,3\]"
     with pytest.raises(RunError, match=told), messages_to(lines.append):
-        train.fit(run, make_config(), Numpy(fail))
+        train.train(run, make_config(), Numpy(fail))
     assert [line[:9] for line in lines] == ["epoch 1/2"]
 
 
@@ -229,7 +229,7 @@ def test_a_storage_that_refuses_is_told_before_anything_starts(run: Run, make_co
         pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}/\w+: .*No space left on device"),
         messages_to(pytest.fail),
     ):
-        train.fit(FillingRun(run.storage, run.name), make_config(), Numpy())
+        train.train(FillingRun(run.storage, run.name), make_config(), Numpy())
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ def test_a_storage_that_refuses_while_a_run_trains_ends_it_at_once(run: Run, mak
         pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*No space left on device"),
         messages_to(fill),
     ):
-        train.fit(FillingRun(run.storage, run.name), make_config(epochs=5), Numpy())
+        train.train(FillingRun(run.storage, run.name), make_config(epochs=5), Numpy())
     assert not [line for line in lines if not line.startswith("epoch")]
     assert_readable(run, len(lines))
 
@@ -285,7 +285,7 @@ def test_a_full_or_read_only_disk_ends_a_run_at_once(cause: str, disk: Path, mak
         lines.append(line)
 
     with pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}: .*{cause}"), messages_to(say):
-        train.fit(run, make_config(epochs=5), Numpy())
+        train.train(run, make_config(epochs=5), Numpy())
     assert not [line for line in lines if not line.startswith("epoch")]
     refuse(writes=False)
     assert_readable(run, len(lines))

@@ -100,7 +100,7 @@ def test_a_staged_run_of_two_workers_is_that_of_one(run: Run, make_config: MakeC
     )
     lines: list[str] = []
     with messages_to(lines.append):
-        train.fit(run, config)
+        train.train(run, config)
     assert lines[0].startswith("features of 74 rows: ")
     assert [line[:9] for line in lines[1:]] == [f"epoch {i}/4" for i in range(1, 5)]
     assert not run.exists("train", "features")

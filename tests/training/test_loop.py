@@ -20,7 +20,7 @@ from brain_ray.loading.loader import Batch
 from brain_ray.models.network import build_network
 from brain_ray.tracking.history import to_csv
 from brain_ray.training import checkpoints
-from brain_ray.training.commands import Orders, Word
+from brain_ray.training.commands import Command, ControlState
 from brain_ray.training.framework import Framework
 from brain_ray.training.loop import PollCommands, epochs
 from brain_ray.training.schedule import FLOOR, planned_rates
@@ -238,9 +238,9 @@ def test_an_operator_extends_slows_and_halts_a_run_that_can_be_cut_anywhere(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = make_config(epochs=2, schedule="CosineDecay", dwell=False)
-    words = [Word("1", "extend", 3), Word("3", "rate", 0.001), Word("4", "halt")]
+    words = [Command("1", "extend", 3), Command("3", "rate", 0.001), Command("4", "halt")]
 
-    def poll_commands(orders: Orders) -> list[Word]:
+    def poll_commands(orders: ControlState) -> list[Command]:
         """Say each word at the end of the epoch that it is named by; those that come too late, never."""
         nonlocal ended
         ended += 1

@@ -92,10 +92,10 @@ def main(folder: str) -> None:
     frozen = {"frozen_epochs": 1, "epochs": 0, "augment": AugmentConfig()}
     settings: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "preflight": (lambda run, config: preflight(run, config, ["train"]), {}),
-        "training": (train.fit, {"epochs": 1}),
-        "features": (train.fit, frozen),
-        "sweep": (tune.sweep, {"epochs": 1}),
-        "sweep-of-two-workers": (tune.sweep, {"num_workers": 2, **frozen}),
+        "training": (train.train, {"epochs": 1}),
+        "features": (train.train, frozen),
+        "sweep": (tune.tune, {"epochs": 1}),
+        "sweep-of-two-workers": (tune.tune, {"num_workers": 2, **frozen}),
     }
     for name, (work, changes) in settings.items():
         run = Run(folder, name)

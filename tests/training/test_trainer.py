@@ -42,7 +42,7 @@ from brain_ray.training.loop import epochs
 from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.backend import TensorflowWorkers
 from brain_ray.training.tensorflow.framework import TensorFlow
-from brain_ray.training.train import fit
+from brain_ray.training.train import train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -140,7 +140,7 @@ def test_more_than_the_cluster_has_is_refused_at_once(
 ) -> None:
     start = time.monotonic()
     with pytest.raises(RunError, match=r"the cluster has 4 CPUs.*asks for.*lower train\.num_workers"):
-        fit(run, make_config(**settings))
+        train(run, make_config(**settings))
     assert time.monotonic() - start < 5
     assert not run.exists("train")
 
@@ -174,7 +174,7 @@ def test_loading_needs_room_on_one_node(
 
 def test_a_run_without_rows_is_refused(tmp_path: Path, make_config: MakeConfig) -> None:
     with pytest.raises(RunError, match="has no rows"):
-        fit(Run(str(tmp_path), "empty"), make_config())
+        train(Run(str(tmp_path), "empty"), make_config())
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
         lines.append(line)
 
     with messages_to(lose_worker):
-        summary = fit(run, config, Numpy())
+        summary = train(run, config, Numpy())
     expected = undisturbed(run, config, Numpy())
     assert_same_history(run, expected)
     assert summary.startswith(f"best epoch {expected.dwell.best_epoch} of 4: val_cross_entropy")
@@ -208,7 +208,7 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     lines = ["resumed"]
     config = make_config(epochs=5, batch_size=20, learning_rate=0.03, mlflow_uri="auto")
     with messages_to(lose_worker):
-        fit(run, config, Numpy())
+        train(run, config, Numpy())
     assert [line[:10] for line in lines[1:]] == ["passed ove", "passed ove", "epoch 4/5 ", "epoch 5/5 "]
     assert newest in lines[1]
     assert "cut short" in lines[2]
@@ -250,7 +250,7 @@ def test_many_workers_do_what_one_does(
     config = make_config(EXACT, epochs=3, batch_size=20, clip_norm=0.1, ema=0.9, dwell=False, **workers)
     lines: list[str] = []
     with messages_to(lines.append):
-        fit(run, config, framework)
+        train(run, config, framework)
     assert len(lines) == 3
     expected = undisturbed(run, config, framework)
     assert_same_history(run, expected)
@@ -305,7 +305,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_best_weights(run: Run, make_c
     said = r"after epoch 3, the last ones without a finite.*those at the start, are in .*best\.npz: lower"
     for _ in range(2):  # started again, it says the same
         with pytest.raises(RunError, match=said), messages_to(lines.append):
-            fit(run, config, Numpy())
+            train(run, config, Numpy())
     assert len(lines) == 3
     assert lines[-1].endswith("not finite, back to the start, ends: 3 in a row")
     state, faults = checkpoints.newest(run)

@@ -9,7 +9,7 @@ from support.trial_records import sweep_config
 
 from brain_ray.config import Config
 from brain_ray.errors import RunError
-from brain_ray.tuning.optuna_search import Proposer
+from brain_ray.tuning.optuna_search import OptunaProposer
 from brain_ray.tuning.search_space import SearchSpace
 
 DROPOUT = "model.dropout"
@@ -25,9 +25,9 @@ def value_of(changes: Mapping[str, Any]) -> float:
     return abs(float(changes[DROPOUT]) - 0.2)
 
 
-def played(config: Config, number: int) -> tuple[Proposer, list[dict[str, Any]]]:
+def played(config: Config, number: int) -> tuple[OptunaProposer, list[dict[str, Any]]]:
     """A proposer that has been told of its first proposals."""
-    proposer, tried = Proposer(SearchSpace.parse(config), []), []
+    proposer, tried = OptunaProposer(SearchSpace.parse(config), []), []
     for variant in range(number):
         tried.append(proposer.propose())
         proposer.tell(variant, value_of(tried[-1]))
@@ -57,7 +57,7 @@ def test_the_same_seed_proposes_the_same() -> None:
 
 def test_proposals_lie_within_their_ranges() -> None:
     config = config_of("train.learning_rate=loguniform(1e-4, 1e-2)", "train.ema=grid(None, 0.9)")
-    proposer = Proposer(SearchSpace.parse(config), [])
+    proposer = OptunaProposer(SearchSpace.parse(config), [])
     for variant in range(25):
         changes = proposer.propose()
         assert list(changes) == ["train.learning_rate", "train.ema"]
@@ -67,7 +67,7 @@ def test_proposals_lie_within_their_ranges() -> None:
 
 
 def test_those_that_are_still_being_tried_count() -> None:
-    proposer = Proposer(SearchSpace.parse(config_of()), [])
+    proposer = OptunaProposer(SearchSpace.parse(config_of()), [])
     tried = [proposer.propose()[DROPOUT] for _ in range(20)]
     assert len(set(tried)) == 20
     proposer.tell(17, 0.1)  # in whatever order they end
@@ -76,12 +76,12 @@ def test_those_that_are_still_being_tried_count() -> None:
 
 
 def test_those_that_failed_break_nothing() -> None:
-    proposer = Proposer(SearchSpace.parse(config_of()), [])
+    proposer = OptunaProposer(SearchSpace.parse(config_of()), [])
     for variant in range(30):
         value = value_of(proposer.propose())
         proposer.tell(variant, None if variant % 3 == 0 else value)
     assert value_of(proposer.propose()) <= 0.7
-    all_failed = Proposer(SearchSpace.parse(config_of()), [])
+    all_failed = OptunaProposer(SearchSpace.parse(config_of()), [])
     for variant in range(15):
         all_failed.propose()
         all_failed.tell(variant, None)
@@ -92,7 +92,7 @@ def test_those_that_failed_break_nothing() -> None:
 def test_a_restart_proposes_what_is_new(number: int) -> None:
     config = config_of()
     _, tried = played(config, number)
-    restarted = Proposer(SearchSpace.parse(config), [(changes, value_of(changes)) for changes in tried])
+    restarted = OptunaProposer(SearchSpace.parse(config), [(changes, value_of(changes)) for changes in tried])
     later = [restarted.propose()[DROPOUT] for _ in range(5)]
     assert not set(later) & {changes[DROPOUT] for changes in tried}
 
@@ -101,14 +101,14 @@ def test_a_restart_proposes_what_is_new(number: int) -> None:
 def test_a_restart_knows_what_was_told(seed: int) -> None:
     config = config_of(seed=seed)
     _, tried = played(config, 30)
-    restarted = Proposer(SearchSpace.parse(config), [(changes, value_of(changes)) for changes in tried])
+    restarted = OptunaProposer(SearchSpace.parse(config), [(changes, value_of(changes)) for changes in tried])
     assert sum(value_of(restarted.propose()) < 0.25 for _ in range(20)) >= 15
 
 
 def test_what_was_being_tried_before_a_restart_can_be_told_of_after_it() -> None:
     config = config_of()
     _, tried = played(config, 4)
-    restarted = Proposer(SearchSpace.parse(config), [(changes, None) for changes in tried])
+    restarted = OptunaProposer(SearchSpace.parse(config), [(changes, None) for changes in tried])
     for variant, changes in enumerate(tried):
         restarted.tell(variant, value_of(changes))
     restarted.propose()
@@ -132,13 +132,13 @@ def test_what_was_being_tried_before_a_restart_can_be_told_of_after_it() -> None
 @pytest.mark.filterwarnings("error")
 def test_a_restart_knows_variants_by_the_changes_of_their_trials(entry: str) -> None:
     space = SearchSpace.parse(config_of(entry))
-    proposer = Proposer(space, [])
+    proposer = OptunaProposer(space, [])
     changes = [space.make_trials(variant, proposer.propose())[0].changes for variant in range(4)]
-    restarted = Proposer(space, [(each, float(value)) for value, each in enumerate(changes)])
+    restarted = OptunaProposer(space, [(each, float(value)) for value, each in enumerate(changes)])
     assert space.make_trials(4, restarted.propose())
 
 
 def test_without_optuna_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(RunError, match=r"not installed: pip install 'optuna>=5\.0,<6', or set it to random"):
-        Proposer(SearchSpace.parse(config_of()), [])
+        OptunaProposer(SearchSpace.parse(config_of()), [])

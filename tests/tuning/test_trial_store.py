@@ -16,10 +16,10 @@ from brain_ray.tuning.trial_store import (
     MOST_KEPT,
     Clock,
     best_value,
-    home_of,
+    delete_unneeded,
     read_trial,
     read_trials,
-    tidy,
+    trial_run,
     write_rungs,
     write_trial,
 )
@@ -40,7 +40,7 @@ def config_of(backbone: str = "tiny", seeds: int = 1, **sweep: Any) -> Config:
 
 def write(run: Run, record: TrialRecord) -> TrialRecord:
     """Write all that a trial may have left behind."""
-    home = home_of(run, record.trial.id)
+    home = trial_run(run, record.trial.id)
     write_trial(run, record.trial, record.status, record.reason)
     home.write_bytes(to_csv(record.history), *HISTORY)
     for name in ("checkpoint_20260101-000000.000000", "checkpoint_20260101-000001.000000"):
@@ -54,7 +54,7 @@ def write(run: Run, record: TrialRecord) -> TrialRecord:
 def kept(run: Run, name: tuple[str, str] = BEST) -> list[int]:
     """Trials that still have a file."""
     records = read_trials(run, answers=False)
-    return [int(one.trial.id) for one in records if home_of(run, one.trial.id).exists(*name)]
+    return [int(one.trial.id) for one in records if trial_run(run, one.trial.id).exists(*name)]
 
 
 def sweep_of(run: Run, *trials: tuple[int, str, float, Status], seeds: int = 1) -> list[TrialRecord]:
@@ -85,7 +85,7 @@ def test_a_trial_is_read_as_it_was_written(run: Run, status: Status) -> None:
 def test_a_trial_has_its_epochs_answers_and_times(run: Run) -> None:
     history = make_history([0.5, math.nan, 0.4])
     write(run, make_record(0, [0.5, math.nan, 0.4]))
-    home = home_of(run, "000")
+    home = trial_run(run, "000")
     probabilities = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
     home.write_bytes(checkpoints.pack({"probabilities": probabilities}), *VAL_PROBABILITIES)
     Clock(attempts=2, held_seconds=12.5).write(home)
@@ -100,7 +100,7 @@ def test_a_trial_has_its_epochs_answers_and_times(run: Run) -> None:
 def test_a_trial_that_has_ended_by_itself_is_finished_before_the_sweep_notes_it(run: Run) -> None:
     for status, expected in (("running", "finished"), ("stopped", "stopped"), ("failed", "failed")):
         write(run, make_record(0, [0.5], status))  # type: ignore[arg-type]
-        home_of(run, "000").write_json({}, *RESULT)
+        trial_run(run, "000").write_json({}, *RESULT)
         assert read_trial(run, "000").status == expected
 
 
@@ -128,7 +128,7 @@ def test_trials_are_read_in_the_order_of_their_ids(run: Run) -> None:
     assert read_trials(run) == []
     for number in (2, 10, 0):
         write(run, make_record(number, [0.5]))
-    home_of(run, "probe").write_bytes(b"x", "file")  # no trial
+    trial_run(run, "probe").write_bytes(b"x", "file")  # no trial
     assert [record.trial.id for record in read_trials(run)] == ["000", "002", "010"]
 
 
@@ -139,7 +139,7 @@ def test_rungs_are_read_as_they_were_written(run: Run) -> None:
 
 
 def test_a_clock_goes_on_from_what_was_written(run: Run) -> None:
-    home = home_of(run, "000")
+    home = trial_run(run, "000")
     assert Clock.read(home) == Clock(0, 0.0, ())
     for attempt in (1, 2, 3):
         before = Clock.read(home)
@@ -171,12 +171,12 @@ def test_the_best_value_is_the_lowest_finite_one(values: list[float], best: floa
 def test_of_ended_trials_checkpoints_and_features_go_and_what_is_told_of_them_stays(run: Run) -> None:
     ends: tuple[Status, ...] = ("finished", "stopped", "failed", "running")
     records = sweep_of(run, *((number, "tiny", 0.5, status) for number, status in enumerate(ends)))
-    tidy(run, records)
-    homes = [home_of(run, record.trial.id) for record in records]
+    delete_unneeded(run, records)
+    homes = [trial_run(run, record.trial.id) for record in records]
     assert [len(checkpoints.checkpoint_folders(home)) for home in homes] == [0, 0, 0, 2]
     assert [home.exists(*FEATURES) for home in homes] == [False, False, False, True]
     assert kept(run, HISTORY) == [0, 1, 2, 3]
-    tidy(run, records)  # nothing is left to delete
+    delete_unneeded(run, records)  # nothing is left to delete
     assert kept(run) == [0]
 
 
@@ -189,7 +189,7 @@ def test_of_each_model_the_best_variant_keeps_its_weights(run: Run) -> None:
         (3, "EfficientNetB0", 0.8, "stopped"),
         (4, "tiny", 0.3, "failed"),
     )
-    tidy(run, records)
+    delete_unneeded(run, records)
     assert kept(run) == [1, 2]
 
 
@@ -200,7 +200,7 @@ def test_a_model_is_told_apart_by_its_size_and_head_too(run: Run) -> None:
         write(run, make_record(0, [0.5], config=config)),
         write(run, make_record(1, [0.4], config=other)),
     ]
-    tidy(run, records)
+    delete_unneeded(run, records)
     assert kept(run) == [0, 1]
 
 
@@ -213,13 +213,13 @@ def test_a_variant_is_as_good_as_the_mean_of_its_trials_and_keeps_the_best_one(r
         (1, "tiny", 0.4, "finished"),
         seeds=2,
     )
-    tidy(run, records)
+    delete_unneeded(run, records)
     assert kept(run) == [3]
 
 
 def test_a_trial_is_as_good_as_the_cross_entropy_of_its_best_epoch(run: Run) -> None:
     records = [write(run, make_record(0, [0.5, 0.3, 0.9])), write(run, make_record(1, [0.6, 0.4, 0.35]))]
-    tidy(run, records)
+    delete_unneeded(run, records)
     assert kept(run) == [0]
 
 
@@ -232,7 +232,7 @@ def test_trials_that_were_stopped_or_failed_make_a_variant_complete(run: Run) ->
         (1, "tiny", 0.1, "failed"),
         seeds=2,
     )
-    tidy(run, records)
+    delete_unneeded(run, records)
     assert kept(run) == [0]
 
 
@@ -249,9 +249,9 @@ def test_variants_that_still_lack_a_trial_keep_their_best_one(run: Run) -> None:
         (2, "tiny", 0.96, "finished"),
         seeds=3,
     )
-    tidy(run, records)
+    delete_unneeded(run, records)
     assert kept(run) == [2, 4, 6]
-    running = home_of(run, "005")
+    running = trial_run(run, "005")
     assert len(checkpoints.checkpoint_folders(running)) == 2
 
 
@@ -259,6 +259,6 @@ def test_no_more_weights_are_kept_than_have_room(run: Run) -> None:
     values = [0.9, 0.1, 0.3, 0.2, 0.5, 0.4, 0.7, 0.6, 0.8, 0.95]
     trials = [(i, backbone, values[i], "finished") for i, backbone in enumerate(BACKBONES)]
     records = sweep_of(run, *trials)  # type: ignore[arg-type]
-    tidy(run, records)
+    delete_unneeded(run, records)
     assert len(kept(run)) == MOST_KEPT
     assert kept(run) == [1, 2, 3, 4, 5, 6, 7, 8]

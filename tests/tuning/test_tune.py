@@ -27,7 +27,7 @@ from brain_ray.tracking import prometheus
 from brain_ray.training import checkpoints
 from brain_ray.tuning import tune
 from brain_ray.tuning.search_space import SearchSpace
-from brain_ray.tuning.trial_store import Clock, home_of, read_sweep, read_trials
+from brain_ray.tuning.trial_store import Clock, read_sweep, read_trials, trial_run
 from brain_ray.tuning.trials import TrialRecord
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -69,7 +69,7 @@ def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
     monkeypatch.setattr(prometheus, "trials", lambda _, counts: counted.append(dict(counts)))
     biggest = Sizes(run)
     with biggest, messages_to(lines.append):
-        summary = tune.sweep(run, SearchSpace.parse(config))
+        summary = tune.tune(run, SearchSpace.parse(config))
     records = by_id(run)
     assert list(records) == [f"{i:03d}" for i in range(6)]
     assert [record.trial.config.seed for record in records.values()] == [7, 8] * 3
@@ -95,15 +95,15 @@ def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
         losses = -np.log(record.probabilities[np.arange(13), found.labels])
         assert_allclose(losses.mean(), best.val_cross_entropy, rtol=1e-4)
         assert record.held_seconds >= sum(epoch.seconds for epoch in record.history)
-        assert home_of(run, record.trial.id).list_files("train", "tensorboard")
+        assert trial_run(run, record.trial.id).list_files("train", "tensorboard")
     assert found.rungs[0].epoch == 1
     assert len(found.rungs[0].reached) == 6
     # Processes are used again: the second trial of one does not import TensorFlow.
-    starts = [Clock.read(home_of(run, trial)).first_step_seconds[0] for trial in records]
+    starts = [Clock.read(trial_run(run, trial)).first_step_seconds[0] for trial in records]
     assert sorted(starts)[3] < max(starts) / 2
     # Of losers nothing heavy is left, and there was never more than was said.
-    assert not any(checkpoints.checkpoint_folders(home_of(run, trial)) for trial in records)
-    kept = [trial for trial in records if home_of(run, trial).exists("train", "best.npz")]
+    assert not any(checkpoints.checkpoint_folders(trial_run(run, trial)) for trial in records)
+    kept = [trial for trial in records if trial_run(run, trial).exists("train", "best.npz")]
     assert len(kept) == 1
     assert records[kept[0]].status == "finished"
     assert 0 < biggest.checkpoints <= (2 + 1) * 2
@@ -155,7 +155,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
     )
     lines: list[str] = []
     with messages_to(lines.append):
-        assert tune.sweep(run, SearchSpace.parse(config), Numpy(fail)) == "4 trials: 2 failed, 2 finished"
+        assert tune.tune(run, SearchSpace.parse(config), Numpy(fail)) == "4 trials: 2 failed, 2 finished"
     records = by_id(run)
     assert [record.status for record in records.values()] == [
         "failed",
@@ -168,7 +168,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
     assert "no finite loss" in records["001"].reason
     assert sum("tried again" in line for line in lines) == 3
     assert sum("given up" in line for line in lines) == 2
-    assert not checkpoints.checkpoint_folders(home_of(run, "001"))
+    assert not checkpoints.checkpoint_folders(trial_run(run, "001"))
 
     # The one that was killed has gone on from its checkpoint, as if nothing had happened.
     killed = records["002"]
@@ -181,14 +181,14 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
         rtol=1e-3,
     )
     assert_array_equal([epoch.best for epoch in killed.history], [epoch.best for epoch in expected.history])
-    with np.load(home_of(run, "002").path("train", "best.npz")) as stored:
+    with np.load(trial_run(run, "002").path("train", "best.npz")) as stored:
         for i, weights in enumerate(expected.best):
             assert_allclose(stored[str(i)], weights, rtol=1e-3, atol=1e-3)
 
     # Started again, it does not try once more what it has given up.
     again: list[str] = []
     with messages_to(again.append):
-        tune.sweep(run, SearchSpace.parse(config), Numpy(fail))
+        tune.tune(run, SearchSpace.parse(config), Numpy(fail))
     assert again == ["4 trials, 4 of them done already, 2 at a time"]
     assert by_id(run).keys() == records.keys()
 
@@ -196,7 +196,7 @@ def test_trials_that_fail_are_tried_again_and_listed_and_the_others_finish(
 def test_a_trial_that_never_reports_is_given_up(run: Run, make: Callable[..., Config]) -> None:
     config = make("train.learning_rate=grid(0.01)", silence_minutes=0.1)
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\); ActorDiedError"):
-        tune.sweep(run, SearchSpace.parse(config), Numpy(lambda *_: time.sleep(600)))
+        tune.tune(run, SearchSpace.parse(config), Numpy(lambda *_: time.sleep(600)))
 
 
 def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config]) -> None:
@@ -205,7 +205,7 @@ def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config
 
     config = make("train.loss=grid(no_such_loss)")
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\).*no_such_loss"):
-        tune.sweep(run, SearchSpace.parse(config), Numpy(fail))
+        tune.tune(run, SearchSpace.parse(config), Numpy(fail))
 
 
 def test_a_storage_that_refuses_a_trials_end_is_named(run: Run, make: Callable[..., Config]) -> None:
@@ -217,7 +217,7 @@ def test_a_storage_that_refuses_a_trials_end_is_named(run: Run, make: Callable[.
 
     space = SearchSpace.parse(make("train.loss=grid(no_such_loss)"))
     with pytest.raises(RunError, match=r"^cannot write .*/trials/000\b.*; mend the storage"):
-        tune.sweep(FillingRun(run.storage, run.name), space, Numpy(fill))
+        tune.tune(FillingRun(run.storage, run.name), space, Numpy(fill))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_what_a_stopped_trial_held_is_free_at_once(
     workers: int, run: Run, make: Callable[..., Config]
 ) -> None:
     """The better of two trials dawdles while the other, which is ASHA's loser, has been stopped."""
-    history = Path(home_of(run, "000").path("train", "history.csv"))
+    history = Path(trial_run(run, "000").path("train", "history.csv"))
     stopped, rested = Path(run.path("stopped")), Path(run.path("rested"))
 
     def wait_for(file: Path) -> None:
@@ -313,7 +313,7 @@ def test_what_a_stopped_trial_held_is_free_at_once(
             run.write_bytes(b"", "stopped")
 
     with FreeCpus() as cpus, messages_to(say):
-        assert tune.sweep(run, SearchSpace.parse(config), Numpy(dawdle)) == "2 trials: 1 finished, 1 stopped"
+        assert tune.tune(run, SearchSpace.parse(config), Numpy(dawdle)) == "2 trials: 1 finished, 1 stopped"
     free = 4 - 1.5 - 0.6  # the better one holds its own, and what loads for it
     assert cpus.seconds_until(free, stopped_at[0]) < 5
     assert len(by_id(run)["001"].history) < config.train.epochs
@@ -341,7 +341,7 @@ def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Co
             victims[0].kill()
 
     with messages_to(say):
-        assert tune.sweep(run, SearchSpace.parse(config), Numpy(pause)) == "1 trials: 1 finished"
+        assert tune.tune(run, SearchSpace.parse(config), Numpy(pause)) == "1 trials: 1 finished"
     (record,) = read_trials(run)
     assert [epoch.epoch for epoch in record.history] == [1, 2, 3, 4]
     assert record.attempts == 1, "it is Ray Train that replaces the worker"
@@ -351,7 +351,7 @@ def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Co
     assert record.probabilities is not None
     losses = -np.log(record.probabilities[np.arange(13), labels])
     assert_allclose(losses.mean(), best.val_cross_entropy, rtol=1e-4)
-    assert home_of(run, "000").uri().endswith("sweep/trials/000")
+    assert trial_run(run, "000").uri().endswith("sweep/trials/000")
 
 
 @pytest.mark.slow
@@ -360,7 +360,7 @@ def test_a_trial_of_two_workers_learns_from_features(run: Run, make: Callable[..
     model = {"weights": "none.weights.h5"}
     train = {"frozen_epochs": 2, "epochs": 0, "num_workers": 2, "model": model}
     config = make("train.learning_rate=grid(0.003)", train)
-    assert tune.sweep(run, SearchSpace.parse(config), Numpy()) == "1 trials: 1 finished"
+    assert tune.tune(run, SearchSpace.parse(config), Numpy()) == "1 trials: 1 finished"
     (record,) = read_trials(run)
     assert [epoch.epoch for epoch in record.history] == [1, 2]
     assert record.attempts == 1
