@@ -25,7 +25,7 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
 class UnsoundError(ValueError):
-    """A checkpoint that is not whole; its text says what is wrong with it."""
+    """A checkpoint that is damaged or incomplete; its text says how."""
 
 
 def write(folder: Path, state: TrainState) -> None:
@@ -97,7 +97,7 @@ def checkpoint_folders(run: Run) -> list[str]:
 
 
 def repair(run: Run) -> list[str]:
-    """Make a run's folder fit to go on from; returns what was wrong.
+    """Delete what a training cannot go on from; returns what was wrong.
 
     Checkpoints cut short are deleted; so is Ray's list of them where it is cut short or names one that is
     gone, since Ray would refuse it or hand out what it names. Sound checkpoints stay.
@@ -124,7 +124,7 @@ def repair(run: Run) -> list[str]:
 
 
 def prune(run: Run, keep: int) -> None:
-    """Delete all but so many of the newest checkpoints, those that Ray has lost sight of among them."""
+    """Delete all but the `keep` newest checkpoints, also those that are not in Ray's list."""
     folders = checkpoint_folders(run)
     for folder in folders[: max(0, len(folders) - keep)]:
         run.fs.delete_dir(folder)

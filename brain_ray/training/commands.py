@@ -12,26 +12,26 @@ GRAMMAR = "status | halt | extend N | rate X | ask-every N"
 
 @dataclass(frozen=True)
 class Command:
-    """Something that the operator said."""
+    """A command of the operator to a running training."""
 
     at: str
-    """When, in UTC, to the microsecond: what tells one word from another."""
+    """When it was given: UTC, ISO 8601 with microseconds. It identifies the command."""
     verb: str
     """`halt`, `extend`, `rate` or `ask-every`."""
     value: float = 0.0
     """Epochs, or a learning rate; 0 for `halt`."""
 
     def __str__(self) -> str:
-        """As the operator put it."""
+        """Return the command as the operator typed it."""
         return self.verb if self.verb == "halt" else f"{self.verb} {self.value:g}"
 
 
 @dataclass(frozen=True)
 class ControlState:
-    """All that a run has been told so far."""
+    """What all commands so far have changed about a run."""
 
     heard: str = ""
-    """When the last word was said that was heard."""
+    """`at` of the last command that was taken."""
     halted: bool = False
     """The run ends."""
     extra_epochs: int = 0
@@ -39,17 +39,17 @@ class ControlState:
     rate: float | None = None
     """Learning rate in place of the planned one."""
     rate_scale: float = 1.0
-    """The dwell's factor when `rate` was said, which it is not multiplied by."""
+    """The dwell's factor when `rate` was given, by which `rate` is divided: the dwell multiplies every rate."""
     patience: int | None = None
-    """In place of `train.ask_epoch`; 0: never."""
+    """Epochs without improvement that end the run, in place of `train.ask_epoch`; 0: never."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the orders as a JSON object."""
+        """Return the state as a JSON object."""
         return asdict(self)
 
 
 def parse_command(text: Sequence[str], at: str) -> Command:
-    """Read what an operator says: `halt`, `extend N`, `rate X` or `ask-every N` (0: never).
+    """Parse a command: `halt`, `extend N`, `rate X` or `ask-every N` (0: never). `at`: the time it was given.
 
     Raises:
         RunError: it is none of these.
@@ -72,7 +72,7 @@ def parse_command(text: Sequence[str], at: str) -> Command:
 
 
 def apply_commands(orders: ControlState, words: Sequence[Command], rate_scale: float) -> ControlState:
-    """Add words to what was said before; `rate_scale` is the dwell's present factor."""
+    """Return the state after more commands; `rate_scale` is the dwell's present factor."""
     for word in words:
         orders = replace(orders, heard=word.at)
         match word.verb:
@@ -88,6 +88,9 @@ def apply_commands(orders: ControlState, words: Sequence[Command], rate_scale: f
 
 
 def should_stop(orders: ControlState, ask_epoch: int | None, epochs: int, best_epoch: int) -> bool:
-    """Whether so many epochs have brought no improvement that a run ends for which nobody speaks."""
+    """Tell whether a run ends because the last epochs brought no improvement.
+
+    `ask_epoch`: the settings' limit of such epochs; `epochs`: finished ones; `best_epoch`: the best, from 1.
+    """
     patience = ask_epoch if orders.patience is None else orders.patience
     return patience is not None and 0 < patience <= epochs - best_epoch

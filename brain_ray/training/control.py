@@ -22,7 +22,7 @@ PREFIX = "operator of "
 
 
 class ControlActor:
-    """Keeps what is said to a run, for its first worker to hear; to be run as an actor."""
+    """Actor that keeps the operator's commands to a run until its first worker takes them."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -31,10 +31,10 @@ class ControlActor:
         self._status = "no epoch has ended yet"
 
     def say(self, text: Sequence[str]) -> str:
-        """Take a word; returns what becomes of it.
+        """Keep a command, also in operator.json; returns the answer for the operator.
 
         Raises:
-            RunError: it is not one that a run understands.
+            RunError: it is no known command.
         """
         word = parse_command(text, datetime.now(UTC).isoformat(timespec="microseconds"))
         self._words.append(word)
@@ -42,21 +42,21 @@ class ControlActor:
         return f"{word}: said, and heard at the end of this epoch"
 
     def commands_since(self, heard: str) -> list[Command]:
-        """Return what was said after a time, in order."""
+        """Return the commands given after a time, in order."""
         return [word for word in self._words if word.at > heard]
 
     def note(self, status: str) -> None:
-        """Take the line of the last epoch."""
+        """Keep the line of the last epoch."""
         self._status = status
 
     def status(self) -> str:
-        """Return the line of the last epoch, and what was said and when."""
+        """Return the line of the last epoch, and a line for each command with its time."""
         return "\n".join([self._status, *(f"{word.at[:19]}Z  {word}" for word in self._words)])
 
 
 @contextmanager
 def control_actor(run: Run) -> Iterator[Any]:
-    """Lend the handle of a run's `ControlActor`, whom `send_command` finds by the run's name."""
+    """Start a run's `ControlActor`, which `send_command` finds by the run's name; yields its handle."""
     options = {"name": f"{PREFIX}{run.uri()}", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
     operator = ray.remote(ControlActor).options(scheduling_strategy=on_this_node(), **options).remote(run)
     try:
@@ -66,9 +66,9 @@ def control_actor(run: Run) -> Iterator[Any]:
 
 
 def main(purpose: str, argv: Sequence[str], prog: str = "control.py") -> int:
-    """Say the word of a command line to a run, and print the answer.
+    """Send the command of a command line to a run, and print the answer.
 
-    Returns the exit code: 0, 1 where nothing was said, 2 for a wrong command line.
+    Returns the exit code: 0, 1 where nothing was sent, 2 for a wrong command line.
     """
     parser = OneLineParser(prog=prog, description=purpose)
     parser.add_argument("run", metavar="RUN")
@@ -91,10 +91,10 @@ def main(purpose: str, argv: Sequence[str], prog: str = "control.py") -> int:
 
 
 def send_command(name: str, text: Sequence[str]) -> str:
-    """Say something to the training of a run, by its name or by its whole path or URI; returns the answer.
+    """Send a command to the training of a run, named by name, path or URI; returns the answer.
 
     Raises:
-        RunError: no such run is training, or several are, or the word is not one that a run understands.
+        RunError: no such run is training, or several are, or it is no known command.
     """
     training = [
         actor["name"].removeprefix(PREFIX)

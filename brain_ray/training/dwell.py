@@ -10,10 +10,10 @@ MAX_DIVERGED = 3
 
 @dataclass(frozen=True)
 class DwellState:
-    """What the decisions so far have left behind."""
+    """What the decisions depend on: the course of the run so far."""
 
     epochs: int = 0
-    """Epochs that have been decided on."""
+    """Finished epochs."""
     lowest: float | None = None
     """Lowest monitored value; None before the first finite one."""
     lowest_loss: float | None = None
@@ -47,7 +47,7 @@ class DwellState:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do after an epoch."""
+    """What follows from an epoch."""
 
     best: bool
     """Its weights are the best ones now."""

@@ -21,21 +21,21 @@ RETRIED = {
     },
     "ray": {"RayError", "CollectiveTimeoutError"},
 }
-"""Errors, by package, that come of a lost process, node or connection: another attempt may do without it."""
+"""Errors, by package, whose cause is a lost process, node or connection: another attempt may succeed."""
 
 
 PACKAGE = Path(brain_ray.__file__).parent
 
 
 class WorkerLostError(RuntimeError):
-    """A worker cannot go on, since something that it needs is lost; its text is one line."""
+    """A worker cannot go on because something that it needs is lost; its text is one line."""
 
 
 def classify_error(error: Exception) -> RunError | WorkerLostError:
-    """Turn what ended a worker's training into what is done about it, with the trace as a note.
+    """Return the error that Ray Train is given for what ended a worker, with the trace as a note.
 
-    A `RunError` ends the training at once, a `WorkerLostError` has it resumed. Neither needs TensorFlow to be
-    read in another process.
+    A `RunError` ends the training at once; after a `WorkerLostError` it is resumed. Both can be unpickled in
+    a process without TensorFlow.
     """
     found = _unwrapped(error)
     judged: RunError | WorkerLostError
@@ -50,9 +50,9 @@ def classify_error(error: Exception) -> RunError | WorkerLostError:
 
 
 def fatal_error(errors: Mapping[int, BaseException]) -> RunError | None:
-    """Return the fault among what ended the workers of a group, by rank; None: try again.
+    """Return the error that ends a training, out of the errors of a group's workers by rank; None: try again.
 
-    Where a worker died without a word, the others may fail in any way: that says nothing of them.
+    Where a worker died without an error of its own, the others may fail in any way because of it.
     """
     if any(not isinstance(error, RunError | WorkerLostError) for error in errors.values()):
         return None
@@ -60,13 +60,13 @@ def fatal_error(errors: Mapping[int, BaseException]) -> RunError | None:
 
 
 def describe_lost_worker(errors: Mapping[int, BaseException]) -> str:
-    """Say in a line which loss ended a group: a worker's death rather than what others saw of it."""
+    """Return a line on the loss that ended a group: a worker's death rather than the errors that it caused."""
     rank, error = min(errors.items(), key=lambda item: isinstance(item[1], WorkerLostError))
     return f"worker {rank} ended with: {last_line(error)}"
 
 
 def to_run_error(error: BaseException, run: Run, max_failures: int) -> RunError:
-    """Turn what Ray Train gave up with into a line for people."""
+    """Return the error for people, of one line, for what Ray Train gave up with."""
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
     if failures:
         return RunError(
@@ -82,7 +82,7 @@ def to_run_error(error: BaseException, run: Run, max_failures: int) -> RunError:
 
 @contextmanager
 def naming_storage(place: str) -> Iterator[None]:
-    """Name a path or URI in the error of a storage that refuses to take what is written.
+    """Name a path or URI in the error where a storage refuses to be written to.
 
     Raises:
         RunError: it refuses, or is gone.
@@ -100,7 +100,7 @@ def naming_storage(place: str) -> Iterator[None]:
 
 
 def check_writable(run: Run) -> None:
-    """Write a file and delete it, so that a storage that refuses is known at once.
+    """Write a file and delete it, so that a storage that cannot be written to is found before work begins.
 
     Raises:
         RunError: it refuses.
@@ -116,7 +116,7 @@ def _refusal(place: str, cause: object) -> str:
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """Return the error that a task of Ray ended with, which Ray hands on inside one of its own."""
+    """Return the error of a Ray task, which Ray wraps in one of its own."""
     while "RayTaskError" in {kind.__name__ for kind in type(error).__mro__}:
         cause = getattr(error, "cause", None)
         if not isinstance(cause, BaseException) or cause is error:

@@ -152,13 +152,13 @@ def _rates(
 
 
 class _Clock:
-    """Adds up the time that a worker waits for its batches."""
+    """Measures the seconds that a worker waits for its batches."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def waited(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Pass batches through."""
+        """Yield the batches, and add up the time until each came."""
         start = time.perf_counter()
         for batch in batches:
             self.seconds += time.perf_counter() - start

@@ -14,7 +14,7 @@ from brain_ray.tracking.history import EpochRecord
 from brain_ray.tracking.progress_bar import Position
 
 SECONDS = 0.25
-"""Between two reports of how far a worker is."""
+"""Between two messages on how far a worker is."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Controller:
-    """Ray Train's controller, said after each epoch: who stops a training before its end has it abort."""
+    """Ray Train's controller, sent after each epoch: to stop a training early, its `abort` is called."""
 
     handle: Any
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """What a group of workers runs in: who stops a training before its end removes it."""
+    """Placement group of the workers: to stop a training early, it is removed."""
 
     placement_group: Any
 
@@ -46,7 +46,7 @@ Message = str | Position | Epoch | Controller | Reservation
 
 @contextmanager
 def message_queue(take: Callable[[Message], None]) -> Iterator[Queue]:
-    """Give out a queue for workers, whose messages are taken in this process, without Ray's prefixes."""
+    """Yield a queue whose messages `take` gets in this process, in a thread, without Ray's log prefixes."""
     messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
 
     def relay() -> None:
@@ -64,7 +64,7 @@ def message_queue(take: Callable[[Message], None]) -> Iterator[Queue]:
 
 
 class ProgressSender:
-    """Says how far a worker is, a few times a second at most."""
+    """Sends how far a worker is, at most every SECONDS."""
 
     def __init__(self, messages: Queue | None, epochs: int, steps: int) -> None:
         self.epochs = epochs

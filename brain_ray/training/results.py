@@ -16,7 +16,7 @@ from brain_ray.training.state import TrainState
 
 
 def write_epoch(run: Run, record: EpochRecord, state: TrainState) -> None:
-    """Write history.csv, the epoch's numbers for TensorBoard, and what a best epoch makes of validation."""
+    """Write history.csv, the numbers for TensorBoard and, of a best epoch, answers.npz where it is kept."""
     run.write_bytes(to_csv(state.history), *HISTORY)
     if record.best and state.val_probabilities is not None:
         run.write_bytes(checkpoints.pack({"probabilities": state.val_probabilities}), *VAL_PROBABILITIES)
@@ -56,7 +56,7 @@ def read_val_probabilities(run: Run) -> NDArray[np.float32] | None:
 
 
 def summary(run: Run) -> str:
-    """Say in a sentence what result.json holds.
+    """Return result.json as a sentence.
 
     Raises:
         RunError: no epoch, or none of the last ones, had a finite loss.

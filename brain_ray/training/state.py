@@ -14,16 +14,16 @@ from brain_ray.training.framework import Arrays
 
 @dataclass(frozen=True)
 class TrainState:
-    """A run after an epoch: all that it needs to go on as if it had never stopped."""
+    """State of a run after an epoch, from which it goes on as if it had never stopped."""
 
     learner: dict[str, Arrays]
-    """Weights, optimizer, moving average."""
+    """Groups of arrays of the learner: weights, optimizer, moving average."""
     best: Arrays
     """Weights of the best epoch, in the order of `model.weights`; before the first: those at the start."""
     dwell: DwellState
     history: tuple[EpochRecord, ...]
     orders: ControlState = field(default_factory=ControlState)
-    """What the operator has said."""
+    """What the operator's commands have changed."""
     val_probabilities: NDArray[np.float32] | None = None
     """(rows, classes), the best epoch's probabilities of all validation rows, in their order, where they are
     kept; None before the first best epoch."""
@@ -35,7 +35,7 @@ class TrainState:
 
 
 class FinishedEpoch(NamedTuple):
-    """An epoch that has ended."""
+    """A finished epoch."""
 
     record: EpochRecord
     line: str

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 NO_GPU = "train.use_gpu is true, and TensorFlow sees no GPU"
-"""What the error begins with that no other attempt cures: a sweep ends with it, and not only a trial."""
+"""How the error begins that no other attempt cures: it ends a whole sweep, and not only a trial."""
 
 
 def set_up(settings: TrainConfig, processes: int) -> str:
@@ -85,7 +85,7 @@ def make_strategy(num_workers: int, *, use_gpu: bool) -> "tf.distribute.Strategy
     """Return the strategy of the steps; `set_up` comes first.
 
     The default strategy for one worker. For several, MultiWorkerMirroredStrategy of one replica each, which
-    finds its fellows in TF_CONFIG; they talk by NCCL between GPUs, in a ring of gRPC between CPUs.
+    finds the other workers in TF_CONFIG. GPUs communicate by NCCL, CPUs in a ring of gRPC.
     """
     import tensorflow as tf
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Learner:
-    """Network, optimizer and steps of one worker, which acts with its fellows as one.
+    """Network, optimizer and steps of one worker, which acts with the other workers as one.
 
     Every worker holds plain variables of its own, made outside the strategy's scope. The strategy only adds
     up what has to be the same everywhere: in each step the gradients, packed into one buffer; once an epoch
@@ -58,8 +58,8 @@ class Learner:
         self.features, self.head = split_network(self.model)
         self._per_example = loss_function(config.train.loss)
         self._class_weights = np.ones(num_classes, np.float32) if class_weights is None else class_weights
-        # Built over everything that will ever learn: a run has the same state in all of its epochs.
-        self._let_learn(config.train.total_epochs)
+        # Built over everything that any epoch trains: a run has the same state in all of its epochs.
+        self._set_trainable(config.train.total_epochs)
         self.optimizer: keras.Optimizer = build_optimizer(config.train)
         self.optimizer.build(self.model.trainable_variables)
         self._fresh = [np.asarray(v).flat[0] for v in self.optimizer.variables]
@@ -72,13 +72,13 @@ class Learner:
     # --- an epoch
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare for an epoch, counted from 0: what learns in it, and what dropout draws.
+        """Prepare for an epoch, counted from 0: which layers train, and what dropout draws.
 
         Dropout's seeds depend on seed, epoch and rank alone, so that a resumed run draws what it would have.
         """
         phase = self.config.train.phase(epoch)
         if phase != self._phase:
-            self._let_learn(epoch)
+            self._set_trainable(epoch)
             self._phase = phase
             self._train_step, self._valid_step = self._compile_steps()
             # Traced here, and not by the first batch: loading, whose threads slow that down, begins later.
@@ -236,7 +236,7 @@ class Learner:
             case _:
                 return self.model(tf.cast(inputs, tf.float32), training=training), self.model
 
-    def _let_learn(self, epoch: int) -> None:
+    def _set_trainable(self, epoch: int) -> None:
         blocks = 0 if self.config.train.phase(epoch) != "finetune" else self.config.train.learning_blocks
         spec, fixed_norms = self.config.model.backbone_spec, self.config.model.batch_norm == "fixed"
         set_trainable(self.model, spec, blocks, fixed_norms=fixed_norms)
