@@ -39,7 +39,7 @@ class ControlState:
     rate: float | None = None
     """Learning rate in place of the planned one."""
     rate_scale: float = 1.0
-    """The dwell's factor when `rate` was given, by which `rate` is divided: the dwell multiplies every rate."""
+    """The dwell's factor when `rate` was given, by which `rate` is divided, as the dwell multiplies."""
     patience: int | None = None
     """Epochs without improvement that end the run, in place of `train.ask_epoch`; 0: never."""
 

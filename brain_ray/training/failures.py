@@ -60,7 +60,7 @@ def fatal_error(errors: Mapping[int, BaseException]) -> RunError | None:
 
 
 def describe_lost_worker(errors: Mapping[int, BaseException]) -> str:
-    """Return a line on the loss that ended a group: a worker's death rather than the errors that it caused."""
+    """Return a line on the loss that ended a group: a worker's death rather than the errors it caused."""
     rank, error = min(errors.items(), key=lambda item: isinstance(item[1], WorkerLostError))
     return f"worker {rank} ended with: {last_line(error)}"
 
