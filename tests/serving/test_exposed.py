@@ -12,8 +12,6 @@ from support.endpoint import PNG, Running, picture
 from support.jobs import environment_of, wait_for
 from support.prometheus_text import EXPRESSIONS, exposed, labels_of, metrics_of
 
-pytestmark = pytest.mark.cluster
-
 NOT_HERE = {
     "ray_node_gpus_utilization",
     "ray_node_gram_used",
