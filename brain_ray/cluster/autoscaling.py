@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from brain_ray.cluster import private
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
 from brain_ray.cluster.waiting import NODES_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
@@ -39,15 +38,9 @@ def nodes_to_come() -> Nodes | None:
 
 
 def _read_config() -> Any:
-    """Return the autoscaler's config, on the head node; None if nodes are not started by this Ray."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if not any(Path(word).match("autoscaler/*/monitor.py") for word in words):
-            continue
-        named = [word.partition("=")[2] for word in words if word.startswith("--autoscaling-config=")]
-        if named and named[-1] and Path(named[-1]).is_file():
-            return yaml.safe_load(Path(named[-1]).read_text())
-    return None
+    """Returns the autoscaler's config, on the head node; None if nodes are not started by this Ray."""
+    file = private.autoscaler_file()
+    return None if file is None else yaml.safe_load(file.read_text())
 
 
 def startable_nodes(config: Mapping[str, Any], running: int) -> Nodes:
@@ -63,7 +56,7 @@ def startable_nodes(config: Mapping[str, Any], running: int) -> Nodes:
 
 
 def check_room(settings: TrainConfig) -> str:
-    """Make sure that the workers have room; as `check_now_or_later`."""
+    """Makes sure that the workers have room, as `check_now_or_later` does."""
     return check_now_or_later(partial(check_resources, settings), "training")
 
 
@@ -106,7 +99,7 @@ def check_now_or_later(
 
 
 def _unknown() -> bool:
-    """Tell whether an operator of Kubernetes starts nodes, out of sight."""
+    """Whether an operator of Kubernetes starts nodes, out of sight."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
@@ -162,62 +155,45 @@ def _check_requested(settings: TrainConfig) -> str:
     try:
         check_resources(settings)
     except RunError:
-        if _unknown() and not _coming():
+        if _unknown() and not private.nodes_are_coming():
             raise
         return "nodes were asked for"
     return ""
 
 
-def _coming() -> bool:
-    """Tell whether the autoscaler is starting nodes."""
-    from ray.autoscaler.v2.sdk import get_cluster_status
-
-    status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
-    return bool(status.pending_launches or status.pending_nodes)
-
-
-RENEWED = 2.0
-"""Seconds after which the place kept for loading is asked for anew."""
-
-
-KEPT = 60.0
-"""Seconds for which it stays kept when nobody asks any more."""
-
-
 @contextmanager
-def room_for_loading(settings: TrainConfig, requester: str) -> Iterator[None]:
-    """Keep an elastic group from growing into the CPUs that loading needs, and tell it of lost nodes soon.
+def room_for_loading(
+    settings: TrainConfig, requester: str, renew_s: float = 2.0, kept_s: float = 60.0
+) -> Iterator[None]:
+    """Keeps an elastic group from growing into the CPUs that loading needs; tells it of lost nodes soon.
 
     Ray Train sizes such a group by what Ray's autoscaling coordinator sets aside for it, out of all CPUs of
     the nodes, used or not. So loading asks for its share there, and asks first. The coordinator looks at
     the nodes every 20 s by itself; with an older view, a group is planned on a node that is lost, and waited
     for in vain.
+
+    Args:
+        settings: of the training.
+        requester: the loading's name at the coordinator.
+        renew_s: seconds after which the share is asked for anew.
+        kept_s: seconds for which it stays kept when nobody asks any more.
     """
-    if not settings.elastic:
+    reservation = private.reserve_cpus(requester, LOADING_CPUS, kept_s) if settings.elastic else None
+    if reservation is None:
+        if settings.elastic:
+            log.warning(
+                "this version of Ray keeps no CPUs free for loading: workers that take all of them wait for "
+                "batches for ever; set train.num_workers to one number"
+            )
         yield
         return
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-        ResourceRequestPriority,
-        get_or_create_autoscaling_coordinator,
-    )
-
-    coordinator: Any = get_or_create_autoscaling_coordinator()
     ended = threading.Event()
 
-    def ask() -> Any:
-        coordinator.request_resources.remote(
-            requester_id=requester,
-            resources=[{"CPU": LOADING_CPUS}],
-            expire_after_s=KEPT,
-            priority=ResourceRequestPriority.HIGH,
-        )
-        return coordinator.get_reserved_resources.remote(requester, recompute=True)
-
     def renew() -> None:
-        while not ended.wait(RENEWED):
-            ask()
+        while not ended.wait(renew_s):
+            reservation.renew()
 
-    ray.get(ask())
+    ray.get(reservation.renew())
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
     try:
@@ -225,4 +201,4 @@ def room_for_loading(settings: TrainConfig, requester: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        coordinator.cancel_request.remote(requester)
+        reservation.cancel()

@@ -7,7 +7,12 @@ with Ray's own, so that the day of an upgrade tells.
 import os
 import re
 import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import psutil
 from ray.exceptions import AuthenticationError
 
 
@@ -106,3 +111,71 @@ def skip_lines(pattern: str) -> None:
         return
     if getattr(stdout_deduplicator, "skip_re", "") is None:
         stdout_deduplicator.skip_re = re.compile(pattern)
+
+
+def autoscaler_file() -> Path | None:
+    """Config that `ray up` has handed to the autoscaler's process on this machine, None if there is none.
+
+    Its name is read from the process's command line. Where Ray starts that process in another way: None, so
+    that nothing is known of nodes that may come.
+    """
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if not any(Path(word).match("autoscaler/*/monitor.py") for word in words):
+            continue
+        named = [word.partition("=")[2] for word in words if word.startswith("--autoscaling-config=")]
+        if named and named[-1] and Path(named[-1]).is_file():
+            return Path(named[-1])
+    return None
+
+
+def nodes_are_coming() -> bool:
+    """Whether the autoscaler is starting nodes.
+
+    Without Ray's `autoscaler.v2.sdk`: True, so that nodes are waited for as long as if they came.
+    """
+    try:
+        from ray.autoscaler.v2.sdk import get_cluster_status
+    except ImportError:
+        return True
+    import ray
+
+    status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
+    return bool(status.pending_launches or status.pending_nodes)
+
+
+class CpuReservation(NamedTuple):
+    """CPUs that Ray's autoscaling coordinator keeps free of Ray Train's elastic groups."""
+
+    renew: Callable[[], Any]
+    """Asks for them, and has the coordinator look at the nodes; returns a reference to what each reserves."""
+    cancel: Callable[[], Any]
+
+
+def reserve_cpus(requester: str, cpus: float, kept_s: float) -> CpuReservation | None:
+    """Prepares a reservation of CPUs on one node, which stays for so many seconds after it was renewed.
+
+    Without Ray's `default_autoscaling_coordinator`: None, so that an elastic group may take all CPUs.
+    """
+    try:
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            ResourceRequestPriority,
+            get_or_create_autoscaling_coordinator,
+        )
+
+        coordinator: Any = get_or_create_autoscaling_coordinator()
+        request, reserved = coordinator.request_resources, coordinator.get_reserved_resources
+        cancel = coordinator.cancel_request
+    except (ImportError, AttributeError):
+        return None
+
+    def renew() -> Any:
+        request.remote(
+            requester_id=requester,
+            resources=[{"CPU": cpus}],
+            expire_after_s=kept_s,
+            priority=ResourceRequestPriority.HIGH,
+        )
+        return reserved.remote(requester, recompute=True)
+
+    return CpuReservation(renew, partial(cancel.remote, requester))

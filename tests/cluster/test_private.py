@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
+from ray._private import services
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.controller import state
+from support.messages import messages_to
 
 from brain_ray.checks import upload_size
 from brain_ray.cluster import private
+from brain_ray.cluster.autoscaling import room_for_loading
 from brain_ray.config import TrainConfig
 from brain_ray.training import callbacks
 
@@ -29,6 +33,8 @@ def without(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "ray.train.v2._internal.execution.callback",
         "ray._private.runtime_env",
         "ray._private.grpc_utils",
+        "ray.autoscaler.v2.sdk",
+        "ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator",
     ):
         monkeypatch.setitem(sys.modules, name, None)
     return monkeypatch
@@ -84,6 +90,41 @@ def test_ray_train_has_the_callback_and_the_states_that_tell_of_waits() -> None:
     assert all(hasattr(state, name) for name in (*callbacks.WAITING, "RunningState"))
 
 
+@pytest.mark.parametrize("v2", [False, True])
+def test_the_autoscaler_s_process_names_its_config(
+    v2: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray starts that process; here its command line is borne by one that only sleeps."""
+    config = tmp_path / "launcher.yaml"
+    config.touch()
+    commands: list[list[str]] = []
+    monkeypatch.setattr(services, "start_ray_process", lambda command, *_, **__: commands.append(command))
+    services.start_monitor("127.0.0.1:1", str(tmp_path), autoscaling_config=str(config), autoscaler_v2=v2)
+    (command,) = commands
+    sleep = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", *command[2:]]
+    with subprocess.Popen(sleep, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert private.autoscaler_file() == config
+        finally:
+            process.kill()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_where_nothing_starts_nodes_none_are_coming() -> None:
+    assert not private.nodes_are_coming()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_cpus_are_kept_and_given_back() -> None:
+    reservation = private.reserve_cpus("a test", 0.5, 60.0)
+    assert reservation is not None
+    (kept,) = ray.get(reservation.renew()).values()
+    assert kept["CPU"] == 0.5
+    assert ray.get(reservation.cancel()) is None
+
+
 def test_a_package_has_the_size_that_ray_takes() -> None:
     assert upload_size.LIMIT == GCS_STORAGE_MAX_SIZE
 
@@ -110,5 +151,9 @@ def test_without_them_less_is_done_and_nothing_fails(tmp_path: Path, monkeypatch
     private.show_token()
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert callbacks.end_vain_waits(TrainConfig(), None) == []
+    assert private.nodes_are_coming()
+    said: list[str] = []
+    with messages_to(said.append), room_for_loading(TrainConfig(num_workers=(1, 2)), "a test"):
+        assert said[0].startswith("this version of Ray keeps no CPUs free for loading")
     found = upload_size.check_upload(tmp_path)
     assert (found.level, "not known" in found.text) == ("ok", True)
