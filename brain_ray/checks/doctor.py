@@ -17,6 +17,7 @@ from brain_ray.cluster import connection, tokens
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.sources import find_files
 from brain_ray.errors import RunError
+from brain_ray.records import to_json
 from brain_ray.runs import Run
 from brain_ray.storage import refuse_keys_in, resolve
 from brain_ray.usage import OneLineParser
@@ -46,7 +47,7 @@ def main(purpose: str, argv: Sequence[str], prog: str = "doctor.py") -> int:
             print(finding.line(), flush=True)
     levels = Counter(finding.level for finding in found)
     if own.json:
-        print(json.dumps([finding.to_json() for finding in found], indent=1))
+        print(json.dumps(to_json(found), indent=1))
     else:
         print(
             f"\n{len(found)} checks: {levels['ok']} ok, {levels['warning']} warning(s), "

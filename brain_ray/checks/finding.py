@@ -1,8 +1,8 @@
 """Finding: the result of one check, with what to do about it."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from brain_ray.errors import RunError
 
@@ -29,10 +29,6 @@ class Finding:
     def message(self) -> str:
         """Returns what was found and what to do, as text."""
         return f"{self.text}: {self.cure}" if self.cure else self.text
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the finding as a JSON object."""
-        return asdict(self)
 
 
 def refuse_errors(findings: Iterable[Finding]) -> None:

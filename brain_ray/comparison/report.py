@@ -7,10 +7,11 @@ from typing import Any
 
 from brain_ray.comparison import plots as sweep_plots
 from brain_ray.comparison.parallel_plot import parallel_coordinates
-from brain_ray.comparison.results import Comparison, Difference, ModelResult, Spread, to_json
+from brain_ray.comparison.results import Comparison, Difference, ModelResult, Spread
 from brain_ray.config import PHANTOMS
 from brain_ray.evaluation import plots
 from brain_ray.evaluation.style import data_uri, environment
+from brain_ray.records import to_json
 
 COLUMNS = 110
 """Width of the table for a terminal, at most."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -10,10 +10,8 @@ import numpy as np
 
 from brain_ray.comparison.cost import Cost
 from brain_ray.evaluation.plots import class_colour
+from brain_ray.records import NOT_IN_JSON
 from brain_ray.tuning.trials import SweepRecord
-
-NOT_IN_JSON = {"json": False}
-"""Metadata of fields that `to_json` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -191,19 +189,3 @@ def model_colours(models: Sequence[str]) -> dict[str, str]:
         return {model: class_colour(index) for index, model in enumerate(models)}
     steps = mpl.colormaps["turbo"](np.linspace(0.04, 0.96, len(models)))
     return {model: mpl.colors.to_hex(step) for model, step in zip(models, steps, strict=True)}
-
-
-def to_json(value: Any) -> Any:
-    """Return a strict JSON value: dataclasses are objects, tuples lists, and what is not finite None."""
-    if is_dataclass(value):
-        kept = [each.name for each in fields(value) if each.metadata.get("json", True)]
-        return {name: to_json(getattr(value, name)) for name in kept}
-    if isinstance(value, Mapping):
-        return {str(name): to_json(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(inner) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -3,10 +3,12 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from brain_ray import records
+from brain_ray.records import Number
 from brain_ray.runs import HISTORY, Run
 
 
@@ -16,26 +18,26 @@ class EpochRecord:
 
     epoch: int
     """Number of the epoch, from 1."""
-    loss: float
+    loss: Number
     """Training loss, including label smoothing and the head's penalties."""
-    accuracy: float
+    accuracy: Number
     """Share of training rows classified correctly, with augmentation and dropout."""
-    val_loss: float
+    val_loss: Number
     """Keras' val_loss: the configured loss plus the head's penalties."""
-    val_cross_entropy: float
+    val_cross_entropy: Number
     """Validation cross-entropy alone, in nats."""
-    val_accuracy: float
-    learning_rate: float
+    val_accuracy: Number
+    learning_rate: Number
     """Learning rate of the epoch's last step."""
     best: bool
     rolled_back: bool
-    seconds: float
+    seconds: Number
     """Duration of training and validation together, in seconds."""
-    images_per_second: float
+    images_per_second: Number
     """Images per second of training alone."""
-    cross_entropy: float
+    cross_entropy: Number
     """Cross-entropy of the training rows, without smoothing and penalties, in nats."""
-    input_wait: float
+    input_wait: Number
     """Seconds in which the first worker only waited for batches."""
     operator: str = ""
     """Operator commands that took effect after this epoch, with their times in UTC."""
@@ -58,24 +60,20 @@ class EpochRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON object; NaN and infinity become None."""
-        return {
-            name: value if isinstance(value, str) or math.isfinite(value) else None
-            for name, value in asdict(self).items()
-        }
+        return dict(records.to_json(self))
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "EpochRecord":
         """Returns the record from an object made by `to_json`."""
-        numbers: dict[str, Any] = {name: math.nan if x is None else x for name, x in value.items()}
-        return cls(**numbers)
+        return records.from_json(cls, value)
 
 
-def to_csv(records: Sequence[EpochRecord]) -> bytes:
+def to_csv(history: Sequence[EpochRecord]) -> bytes:
     """Returns history.csv: one row per epoch; flags are 0 or 1, NaN and infinity are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
     writer.writeheader()
-    for record in records:
+    for record in history:
         row = record.to_json()
         writer.writerow(
             {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}
@@ -85,15 +83,7 @@ def to_csv(records: Sequence[EpochRecord]) -> bytes:
 
 def from_csv(data: bytes) -> list[EpochRecord]:
     """Returns the records of a table made by `to_csv`."""
-    read: dict[object, Callable[[str], Any]] = {
-        int: int,
-        float: lambda text: float(text) if text else math.nan,
-        bool: lambda text: text == "1",
-        str: str,
-    }
-    readers = {field.name: read[field.type] for field in fields(EpochRecord)}
-    rows = csv.DictReader(io.StringIO(data.decode()))
-    return [EpochRecord(**{name: readers[name](text) for name, text in row.items()}) for row in rows]
+    return [EpochRecord.from_json(row) for row in csv.DictReader(io.StringIO(data.decode()))]
 
 
 def read_history(run: Run) -> list[EpochRecord]:

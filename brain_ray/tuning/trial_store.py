@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_labels
+from brain_ray.records import from_json, to_json
 from brain_ray.runs import BEST, RESULT, RUNGS, TRIALS, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
@@ -33,15 +34,12 @@ class Clock:
 
     def write(self, home: Run) -> None:
         """Write clock.json."""
-        home.write_json({**vars(self), "first_step_seconds": list(self.first_step_seconds)}, CLOCK)
+        home.write_json(to_json(self), CLOCK)
 
     @classmethod
     def read(cls, home: Run) -> "Clock":
         """Read clock.json; all 0 where there is none."""
-        if not home.exists(CLOCK):
-            return cls()
-        value = home.read_json(CLOCK)
-        return cls(**{**value, "first_step_seconds": tuple(value["first_step_seconds"])})
+        return from_json(cls, home.read_json(CLOCK)) if home.exists(CLOCK) else cls()
 
 
 def trial_run(run: Run, trial: str) -> Run:
@@ -93,13 +91,13 @@ def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
 
 def read_sweep(run: Run, config: Config) -> SweepRecord:
     """Return all that a comparison of a sweep's trials is made of; of the test split, nothing is read."""
-    rungs = [Rung.from_json(rung) for rung in run.read_json(*RUNGS)["rungs"]]
+    rungs = [from_json(Rung, rung) for rung in run.read_json(*RUNGS)["rungs"]]
     return SweepRecord(config, tuple(read_trials(run)), read_labels(run, "valid"), tuple(rungs))
 
 
 def write_rungs(run: Run, rungs: Sequence[Rung]) -> None:
     """Write rungs.json."""
-    run.write_json({"rungs": [rung.to_json() for rung in rungs]}, *RUNGS)
+    run.write_json(to_json({"rungs": rungs}), *RUNGS)
 
 
 def best_value(history: Sequence[EpochRecord], monitor: str) -> float:

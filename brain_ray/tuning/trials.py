@@ -1,12 +1,13 @@
 """Trial and TrialRecord: what a trial is, and what is known of it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
+from brain_ray.records import Number
 from brain_ray.tracking.history import EpochRecord
 
 Status = Literal["running", "finished", "stopped", "failed"]
@@ -62,8 +63,8 @@ class Reached:
 
     trial: str
     """Its id."""
-    value: float
-    """The best value that it had reached, of what `train.monitor` names."""
+    value: Number
+    """The best value that it had reached, of what `train.monitor` names; not finite, if it had none."""
     stopped: bool
     """Whether it ended there."""
 
@@ -75,15 +76,6 @@ class Rung:
     epoch: int
     reached: tuple[Reached, ...]
     """In the order in which they came."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the rung as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Rung":
-        """Return the rung that `to_json` made an object of."""
-        return cls(value["epoch"], tuple(Reached(**reached) for reached in value["reached"]))
 
 
 @dataclass(frozen=True)

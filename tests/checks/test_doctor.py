@@ -12,6 +12,7 @@ from brain_ray.checks.finding import Finding, refuse_errors
 from brain_ray.checks.nodes import Visit
 from brain_ray.config import Config, DataConfig, ModelConfig, TrainConfig
 from brain_ray.errors import RunError
+from brain_ray.records import to_json
 from brain_ray.runs import Run
 
 GOOD = Finding("disk", "ok", "9 GiB")
@@ -21,7 +22,7 @@ BAD = Finding("storage", "error", "cannot write s3://x", "set --storage elsewher
 def test_a_finding_is_a_line_with_its_cure() -> None:
     assert BAD.line() == "error    storage        cannot write s3://x: set --storage elsewhere"
     assert GOOD.line().endswith("9 GiB")
-    assert json.loads(json.dumps(BAD.to_json()))["level"] == "error"
+    assert json.loads(json.dumps(to_json(BAD)))["level"] == "error"
 
 
 def test_errors_stop_and_warnings_do_not() -> None:

@@ -22,9 +22,9 @@ from support.sweep_records import (
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost
 from brain_ray.comparison.report import format_table
-from brain_ray.comparison.results import to_json
 from brain_ray.config import DataConfig
 from brain_ray.errors import RunError
+from brain_ray.records import to_json
 from brain_ray.scoring.calibration import log_loss
 from brain_ray.scoring.metrics import score
 from brain_ray.scoring.paired_tests import bootstrap_means, holm, mcnemar
@@ -283,8 +283,3 @@ def test_forty_trials_are_all_told_of():
     assert comparison.row(comparison.winner).candidate
     assert sum(model.chosen for model in comparison.models) == 1
     assert comparison.chosen.trial == comparison.winner
-
-
-def test_json_holds_none_where_a_number_is_not_finite():
-    value = {"a": (math.nan, np.float32(1.5)), "b": [math.inf], 3: np.bool_(True)}
-    assert to_json(value) == {"a": [None, 1.5], "b": [None], "3": True}

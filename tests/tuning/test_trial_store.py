@@ -9,6 +9,7 @@ import pytest
 from support.trial_records import make_history, make_record, sweep_config
 
 from brain_ray.config import Config
+from brain_ray.records import from_json
 from brain_ray.runs import BEST, FEATURES, HISTORY, RESULT, RUNGS, VAL_PROBABILITIES, Run
 from brain_ray.tracking.history import to_csv
 from brain_ray.training import checkpoints
@@ -135,7 +136,14 @@ def test_trials_are_read_in_the_order_of_their_ids(run: Run) -> None:
 def test_rungs_are_read_as_they_were_written(run: Run) -> None:
     rungs = [Rung(1, (Reached("001", 0.5, True), Reached("000", 0.25, False))), Rung(3, ())]
     write_rungs(run, rungs)
-    assert [Rung.from_json(rung) for rung in run.read_json(*RUNGS)["rungs"]] == rungs
+    assert [from_json(Rung, rung) for rung in run.read_json(*RUNGS)["rungs"]] == rungs
+
+
+def test_a_rung_keeps_a_trial_that_never_had_a_finite_value(run: Run) -> None:
+    write_rungs(run, [Rung(1, (Reached("000", math.inf, True),))])
+    (stored,) = run.read_json(*RUNGS)["rungs"]
+    assert stored["reached"] == [{"trial": "000", "value": None, "stopped": True}]
+    assert math.isnan(from_json(Rung, stored).reached[0].value)
 
 
 def test_a_clock_goes_on_from_what_was_written(run: Run) -> None:
