@@ -19,20 +19,20 @@ from brain_ray.usage import OneLineParser, UsageError, print_help, read_settings
 
 
 def parse(job: str, purpose: str, argv: Sequence[str], own: Sequence[str] = ("--debug",)) -> Config:
-    """Read `[RECIPE] [--setting value ...]` into a config; `--help [SECTION]` prints help and exits.
+    """Parses `[RECIPE] [--setting value ...]` into a config; `--help [SECTION]` prints help and exits.
 
-    Without a recipe, a run that exists goes on with its stored settings, a new one starts from `smoke`.
+    Without a recipe, an existing run uses its stored settings, and a new one the recipe `smoke`.
 
     Args:
-        job: what the person typed before the words, such as `train.py` or `brain-ray train`.
-        purpose: what the job is for.
-        argv: the words.
-        own: the job's options that are no settings, and no longer among the words; one that is close to a
-            wrong word is named in the error.
+        job: the command as typed, such as `train.py` or `brain-ray train`.
+        purpose: text on what the job is for.
+        argv: the words after the command.
+        own: options of the job that are not settings and are no longer among the words; suggested in an error
+            if they are close to a wrong word.
 
     Raises:
-        UsageError: an unknown recipe or setting, a value that cannot be, or a URI with keys in it, which the
-            text does not hold.
+        UsageError: an unknown recipe or setting, a value that is not allowed, or a URI with keys in it, which
+            the text does not repeat.
         SystemExit: after `--help`.
     """
     try:
@@ -57,7 +57,7 @@ def parse(job: str, purpose: str, argv: Sequence[str], own: Sequence[str] = ("--
 def parse_or_explain(
     job: str, purpose: str, argv: Sequence[str], own: Sequence[str] = ("--debug",)
 ) -> Config | int:
-    """Do as `parse`; where that fails, say why in a line and return the process's exit code."""
+    """Parses like `parse`; after an error, logs it in a line and returns the process's exit code."""
     try:
         return parse(job, purpose, argv, own)
     except UsageError as error:
@@ -81,14 +81,14 @@ def run_job(
     instead: Mapping[str, Callable[[Config], None]] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse a command line, do the work, and turn what a person has to mend into one line.
+    """Parses a command line, does the work, and logs an error that the user has to correct as one line.
 
     Args:
-        job: what the person typed before the words, such as `train.py` or `brain-ray train`.
-        purpose: what the job is for.
-        work: does it.
-        instead: other work that an option, such as --tune, has done.
-        argv: the words; None: those of this process.
+        job: the command as typed, such as `train.py` or `brain-ray train`.
+        purpose: text on what the job is for.
+        work: the function that does the work.
+        instead: other functions by the option, such as --tune, that selects them.
+        argv: the words after the command; None: those of this process.
 
     Returns the process's exit code: 0, 1 after an error, 2 for a wrong command line.
     """
@@ -120,7 +120,8 @@ def run_job(
 
 
 def _explain(error: BaseException) -> str:
-    """Return what a person has to mend, also where Ray brought it from a worker; else what happened."""
+    """Returns the text of a RunError, also if Ray brought it from a worker; else the type and first line of
+    the error."""
     inner: BaseException | None = error
     while inner is not None:
         within = getattr(inner, "cause", None)  # Ray's errors pose as their cause, with a trace for a text
@@ -132,10 +133,10 @@ def _explain(error: BaseException) -> str:
 
 
 def describe(config: Config, *, whole: bool = False) -> str:
-    """Lay out, for a terminal, how a config differs from its recipe, or all of it.
+    """Returns text for a terminal on how a config differs from its recipe, or on the whole config.
 
-    Of the whole, each section of the settings is a paragraph. Storage and name are not among the differences:
-    each job says in its first line where its run is.
+    If whole, each section of the settings is a paragraph. Storage and name are not listed as differences:
+    each job logs in its first line where its run is.
     """
     settings = flatten(config.model_dump(mode="json"))
     recipe = flatten(RECIPES.get(config.recipe, Config)().model_dump(mode="json"))

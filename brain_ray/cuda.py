@@ -1,10 +1,10 @@
-"""CUDA libraries for TensorFlow: loads those of NVIDIA's wheels, and tells why no GPU is seen.
+"""CUDA libraries for TensorFlow: loads those of NVIDIA's wheels, and explains why no GPU is seen.
 
-TensorFlow 2.21 searches the folders of most of these wheels, but not that of libcusolver, and without it
-uses no GPU. Where a job's virtual environment holds the wheels, and the image TensorFlow, it searches none of
-their folders. It takes a library that is loaded already, wherever that came from.
+TensorFlow 2.21 searches the folders of most of these wheels, but not that of libcusolver, and uses no GPU
+without it. If a job's virtual environment has the wheels and the image has TensorFlow, it searches none of
+their folders. It uses a library that is loaded already, wherever it came from.
 
-Imports nothing but the standard library.
+Imports only the standard library.
 """
 
 import ctypes
@@ -25,21 +25,22 @@ REQUIRED = (
 """Libraries without any of which TensorFlow 2.21 uses no GPU; each after those it depends on."""
 
 LIBRARIES = ("libnvJitLink.so.12", "libnvrtc.so.12", *REQUIRED, "libnccl.so.2")
-"""These, and what they or TensorFlow load later: two compilers, and the communication of several workers."""
+"""REQUIRED, and libraries that these or TensorFlow load later: two compilers, and communication of
+workers."""
 
 DRIVER = Path("/proc/driver/nvidia/version")
-"""Where NVIDIA's kernel module tells its version."""
+"""File in which NVIDIA's kernel module gives its version."""
 
 CURE = "install NVIDIA's driver and the extra gpu (pip install -c constraints.txt -e '.[gpu]') there"
-"""What to do where TensorFlow sees no GPU."""
+"""What to do if TensorFlow sees no GPU."""
 
 
 def preload() -> None:
-    """Load the libraries of NVIDIA's wheels, for the TensorFlow that is imported later in this process.
+    """Loads the libraries of NVIDIA's wheels, for the TensorFlow that is imported later in this process.
 
-    To be called before the first import of TensorFlow in a process that computes on a GPU. The wheels are
-    looked for in the folders of `sys.path`, in its order. What is not installed, or cannot be loaded, is
-    passed over: `why_no_gpu` tells it.
+    Call it before the first import of TensorFlow in a process that computes on a GPU. The wheels are searched
+    in the folders of `sys.path`, in order. Libraries that are not installed, or cannot be loaded, are
+    skipped; `why_no_gpu` reports them.
     """
     folders = [folder for entry in sys.path for folder in Path(entry or ".").glob("nvidia/*/lib")]
     for name in LIBRARIES:
@@ -49,7 +50,7 @@ def preload() -> None:
 
 
 def why_no_gpu() -> str:
-    """Return why TensorFlow sees no GPU in this process, after `preload`, and the driver's version."""
+    """Returns why TensorFlow sees no GPU in this process, after `preload`, and the driver's version."""
     errors = (_error_of_loading(name) for name in ("libcuda.so.1", *REQUIRED))
     reason = next(filter(None, errors), "") or _error_of_driver()
     return f"{reason}; {_driver()}"
@@ -64,7 +65,7 @@ def _error_of_loading(library: str) -> str:
 
 
 def _error_of_driver() -> str:
-    """Return what the driver, whose library can be loaded, says of its GPUs."""
+    """Returns the error of the driver, whose library can be loaded, about its GPUs."""
     cuda, name, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_char_p(), ctypes.c_int()
     code = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
     if not code:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: announced at once, and never lost where Python ignores exceptions."""
+"""Ctrl-C and SIGTERM: announced immediately, and not lost where Python ignores exceptions."""
 
 import _thread
 import signal
@@ -14,25 +14,25 @@ from brain_ray.logs import log
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 AGAIN = signal.SIGURG
-"""Raises an interrupt once more; nobody else sends it, and without a handler it does nothing."""
+"""Signal that raises an interrupt once more; nobody else sends it, and without a handler it does nothing."""
 
 AGAIN_S = 0.05
-"""How long after it was lost."""
+"""Seconds between a lost interrupt and this signal."""
 
 
 @contextmanager
 def announced(words: str) -> Iterator[Callable[[], None]]:
-    """Have signals that interrupt this process raise `KeyboardInterrupt`, and say so as soon as they come.
+    """Makes signals that interrupt this process raise `KeyboardInterrupt`, and logs a line immediately.
 
-    Not only when it is caught: Ray takes seconds to unwind, and `ray job stop` kills what has not ended after
-    three. Where Python ignores exceptions, as when a weak reference is cleared (Ray Data has many), the
-    interrupt is raised once more; the job would go on otherwise.
+    Not only when it is caught: Ray takes seconds to unwind, and `ray job stop` kills a process that has not
+    ended after three. Where Python ignores exceptions, as while it clears a weak reference (Ray Data has
+    many), the interrupt is raised once more; otherwise the job would continue.
 
     Args:
-        words: logged as an error.
+        words: text of the line, which is logged as an error.
 
     Yields:
-        A function that says the line unless it was said already, for interrupts that come another way.
+        A function that logs the line unless it was logged already, for interrupts that come another way.
     """
     lock, said = threading.Lock(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Trainings and sweeps that changed settings put aside, until the new ones are finished."""
+"""Trainings and sweeps that are kept when settings change, until their replacements are finished."""
 
 import csv
 import io
@@ -18,14 +18,14 @@ WORTH_S = 60.0
 
 @dataclass(frozen=True)
 class Work:
-    """What was trained in a folder, by its files history.csv."""
+    """Amount of training in a folder, from its history.csv files."""
 
     epochs: int = 0
     seconds: float = 0.0
 
     @property
     def is_worth_keeping(self) -> bool:
-        """Whether it took more than a minute."""
+        """Whether the training took more than `WORTH_S` seconds."""
         return self.seconds > WORTH_S
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class Work:
 
 
 def work_in(run: Run, folder: str) -> Work:
-    """Add up the epochs of a run's training, or of all trials of its sweep; none in any other folder."""
+    """Addses up the epochs of a run's training, or of all trials of its sweep; none for any other folder."""
     homes = [run] if folder == TRAIN else []
     if folder == SWEEP:
         homes = [trial_run(run, trial) for trial in run.list_folders(*TRIALS)]
@@ -48,7 +48,8 @@ def work_in(run: Run, folder: str) -> Work:
 
 
 def inputs_of(run: Run, *parts: str) -> dict[str, Any] | None:
-    """Return what the stage in a folder was finished or started with; None if there is no whole one."""
+    """Returns the inputs with which the stage in a folder was finished or started; None if no stage is
+    complete there."""
     for name in (MARKER, STARTED):
         if run.exists(*parts, name):
             stored = run.read_json(*parts, name)
@@ -58,7 +59,7 @@ def inputs_of(run: Run, *parts: str) -> dict[str, Any] | None:
 
 
 def put_aside(run: Run, folder: str) -> None:
-    """Move a stage's folder into `KEPT` if its work is worth that; logs a line before."""
+    """Moves a stage's folder into `KEPT` if it is worth keeping; logs a line first."""
     inputs, work = inputs_of(run, folder), work_in(run, folder)
     if inputs is None or not work.is_worth_keeping:
         return
@@ -71,12 +72,13 @@ def put_aside(run: Run, folder: str) -> None:
 
 
 def find(run: Run, folder: str, fits: Callable[[Mapping[str, Any]], bool], *, finished: bool) -> str | None:
-    """Return the name in `KEPT` of what a stage's folder was with inputs that fit, if that was kept.
+    """Returns the name in `KEPT` of a folder that was kept for a stage and whose inputs fit; None if there is
+    none.
 
     Args:
         run: the run.
         folder: the stage's folder.
-        fits: tells whether inputs are those of now.
+        fits: returns whether inputs are the current ones.
         finished: whether only a finished stage is wanted.
     """
     for name in _names(run, folder):
@@ -89,12 +91,12 @@ def find(run: Run, folder: str, fits: Callable[[Mapping[str, Any]], bool], *, fi
 
 
 def restore(run: Run, folder: str, name: str) -> None:
-    """Put what was kept by a name back in the place of a stage's folder."""
+    """Moves a kept folder back to the place of a stage's folder."""
     run.move((KEPT, name), (folder,))
 
 
 def remove_all(run: Run, folder: str) -> list[str]:
-    """Delete all that was kept of a stage's folder; return where it was."""
+    """Deletes everything that was kept of a stage's folder; returns the paths."""
     names = _names(run, folder)
     for name in names:
         run.remove(KEPT, name)

@@ -1,4 +1,5 @@
-"""The logger "brain_ray" and its console: stamped with time, run and stage where lines go into a file."""
+"""The logger `brain_ray` and its console handler, which adds time, run and stage to lines that go into a
+file."""
 
 import logging
 import sys
@@ -37,23 +38,23 @@ def log_context(name: str) -> Iterator[None]:
 
 
 def stamp() -> str:
-    """Start of a line: the time (UTC), the run and the stage; "" outside of any."""
+    """Returns the start of a line: the time (UTC), the run and the stage; "" outside of any run."""
     names = _context or _failed
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {'/'.join(names)}  " if names else ""
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes messages on standard output, and errors (or, if so told, all) on standard error.
+    """Handler that writes messages on standard output, and errors (or all, if set so) on standard error.
 
-    Warnings and errors begin with that word. Control characters are replaced: a message may hold names of
-    files. Where the stream is no terminal, every line that is not empty has a stamp.
+    Warnings and errors begin with that word. Control characters are replaced, because a message may contain
+    file names. If the stream is no terminal, every line that is not empty begins with a stamp.
     """
 
     def __init__(self, all_on_stderr: bool = False) -> None:
         super().__init__(logging.INFO)
         self._all_on_stderr = all_on_stderr
         self.live: Console | None = None
-        """A live display's console, above which messages are printed."""
+        """Console of a live display, above which messages are printed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one message; it may have several lines."""
@@ -89,7 +90,7 @@ def to_console(all_on_stderr: bool = False) -> Iterator[None]:
 
 
 def on_console() -> bool:
-    """Whether messages are shown on the console."""
+    """Returns whether messages are shown on the console."""
     return any(isinstance(handler, ConsoleHandler) for handler in log.handlers)
 
 

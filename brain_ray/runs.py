@@ -1,4 +1,4 @@
-"""A run's folder: the names of its files, atomic writes, and which stages are finished."""
+"""A run's folder: names of its files, atomic writes, and which stages are finished."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,19 +15,19 @@ from brain_ray.errors import RunError
 from brain_ray.storage import describe_os_error, filesystem, resolve, storage_errors, subfolders
 
 MARKER = "stage.json"
-"""Written last into a stage's folder: without it, the stage never counts as done."""
+"""File written last into a stage's folder: without it, the stage does not count as finished."""
 
 STARTED = "started.json"
-"""Written first into a stage's folder: what a half-finished stage was started with."""
+"""File written first into a stage's folder: the inputs with which an unfinished stage was started."""
 
 DATASET, TRAIN, SWEEP, BUNDLE, REPORT = "dataset", "train", "sweep", "bundle", "report"
-"""Folders of the stages within a run's."""
+"""Folders of the stages within a run's folder."""
 
 PHANTOM_IMAGES = "phantoms"
-"""Folder of drawn images, where a run has such."""
+"""Folder of drawn images, if a run has any."""
 
 KEPT = "kept"
-"""Folder of trainings that were put aside: `train-<digest of its inputs>` and the like, each as it was."""
+"""Folder of kept trainings, such as `train-<digest of its inputs>`, each unchanged."""
 
 CONFIG = ("config.json",)
 DATASET_IDS = ("dataset_ids.json",)
@@ -52,18 +52,18 @@ PREDICTIONS = (REPORT, "predictions.parquet")
 METRICS = (REPORT, "metrics.json")
 REPORT_PAGE = (REPORT, "report.html")
 SWEEP_PAGES = ("sweep.html", "sweep.json")
-"""Names of a sweep's page and figures: kept in `TRAIN`, shown in `REPORT`."""
+"""Names of a sweep's page and figures: written to `TRAIN`, shown in `REPORT`."""
 
 COPIERS = 16
-"""Files that are copied at a time where a folder cannot be renamed: buckets answer late."""
+"""Number of files copied at a time if a folder cannot be renamed: buckets answer slowly."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder, `<storage>/<name>`; picklable, so that workers can write into it."""
+    """Folder of one run, `<storage>/<name>`; picklable, so that workers can write into it."""
 
     storage: str
-    """Absolute path or URI: a worker in another folder finds the same place."""
+    """Absolute path or URI, so that a worker in another folder finds the same place."""
     name: str
 
     def __post_init__(self) -> None:
@@ -75,44 +75,45 @@ class Run:
 
     @property
     def fs(self) -> pafs.FileSystem:
-        """The filesystem that the run lives on."""
+        """Filesystem of the run's storage."""
         return self._opened[0]
 
     @property
     def _makes_folders(self) -> bool:
-        """Whether a folder is listed only if it was made; in S3, it is what the names of its objects say."""
+        """Whether a folder is listed only if it was created; in S3, folders follow from the names of
+        objects."""
         return bool(self.fs.type_name != "s3")
 
     def uri(self, *parts: str) -> str:
-        """Return the absolute path or URI of something in the run."""
+        """Returns the absolute path or URI of a file or folder of the run."""
         base, mark, query = self.storage.partition("?")
         return "/".join([base.rstrip("/"), self.name, *parts]) + mark + query
 
     def path(self, *parts: str) -> str:
-        """Return the path of something in the run, within its filesystem."""
+        """Returns the path of a file or folder of the run, within its filesystem."""
         return "/".join([self._opened[1], *parts])
 
     def exists(self, *parts: str) -> bool:
-        """Tell whether a file or folder is there."""
+        """Returns whether a file or folder exists."""
         with storage_errors(f"read {self.uri(*parts)}"):
             return bool(self.fs.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound)
 
     def list_files(self, *parts: str, suffix: str = "") -> list[str]:
-        """Return the sorted paths, within the filesystem, of a folder's files that end in `suffix`."""
+        """Returns the sorted paths, within the filesystem, of a folder's files that end in `suffix`."""
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
         with storage_errors(f"read {self.uri(*parts)}"):
             return sorted(info.path for info in self.fs.get_file_info(selector) if info.path.endswith(suffix))
 
     def list_folders(self, *parts: str) -> list[str]:
-        """Return the sorted names of a folder's folders."""
+        """Returns the sorted names of a folder's folders."""
         with storage_errors(f"read {self.uri(*parts)}"):
             return subfolders(self.fs, self.path(*parts))
 
     def read_bytes(self, *parts: str) -> bytes:
-        """Read a file.
+        """Returns the content of a file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such file.
             RunError: the storage refuses, or does not answer.
         """
         with (
@@ -122,7 +123,11 @@ class Run:
             return bytes(stream.read())
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
-        """Write a file so that a reader sees the old one or the new one, whole."""
+        """Writes a file atomically: a reader sees the old content or the new content, complete.
+
+        Raises:
+            RunError: the storage refuses, or does not answer.
+        """
         target = self.path(*parts)
         local = isinstance(self.fs, pafs.LocalFileSystem)
         written = f"{target}.partial" if local else target  # a bucket shows an object only when it is closed
@@ -137,15 +142,21 @@ class Run:
             raise RunError(f"cannot write {self.uri(*parts)}: {describe_os_error(error)}") from error
 
     def read_json(self, *parts: str) -> Any:
-        """Read a JSON file."""
+        """Returns the content of a JSON file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            RunError: the storage refuses, or does not answer.
+        """
         return json.loads(self.read_bytes(*parts))
 
     def write_json(self, value: object, *parts: str) -> None:
-        """Write a JSON file atomically; NaN and infinity are refused, as other readers refuse them."""
+        """Writes a JSON file atomically; NaN and infinity are refused, because other readers refuse them."""
         self.write_bytes((json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), *parts)
 
     def clear(self, *parts: str) -> None:
-        """Delete a folder's content, its records first, so that a half-deleted stage never counts as one."""
+        """Deletes a folder's content, its records first, so that a half-deleted stage does not count as
+        one."""
         with storage_errors(f"empty {self.uri(*parts)}"):
             self._delete_records(*parts)
             if self._makes_folders:
@@ -153,18 +164,18 @@ class Run:
             self.fs.delete_dir_contents(self.path(*parts), missing_dir_ok=True)
 
     def remove(self, *parts: str) -> None:
-        """Delete a folder, as `clear` does, if it is there."""
+        """Deletes a folder, if it exists, in the same order as `clear`."""
         with storage_errors(f"delete {self.uri(*parts)}"):
             self._delete_records(*parts)
             if self.exists(*parts):
                 self.fs.delete_dir(self.path(*parts))
 
     def move(self, source: Sequence[str], target: Sequence[str]) -> None:
-        """Move a stage's folder to where another may be, which is deleted first.
+        """Moves a stage's folder to a path; a folder that is there is deleted first.
 
-        Whenever this is killed, one of the two is whole and has its records, `STARTED` or `MARKER`: a folder
-        is renamed, and where it cannot be (buckets), its files are copied, the records last, and then
-        deleted, the records first.
+        If this is killed at any time, one of the two folders is complete and has its records, `STARTED` or
+        `MARKER`. On a disk the folder is renamed. In a bucket its files are copied, the records last, and
+        then deleted, the records first.
 
         Args:
             source: parts of the path of a folder that has records.
@@ -182,7 +193,7 @@ class Run:
         self.remove(*source)
 
     def _copy(self, source: str, target: str) -> None:
-        """Copy all files below a folder, those first that are no records of it."""
+        """Copies all files below a folder, its records last."""
         infos = self.fs.get_file_info(pafs.FileSelector(source, recursive=True))
         files = [info.path.removeprefix(source) for info in infos if info.type == pafs.FileType.File]
         records = [name for name in (f"/{STARTED}", f"/{MARKER}") if name in files]
@@ -204,26 +215,26 @@ class Run:
                 self.fs.delete_file(self.path(*parts, name))
 
     def upload(self, folder: Path, *parts: str) -> None:
-        """Copy a local folder's files into a folder of the run."""
+        """Copies a local folder's files into a folder of the run."""
         for file in sorted(_files(folder)):
             self.write_bytes(file.read_bytes(), *parts, *file.relative_to(folder).parts)
 
     def finished(self, folder: str) -> dict[str, Any] | None:
-        """Return the inputs that a stage was finished with, or None if it is not finished."""
+        """Returns the inputs with which a stage was finished, or None if it is not finished."""
         if not self.exists(folder, MARKER):
             return None
         inputs: dict[str, Any] = self.read_json(folder, MARKER)["inputs"]
         return inputs
 
     def finish(self, folder: str, inputs: Mapping[str, Any], seconds: float) -> None:
-        """Mark a stage as finished, after everything else is written."""
+        """Marks a stage as finished; call it after everything else is written."""
         self.write_json({"inputs": inputs, "seconds": round(seconds, 1)}, folder, MARKER)
 
     def require(self, folder: str, job: str) -> dict[str, Any]:
-        """Return a finished stage's inputs.
+        """Returns a finished stage's inputs.
 
         Raises:
-            RunError: it is not finished; the text names the job that makes it.
+            RunError: the stage is not finished; the text names the job that runs it.
         """
         inputs = self.finished(folder)
         if inputs is None:

@@ -1,4 +1,4 @@
-"""Storage: paths and URIs, their file systems, and what to do about a storage's error."""
+"""Storage: paths and URIs, their file systems, and advice for a storage's errors."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -24,11 +24,11 @@ CURES = {
         "see that Google's servers are in reach, and that GOOGLE_APPLICATION_CREDENTIALS names a key for it"
     ),
 }
-"""What to do about an error of a bucket, by what its text holds."""
+"""What to do about a bucket's error, by a part of its text."""
 
 
 NOISE = r"^When .*?: (?=AWS Error)|\(Request ID.*|error_info=\{.*?\}\}(?=\))"
-"""What those texts hold that tells a person nothing."""
+"""Parts of those texts that are of no use to a user."""
 
 
 KEY_VARIABLES = {
@@ -44,11 +44,11 @@ URI = re.compile(
     r"(?P<scheme>\b(?:s3|gs|https?)(?=:/)|[a-z][a-z0-9+.-]+(?=://)):(?P<slashes>/+)(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-"""A URI in a text, to the text's end; those that are typed most often also with one slash too few."""
+"""Pattern of a URI in a text, up to the text's end; for common schemes, one slash may be missing."""
 
 
 USER_SCHEMES = {"abfs", "abfss", "hdfs", "viewfs", "postgresql", "mysql"}
-"""Schemes whose URIs name a container or a user before an `@`, which is no secret without a password."""
+"""Schemes whose URIs have a container or a user before an `@`, which is no secret without a password."""
 
 
 PARAMETERS = {
@@ -60,26 +60,28 @@ PARAMETERS = {
     "retry_limit_seconds",
     "scheme",
 }
-"""Names in the queries of URIs that pyarrow reads, and whose values are no secrets."""
+"""Query parameters of URIs that pyarrow reads and whose values are no secrets."""
 
 
 RETRY_S = 10
-"""For which Google Cloud Storage is tried again, instead of for a quarter of an hour."""
+"""Retry limit for Google Cloud Storage in seconds (its default is 15 minutes)."""
 
 
 def resolve(location: str) -> str:
-    """Make a path absolute and leave a URI as it is, so that workers in other folders find the same place."""
+    """Returns a path as an absolute path, so that workers in other folders find the same place; URIs are
+    unchanged."""
     return location if "://" in location else str(Path(location).expanduser().resolve())
 
 
 def refuse_keys(text: str) -> None:
-    """Refuse a URI, or a word with one in it, that holds keys: URIs are printed, and stored in config.json.
+    """Refuses a URI, or a word that contains one, with keys in it: URIs are printed, and stored in
+    config.json.
 
-    Keys may hold any character: what can be a key is taken for one. Also refused is therefore a port that is
-    no number, an `@` behind a host with a port, and all but `PARAMETERS` in a query.
+    Keys may contain any character, so everything that could be a key counts as one. Therefore also refused: a
+    port that is no number, an `@` behind a host with a port, and query parameters not in `PARAMETERS`.
 
     Raises:
-        RunError: it holds what can be a key; the error does not hold it.
+        RunError: the text contains what could be a key; the error does not repeat it.
     """
     found = URI.search(text)
     if not found:
@@ -98,14 +100,14 @@ def refuse_keys(text: str) -> None:
 
 
 def refuse_keys_in(words: Iterable[str], but: str = "") -> None:
-    """Refuse a command line with keys in it, before anything prints a word of it.
+    """Refuses a command line with keys in it, before any of it is printed.
 
     Args:
         words: the command line, without the program's name.
-        but: an option whose value is not looked at.
+        but: an option whose value is not checked.
 
     Raises:
-        RunError: as `refuse_keys`, with the option's name.
+        RunError: like `refuse_keys`, with the option's name.
     """
     option, exempt = "", False
     for word in words:
@@ -123,7 +125,7 @@ def refuse_keys_in(words: Iterable[str], but: str = "") -> None:
 
 
 def _has_login(scheme: str, slashes: str, rest: str) -> bool:
-    """Tell whether a user's name and key, or one of them, may stand before a URI's host."""
+    """Returns whether a user name, a key, or both may stand before a URI's host."""
     authority = unquote(re.split("[/?#]", rest, maxsplit=1)[0])
     if len(slashes) > 2 and scheme not in KEY_VARIABLES:
         authority = ""  # file:///home, which has no host
@@ -137,7 +139,7 @@ def _has_login(scheme: str, slashes: str, rest: str) -> bool:
 
 
 def _has_secret_parameter(rest: str) -> bool:
-    """Tell whether a query or a fragment holds more than what is known to be harmless."""
+    """Returns whether a query or a fragment contains anything that is not known to be harmless."""
     tail = "".join(re.findall("[?#].*", rest, re.DOTALL))
     for mark, part in re.findall("([?#&;])([^?#&;]*)", tail):
         route = mark == "#" and part.startswith("/") and "=" not in part  # of a page, as MLflow's own
@@ -147,11 +149,11 @@ def _has_secret_parameter(rest: str) -> bool:
 
 
 def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of a path or URI, and the path within it.
+    """Returns the filesystem of a path or URI, and the path within it.
 
     Raises:
-        RunError: the URI's scheme is not one that pyarrow reads, its bucket's region cannot be found out, or
-            it holds keys.
+        RunError: pyarrow does not read the URI's scheme, its bucket's region cannot be found, or it contains
+            keys.
     """
     refuse_keys(location)
     location = resolve(location)
@@ -169,11 +171,11 @@ def filesystem(location: str) -> tuple[pafs.FileSystem, str]:
 
 
 def _limited(found: pafs.FileSystem) -> pafs.FileSystem:
-    """Rebuild a bucket's filesystem so that it gives up soon, in each process alike.
+    """Returns a bucket's filesystem rebuilt so that it gives up soon, in the same way in each process.
 
-    One of S3 made from a URI tries for 100 s where packets vanish, a rebuilt or unpickled one three times,
-    for some 10 s. Folders that are there it leaves alone when it makes another below them: it may not be
-    allowed to write them.
+    An S3 filesystem made from a URI retries for 100 s if packets are lost; a rebuilt or unpickled one tries
+    three times, for some 10 s. It does not touch existing folders when it makes another below them: it may
+    have no permission to write them.
     """
     rebuild, (options,) = found.__reduce__()
     if found.type_name == "s3":
@@ -184,7 +186,7 @@ def _limited(found: pafs.FileSystem) -> pafs.FileSystem:
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return what a storage said in a line, with what to do about it where that is known."""
+    """Returns a storage's error as one line, with what to do about it if that is known."""
     said = " ".join(re.sub(NOISE, "", str(error)).split()).rstrip(".")
     cures = [cure for text, cure in CURES.items() if re.search(text, said)]
     return "; ".join([said, *cures[:1]])
@@ -192,12 +194,12 @@ def describe_os_error(error: OSError) -> str:
 
 @contextmanager
 def storage_errors(what: str) -> Iterator[None]:
-    """Say what was wanted of a storage, such as `read s3://bucket/x`, when it refuses or does not answer.
+    """Adds the operation, such as `read s3://bucket/x`, to errors of a storage inside the block.
 
-    What is not there is no such error.
+    A missing file is not such an error.
 
     Raises:
-        RunError: it is one.
+        RunError: the storage refused, or did not answer.
     """
     try:
         yield
@@ -208,10 +210,10 @@ def storage_errors(what: str) -> Iterator[None]:
 
 
 def subfolders(found: pafs.FileSystem, folder: str) -> list[str]:
-    """Return the sorted names of a folder's folders; none of one that is not there.
+    """Returns the sorted names of a folder's folders; none if the folder does not exist.
 
-    Google Cloud Storage lists a folder only if it was made as one, which uploading files does not: there, all
-    that is below is listed.
+    Google Cloud Storage lists a folder only if it was created as one, which an upload of files does not do;
+    so there everything below is listed.
     """
     selector = pafs.FileSelector(folder, allow_not_found=True, recursive=found.type_name == "gcs")
     names = set()

@@ -9,7 +9,7 @@ from brain_ray import __version__
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the versions of Python, brain_ray, and those of the packages that are installed, by name."""
+    """Returns the versions of Python, of brain_ray, and of those packages that are installed, by name."""
     found = {"python": platform.python_version(), "brain-ray": __version__}
     for name in packages:
         with suppress(PackageNotFoundError):  # a machine may have another build, such as opencv-python
