@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from brain_ray.config import Config
 from brain_ray.data.dataset import Part
 from brain_ray.loading.loader import Batch, FeatureLoader, Loader
-from brain_ray.loading.prefetch import Ahead
+from brain_ray.loading.prefetch import Prefetcher
 from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
 
 
@@ -47,11 +47,11 @@ class Sources:
     """Handle of the `PartStore` actor."""
 
 
-AHEAD_BYTES = 128_000_000
+PREFETCH_BYTES = 128_000_000
 """Largest number of bytes of images or features that are prefetched on each worker: a second or two of fast
 steps."""
 
-AHEAD_STEPS = 32
+PREFETCH_STEPS = 32
 """Largest number of prefetched batches of a small data set, if an epoch has fewer; else an epoch's. More
 would be loaded while the first step is compiled, and only slow that down."""
 
@@ -89,13 +89,13 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
 
     batch_bytes = settings.batch_size * config.model.height * config.model.width // num_workers
     steps = num_steps(sum(part.num_rows for part in sources.images["train"]), settings.batch_size)
-    most = min(AHEAD_BYTES // batch_bytes, max(AHEAD_STEPS, steps))
-    ahead = Ahead(open_stream, after, most=max(2, most))
+    most = min(PREFETCH_BYTES // batch_bytes, max(PREFETCH_STEPS, steps))
+    prefetcher = Prefetcher(open_stream, after, most=max(2, most))
     return Feed(
         rank=rank,
         steps_per_epoch=steps,
-        train=lambda epoch: ahead.take(("train", epoch)),
-        valid=lambda epoch: ahead.take(("valid", epoch)),
+        train=lambda epoch: prefetcher.stream(("train", epoch)),
+        valid=lambda epoch: prefetcher.stream(("valid", epoch)),
         class_weights=sources.class_weights,
-        close=ahead.close,
+        close=prefetcher.close,
     )

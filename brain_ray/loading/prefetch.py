@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
-PATIENCE = 0.2
+POLL_INTERVAL_S = 0.2
 """Interval in seconds at which a waiting thread checks whether it is still needed."""
 
 
@@ -21,7 +21,7 @@ class _End:
     error: BaseException | None = None
 
 
-class Ahead(Generic[Key, Item]):
+class Prefetcher(Generic[Key, Item]):
     """Prefetcher of streams that follow one another: makes a limited number of items before they are
     requested.
 
@@ -46,7 +46,7 @@ class Ahead(Generic[Key, Item]):
         self._stop = threading.Event()
         self._made: Queue[Item | _End] = Queue(most)
 
-    def take(self, key: Key) -> Iterator[Item]:
+    def stream(self, key: Key) -> Iterator[Item]:
         """Yields a stream's items; use them up before the next stream.
 
         Raises:
@@ -93,6 +93,6 @@ class Ahead(Generic[Key, Item]):
 def _put(item: "Item | _End", made: "Queue[Item | _End]", stop: threading.Event) -> bool:
     while not stop.is_set():
         with contextlib.suppress(Full):
-            made.put(item, timeout=PATIENCE)
+            made.put(item, timeout=POLL_INTERVAL_S)
             return True
     return False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from brain_ray.loading.prefetch import PATIENCE, Ahead
+from brain_ray.loading.prefetch import POLL_INTERVAL_S, Prefetcher
 
 
 def after(key: int) -> int | None:
@@ -18,8 +18,8 @@ def numbers(key: int) -> Iterator[int]:
 
 
 def test_streams_come_whole_and_in_order() -> None:
-    ahead = Ahead(numbers, after, most=2)
-    assert [list(ahead.take(key)) for key in range(4)] == [
+    prefetcher = Prefetcher(numbers, after, most=2)
+    assert [list(prefetcher.stream(key)) for key in range(4)] == [
         [0, 1, 2],
         [10, 11, 12],
         [20, 21, 22],
@@ -34,11 +34,11 @@ def test_the_next_stream_is_opened_while_the_last_items_of_one_are_used() -> Non
         opened.append(key)
         return numbers(key)
 
-    ahead = Ahead(open_stream, after, most=4)
-    first = ahead.take(0)
+    prefetcher = Prefetcher(open_stream, after, most=4)
+    first = prefetcher.stream(0)
     assert next(first) == 0
     wait_until(lambda: opened == [0, 1])
-    ahead.close()
+    prefetcher.close()
 
 
 def test_no_more_is_made_than_may_wait() -> None:
@@ -49,25 +49,25 @@ def test_no_more_is_made_than_may_wait() -> None:
             made.append(number)
             yield number
 
-    ahead = Ahead(endless, after, most=5)
-    items = ahead.take(0)
+    prefetcher = Prefetcher(endless, after, most=5)
+    items = prefetcher.stream(0)
     next(items)
     wait_until(lambda: len(made) >= 7)  # one used, five wait, one in the hand
-    time.sleep(2 * PATIENCE)
+    time.sleep(2 * POLL_INTERVAL_S)
     assert len(made) == 7
-    ahead.close()
+    prefetcher.close()
     wait_until(lambda: not any(thread.name.endswith("(_make)") for thread in threading.enumerate()))
 
 
 def test_any_stream_can_be_taken_at_any_time() -> None:
-    ahead = Ahead(numbers, after, most=2)
-    items = ahead.take(0)
+    prefetcher = Prefetcher(numbers, after, most=2)
+    items = prefetcher.stream(0)
     next(items)
-    assert list(ahead.take(2)) == [20, 21, 22]
-    assert list(ahead.take(1)) == [10, 11, 12]
-    assert list(ahead.take(2)) == [20, 21, 22]
-    assert list(ahead.take(3)) == [30, 31, 32]
-    assert list(ahead.take(7)) == [70, 71, 72]
+    assert list(prefetcher.stream(2)) == [20, 21, 22]
+    assert list(prefetcher.stream(1)) == [10, 11, 12]
+    assert list(prefetcher.stream(2)) == [20, 21, 22]
+    assert list(prefetcher.stream(3)) == [30, 31, 32]
+    assert list(prefetcher.stream(7)) == [70, 71, 72]
 
 
 def test_what_a_stream_raises_is_raised_where_it_is_used() -> None:
@@ -76,13 +76,13 @@ def test_what_a_stream_raises_is_raised_where_it_is_used() -> None:
         if key == 1:
             raise ValueError("no more")
 
-    ahead = Ahead(failing, after, most=9)
-    assert list(ahead.take(0)) == [0]
-    items = ahead.take(1)
+    prefetcher = Prefetcher(failing, after, most=9)
+    assert list(prefetcher.stream(0)) == [0]
+    items = prefetcher.stream(1)
     assert next(items) == 1
     with pytest.raises(ValueError, match="no more"):
         next(items)
-    assert list(ahead.take(2)) == [2]
+    assert list(prefetcher.stream(2)) == [2]
 
 
 def wait_until(condition: object) -> None:
