@@ -27,7 +27,7 @@ class Batch:
     """Images, (n, height, width, 1) uint8, 0..255; or their features, (n, channels) float32."""
     labels: NDArray[np.int64]
     """(n,), indices into the classes."""
-    weights: NDArray[np.float32]
+    sample_weight: NDArray[np.float32]
     """(n,), 1 for a row that counts, 0 for a row that fills an empty part."""
     total: int
     """Number of rows of the global batch, over all workers."""

@@ -45,7 +45,7 @@ def build_network(config: ModelConfig, num_classes: int, seed: int) -> "keras.Mo
 
 
 def _seed_head(features: Any, dropout: float, seed: int) -> Any:
-    """Addses the head of the notebooks that this project replaces, number for number."""
+    """Adds the head of the notebooks that this project replaces, number for number."""
     import keras
 
     x = keras.layers.GlobalMaxPooling2D(dtype="float32", name="pool")(features)

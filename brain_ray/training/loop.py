@@ -187,7 +187,7 @@ def _validate(
     for batch in batches:
         sums, probabilities = learner.validate(batch)
         total = sums + total
-        if keep_probabilities and batch.weights.all():
+        if keep_probabilities and batch.sample_weight.all():
             parts = np.array_split(np.arange(rows, rows + batch.total), learner.num_workers)
             own.append((parts[learner.rank], probabilities))
         rows += batch.total

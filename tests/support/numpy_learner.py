@@ -82,7 +82,7 @@ class NumpyLearner:
         self._before_step(self._config, self._epoch, self._step)
         self._step += 1
         inputs, sums, probabilities = self._forward(batch, self._factors)
-        errors = (probabilities - np.eye(self.num_classes)[batch.labels]) * batch.weights[:, None]
+        errors = (probabilities - np.eye(self.num_classes)[batch.labels]) * batch.sample_weight[:, None]
         errors *= self._factors[batch.labels][:, None]
         gradient = self.sum(inputs.T @ errors / batch.total)
         self._velocity = (0.9 * self._velocity - 10 * rate * gradient).astype(np.float32)
@@ -106,7 +106,7 @@ class NumpyLearner:
             entropy = -np.log(np.maximum(probabilities[np.arange(len(features)), batch.labels], 1e-7))
         correct = probabilities.argmax(axis=1) == batch.labels
         parts = (factors[batch.labels] * entropy, entropy, correct, np.ones(len(features)))
-        return inputs, np.array([(batch.weights * part).sum() for part in parts]), probabilities
+        return inputs, np.array([(batch.sample_weight * part).sum() for part in parts]), probabilities
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -94,7 +94,7 @@ class Learner:
         sums: tf.Tensor = self._train_step(
             batch.inputs,
             batch.labels,
-            batch.weights,
+            batch.sample_weight,
             np.float32(batch.total),
             np.float32(rate),
             np.float32(self.average.momentum(self._num_steps)),
@@ -112,7 +112,7 @@ class Learner:
 
     def validate(self, batch: Batch) -> "tuple[tf.Tensor, tf.Tensor]":
         """Score one batch; returns this worker's sums, as `train`, and its (n, classes) probabilities."""
-        sums, probabilities = self._valid_step(batch.inputs, batch.labels, batch.weights)
+        sums, probabilities = self._valid_step(batch.inputs, batch.labels, batch.sample_weight)
         return sums, probabilities
 
     def averaged(self) -> AbstractContextManager[None]:
