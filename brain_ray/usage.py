@@ -82,6 +82,7 @@ def read_settings(
     if not {"-h", "--help"} & set(words):
         _check_names(words, [*(f"--{name}" for name in setting_names(model)), *more])
     tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # no-color.org
+    _join_lines(model)
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
@@ -187,6 +188,15 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str
             yield from _fields(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field.description or ""
+
+
+def _join_lines(model: type[BaseModel]) -> None:
+    """Joins the lines of the settings' descriptions: tyro would keep the line breaks of the source."""
+    for field in model.model_fields.values():
+        field.description = " ".join((field.description or "").split()) or None
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            _join_lines(inner)
 
 
 def _check_names(words: Sequence[str], names: Sequence[str]) -> None:

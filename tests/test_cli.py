@@ -104,6 +104,15 @@ def test_all_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(f"--{name}" in text for name in setting_names(Config))
 
 
+def test_the_text_of_a_setting_breaks_where_the_terminal_ends_not_where_the_source_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    text = help_of(capsys, "--help", "train")
+    (line,) = [line for line in text.splitlines() if "Number of worker processes" in line]
+    assert "(default: 1)" in line
+
+
 def test_an_unknown_section_of_the_help_is_one_line() -> None:
     with pytest.raises(UsageError, match=r"^--help knows no section 'modle'; did you mean model\?$"):
         parse("--help", "modle")
