@@ -307,7 +307,7 @@ def test_a_server_of_another_kind_and_another_ray(monkeypatch: pytest.MonkeyPatc
     def answer(status: int, text: str) -> None:
         response = requests.Response()
         response.status_code, response._content = status, text.encode()
-        monkeypatch.setattr(dashboard, "_ask", lambda address, headers: response)
+        monkeypatch.setattr(dashboard, "_get_version", lambda address, headers: response)
 
     answer(200, "<html>")
     assert dashboard.check_dashboard("http://h")[-1].text == "what answers at http://h is not Ray's dashboard"
