@@ -5,7 +5,8 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 from brain_ray import records
 from brain_ray.records import Number
@@ -13,31 +14,64 @@ from brain_ray.runs import HISTORY, Run
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """Record of one epoch. Losses and accuracies are means over all rows, from sums over all workers."""
+class Gauge:
+    """A gauge of Prometheus that shows a field of an `EpochRecord`."""
 
-    epoch: int
+    name: str
+    """Without the prefix of all gauges of the package."""
+    text: str
+    """Description; fields that share a gauge have the same."""
+    split: str = ""
+    """Value of its label `split`; without one it has no such label."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where a field of `EpochRecord` is shown, as an annotation of its type."""
+
+    tag: str = ""
+    """TensorBoard's; empty: it is not shown there."""
+    gauge: Gauge | None = None
+
+
+LOSS = partial(Gauge, "loss", "Loss of the last epoch")
+CROSS_ENTROPY = partial(Gauge, "cross_entropy", "Cross-entropy of the last epoch, in nats")
+ACCURACY = partial(Gauge, "accuracy", "Share of images that were right in the last epoch")
+SECONDS = Gauge("epoch_seconds", "Seconds of the last epoch, training and validation")
+RATE = Gauge("learning_rate", "Learning rate of the last epoch's last step")
+SPEED = Gauge("images_per_second", "Images a second while the last epoch trained, all workers together")
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Record of one epoch. Losses and accuracies are means over all rows, from sums over all workers.
+
+    A field is a column of history.csv and a metric of MLflow, and TensorBoard and Prometheus show it as
+    annotated here. A new one goes to the end, with a default for the files of earlier versions.
+    """
+
+    epoch: Annotated[int, Shown(gauge=Gauge("epoch", "Finished epochs"))]
     """Number of the epoch, from 1."""
-    loss: Number
+    loss: Annotated[Number, Shown("loss/train", LOSS("train"))]
     """Training loss, including label smoothing and the head's penalties."""
-    accuracy: Number
+    accuracy: Annotated[Number, Shown("accuracy/train", ACCURACY("train"))]
     """Share of training rows classified correctly, with augmentation and dropout."""
-    val_loss: Number
+    val_loss: Annotated[Number, Shown("loss/validation", LOSS("validation"))]
     """Keras' val_loss: the configured loss plus the head's penalties."""
-    val_cross_entropy: Number
+    val_cross_entropy: Annotated[Number, Shown("cross_entropy/validation", CROSS_ENTROPY("validation"))]
     """Validation cross-entropy alone, in nats."""
-    val_accuracy: Number
-    learning_rate: Number
+    val_accuracy: Annotated[Number, Shown("accuracy/validation", ACCURACY("validation"))]
+    learning_rate: Annotated[Number, Shown("learning_rate", RATE)]
     """Learning rate of the epoch's last step."""
     best: bool
     rolled_back: bool
-    seconds: Number
+    seconds: Annotated[Number, Shown("speed/seconds", SECONDS)]
     """Duration of training and validation together, in seconds."""
-    images_per_second: Number
+    images_per_second: Annotated[Number, Shown("speed/images_per_second", SPEED)]
     """Images per second of training alone."""
-    cross_entropy: Number
+    cross_entropy: Annotated[Number, Shown("cross_entropy/train", CROSS_ENTROPY("train"))]
     """Cross-entropy of the training rows, without smoothing and penalties, in nats."""
-    input_wait: Number
+    input_wait: Annotated[Number, Shown("speed/input_wait")]
     """Seconds in which the first worker only waited for batches."""
     operator: str = ""
     """Operator commands that took effect after this epoch, with their times in UTC."""
@@ -66,6 +100,15 @@ class EpochRecord:
     def from_json(cls, value: dict[str, Any]) -> "EpochRecord":
         """Returns the record from an object made by `to_json`."""
         return records.from_json(cls, value)
+
+
+SHOWN = {
+    field.name: mark
+    for field in fields(EpochRecord)
+    for mark in getattr(field.type, "__metadata__", ())
+    if isinstance(mark, Shown)
+}
+"""Where each field of `EpochRecord` is shown, by its name."""
 
 
 def to_csv(history: Sequence[EpochRecord]) -> bytes:

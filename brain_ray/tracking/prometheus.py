@@ -15,6 +15,8 @@ from typing import Any
 
 from ray.util.metrics import Gauge
 
+from brain_ray.tracking.history import SHOWN
+
 PREFIX = "brain_ray_"
 
 REFRESH_S = 5.0
@@ -24,15 +26,15 @@ every ten seconds (`metrics_report_interval_ms`), and its agent drops it twenty 
 TRAINING = ("run", "trial")
 """Labels of a training's gauges; outside of sweeps, `trial` is empty, which Prometheus treats as absent."""
 
+FIELDS = {name: shown.gauge for name, shown in SHOWN.items() if shown.gauge is not None}
+"""Gauge of each field of an `EpochRecord` that has one."""
+
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "epoch": ("Finished epochs", TRAINING),
-    "epoch_seconds": ("Seconds of the last epoch, training and validation", TRAINING),
+    **{
+        gauge.name: (gauge.text, (*TRAINING, "split") if gauge.split else TRAINING)
+        for gauge in FIELDS.values()
+    },
     "epoch_timestamp_seconds": ("When the last epoch ended, in seconds since 1970", TRAINING),
-    "loss": ("Loss of the last epoch", (*TRAINING, "split")),
-    "cross_entropy": ("Cross-entropy of the last epoch, in nats", (*TRAINING, "split")),
-    "accuracy": ("Share of images that were right in the last epoch", (*TRAINING, "split")),
-    "learning_rate": ("Learning rate of the last epoch's last step", TRAINING),
-    "images_per_second": ("Images a second while the last epoch trained, all workers together", TRAINING),
     "input_wait": ("Share of the last epoch that the first worker waited for its batches", TRAINING),
     "trials": ("Trials of a sweep", ("run", "status")),
     "prepared_images": ("Images of a data set, by the split that they went to", ("run", "split")),
@@ -44,20 +46,6 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
 STATUSES = ("waiting", "running", "retried", "finished", "stopped", "failed")
 """Statuses of trials; a status without trials has the value 0."""
 
-FIELDS: dict[str, tuple[str, dict[str, str]]] = {
-    "epoch": ("epoch", {}),
-    "seconds": ("epoch_seconds", {}),
-    "loss": ("loss", {"split": "train"}),
-    "val_loss": ("loss", {"split": "validation"}),
-    "cross_entropy": ("cross_entropy", {"split": "train"}),
-    "val_cross_entropy": ("cross_entropy", {"split": "validation"}),
-    "accuracy": ("accuracy", {"split": "train"}),
-    "val_accuracy": ("accuracy", {"split": "validation"}),
-    "learning_rate": ("learning_rate", {}),
-    "images_per_second": ("images_per_second", {}),
-}
-"""Gauge and further labels for each field of an `EpochRecord`."""
-
 Series = tuple[str, frozenset[tuple[str, str]]]
 """Name of a gauge without PREFIX, and its labels."""
 
@@ -65,8 +53,9 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 def epoch(run: str, record: Mapping[str, float], trial: str = "") -> None:
     """Sets the gauges of an epoch that has ended, from the finite numbers of an `EpochRecord`."""
     labels = {"run": run, "trial": trial}
-    for name, (gauge, more) in FIELDS.items():
-        _VALUES.put(gauge, record.get(name, math.nan), **labels, **more)
+    for name, gauge in FIELDS.items():
+        split = {"split": gauge.split} if gauge.split else {}
+        _VALUES.put(gauge.name, record.get(name, math.nan), **labels, **split)
     seconds = record.get("seconds", 0.0)
     if seconds > 0:
         _VALUES.put("input_wait", record.get("input_wait", math.nan) / seconds, **labels)

@@ -5,20 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from brain_ray.runs import TENSORBOARD, Run
-from brain_ray.tracking.history import EpochRecord
+from brain_ray.tracking.history import SHOWN, EpochRecord
 
-TAGS = {
-    "loss/train": "loss",
-    "loss/validation": "val_loss",
-    "cross_entropy/train": "cross_entropy",
-    "cross_entropy/validation": "val_cross_entropy",
-    "accuracy/train": "accuracy",
-    "accuracy/validation": "val_accuracy",
-    "learning_rate": "learning_rate",
-    "speed/images_per_second": "images_per_second",
-    "speed/seconds": "seconds",
-    "speed/input_wait": "input_wait",
-}
+TAGS = {shown.tag: name for name, shown in SHOWN.items() if shown.tag}
 """TensorBoard's tags, and the fields of `EpochRecord` that they show."""
 
 

@@ -5,7 +5,7 @@ import io
 import math
 import re
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.runs import TENSORBOARD, Run
 from brain_ray.tracking import mlflow, prometheus, tensorboard
-from brain_ray.tracking.history import EpochRecord, from_csv, to_csv
+from brain_ray.tracking.history import SHOWN, EpochRecord, from_csv, to_csv
 from brain_ray.tracking.progress_bar import Position, ProgressBar
 from brain_ray.training import train
 from brain_ray.training.messages import Epoch
@@ -110,6 +110,14 @@ def test_tensorboard_gets_each_epoch_once(run: Run) -> None:
 def test_tensorboard_gets_no_number_that_is_none(run: Run) -> None:
     tensorboard.write_epoch(run, replace(RECORD, loss=math.nan))
     assert set(tensorboard.TAGS) - scalars(run)[1].keys() == {"loss/train"}
+
+
+def test_what_is_shown_of_an_epoch_is_a_field_and_no_tag_is_used_twice() -> None:
+    names = {field.name for field in fields(EpochRecord)}
+    assert SHOWN.keys() <= names
+    assert SHOWN.keys() | {"best", "rolled_back", "operator"} == names
+    tags = [shown.tag for shown in SHOWN.values() if shown.tag]
+    assert len(set(tags)) == len(tags)
 
 
 def test_mlflow_gets_settings_epochs_and_bundle(run: Run, make_config: MakeConfig) -> None:

@@ -93,8 +93,10 @@ def test_values_are_given_again_until_their_trial_ends(said: dict[str, float]) -
 
 
 def test_all_that_is_told_of_an_epoch_has_a_gauge_with_its_labels(said: dict[str, float]) -> None:
-    for gauge, labels in prometheus.FIELDS.values():
-        assert {*prometheus.TRAINING, *labels} == set(prometheus.GAUGES[gauge][1])
+    for gauge in prometheus.FIELDS.values():
+        text, labels = prometheus.GAUGES[gauge.name]
+        assert text == gauge.text
+        assert labels == (*prometheus.TRAINING, *(["split"] if gauge.split else []))
 
 
 def test_without_ray_nothing_is_said_and_nothing_fails() -> None:
