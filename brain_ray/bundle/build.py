@@ -1,4 +1,4 @@
-"""Makes a bundle in a folder, whole or not at all; refuses one whose Keras and ONNX models differ."""
+"""Makes a bundle, canary images among it, in a folder: whole or not at all; refuses models that differ."""
 
 import shutil
 import tempfile
@@ -188,10 +188,10 @@ def _check_models(
 
 
 SEED = 5
-"""Of the drawings. They are the same in every bundle, whatever it was trained on."""
+"""Seed of the canary images, the same in every bundle, whatever it was trained on."""
 
 
 def draw_canaries() -> dict[str, bytes]:
-    """Draw one phantom of each kind: PNG files by name."""
+    """Draw one phantom of each kind, as samples and to check that a model computes as it did: PNG files."""
     images = {kind: draw(kind, SEED, index) for index, kind in enumerate(TUMOURS)}
     return {f"{kind}.png": cv2.imencode(".png", image)[1].tobytes() for kind, image in images.items()}
