@@ -66,7 +66,7 @@ def gone(pid: int) -> bool:
 
 def facts_of(decoder: Decoder, look: Look, *arguments: object) -> Facts:
     """Have a worker do something in place of looking at an image."""
-    (found,) = decoder._ask([IMAGE], MAX_PIXELS, look, *arguments)
+    (found,) = decoder.ask([IMAGE], MAX_PIXELS, look, *arguments)
     if isinstance(found, ImageError):
         raise found
     return found[0]
@@ -75,6 +75,12 @@ def facts_of(decoder: Decoder, look: Look, *arguments: object) -> Facts:
 def worker_of(decoder: Decoder) -> int:
     """Return the process id of a worker."""
     return int(facts_of(decoder, decoder_deaths.pid)["pid"])
+
+
+def forkers() -> list[int]:
+    """Return the process ids of those processes of this one that fork workers and have not ended."""
+    alive = [child for child in psutil.Process().children() if not gone(child.pid)]
+    return [child.pid for child in alive if "fork_workers" in " ".join(child.cmdline())]
 
 
 def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) -> None:
@@ -144,19 +150,19 @@ def test_an_image_that_cannot_be_used_says_why_and_keeps_its_worker(
 def test_an_image_that_ends_its_worker_is_refused_and_the_next_one_is_not(
     decoder: Decoder, death: Look
 ) -> None:
-    worker, forker = worker_of(decoder), decoder._process.pid
+    worker, before = worker_of(decoder), forkers()
     with pytest.raises(ImageError, match="the decoder ended: it crashed, or took more than 1 s") as caught:
         facts_of(decoder, death)
     assert caught.value.code == "undecodable"
     assert decoder.prepare(IMAGE, MAX_PIXELS, CROP, SPEC).width == phantom(0).shape[1]
     assert worker_of(decoder) != worker
-    assert decoder._process.pid == forker
+    assert forkers() == before
 
 
 def test_of_several_images_each_has_its_own_answer(decoder: Decoder) -> None:
     poison = png(np.full((16, 16), decoder_deaths.POISON, np.uint8))
     files = [IMAGE, b"a text", poison, png(phantom(1)), poison, poison, png(phantom(2)), b""]
-    found = decoder._ask(files, MAX_PIXELS, decoder_deaths.crash_on_poison)
+    found = decoder.ask(files, MAX_PIXELS, decoder_deaths.crash_on_poison)
     reasons = [str(one) if isinstance(one, ImageError) else one[0]["height"] for one in found]
     ended = "the decoder ended: it crashed, or took more than 1 s"
     heights = [phantom(index).shape[0] for index in range(3)]
@@ -209,13 +215,14 @@ def test_threads_have_workers_of_their_own_and_lose_none_but_their_own(decoder: 
 
     with ThreadPoolExecutor(3) as threads:
         assert list(threads.map(meet, range(3))) == [20_000_000] * 3
-    assert len(decoder._idle) <= 4
+    workers = [worker.pid for pid in forkers() for worker in psutil.Process(pid).children()]
+    assert sum(not gone(worker) for worker in workers) <= 4
 
 
 @pytest.mark.parametrize("victims", ["worker", "forker", "both"])
 def test_processes_that_end_while_they_rest_cost_no_image(decoder: Decoder, victims: str) -> None:
-    for name, pid in (("worker", worker_of(decoder)), ("forker", decoder._process.pid)):
-        if victims in (name, "both"):
+    for name, pids in (("worker", [worker_of(decoder)]), ("forker", forkers())):
+        for pid in pids if victims in (name, "both") else ():
             os.kill(pid, signal.SIGKILL)
             wait_for(lambda pid=pid: gone(pid))
     assert decoder.prepare(IMAGE, MAX_PIXELS, CROP, SPEC).has_box
@@ -237,10 +244,10 @@ from support import decoder_deaths
 from brain_ray.data.decoder import Decoder
 decoder = Decoder()
 image = sys.stdin.buffer.read()
-decoder._ask([image], 4_000_000, decoder_deaths.chatter)
-((facts, _),) = decoder._ask([image], 4_000_000, decoder_deaths.pid)
+decoder.ask([image], 4_000_000, decoder_deaths.chatter)
+((facts, _),) = decoder.ask([image], 4_000_000, decoder_deaths.pid)
 print(*facts.values(), flush=True)
-decoder._ask([image], 4_000_000, decoder_deaths.hang)
+decoder.ask([image], 4_000_000, decoder_deaths.hang)
 """
 
 

@@ -250,7 +250,7 @@ def repeated_names(folder: Path) -> None:
                 for name in ("slice1.jpg", "slice1.png", "slice2.jpg", "SLICE2.jpg"):
                     path = folder / place / label / patient / name
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(phantom._encode(phantom.draw(label, 3, number), path.suffix))
+                    path.write_bytes(phantom.encode(phantom.draw(label, 3, number), path.suffix))
                     number += 1
 
 
@@ -297,7 +297,7 @@ def heads(folder: Path, label: str, count: int, first: int) -> None:
     """Draw phantoms of a class into a folder."""
     folder.mkdir(parents=True)
     for k in range(count):
-        (folder / f"{k:02d}.jpg").write_bytes(phantom._encode(phantom.draw(label, 9, first + k), ".jpg"))
+        (folder / f"{k:02d}.jpg").write_bytes(phantom.encode(phantom.draw(label, 9, first + k), ".jpg"))
 
 
 def test_official_splits_are_used_and_what_is_left_out_is_named(tmp_path: Path, ray_cluster: None) -> None:

@@ -21,7 +21,7 @@ def real() -> list[bytes]:
 
 
 def phantoms() -> list[bytes]:
-    return [phantom._encode(phantom.draw(CLASSES[k % 4], 5, k), ".jpg") for k in range(120)]
+    return [phantom.encode(phantom.draw(CLASSES[k % 4], 5, k), ".jpg") for k in range(120)]
 
 
 @pytest.mark.parametrize("source", [real, phantoms])

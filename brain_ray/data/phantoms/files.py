@@ -98,7 +98,7 @@ def write_tree(
     def write(index: int) -> str:
         name, stem = names[index]
         suffix = ".png" if index % 32 == 31 else ".jpg"  # a data set from the wild is seldom all of a kind
-        (folder / (stem + suffix)).write_bytes(_encode(draw(name, seed, index), suffix))
+        (folder / (stem + suffix)).write_bytes(encode(draw(name, seed, index), suffix))
         return stem + suffix
 
     with ThreadPoolExecutor() as pool:
@@ -124,7 +124,8 @@ def _check(classes: Sequence[str]) -> None:
             )
 
 
-def _encode(image: Image | NDArray[np.uint16], suffix: str, quality: int = 92) -> bytes:
+def encode(image: Image | NDArray[np.uint16], suffix: str, quality: int = 92) -> bytes:
+    """Return an image as a file of the format that a suffix such as `.png` names."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
     return cv2.imencode(suffix, image, options)[1].tobytes()
 
@@ -141,7 +142,7 @@ def _plant_copy(folder: Path, number: int, origin: str, test_folder: str) -> Pla
             image = np.asarray(cv2.convertScaleAbs(image, alpha=0.85, beta=24), np.uint8)
         elif kind in _FLIPS:
             image = np.asarray(cv2.flip(image, _FLIPS[kind]), np.uint8)
-        data = _encode(image, ".jpg", quality=60 if kind == "recompressed" else 92)
+        data = encode(image, ".jpg", quality=60 if kind == "recompressed" else 92)
     (folder / path).write_bytes(data)
     return Planted(path, kind, origin, usable=True)
 
@@ -159,17 +160,17 @@ def _plant_fault(folder: Path, number: int, where: str, spare: Image, rng: np.ra
     if kind == "corrupt":
         suffix, data = ".jpg", rng.bytes(4096)
     elif kind == "truncated":
-        suffix, data = ".jpg", _encode(spare, ".jpg")
+        suffix, data = ".jpg", encode(spare, ".jpg")
         data = data[: len(data) // 2]
     elif kind == "text":
         suffix, data = ".txt", b"Notes on the images of this folder.\n"
     elif kind == "one pixel":
-        suffix, data = ".png", _encode(spare[:1, :1], ".png")
+        suffix, data = ".png", encode(spare[:1, :1], ".png")
     elif kind == "blank":  # each of another size, so that they are no copies of one another
-        suffix, data = ".jpg", _encode(np.zeros((128, 128 + number), np.uint8), ".jpg")
+        suffix, data = ".jpg", encode(np.zeros((128, 128 + number), np.uint8), ".jpg")
     else:
         grey = spare if spare.ndim == 2 else spare[..., 0]
-        suffix, data = ".png", _encode(grey.astype(np.uint16) * 16, ".png")  # 12 bits, as scanners store
+        suffix, data = ".png", encode(grey.astype(np.uint16) * 16, ".png")  # 12 bits, as scanners store
     path = f"{where}/fault-{number:03d}-{kind.replace(' ', '-')}{suffix}"
     (folder / path).write_bytes(data)
     return Planted(path, kind, None, usable=kind in ("blank", "16 bit"))
