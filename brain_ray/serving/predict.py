@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +16,7 @@ from rich.cells import cell_len, set_cell_size
 
 from brain_ray.errors import RunError, printable
 from brain_ray.serving.client import Client, EndpointError
-from brain_ray.serving.client.files import Source, find_images
+from brain_ray.serving.client.files import Source, find_images, watch_doubles
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser
@@ -28,8 +28,27 @@ NARROWEST, PIPED = 24, 48
 """Columns of a file's name: the fewest, and those where the output is no terminal, where none is cut off."""
 
 
-def run(purpose: str, argv: Sequence[str] | None = None, prog: str = "predict.py") -> int:
-    """Do what the command line says, and return the process's exit code."""
+SILENCE_S = 5.0
+"""Seconds after which the wait for an endpoint's first answer is spoken of."""
+
+
+def run(
+    purpose: str,
+    argv: Sequence[str] | None = None,
+    prog: str = "predict.py",
+    *,
+    make_client: Callable[..., Client] = Client,
+    silence_s: float = SILENCE_S,
+) -> int:
+    """Do what the command line says, and return the process's exit code.
+
+    Args:
+        purpose: what the job is for.
+        argv: the words.
+        prog: what the person typed before the words.
+        make_client: makes a client of an endpoint, of `Client`'s arguments.
+        silence_s: seconds after which the wait for an endpoint's first answer is spoken of.
+    """
     given = _parse(purpose, argv, prog)
     for stream in (sys.stdin, sys.stdout):  # any file name can be read, and printed
         if isinstance(stream, io.TextIOWrapper):
@@ -37,9 +56,9 @@ def run(purpose: str, argv: Sequence[str] | None = None, prog: str = "predict.py
     try:
         summary = Summary()
         folders: set[Path] = set()
-        words = _watch_doubles(given.files, folders)
-        images = summary.begin(find_images(words, _watch_doubles(sys.stdin, folders)))
-        results = summary.watch(_results(given, images))
+        words = watch_doubles(given.files, folders)
+        images = summary.begin(find_images(words, watch_doubles(sys.stdin, folders)))
+        results = summary.watch(_results(given, images, make_client, silence_s))
         show = _lines if given.json else _table
         for line in show(results, sys.stdout):
             print(line, flush=True)
@@ -57,10 +76,6 @@ def run(purpose: str, argv: Sequence[str] | None = None, prog: str = "predict.py
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 1 if summary.errors else 0
-
-
-SILENCE_S = 5.0
-"""Seconds after which the wait for an endpoint's first answer is spoken of."""
 
 
 class Summary:
@@ -105,36 +120,19 @@ class Summary:
         return "; ".join(part for part in parts if part)
 
 
-def _watch_doubles(words: Iterable[str], folders: set[Path]) -> Iterator[str]:
-    """Hand paths on, and warn once of one that lies in a folder before it, as in what `find FOLDER` prints.
-
-    Args:
-        words: the paths.
-        folders: those of them that are folders; gets more.
-    """
-    warned = False
-    for word in words:
-        path = Path(word.rstrip("\r\n"))
-        if not warned and folders & {path, *path.parents}:
-            warned = True
-            text = f"warning: {path} is in a folder that was named before it: such images are answered twice"
-            print(printable(text), file=sys.stderr)
-        if word != "-" and path.is_dir():
-            folders.add(path)
-        yield word
-
-
 def _count(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
 
 
-def _results(given: argparse.Namespace, images: Iterable[Source]) -> Iterator[Answer | Failure]:
+def _results(
+    given: argparse.Namespace, images: Iterable[Source], make_client: Callable[..., Client], silence_s: float
+) -> Iterator[Answer | Failure]:
     if given.url is not None:
         key = _api_key(given.api_key_file)
         url = given.url if "://" in given.url else f"http://{given.url}"
-        with Client(url, key, timeout_s=given.timeout, in_flight=given.in_flight) as client:
+        with make_client(url, key, timeout_s=given.timeout, in_flight=given.in_flight) as client:
             text = f"waiting for {client.url} to answer"
-            waiting = threading.Timer(SILENCE_S, print, [text], {"file": sys.stderr})
+            waiting = threading.Timer(silence_s, print, [text], {"file": sys.stderr})
             waiting.daemon = True
             waiting.start()
             try:
@@ -168,11 +166,11 @@ def _table(results: Iterable[Answer | Failure], out: TextIO) -> Iterator[str]:
             yield f"{name}  error: {printable(result.problem.detail)} ({printable(result.problem.code)})"
         else:
             label = _fit(printable(result.label), 14, cut=False)
-            sure = _rounded(result.confidence)
+            sure = rounded(result.confidence)
             yield f"{name}  {label}{sure:>10}  {result.decision:<8}{result.milliseconds:>8.1f}"
 
 
-def _rounded(confidence: float) -> str:
+def rounded(confidence: float) -> str:
     """Round a probability to four digits, but never up to a certainty."""
     text = f"{confidence:.4f}"
     return ">0.9999" if confidence < 1 and text == "1.0000" else text

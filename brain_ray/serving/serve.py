@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -146,7 +146,7 @@ def _deploy(config: ServingConfig, may_open: bool) -> None:
     """Replace what a running cluster serves, or begin to serve on it."""
     if not config.api_keys_sha256 and not may_open:
         _refuse_to_drop_keys()
-    _run(config)
+    put_on_air(config)
     log.info(f"deployed on the running cluster: {config.bundle}")
     if not config.api_keys_sha256:
         log.warning("it has no API keys: everybody who reaches the cluster's endpoint is let in")
@@ -177,8 +177,8 @@ def _refuse_to_drop_keys() -> None:
 
 def _serve(config: ServingConfig) -> None:
     """Serve on a cluster of our own, until interrupted."""
-    _run(config)
-    url = f"http://{_reachable(config.host)}:{config.port}"
+    put_on_air(config)
+    url = f"http://{browser_host(config.host)}:{config.port}"
     log.info(f"serves {config.bundle}\nmetrics {_metrics_url()} (Prometheus)")
     log.info(f"page {url}/  API {url}/docs  (Ctrl-C ends)")
     if config.host not in LOCAL and not config.api_keys_sha256:
@@ -190,13 +190,22 @@ def _serve(config: ServingConfig) -> None:
     log.info("ends when what was accepted is answered")
 
 
-def _reachable(host: str) -> str:
+def browser_host(host: str) -> str:
     """Return an address of this machine for a browser on it: those that mean all addresses lead nowhere."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
-def _run(config: ServingConfig) -> None:
+def put_on_air(config: ServingConfig, start: Callable[..., None] | None = None) -> None:
+    """Start Serve's proxy and deploy the endpoint, in the place of what is on the air.
+
+    Args:
+        config: the endpoint.
+        start: starts the proxy, as `ray.serve.start` does, which is the default.
+
+    Raises:
+        RunError: the proxy does not start, or the endpoint is not healthy: what was there stays.
+    """
     from ray import serve
     from ray.exceptions import RayError
     from ray.serve.config import ProxyLocation
@@ -205,7 +214,7 @@ def _run(config: ServingConfig) -> None:
 
     what = "the endpoint's proxy did not start (try again if the machine was busy)"
     try:
-        serve.start(
+        (start or serve.start)(
             proxy_location=ProxyLocation.HeadOnly,
             http_options={"host": config.host, "port": config.port},
             logging_config={"enable_access_log": False},

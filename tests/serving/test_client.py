@@ -512,18 +512,15 @@ def test_ten_thousand_are_worked_through_with_few_in_hand() -> None:
 
 
 @pytest.fixture
-def job(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def job(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the job's code against a stand-in: exit code, what it wrote, and its errors."""
 
     def run(endpoint: Endpoint, *argv: str) -> tuple[int, str, str]:
         def connect(url: str, key: str | None, **options: Any) -> Client:
             return Client(url, key, transport=httpx.MockTransport(endpoint), **options)
 
-        monkeypatch.setattr(predict, "Client", connect)
         try:
-            code = predict.run("Classify.", argv)
+            code = predict.run("Classify.", argv, make_client=connect)
         except SystemExit as stop:
             code = int(str(stop.code))
         return code, *capsys.readouterr()

@@ -11,6 +11,7 @@ import pytest
 
 from brain_ray.bundle.bundle import BundleError, load_bundle
 from brain_ray.serving import predict, serve
+from brain_ray.serving.client.files import watch_doubles
 
 
 class Slow(BaseHTTPRequestHandler):
@@ -43,14 +44,13 @@ class Opening(StringIO):
 def test_the_wait_for_a_silent_endpoint_is_spoken_of_and_it_needs_no_scheme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(predict, "SILENCE_S", 0.1)
     heard = Opening()
     monkeypatch.setattr(sys, "stderr", heard)
     (tmp_path / "a.png").write_bytes(b"x")
     with HTTPServer(("127.0.0.1", 0), Slow) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_port}"
-        assert predict.run("", ["--url", address, str(tmp_path / "a.png")]) == 1
+        assert predict.run("", ["--url", address, str(tmp_path / "a.png")], silence_s=0.1) == 1
         server.shutdown()
     assert heard.getvalue() == f"waiting for http://{address} to answer\n"
     assert "error: not this one (no)" in capsys.readouterr().out
@@ -62,12 +62,12 @@ def test_what_lies_in_a_folder_named_before_is_said_once(
     (tmp_path / "mri" / "deep").mkdir(parents=True)
     words = [str(tmp_path / name) for name in ("mri", "mri/a.png", "mri/deep", "mri/deep/b.png")]
     listed = [f"{word}\n" for word in words]
-    assert list(predict._watch_doubles(listed, set())) == listed
+    assert list(watch_doubles(listed, set())) == listed
     heard = capsys.readouterr().err
     assert heard.startswith(f"warning: {tmp_path}/mri/a.png is in a folder that was named before it")
     assert heard.count("\n") == 1
     others = [str(tmp_path / name) for name in ("mri/deep", "mri/a.png", "-")]
-    assert list(predict._watch_doubles(others, set())) == others
+    assert list(watch_doubles(others, set())) == others
     assert not capsys.readouterr().err
 
 
@@ -85,7 +85,7 @@ def test_a_file_with_several_keys_is_none_to_ask_with(
     ("confidence", "shown"), [(0.999982, ">0.9999"), (1.0, "1.0000"), (0.99994, "0.9999"), (0.5, "0.5000")]
 )
 def test_a_confidence_is_not_rounded_up_to_certainty(confidence: float, shown: str) -> None:
-    assert predict._rounded(confidence) == shown
+    assert predict.rounded(confidence) == shown
 
 
 def test_a_run_s_folder_for_its_bundle(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_run_s_folder_for_its_bundle(tmp_path: Path) -> None:
 
 
 def test_the_page_s_address_is_one_that_a_browser_can_open() -> None:
-    assert [serve._reachable(host) for host in ("0.0.0.0", "::", "10.0.0.7", "::1")] == [
+    assert [serve.browser_host(host) for host in ("0.0.0.0", "::", "10.0.0.7", "::1")] == [
         "127.0.0.1",
         "[::1]",
         "10.0.0.7",

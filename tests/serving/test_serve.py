@@ -223,16 +223,14 @@ def test_a_signal_to_the_whole_process_group_ends_it_soon_and_whole(guarded: Run
         httpx.get(f"{guarded.url}/healthz")
 
 
-def test_a_proxy_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray import serve
+def test_a_proxy_that_does_not_start_is_one_line() -> None:
     from ray.exceptions import ActorDiedError
 
     def too_slow(**_: object) -> None:
         raise ActorDiedError
 
-    monkeypatch.setattr(serve, "start", too_slow)
     with pytest.raises(
         RunError, match=r"the endpoint's proxy did not start \(try again if .* busy\): ."
     ) as told:
-        launch._run(ServingConfig(bundle="b"))
+        launch.put_on_air(ServingConfig(bundle="b"), start=too_slow)
     assert "\n" not in str(told.value)

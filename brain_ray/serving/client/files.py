@@ -1,6 +1,7 @@
 """Files that a person names: found, and worked through in order and bounded memory."""
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from brain_ray.data.formats import media_types
+from brain_ray.errors import printable
 from brain_ray.serving.schemas import Failure, Problem
 
 Item = TypeVar("Item")
@@ -97,3 +99,22 @@ def _walk(folder: str) -> Iterator[Path]:
 
 def _give_up(error: OSError) -> None:
     raise error
+
+
+def watch_doubles(words: Iterable[str], folders: set[Path]) -> Iterator[str]:
+    """Hand paths on, and warn once of one that lies in a folder before it, as in what `find FOLDER` prints.
+
+    Args:
+        words: the paths.
+        folders: those of them that are folders; gets more.
+    """
+    warned = False
+    for word in words:
+        path = Path(word.rstrip("\r\n"))
+        if not warned and folders & {path, *path.parents}:
+            warned = True
+            text = f"warning: {path} is in a folder that was named before it: such images are answered twice"
+            print(printable(text), file=sys.stderr)
+        if word != "-" and path.is_dir():
+            folders.add(path)
+        yield word
