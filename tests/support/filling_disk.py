@@ -11,7 +11,7 @@ from brain_ray.runs import Run
 
 
 class _Filling(pafs.FSSpecHandler):  # type: ignore[misc]
-    """The local file system, full as soon as there is a certain file, for names that end as its text says."""
+    """The local file system, full as soon as there is a certain file, for paths that contain its text."""
 
     def __init__(self, sign: str) -> None:
         super().__init__(LocalFileSystem())
@@ -19,7 +19,7 @@ class _Filling(pafs.FSSpecHandler):  # type: ignore[misc]
 
     def open_output_stream(self, path: str, metadata: object) -> object:
         sign = Path(self.sign)
-        if sign.exists() and path.endswith(sign.read_text()):
+        if sign.exists() and sign.read_text() in path:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         return super().open_output_stream(path, metadata)
 

@@ -4,26 +4,33 @@ python pausing_job.py FOLDER PATIENCE JOB WORDS...
 
 FOLDER gets a folder for each kind of work, and in it a note of each piece that was done, named by the piece
 and the node. After the first few, what is done waits until there is a file `lost` beside the notes. A
-training pauses after the epochs that have a folder there before. Nodes are waited for PATIENCE seconds.
+training pauses before the epochs that have a folder there: `epoch1` after the first one. Nodes are waited
+for PATIENCE seconds.
 """
 
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 
 from brain_ray import jobs, pipeline
 from brain_ray.cluster.waiting import give_up_without_nodes
+from brain_ray.config import Config
+from brain_ray.config.model import BACKBONES
 from brain_ray.data import prepare, scan, writing
 from brain_ray.evaluation import evaluate
-from brain_ray.training import callbacks, features, trainer
-from brain_ray.training.tensorflow import feature_extractor
-from brain_ray.tuning import trainable, tune
+from brain_ray.training import callbacks, trainer
+from brain_ray.training.framework import Extract
+from brain_ray.training.tensorflow.framework import TensorFlow
+from brain_ray.training.tensorflow.learner import Learner
 
 FIRST = {"scan": 4, "write": 4, "score": 4, "features": 0, "trial": 0}
 """Pieces of work that are done without a pause."""
@@ -70,39 +77,37 @@ class Classifier(evaluate.Classifier):
         return scored
 
 
-class Extractor(feature_extractor.Extractor):
-    """Pauses after batches."""
+class Pausing(TensorFlow):
+    """Pauses after batches of features and before epochs: of trials all, of a training those with a folder."""
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Compute the features of a batch, and pause."""
-        computed = super().__call__(batch)
-        pause("features", batch["index"][0])
-        return computed
+    def __init__(self) -> None:
+        self.trials = Path(sys.argv[3]).stem == "tune"  # known here, where the job starts
 
+    def make_extractor(self, config: Config, processes: int) -> Extract:
+        """Compute features, and pause."""
+        extract = super().make_extractor(config, processes)
 
-def train_worker(task: dict[str, Any]) -> None:
-    """Train as one of the workers, and pause after epochs."""
-    from brain_ray.training import worker
+        def extract_and_pause(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            features = extract(images)
+            pause("features", "")
+            return features
 
-    write_epoch = worker.write_epoch
+        return extract_and_pause
 
-    def write_and_pause(run: Any, record: Any, state: Any) -> None:
-        write_epoch(run, record, state)
-        if (FOLDER / f"epoch{record.epoch}").exists():
-            pause(f"epoch{record.epoch}", "")
+    def make_learner(self, config: Config, *rest: Any) -> Learner:
+        """Make a learner whose epochs pause when they begin, the first excepted."""
+        learner = super().make_learner(config, *rest)
+        start_epoch = learner.start_epoch
 
-    worker.write_epoch = write_and_pause
-    worker.train_worker_task(task)
+        def pause_and_start(epoch: int) -> None:
+            if self.trials and epoch:
+                pause("trial", f"{round(10 * config.model.dropout):03d}")  # of a sweep over 0.0 and 0.1
+            elif learner.rank == 0 and (FOLDER / f"epoch{epoch}").exists():
+                pause(f"epoch{epoch}", "")
+            start_epoch(epoch)
 
-
-class TrialProcess(trainable.TrialProcess):
-    """Pauses after epochs."""
-
-    def step(self) -> dict[str, Any]:
-        """Train an epoch of a trial, and pause."""
-        report = super().step()
-        pause("trial", self._home.name)
-        return report
+        learner.start_epoch = pause_and_start  # type: ignore[method-assign]
+        return learner
 
 
 def main(patience: float, job: str, words: list[str]) -> None:
@@ -113,14 +118,12 @@ def main(patience: float, job: str, words: list[str]) -> None:
         (prepare, "Scan", Scan),
         (prepare, "Write", Write),
         (evaluate, "Classifier", Classifier),
-        (features, "Extractor", Extractor),
-        (trainer, "train_worker_task", train_worker),
-        (tune, "TrialProcess", TrialProcess),
         (trainer, "end_vain_waits", partial(callbacks.end_vain_waits, patience_s=patience)),
         (pipeline, "give_up_without_nodes", partial(give_up_without_nodes, patience_s=patience)),
     ]
     for module, name, value in changed:
         setattr(module, name, value)
+    BACKBONES["tiny"] = replace(BACKBONES["tiny"], framework=f"{__name__}.Pausing")
     sys.exit(jobs.run(Path(job).stem, Path(job).name, words))
 
 

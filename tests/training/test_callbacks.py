@@ -16,7 +16,7 @@ from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training.callbacks import Waiting, end_vain_waits
-from brain_ray.training.failures import verdict
+from brain_ray.training.failures import to_run_error
 
 LACKING = "the cluster has 2 CPUs on 1 node(s), and training asks for 4"
 
@@ -121,6 +121,6 @@ def test_ray_train_ends_a_training_that_waits_in_vain(tmp_path: Path) -> None:
     with pytest.raises((TrainingFailedError, RayError)) as failed:
         trainer.fit()
     messages.shutdown()
-    line = str(verdict(failed.value, Run(str(tmp_path), "run"), settings.max_failures))
+    line = str(to_run_error(failed.value, Run(str(tmp_path), "run"), settings.max_failures))
     assert line.startswith("no room for the workers within 0 s: the cluster has 4 CPUs on 1 node(s), and ")
     assert line.endswith("; the same command goes on from the last epoch")
