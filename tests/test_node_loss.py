@@ -8,8 +8,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from shutil import copytree
@@ -17,6 +17,7 @@ from typing import Self
 
 import cv2
 import httpx
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -25,10 +26,9 @@ from pandas.testing import assert_frame_equal
 from support.jobs import ROOT, free_port
 from support.ray_cluster import Job, Nodes, nodes_of
 
-from brain_ray.config import ModelConfig
+from brain_ray.bundle.predictor import Predictor
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.rows import SPLITS
-from brain_ray.models.backbones import build_backbone
 from brain_ray.runs import Run
 from brain_ray.serving.client import Client
 from brain_ray.serving.haproxy import proxy_settings
@@ -51,7 +51,7 @@ SETTINGS = {
     # What is computed does not depend on the number of workers.
     "model.batch-norm": "fixed",
     "model.dropout": 0.0,
-    "train.epochs": 6,
+    "train.epochs": 4,
     "train.batch-size": 8,
     "train.learning-rate": 0.0005,
     "train.schedule": "constant",
@@ -67,7 +67,10 @@ def job(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    with nodes_of(tmp_path_factory.mktemp("home"), 2, 2) as nodes:
+    with (
+        tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as folder,
+        nodes_of(tmp_path_factory.mktemp("home"), 2, 2, **proxy_settings(Path(folder))) as nodes,
+    ):
         yield nodes
 
 
@@ -79,12 +82,20 @@ def nodes(lasting: Nodes) -> Nodes:
     return lasting
 
 
+PREPARE_AND_TRAIN = """
+import sys
+from brain_ray.cli import run_job
+from brain_ray.pipeline import run_stages
+sys.exit(run_job("", "", lambda config: run_stages(config, ["prepare", "train"]), argv=sys.argv[1:]))
+"""
+
+
 @pytest.fixture(scope="module")
 def undisturbed(lasting: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run from which nothing was taken."""
+    """A run from which nothing was taken, prepared and trained."""
     storage = tmp_path_factory.mktemp("undisturbed")
     words = [word for name, value in SETTINGS.items() for word in (f"--{name}", str(value))]
-    with lasting.start(job("pipeline"), "smoke", "--storage", str(storage), *words) as done:
+    with lasting.start("-c", PREPARE_AND_TRAIN, "smoke", "--storage", str(storage), *words) as done:
         done.finish()
     return Run(str(storage), "smoke")
 
@@ -140,90 +151,108 @@ def rows_of(run: Run, *folder: str) -> pd.DataFrame:
     return table.sort_values("row_id", ignore_index=True) if "row_id" in table else table
 
 
-def test_preparation_does_again_what_was_lost(nodes: Nodes, undisturbed: Run, tmp_path: Path) -> None:
-    run = up_to(undisturbed, tmp_path, "phantoms")
-    scans, writes = tmp_path / "notes" / "scan", tmp_path / "notes" / "write"
-    with pausing_job(nodes, scans, "prepare", *words_for(run)) as running:
-        first = lose_in(nodes, scans, running)
+@dataclass
+class Losses:
+    """What became of a pipeline that lost a node in each stage which works on nodes."""
+
+    run: Run
+    said: str
+    scanned: dict[str, list[str]]
+    """Blocks that each node had scanned when a second node was lost, in writing."""
+    scanned_in_the_end: dict[str, list[str]]
+    written: dict[str, list[str]]
+    lost_in_scan: str
+    lost_in_write: str
+    scored: dict[str, list[str]]
+    """Batches that each node had scored when one of them was lost."""
+    scored_in_the_end: dict[str, list[str]]
+    lost_in_score: str
+
+
+LACKING = "the cluster has 2 CPUs on 2 node(s), and training asks for 2 x 1.5 CPUs for its workers"
+
+
+@pytest.fixture(scope="module")
+def losses(lasting: Nodes, undisturbed: Run, tmp_path_factory: pytest.TempPathFactory) -> Losses:
+    """Take nodes from a pipeline: while it scans, while it writes, after an epoch, and while it scores."""
+    notes, nodes = tmp_path_factory.mktemp("losses"), lasting
+    run = up_to(undisturbed, notes, "phantoms")
+    scans, writes, epoch, scores = (notes / name for name in ("scan", "write", "epoch1", "score"))
+    epoch.mkdir()
+    with pausing_job(nodes, scans, "pipeline", *words_for(run), "--train.num-workers", "2") as running:
+        lost_in_scan = lose_in(nodes, scans, running)
         assert run.finished("dataset") is None
         nodes.add(2)
         running.wait_until(lambda: len(done_by(writes)) > 1, "work in write")
         scanned = done_by(scans)
         # Whose memory holds the most blocks, which the writing wants again.
-        holder = max(nodes.names, key=lambda name: len(scanned.get(name, [])))
-        lose_in(nodes, writes, running, 1, holder)
+        lost_in_write = max(nodes.names, key=lambda name: len(scanned.get(name, [])))
+        lose_in(nodes, writes, running, 1, lost_in_write)
         assert run.finished("dataset") is None
         nodes.add(2)
-        running.finish()
-    again, written = done_by(scans), done_by(writes)
+        lose_in(nodes, epoch, running, 1)
+        running.wait_for(f"waits up to 60 s for room for its workers: {LACKING}")
+        nodes.add(2)
+        lost_in_score = lose_in(nodes, scores, running)
+        scored = done_by(scores)
+        said = running.finish()
+    return Losses(
+        run=run,
+        said=said,
+        scanned=scanned,
+        scanned_in_the_end=done_by(scans),
+        written=done_by(writes),
+        lost_in_scan=lost_in_scan,
+        lost_in_write=lost_in_write,
+        scored=scored,
+        scored_in_the_end=done_by(scores),
+        lost_in_score=lost_in_score,
+    )
+
+
+def test_preparation_does_again_what_was_lost(losses: Losses, undisturbed: Run) -> None:
+    run, scanned, again = losses.run, losses.scanned, losses.scanned_in_the_end
+    first, holder = losses.lost_in_scan, losses.lost_in_write
     assert again[first] == scanned[first]
     assert again[holder] == scanned[holder]
     assert sum(map(len, again.values())) > sum(map(len, scanned.values()))
     pieces = {piece for node, done in again.items() if node != first for piece in done}
     assert set(scanned[first]) < pieces
-    assert {piece for done in written.values() for piece in done} == pieces
-    assert run.finished("dataset") == undisturbed.finished("dataset")
+    assert {piece for done in losses.written.values() for piece in done} == pieces
     assert run.read_json("dataset", "audit.json") == undisturbed.read_json("dataset", "audit.json")
+    assert run.finished("dataset") == undisturbed.finished("dataset")
     for name in ("manifest.parquet", "rejected.parquet", "pairs.parquet", *SPLITS):
         assert_frame_equal(rows_of(run, "dataset", name), rows_of(undisturbed, "dataset", name))
 
 
-NO_ROOM = "the cluster has 0 CPUs on 1 node(s), and training asks for 1 x 1.5 CPUs"
+def test_a_group_that_lost_its_room_waits_for_a_node(losses: Losses, undisturbed: Run) -> None:
+    before, _, after = losses.said.partition("waits up to")
+    assert (epochs_of(before), epochs_of(after)) == (["1"], list("234"))
+    assert_same_history(losses.run, undisturbed)
 
 
-@pytest.mark.parametrize(
-    ("name", "work", "what", "lacking"),
-    [
-        ("prepare", "scan", "preparation", "none of the cluster's 1 node(s) has a CPU: add nodes"),
-        ("train", "features", "the features", NO_ROOM),
-        ("tune", "trial", "the sweep", NO_ROOM),
-    ],
-)
-def test_what_has_lost_all_nodes_gives_up_in_time(
-    name: str, work: str, what: str, lacking: str, nodes: Nodes, undisturbed: Run, tmp_path: Path
-) -> None:
-    run = up_to(undisturbed, tmp_path, "phantoms", *["dataset"] * (name != "prepare"))
-    words = {
-        "prepare": (),
-        "train": ("--model.weights", str(write_weights(tmp_path)), "--train.frozen-epochs", "1"),
-        "tune": ("--sweep.space", "model.dropout=grid(0.0, 0.1)"),
-    }
-    notes = tmp_path / "notes" / work
-    with pausing_job(nodes, notes, name, *words_for(run), *words[name], patience=1) as running:
-        lose_in(nodes, notes, running, 1)
-        nodes.lose(nodes.names[0])
-        said = running.finish(1, seconds=60)
-    assert f"waits up to 1 s for nodes: {lacking}" in said
-    (error,) = [line for line in running.lines if "  error: " in line]
-    assert f"error: no room for {what} within 1 s: {lacking}" in error
-    assert error.endswith("; the same command goes on from here")
-    assert "Traceback" not in said
-
-
-def write_weights(folder: Path) -> Path:
-    """Write weights that the run's backbone can start from."""
-    file = folder / "tiny.weights.h5"
-    build_backbone(ModelConfig(backbone="tiny", weights="none", height=32, width=32)).save_weights(file)
-    return file
-
-
-def training(
-    nodes: Nodes, run: Run, pause: Path, workers: Sequence[str], patience: float = 60
-) -> AbstractContextManager[Job]:
-    """Start a training that pauses after the epoch that a folder for its notes is named by."""
-    pause.mkdir(parents=True)
-    words = *words_for(run), "--train.num-workers", *workers
-    return pausing_job(nodes, pause, "train", *words, patience=patience)
+def test_evaluation_begins_anew(losses: Losses) -> None:
+    assert "scoring begins anew, a process or node was lost" in losses.said
+    assert "Traceback" not in losses.said
+    found = rows_of(losses.run, "report", "predictions.parquet")
+    done = dict(losses.scored_in_the_end)
+    assert done.pop(losses.lost_in_score) == losses.scored[losses.lost_in_score]
+    assert sum(map(len, done.values())) == len(found) / 4, "all is done again"
+    rows, predictor = rows_of(losses.run, "dataset", "test"), Predictor(losses.run.uri("bundle"))
+    assert found["row_id"].tolist() == rows["row_id"].tolist()
+    scored = predictor.predict(np.stack([predictor.prepare(data)[0] for data in rows["bytes"]]))
+    names = [f"probability_{name}" for name in predictor.classes]
+    assert_allclose(found[names].to_numpy(np.float32), scored.probabilities, rtol=0, atol=1e-5)
 
 
 def epochs_of(said: str) -> list[str]:
     """Return the numbers of the epochs that were said, in order."""
-    return re.findall(r"epoch (\d)/6 ", said)
+    return re.findall(r"epoch (\d)/4 ", said)
 
 
 def assert_same_history(run: Run, undisturbed: Run) -> None:
     history, expected = (pd.read_csv(found.path("train", "history.csv")) for found in (run, undisturbed))
-    assert history["epoch"].tolist() == expected["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert history["epoch"].tolist() == expected["epoch"].tolist() == [1, 2, 3, 4]
     names = ["loss", "accuracy", "val_loss", "val_accuracy"]
     assert_allclose(history[names], expected[names], rtol=1e-4, atol=1e-6)
 
@@ -231,61 +260,38 @@ def assert_same_history(run: Run, undisturbed: Run) -> None:
 def test_an_elastic_group_goes_on_with_fewer(nodes: Nodes, undisturbed: Run, tmp_path: Path) -> None:
     run = up_to(undisturbed, tmp_path, "dataset")
     pause = tmp_path / "notes" / "epoch1"
-    with training(nodes, run, pause, ["1", "2"]) as running:
+    pause.mkdir(parents=True)
+    with pausing_job(nodes, pause, "train", *words_for(run), "--train.num-workers", "1", "2") as running:
         lose_in(nodes, pause, running, 1)
         said = running.finish()
     assert "starts with 2 of 2 workers" in said
     assert "goes on with 1 of 2 workers" in said
-    assert epochs_of(said.partition("goes on with")[2]) == list("23456")
+    assert epochs_of(said.partition("goes on with")[2]) == list("234")
     assert_same_history(run, undisturbed)
 
 
-def test_a_group_that_lost_its_room_waits_for_a_node_and_gives_up_in_time(
+def test_a_sweep_that_has_lost_all_nodes_gives_up_in_time_and_a_lost_trial_is_tried_again(
     nodes: Nodes, undisturbed: Run, tmp_path: Path
 ) -> None:
-    run = up_to(undisturbed, tmp_path, "dataset")
-    pause = tmp_path / "notes" / "epoch1"
-    with training(nodes, run, pause, ["2"], patience=1) as running:
-        lose_in(nodes, pause, running, 1)
-        said = running.finish(1)
-    lacking = "the cluster has 2 CPUs on 2 node(s), and training asks for 2 x 1.5 CPUs for its workers"
-    (error,) = [line for line in running.lines if "  error: " in line]
-    assert f"error: no room for the workers within 1 s: {lacking}" in error
-    assert error.endswith("the same command goes on from the last epoch")
-    assert "Traceback" not in said
-    nodes.add(2)
-    pause = tmp_path / "notes" / "epoch3"
-    with training(nodes, run, pause, ["2"]) as running:
-        lose_in(nodes, pause, running, 1)
-        running.wait_for(f"waits up to 60 s for room for its workers: {lacking}")
-        nodes.add(2)
-        said = running.finish()
-    before, _, after = said.partition("waits up to")
-    assert (epochs_of(before), epochs_of(after)) == (list("23"), list("456"))
-    assert_same_history(run, undisturbed)
-
-
-def test_evaluation_begins_anew(nodes: Nodes, undisturbed: Run, tmp_path: Path) -> None:
-    run = up_to(undisturbed, tmp_path, "dataset", "train", "bundle")
-    notes = tmp_path / "notes" / "score"
-    with pausing_job(nodes, notes, "evaluate", *words_for(run)) as running:
-        lost = lose_in(nodes, notes, running)
-        before = done_by(notes)
-        said = running.finish()
-    assert "scoring begins anew, a process or node was lost" in said
-    assert "Traceback" not in said
-    found, expected = (rows_of(each, "report", "predictions.parquet") for each in (run, undisturbed))
-    done = done_by(notes)
-    assert done.pop(lost) == before[lost]
-    assert sum(map(len, done.values())) == len(expected) / 4, "all is done again"
-    assert_frame_equal(found, expected)
-
-
-def test_a_lost_trial_of_a_sweep_is_tried_again(nodes: Nodes, undisturbed: Run, tmp_path: Path) -> None:
     run = up_to(undisturbed, tmp_path, "phantoms", "dataset")
-    notes = tmp_path / "notes" / "trial"
     space = "--sweep.scheduler", "none", "--sweep.space", "model.dropout=grid(0.0, 0.1)"
-    with pausing_job(nodes, notes, "tune", *words_for(run), *space) as running:
+    words = *words_for(run), *space
+    notes = tmp_path / "first" / "trial"
+    with pausing_job(nodes, notes, "tune", *words, patience=1) as running:
+        lose_in(nodes, notes, running, 1)
+        nodes.lose(nodes.names[0])
+        said = running.finish(1)
+    lacking = "the cluster has 0 CPUs on 1 node(s), and training asks for 1 x 1.5 CPUs"
+    assert f"waits up to 1 s for nodes: {lacking}" in said
+    (error,) = [line for line in running.lines if "  error: " in line]
+    assert f"error: no room for the sweep within 1 s: {lacking}" in error
+    assert error.endswith("; the same command goes on from here")
+    assert "Traceback" not in said
+
+    nodes.add(2)
+    nodes.add(2)
+    notes = tmp_path / "then" / "trial"
+    with pausing_job(nodes, notes, "tune", *words) as running:
         lost = lose_in(nodes, notes, running, 1)
         running.wait_for("2 trials: 2 finished")
     (trial,) = set(done_by(notes)[lost])
@@ -293,20 +299,19 @@ def test_a_lost_trial_of_a_sweep_is_tried_again(nodes: Nodes, undisturbed: Run, 
     assert f"  {trial} tiny 32x32" in failed
     # The first trial has the settings of the run.
     assert_same_history(trial_run(run, "000"), undisturbed)
-    assert len(from_csv(trial_run(run, "001").read_bytes("train", "history.csv"))) == 6
+    assert len(from_csv(trial_run(run, "001").read_bytes("train", "history.csv"))) == 4
 
 
-def test_rows_are_read_again_though_tasks_that_wait_for_them_hold_all_cpus(tmp_path: Path) -> None:
-    with (
-        nodes_of(tmp_path / "home", 1, 1) as nodes,
-        nodes.start(str(ROOT / "tests/support/waiting_for_rows.py"), str(tmp_path)) as running,
-    ):
+def test_rows_are_read_again_though_tasks_that_wait_for_them_hold_all_cpus(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    with nodes.start(str(ROOT / "tests/support/waiting_for_rows.py"), str(tmp_path)) as running:
         running.wait_for("made ")
         (made,) = [line.split()[1] for line in running.lines if line.startswith("made ")]
         nodes.lose(made)
         time.sleep(1)  # the rows are wanted again by their owner, and have no CPU yet
         (tmp_path / "lost").touch()
-        running.finish(seconds=60)
+        running.finish()
         assert "rows 300000" in running.lines
 
 
@@ -365,21 +370,18 @@ class Traffic:
             self.results += client.predict(pictures())
 
 
-def test_an_endpoint_that_lost_its_replicas_answers_again(undisturbed: Run, tmp_path: Path) -> None:
-    with (
-        tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as folder,
-        nodes_of(tmp_path / "home", 1, **proxy_settings(Path(folder))) as nodes,
-    ):
-        port = free_port()
-        words = "--bundle", undisturbed.path("bundle"), "--port", str(port), "--cpus-per-replica", "0.5"
-        with nodes.start(job("serve"), *words, "--min-replicas", "2", "--max-replicas", "2") as deployed:
-            deployed.finish()
-        nodes.add(1)
-        with Traffic(f"http://127.0.0.1:{port}") as traffic:
-            traffic.wait_for_answers(20)
-            start = time.monotonic()
-            nodes.lose(nodes.names[0])
-            traffic.wait_for_answers(50)
+def test_an_endpoint_that_lost_its_replicas_answers_again(nodes: Nodes, losses: Losses) -> None:
+    nodes.lose(nodes.names[0])  # so that both replicas are on the same node
+    port = free_port()
+    words = "--bundle", losses.run.path("bundle"), "--port", str(port), "--cpus-per-replica", "0.5"
+    with nodes.start(job("serve"), *words, "--min-replicas", "2", "--max-replicas", "2") as deployed:
+        deployed.finish()
+    nodes.add(2)
+    with Traffic(f"http://127.0.0.1:{port}") as traffic:
+        traffic.wait_for_answers(20)
+        start = time.monotonic()
+        nodes.lose(nodes.names[0])
+        traffic.wait_for_answers(50)
     # The proxy holds what it cannot pass on; what a lost replica was answering, and what is held too long, is
     # refused in a way that says to try again, as the client does.
     outcomes = Counter(outcome for _, outcome in traffic.outcomes)

@@ -9,7 +9,7 @@ from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 
-from brain_ray.cluster.capacity import check_resources, per_worker
+from brain_ray.cluster.capacity import check_resources, per_worker, refuse_preparing
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -46,6 +46,12 @@ def test_the_fewest_workers_have_to_fit(
         return
     with pytest.raises(RunError, match=rf"asks for at least {num_workers[0]} x .* lower train\.num_workers"):
         check_resources(settings)
+
+
+def test_preparation_needs_a_cpu_on_one_node() -> None:
+    refuse_preparing([{}, {"CPU": 1.0}])
+    with pytest.raises(RunError, match=r"^none of the cluster's 2 node\(s\) has a CPU: add nodes$"):
+        refuse_preparing([{}, {"CPU": 0.5}])
 
 
 @pytest.mark.parametrize("cpus", [0.1, 0.3, 0.5, 1.5])

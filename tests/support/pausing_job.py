@@ -21,7 +21,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from brain_ray import jobs, pipeline
+from brain_ray import jobs
 from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
 from brain_ray.config.model import BACKBONES
@@ -31,6 +31,7 @@ from brain_ray.training import callbacks, trainer
 from brain_ray.training.framework import Extract
 from brain_ray.training.tensorflow.framework import TensorFlow
 from brain_ray.training.tensorflow.learner import Learner
+from brain_ray.tuning import tune
 
 FIRST = {"scan": 4, "write": 4, "score": 4, "features": 0, "trial": 0}
 """Pieces of work that are done without a pause."""
@@ -78,7 +79,7 @@ class Classifier(evaluate.Classifier):
 
 
 class Pausing(TensorFlow):
-    """Pauses after batches of features and before epochs: of trials all, of a training those with a folder."""
+    """Pauses after batches of features and before epochs: of trials all, else those with a folder."""
 
     def __init__(self) -> None:
         self.trials = Path(sys.argv[3]).stem == "tune"  # known here, where the job starts
@@ -119,7 +120,7 @@ def main(patience: float, job: str, words: list[str]) -> None:
         (prepare, "Write", Write),
         (evaluate, "Classifier", Classifier),
         (trainer, "end_vain_waits", partial(callbacks.end_vain_waits, patience_s=patience)),
-        (pipeline, "give_up_without_nodes", partial(give_up_without_nodes, patience_s=patience)),
+        (tune, "give_up_without_nodes", partial(give_up_without_nodes, patience_s=patience)),
     ]
     for module, name, value in changed:
         setattr(module, name, value)

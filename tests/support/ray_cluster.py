@@ -99,11 +99,11 @@ class Job:
         """All that it has printed so far."""
         return "\n".join(self.lines)
 
-    def wait_for(self, sign: str, seconds: float = 120) -> None:
+    def wait_for(self, sign: str, seconds: float = 300) -> None:
         """Wait until it has printed a line that contains a sign."""
         self.wait_until(lambda: any(sign in line for line in self.lines), sign, seconds)
 
-    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
         """Wait until something holds, while it runs."""
         end = time.monotonic() + seconds
         while not condition():
@@ -111,7 +111,7 @@ class Job:
             assert time.monotonic() < end, f"no {what} within {seconds:g} s:\n{self.said}"
             time.sleep(0.05)
 
-    def finish(self, code: int = 0, seconds: float = 180) -> str:
+    def finish(self, code: int = 0, seconds: float = 300) -> str:
         """Wait for its end, with an exit code; return all that it has printed."""
         self.wait_until(lambda: self._process.poll() is not None, "end", seconds)
         self._thread.join()

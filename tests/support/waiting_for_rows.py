@@ -1,4 +1,4 @@
-"""A program for tests: a task that holds a node's only CPU wants rows that were lost with another node.
+"""A program for tests: a task that holds a node's CPUs wants rows that were lost with another node.
 
 python waiting_for_rows.py FOLDER
 
@@ -47,11 +47,13 @@ def main() -> None:
     """Print the node that makes the rows, and their number when that is lost."""
     ray.init(logging_level="error")
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    first, second = (node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU"))
+    alive = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
+    cpus = {name: number for name, number in alive.items() if number}
+    first, second = cpus
     store = ray.remote(Store).options(num_cpus=0, scheduling_strategy=here).remote()
     made = ray.get(store.get.remote(first))
     there = NodeAffinitySchedulingStrategy(second, soft=False)
-    counted = ray.remote(use).options(num_cpus=1, scheduling_strategy=there).remote(made)
+    counted = ray.remote(use).options(num_cpus=cpus[second], scheduling_strategy=there).remote(made)
     while not (FOLDER / "begun").exists():
         time.sleep(0.05)
     print("made", first, flush=True)
