@@ -1,4 +1,4 @@
-"""Variants proposed by TPE (Optuna) from the results so far."""
+"""Proposer of a sweep's variants from the results so far: TPE, by Optuna."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,16 +11,16 @@ class OptunaProposer:
     """Proposes the changes of one variant after another (Bergstra et al. 2011, the tree-structured Parzen
     estimator); the first ten are drawn at random.
 
-    What is being tried, and not yet told, counts as if it had come to a bad end, so that variants that run at
-    the same time differ (`constant_liar`).
+    A variant that is proposed and has no value yet counts as one with a bad value, so that variants that run
+    at the same time differ (`constant_liar`).
     """
 
     def __init__(self, space: SearchSpace, known: Iterable[tuple[Mapping[str, Any], float | None]]) -> None:
-        """Start from the variants that a sweep has already.
+        """Repeats the proposals of the variants that a sweep already has.
 
         Args:
-            space: what is varied.
-            known: their changes, and the value that each has come to; None: still being tried.
+            space: the search space.
+            known: changes and value of each variant; None: still running.
 
         Raises:
             RunError: Optuna is not installed.
@@ -37,7 +37,7 @@ class OptunaProposer:
         self._distributions = {each.key: _distribution(each) for each in self._ranges}
         self._asked: list[Any] = []
         before = list(known)
-        # Another start of its random numbers than before, or it would propose the first ones once more.
+        # With the seed of before it would propose the first variants once more.
         sampler = optuna.samplers.TPESampler(seed=space.config.seed + len(before), constant_liar=True)
         self._study = optuna.create_study(sampler=sampler)
         for changes, value in before:
@@ -47,7 +47,7 @@ class OptunaProposer:
                 self.tell(len(self._asked) - 1, value)
 
     def propose(self) -> dict[str, Any]:
-        """Return the changes of the next variant."""
+        """Returns the changes of the next variant, by dotted name."""
         asked = self._study.ask(self._distributions)
         self._asked.append(asked)
         changes: dict[str, Any] = {}
@@ -57,7 +57,7 @@ class OptunaProposer:
         return changes
 
     def tell(self, variant: int, value: float | None) -> None:
-        """Take what a variant has come to, the lower the better; None: it failed."""
+        """Records the value of a variant, by its index; lower is better, None: it failed."""
         import optuna
 
         state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
@@ -73,7 +73,8 @@ def _distribution(each: Range) -> Any:
 
 
 def _parameter(space: SearchSpace, each: Range, changes: Mapping[str, Any]) -> Any:
-    """Return what Optuna knows a trial's changes by: those are typed, and what is whole was rounded."""
+    """Returns Optuna's parameter for a trial's changes, which are typed and rounded where the setting is
+    whole."""
     if not each.values:
         return min(max(changes[each.names[0]], each.low), each.high)
     tried = space.configure({name: changes[name] for name in each.names})

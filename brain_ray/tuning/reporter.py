@@ -27,7 +27,8 @@ from brain_ray.tuning.trials import Status, Trial, TrialRecord
 
 
 class Reporter(tune.Callback):  # type: ignore[misc]
-    """Says what happens, on a terminal as a table, and writes down how each trial has ended."""
+    """Logs epochs and ends of trials, shows them as a table on a terminal, and records how each trial
+    ended."""
 
     def __init__(
         self,
@@ -51,18 +52,18 @@ class Reporter(tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        """Say what an epoch has come to."""
+        """Logs a finished epoch and adds it to the trial's history."""
         if result[LINE]:
             log.info(f"{self._name(trial)}  {result[LINE]}")
         before = self._known(trial)
         record = EpochRecord.from_json(result[RECORD])
-        # Epochs that come again, after an attempt that failed, stand in place of the old ones.
+        # Epochs that are trained again, after a failed attempt, replace the old ones.
         history = (*(epoch for epoch in before.history if epoch.epoch < record.epoch), record)
         self._records[before.trial.id] = replace(before, history=history)
         prometheus.epoch(self._run.name, record.metrics(), before.trial.id)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Say that a trial is tried again.
+        """Logs that a trial failed and is tried again.
 
         Raises:
             RunError: there is no GPU for it to use.
@@ -72,7 +73,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         log.info(f"{self._name(trial)}  failed, is tried again: {reason}")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Give a trial up.
+        """Records that a trial failed and is given up.
 
         Raises:
             RunError: there is no GPU for it to use.
@@ -82,7 +83,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         self._end(trial, "failed", reason)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Take note of a trial that has finished, or was stopped."""
+        """Records that a trial finished or was stopped."""
         if self._read(trial).status == "finished":
             self._end(trial, "finished", "")
             return
@@ -91,12 +92,12 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         self._end(trial, "stopped", reason)
 
     def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
-        """Count the trials and draw the table anew, once a second."""
+        """Counts the trials and draws the table, once a second."""
         if time.monotonic() > self._drawn + 1:
             self._show(trials)
 
     def on_experiment_end(self, trials: Any, **_: Any) -> None:
-        """Count the trials when all have ended."""
+        """Counts the trials when all have ended."""
         self._show(trials)
 
     def _show(self, trials: Any) -> None:
@@ -156,14 +157,14 @@ class Reporter(tune.Callback):  # type: ignore[misc]
 
 
 def label(trial: Trial) -> str:
-    """Name a trial for people, by its model, what else was changed, and its seed."""
+    """Returns a trial's name for people: its model, other changes, and its seed."""
     model = trial.config.model
     what = [f"{model.backbone} {model.height}x{model.width}", short(trial), f"seed {trial.config.seed}"]
     return ", ".join(filter(None, what))
 
 
 def short(trial: Trial) -> str:
-    """Return what was changed, but for the model's backbone and size."""
+    """Returns a trial's changes, without the model's backbone and size, as text."""
     shown = {
         name.partition(".")[2]: f"{value:.3g}" if isinstance(value, float) else str(value).rpartition("/")[2]
         for name, value in trial.changes.items()
@@ -173,14 +174,15 @@ def short(trial: Trial) -> str:
 
 
 def _end_without_gpu(reason: str) -> str:
-    """Return why a trial failed, unless the sweep ends with it: other trials would fare no better."""
+    """Returns why a trial failed; raises if it saw no GPU, because other trials would fail in the same
+    way."""
     if reason.startswith(NO_GPU):
         raise RunError(reason)
     return reason
 
 
 def _cause(trial: Any) -> str:
-    """Return in a line what ended an attempt; Tune keeps it beside the trial's other files."""
+    """Returns the error that ended an attempt, in a line; Tune keeps it beside the trial's other files."""
     try:
         error: BaseException = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     except (OSError, TypeError):

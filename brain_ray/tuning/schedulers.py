@@ -1,4 +1,4 @@
-"""Ray Tune's schedulers (ASHA, median) with a memory of trials before a restart."""
+"""Ray Tune schedulers (ASHA, median) that also know the trials from before a restart."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,22 @@ from brain_ray.tuning.trial_store import best_value
 from brain_ray.tuning.trials import Reached, Rung, TrialRecord
 
 WORST = 1e30
-"""What ASHA takes a trial without a finite value for: between infinities no limit can be worked out."""
+"""Value, for ASHA, of a trial without a finite one: between infinities it cannot compute a cutoff."""
 
 
-@dataclass(frozen=True, eq=False)  # the rule of the median keeps trials as keys
+@dataclass(frozen=True, eq=False)  # hashable: the median rule keeps trials as keys
 class _Past:
-    """Stands in for a trial that has ended before this process began."""
+    """A trial that ended before this process started, for Ray Tune's schedulers."""
 
     trial_id: str
     config: Mapping[str, str]
 
 
 class _Remembering:
-    """Gives a scheduler the reports of trials from before a restart, which Ray Tune does not store."""
+    """Mixin: gives a scheduler the reports of trials from before a restart, which Ray Tune does not store."""
 
     def remember(self, records: Sequence[TrialRecord]) -> None:
-        """Take what is known of the sweep's trials; to be called before the sweep starts."""
+        """Takes the records of the sweep's trials; to be called before the sweep starts."""
         self.reasons = {record.trial.id: record.reason for record in records if record.status == "stopped"}
         self.names: dict[str, str] = {}
         self._past = {record.trial.id: _reports(record) for record in records}
@@ -38,7 +38,7 @@ class _Remembering:
                 self.on_trial_add(None, _Past(record.trial.id, {"trial": record.trial.id}))
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
-        """Take a trial, and what it has reported before."""
+        """Adds a trial, with its reports from before a restart."""
         name = trial.config["trial"]
         self.names[trial.trial_id] = name
         for report in self._past.pop(name, []):
@@ -47,7 +47,7 @@ class _Remembering:
         super().on_trial_add(controller, trial)  # type: ignore[misc]
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Decide on a trial."""
+        """Returns the decision on a trial: Ray Tune's CONTINUE or STOP."""
         reason = self._reason(trial, result)
         decision: str = super().on_trial_result(controller, trial, result)  # type: ignore[misc]
         if decision == TrialScheduler.STOP:
@@ -58,7 +58,7 @@ class _Remembering:
         return f"epoch {result[EPOCH]}: {result[VALUE]:.4f} is worse than the median of the trials before it"
 
     def rungs(self) -> list[Rung]:
-        """Return which trials came to which rung."""
+        """Returns the rungs and the trials that reached them; none without ASHA."""
         return []
 
 
@@ -66,11 +66,11 @@ class Asha(_Remembering, ASHAScheduler):  # type: ignore[misc]
     """Asynchronous successive halving."""
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Decide on a trial."""
+        """Returns the decision on a trial, after replacing a value that is not finite by `WORST`."""
         return super().on_trial_result(controller, trial, _bounded(result))
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Take the last report of a trial."""
+        """Takes the last report of a trial."""
         super().on_trial_complete(controller, trial, _bounded(result))
 
     def _reason(self, trial: Any, result: Mapping[str, Any]) -> str:
@@ -85,7 +85,7 @@ class Asha(_Remembering, ASHAScheduler):  # type: ignore[misc]
         return ""
 
     def rungs(self) -> list[Rung]:
-        """Return which trials came to which rung, from the lowest rung up."""
+        """Returns the rungs, from the lowest up, and the trials that reached each."""
         found = []
         last: dict[str, float] = {}
         for epoch, recorded in self._brackets[0]._rungs:  # from the highest one down
@@ -114,14 +114,14 @@ class Median(_Remembering, MedianStoppingRule):  # type: ignore[misc]
 
 
 class Fifo(_Remembering, FIFOScheduler):  # type: ignore[misc]
-    """Stops nothing."""
+    """Stops no trial."""
 
 
 Scheduler = Asha | Median | Fifo
 
 
 def make_scheduler(config: Config) -> Scheduler:
-    """Return the scheduler that the settings name."""
+    """Returns the scheduler that `sweep.scheduler` names."""
     settings = config.sweep
     what: dict[str, Any] = {"time_attr": EPOCH, "metric": VALUE, "mode": "min"}
     match settings.scheduler:
@@ -135,7 +135,7 @@ def make_scheduler(config: Config) -> Scheduler:
                 stop_last_trials=False,
             )
         case "median":
-            # Nor does it make a trial wait for others: its process would have to start anew.
+            # A trial does not wait for others either: its process would have to start anew.
             return Median(
                 **what, grace_period=settings.grace_epochs, min_samples_required=2, min_time_slice=math.inf
             )

@@ -1,4 +1,4 @@
-"""SearchSpace: the settings that a sweep varies, and the values they take."""
+"""SearchSpace: settings that a sweep varies, and their values."""
 
 import itertools
 import json
@@ -26,29 +26,29 @@ MACHINES = (
     "train.keep_checkpoints",
     "train.mlflow_uri",
 )
-"""Settings of where a trial runs, on which its result may depend all the same (`docs/DESIGN_NOTES.md`)."""
+"""Settings of where a trial runs; its result may depend on them all the same (`docs/DESIGN_NOTES.md`)."""
 
 SIZE = ("model.height", "model.width")
 
 
 @dataclass(frozen=True)
 class Range:
-    """What one name, or several in step, are set to."""
+    """Values of one setting, or of several that change together: an entry of `sweep.space`."""
 
     names: tuple[str, ...]
     kind: Kind
     values: tuple[tuple[str, ...], ...] = ()
-    """Of a grid or choice: for each of its values one word for each name."""
+    """For a grid or choice: each of its values, with one word per name."""
     low: float = 0.0
     high: float = 0.0
 
     @property
     def key(self) -> str:
-        """The names, as they are written."""
+        """The names as they are written in the entry."""
         return " ".join(self.names)
 
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Draw a value of each name."""
+        """Draws a value for each name; returns them by name."""
         match self.kind:
             case "grid" | "choice":
                 return self.at(int(rng.integers(len(self.values))))
@@ -58,15 +58,15 @@ class Range:
                 return {self.names[0]: float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))}
 
     def at(self, index: int) -> dict[str, Any]:
-        """Return the value of each name at a place of a grid or choice."""
+        """Returns the value of each name for one index of a grid or choice."""
         return dict(zip(self.names, self.values[index], strict=True))
 
 
 def parse_range(entry: str) -> Range:
-    """Read an entry of `sweep.space`.
+    """Parses an entry of `sweep.space`.
 
     Raises:
-        RunError: it is not one.
+        RunError: the entry is malformed.
     """
     found = re.fullmatch(r"\s*([\w. ]+?)\s*=\s*(grid|choice|uniform|loguniform)\((.*)\)\s*", entry)
     if found is None:
@@ -98,20 +98,20 @@ def parse_range(entry: str) -> Range:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The ranges of a sweep's settings, read and tried once."""
+    """The ranges of a sweep's settings, parsed and checked once."""
 
     config: Config
-    """Of the run; what no range names stays as it is here."""
+    """Config of the run; settings that no range names keep its values."""
     ranges: tuple[Range, ...]
-    """In the order of `sweep.space`."""
+    """The ranges, in the order of `sweep.space`."""
 
     @classmethod
     def parse(cls, config: Config) -> "SearchSpace":
-        """Read `sweep.space`, and try every value of its grids and choices, and the others' ends.
+        """Parses `sweep.space`; checks every value of its grids and choices, and both ends of other ranges.
 
         Raises:
-            RunError: an entry that cannot be read; a name that is none, or cannot be varied, or comes twice;
-                a value that the setting cannot have; nothing to vary.
+            RunError: a malformed entry; an unknown name, one that cannot be varied, or one that comes twice;
+                a value that its setting does not allow; nothing to vary.
         """
         space = cls(config, tuple(parse_range(entry) for entry in config.sweep.space))
         space._check_names()
@@ -150,7 +150,7 @@ class SearchSpace:
         return points * (sweep.num_samples if drawn else 1) * sweep.seeds
 
     def variants(self) -> Iterator[dict[str, Any]]:
-        """Yield the changes of each variant of a grid or a random search, in order; always the same ones."""
+        """Yields the changes of each variant of a grid or a random search, in an order that never varies."""
         grids, drawn = self._grids_and_draws()
         samples = self.config.sweep.num_samples if drawn else 1
         places = itertools.product(*(range(len(each.values)) for each in grids))
@@ -164,19 +164,19 @@ class SearchSpace:
             yield {name: changes[name] for each in self.ranges for name in each.names}
 
     def _grids_and_draws(self) -> tuple[list[Range], list[Range]]:
-        """Return the ranges of which each value is taken, and those that values are drawn from."""
+        """Returns the ranges whose values are all used, and the ranges that values are drawn from."""
         grid = self.config.sweep.sampler == "grid"
         grids = [each for each in self.ranges if grid and each.kind == "grid"]
         return grids, [each for each in self.ranges if each not in grids]
 
     def configure(self, changes: Mapping[str, Any]) -> Config:
-        """Return the run's settings with some changed, by dotted name; words are read as the setting's type.
+        """Returns the run's config with changes by dotted name; words are parsed as the setting's type.
 
-        Where the backbone is changed, but not the input's size, it gets its native one, if
-        `sweep.native_size` says so.
+        If the backbone is changed and the input's size is not, the size becomes the backbone's native one,
+        unless `sweep.native_size` is off.
 
         Raises:
-            RunError: a value that the setting cannot have.
+            RunError: a value that its setting does not allow.
         """
         tree = self.config.model_dump(mode="json")
         changes = dict(changes)
@@ -199,7 +199,7 @@ class SearchSpace:
             raise RunError(f"sweep.space sets {name}: {message[0].lower()}{message[1:]}") from error
 
     def make_trials(self, variant: int, changes: Mapping[str, Any]) -> list[Trial]:
-        """Return the trials of a variant: one for each seed."""
+        """Returns the trials of a variant: one for each seed."""
         changed, seeds = self.configure(changes), self.config.sweep.seeds
         typed = flatten(changed.model_dump(mode="json"))
         return [
@@ -227,5 +227,5 @@ def _as_type_of(before: Any, value: Any) -> Any:
 
 
 def models(trials: Sequence[Trial]) -> dict[str, Config]:
-    """Return the settings of one trial for each `Trial.model`."""
+    """Returns the config of one trial for each `Trial.model`."""
     return {trial.model: trial.config for trial in reversed(trials)}

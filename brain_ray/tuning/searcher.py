@@ -1,4 +1,4 @@
-"""Ray Tune searcher: interrupted trials first, then new ones."""
+"""Ray Tune searcher: resumes interrupted trials first, then proposes new ones."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from brain_ray.tuning.trials import Trial, TrialRecord
 
 
 class TrialSearcher(Searcher):  # type: ignore[misc]
-    """Hands out trials: first those that were interrupted, then what is new, in the order of their ids."""
+    """Suggests trials to Ray Tune: interrupted ones first, then new ones, in the order of their ids."""
 
     def __init__(self, run: Run, space: SearchSpace, known: Sequence[TrialRecord]) -> None:
         super().__init__(metric=VALUE, mode="min")
@@ -29,7 +29,7 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         """The trials of each variant."""
         self._queue: list[Trial] = []
         self._handed_out: dict[str, Trial] = {}
-        """By Tune's own id."""
+        """Suggested trials, by Tune's own id."""
         self._ended = {record.trial.id for record in known if record.status != "running"}
         self._failed = {record.trial.id for record in known if record.status == "failed"}
         for record in known:
@@ -57,7 +57,7 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         return [trial for group in self._groups for trial in group]
 
     def suggest(self, trial_id: str) -> dict[str, str] | str:
-        """Hand out the next trial."""
+        """Suggests the next trial, as {"trial": id}; Tune's FINISHED after the last one."""
         if not self._queue:
             changes = next(self._variants, None)
             if changes is None:
@@ -69,7 +69,7 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         return {"trial": trial.id}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Have the proposer learn what a variant has come to, when the last of its trials has ended."""
+        """Gives the proposer a variant's value when the last of its trials has ended."""
         trial = self._handed_out[trial_id]
         self._ended.add(trial.id)
         if error:
@@ -77,13 +77,13 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         self._tell(self._groups[trial.variant])
 
     def save(self, checkpoint_path: str) -> None:
-        """Do nothing: what there is to know is in the trials' folders."""
+        """Does nothing: the trials' folders hold the whole state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Do nothing."""
+        """Does nothing: the trials' folders hold the whole state."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune stores what it has been given, and nobody reads it
+        return {}  # Tune stores its searcher's state, which nobody reads
 
     def _make(self, variant: int, changes: Mapping[str, Any]) -> list[Trial]:
         made = self._space.make_trials(variant, changes)
@@ -95,7 +95,7 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         return trials
 
     def _tell(self, group: Sequence[Trial]) -> None:
-        """Tell the proposer the mean of a variant's trials that did not fail, when all of them have ended."""
+        """Gives the proposer the mean of a variant's trials that did not fail, if all of them have ended."""
         if self._proposer is None or any(trial.id not in self._ended for trial in group):
             return
         monitor = self._space.config.train.monitor

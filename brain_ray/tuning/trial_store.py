@@ -1,4 +1,4 @@
-"""Trials on storage: a run for each within the sweep's folder."""
+"""Storage of trials: each is a run of its own in the sweep's folder."""
 
 import math
 from collections.abc import Sequence
@@ -18,37 +18,37 @@ from brain_ray.tuning.trials import Rung, Status, SweepRecord, Trial, TrialRecor
 TRIAL, CLOCK = "trial.json", "clock.json"
 
 MOST_KEPT = 8
-"""Times the largest network's weights that are kept of all trials together: as much as its two checkpoints
-take, each of which holds the weights four times."""
+"""Limit on the kept weights of all trials together, in sizes of the largest network's weights: as much as its
+two checkpoints take, each of which holds the weights four times."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """How long a trial has taken, over all its attempts; kept in clock.json."""
+    """Time that a trial has taken, over all its attempts; stored in clock.json."""
 
     attempts: int = 0
     held_seconds: float = 0.0
-    """For which it held its devices, up to its last report."""
+    """Seconds the trial occupied its devices, up to its last report."""
     first_step_seconds: tuple[float, ...] = ()
-    """Of each attempt: from the start up to the end of its first training step."""
+    """Seconds of each attempt from its start to the end of its first training step."""
 
     def write(self, home: Run) -> None:
-        """Write clock.json."""
+        """Writes clock.json into the trial's run."""
         home.write_json(to_json(self), CLOCK)
 
     @classmethod
     def read(cls, home: Run) -> "Clock":
-        """Read clock.json; all 0 where there is none."""
+        """Reads clock.json of a trial's run; zeros if there is none."""
         return from_json(cls, home.read_json(CLOCK)) if home.exists(CLOCK) else cls()
 
 
 def trial_run(run: Run, trial: str) -> Run:
-    """Return a trial's own run, by the trial's id."""
+    """Returns the run of a trial, by the trial's id."""
     return Run(run.uri(*TRIALS), trial)
 
 
 def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> None:
-    """Write trial.json."""
+    """Writes trial.json into the trial's run."""
     value = {
         "variant": trial.variant,
         "repeat": trial.repeat,
@@ -61,18 +61,20 @@ def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> Non
 
 
 def read_trials(run: Run, *, answers: bool = True) -> list[TrialRecord]:
-    """Return what is known of a sweep's trials, in the order of their ids; `answers` as in `read_trial`."""
+    """Reads the records of a sweep's trials, in the order of their ids, with probabilities if `answers` is
+    set."""
     ids = run.list_folders(*TRIALS)
     return [read_trial(run, each, answers=answers) for each in ids if trial_run(run, each).exists(TRIAL)]
 
 
 def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
-    """Return what is known of a trial, by its id; without its probabilities, if no `answers` are wanted."""
+    """Reads the record of a trial, by its id, with the probabilities of the validation rows if `answers` is
+    set."""
     home = trial_run(run, trial)
     value = home.read_json(TRIAL)
     config = Config.model_validate(value["config"])
     clock, settings = Clock.read(home), config.train
-    # A trial that has come to its own end says so itself, before the sweep takes note of it.
+    # A trial that has ended writes a result itself, before the sweep records its status.
     ended = value["status"] == "running" and home.exists(*RESULT)
     cpus = settings.max_workers * settings.cpus_per_worker
     gpus = settings.max_workers / (config.sweep.trials_per_gpu if settings.max_workers == 1 else 1)
@@ -90,27 +92,28 @@ def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
 
 
 def read_sweep(run: Run, config: Config) -> SweepRecord:
-    """Return all that a comparison of a sweep's trials is made of; of the test split, nothing is read."""
+    """Reads the record of a sweep, for the comparison of its trials; reads no rows of the test split."""
     rungs = [from_json(Rung, rung) for rung in run.read_json(*RUNGS)["rungs"]]
     return SweepRecord(config, tuple(read_trials(run)), read_labels(run, "valid"), tuple(rungs))
 
 
 def write_rungs(run: Run, rungs: Sequence[Rung]) -> None:
-    """Write rungs.json."""
+    """Writes rungs.json."""
     run.write_json(to_json({"rungs": rungs}), *RUNGS)
 
 
 def best_value(history: Sequence[EpochRecord], monitor: str) -> float:
-    """Return the lowest finite value of what is monitored; infinity if there is none."""
+    """Returns the lowest finite value of the monitored quantity; infinity if there is none."""
     values = [float(getattr(record, monitor)) for record in history]
     return min((value for value in values if math.isfinite(value)), default=math.inf)
 
 
 def delete_unneeded(run: Run, records: Sequence[TrialRecord]) -> None:
-    """Delete what ended trials have no more use for: checkpoints, features, and weights that cannot win.
+    """Deletes checkpoints and features of ended trials, and weights that cannot be chosen.
 
-    For each `Trial.model`, the weights stay of the best variant whose trials have all ended, and of those
-    that still lack one: of the best trial of each. If that is more than `MOST_KEPT` says, the worst go.
+    For each `Trial.model`, the weights of the best variant are kept among the variants whose trials have all
+    ended, and among the other variants the weights of the best trial of each. If these exceed `MOST_KEPT`,
+    the worst are deleted.
     """
     ranked = [trial for trial in _worth_keeping(records) if trial_run(run, trial).exists(*BEST)]
     sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
@@ -127,7 +130,7 @@ def delete_unneeded(run: Run, records: Sequence[TrialRecord]) -> None:
 
 
 def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
-    """Return the ids of the trials that may win, the best one first."""
+    """Returns the ids of the trials that may be chosen, the best first."""
     values = {record.trial.id: _cross_entropy(record) for record in records}
     by_variant: dict[int, list[TrialRecord]] = {}
     for record in records:

@@ -26,64 +26,64 @@ STYLES: dict[TrialStatus, str] = {
     "failed": "red",
     "waiting": "dim",
 }
-"""Colours, in the order in which trials are counted."""
+"""Colours by status, in the order in which trials are counted."""
 
 ENDED: tuple[TrialStatus, ...] = ("finished", "stopped", "failed")
 
 LEAST_FIRST = ("settings", "img/s", "size", "rate", "left", "best", "val_loss", "backbone")
-"""Columns in the order in which a narrow terminal goes without."""
+"""Columns in the order in which they are left out on a narrow terminal."""
 
 GAP = 2
-"""Between columns, in characters."""
+"""Width between columns, in characters."""
 
 SHORTEST_SETTINGS = 12
-"""Characters that settings are cut to, at most, before their column is left out."""
+"""Least width of the column of settings, in characters; it is left out rather than narrower."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What is shown of a trial; None where it is not known yet."""
+    """A trial's row in the table; None: not known yet."""
 
     trial: str
     backbone: str
     size: str
-    """Of the input: "224x224"."""
+    """Size of the input: "224x224"."""
     changes: str
-    """What else the sweep set, briefly."""
+    """Other settings that the sweep changed, in short."""
     seed: int
-    """Shown where trials differ in it."""
+    """Seed; shown if trials differ in it."""
     epoch: int
-    """Finished epochs."""
+    """Number of finished epochs."""
     epochs: int
     val_loss: float | None
-    """Of the last epoch, as is `val_accuracy`."""
+    """Validation loss of the last epoch; `val_accuracy` is of the same epoch."""
     val_accuracy: float | None
     best: float | None
-    """The best value so far of what is monitored."""
+    """Best value so far of the monitored quantity."""
     learning_rate: float | None
     images_per_second: float | None
     status: TrialStatus
-    """`retried`: it failed and runs again."""
+    """`retried`: the trial failed and runs again."""
     seconds_left: float | None
 
 
 class TrialTable:
-    """Shows a sweep's trials on a terminal until it is left, below the lines that are logged.
+    """Context manager: shows a sweep's trials on a terminal, below the lines that are logged.
 
-    Fits the terminal: a narrow one goes without `LEAST_FIRST`, a low one shows the trials that run and those
-    that ended last, and counts the others. Texts are shown as they are, without markup.
+    Fits the terminal: a narrow one lacks columns of `LEAST_FIRST`; a low one shows the running trials and
+    those that ended last, and counts the others. Texts are shown without markup.
     """
 
     def __init__(self, total: int, console: Console | None = None) -> None:
-        """Make a table of `total` trials, with those that are still to come."""
+        """Makes a table of `total` trials, including those that have not started yet."""
         self._total = total
         self._console = console or get_console()
         self._lines: Sequence[Line] = ()
         self._elapsed = 0.0
         self._ended: dict[str, None] = {}
-        """Trials in the order in which they were seen to have ended."""
+        """Ended trials, in the order in which they were found ended."""
         self._first: tuple[float, float] | None = None
-        """Elapsed seconds, and the share that was done, when it was first shown: not 0 in a resumed sweep."""
+        """Elapsed seconds and finished share at the first `show`; the share is not 0 in a resumed sweep."""
         self._above = ExitStack()
         self._live = Live(
             console=self._console, auto_refresh=False, transient=True, get_renderable=self._render
@@ -99,7 +99,7 @@ class TrialTable:
         self._above.close()
 
     def show(self, lines: Sequence[Line], elapsed: float) -> None:
-        """Show the trials, in the order of their ids, `elapsed` seconds after the sweep's start."""
+        """Shows the trials, in the order of their ids, `elapsed` seconds after the sweep's start."""
         self._lines, self._elapsed = tuple(lines), elapsed
         for line in lines:
             if line.status in ENDED:
@@ -114,7 +114,7 @@ class TrialTable:
         width, height = self._console.size
         if not self._lines:
             return Group()
-        shown, hidden = self._choose(height - 3)  # the header, the caption, and a line for the cursor
+        shown, hidden = self._choose(height - 3)  # rows of the header, the caption, and the cursor
         several = len({line.seed for line in self._lines}) > 1
         parts: list[Table | Text] = [_table(shown, width, several)]
         if hidden:
@@ -123,7 +123,7 @@ class TrialTable:
         return Group(*parts, Text(self._caption(), "bold", no_wrap=True, overflow="ellipsis"))
 
     def _choose(self, room: int) -> tuple[list[Line], list[Line]]:
-        """Return the lines to be shown in so many rows, of which one may count the others; and the others."""
+        """Returns the lines that fit into `room` rows, of which one may count the others; and the others."""
         if len(self._lines) <= room:
             return list(self._lines), []
         places = {trial: place for place, trial in enumerate(self._ended)}
@@ -144,7 +144,8 @@ class TrialTable:
         return " | ".join(parts if left is None else [*parts, f"about {_clock(left)} left"])
 
     def _seconds_left(self) -> float | None:
-        """Seconds to the end: what is left, at the pace so far, and what the slowest running trial takes."""
+        """Estimated seconds to the end of the sweep: at the pace so far, and no less than the slowest running
+        trial needs."""
         known = [line.seconds_left or 0.0 for line in self._lines if line.status in ("running", "retried")]
         done = self._done()
         since, before = self._first or (0.0, 0.0)
@@ -153,7 +154,7 @@ class TrialTable:
         return max((1 - done) / (done - before) * (self._elapsed - since), *known, 0.0)
 
     def _done(self) -> float:
-        """Share of the sweep, 0..1: of a trial its share of epochs, or all of it once it has ended."""
+        """Finished share of the sweep, 0..1: an ended trial counts as 1, another by its share of epochs."""
         shares = [1.0 if line.status in ENDED else line.epoch / max(1, line.epochs) for line in self._lines]
         return min(1.0, sum(shares) / max(1, self._total))
 
@@ -208,7 +209,7 @@ def _settings(line: Line, several_seeds: bool) -> str:
 
 
 def _count(statuses: Iterable[TrialStatus]) -> str:
-    """Return "12 finished, 3 waiting"."""
+    """Returns the number of trials by status: "12 finished, 3 waiting"."""
     counts = Counter(statuses)
     return ", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status])
 
@@ -220,6 +221,6 @@ def _number(value: float | None) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Return h:mm:ss."""
+    """Formats seconds as h:mm:ss."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

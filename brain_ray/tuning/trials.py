@@ -1,4 +1,4 @@
-"""Trial and TrialRecord: what a trial is, and what is known of it."""
+"""Records of a sweep: Trial, TrialRecord, Rung, SweepRecord."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,82 +11,84 @@ from brain_ray.records import Number
 from brain_ray.tracking.history import EpochRecord
 
 Status = Literal["running", "finished", "stopped", "failed"]
-"""`finished`: trained to the end of its own settings; `stopped`: by the scheduler, as one of the weaker."""
+"""`finished`: trained to the end of its own settings; `stopped`: ended early by the scheduler."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a sweep."""
+    """A trial: one training of a sweep."""
 
     id: str
-    """Its folder within the sweep: "000", "001", ..."""
+    """Folder of the trial within the sweep: "000", "001", ..."""
     variant: int
-    """From 0; trials that differ in nothing but the seed share it."""
+    """Number of the variant, from 0; trials of a variant differ only in the seed."""
     repeat: int
-    """From 0, among the trials of its variant."""
+    """Number of the trial within its variant, from 0."""
     changes: dict[str, Any]
-    """What the search space sets, by dotted name; the seed and a backbone's native size are not among it."""
+    """Settings of the search space, by dotted name; without the seed and a backbone's native size."""
     config: Config
-    """The whole settings."""
+    """Config of the trial, complete."""
 
     @property
     def model(self) -> str:
-        """What it costs to serve depends on nothing else: "EfficientNetB0 224x224 gap"."""
+        """The settings on which the cost of serving depends, as text: "EfficientNetB0 224x224 gap"."""
         model = self.config.model
         return f"{model.backbone} {model.height}x{model.width} {model.head}"
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What is known of a trial."""
+    """Facts about a trial."""
 
     trial: Trial
     status: Status
     history: tuple[EpochRecord, ...] = ()
-    """Its epochs, in order; those that are not finite hold NaN."""
+    """Epochs in order; epochs without a finite loss hold NaN."""
     probabilities: NDArray[np.float32] | None = None
-    """(rows, classes), what its best epoch makes of the validation rows; None if it has no best epoch."""
+    """Float32 (rows, classes): probabilities of the validation rows after the best epoch; None if there is no
+    best epoch."""
     reason: str = ""
-    """Why it was stopped, or failed, in a line."""
+    """Why the trial was stopped, or failed, in a line."""
     attempts: int = 1
-    """How often it was started, with the first."""
+    """Number of starts, the first included."""
     held_seconds: float = 0.0
-    """For which it held its devices."""
+    """Seconds the trial occupied its devices."""
     devices: float = 1.0
-    """GPUs that it held, or CPUs where it trains on those."""
+    """Number of GPUs that the trial occupied, or of CPUs if it trains on those."""
     device: Literal["GPU", "CPU"] = "CPU"
 
 
 @dataclass(frozen=True)
 class Reached:
-    """A trial at a rung."""
+    """A trial that reached a rung."""
 
     trial: str
-    """Its id."""
+    """Id of the trial."""
     value: Number
-    """The best value that it had reached, of what `train.monitor` names; not finite, if it had none."""
+    """Best value of `train.monitor` so far; not finite if the trial had none."""
     stopped: bool
-    """Whether it ended there."""
+    """Whether the trial was stopped at this rung."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """An epoch at which ASHA compared the trials that had come so far."""
+    """An epoch at which ASHA compares the trials that have reached it."""
 
     epoch: int
     reached: tuple[Reached, ...]
-    """In the order in which they came."""
+    """Trials in the order in which they reached the rung."""
 
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """All that a comparison is made of."""
+    """Records of a sweep, from which the comparison is made."""
 
     config: Config
-    """Of the run; `config.sweep` holds the rule of choice."""
+    """Config of the run; `config.sweep` holds the rule of choice."""
     trials: tuple[TrialRecord, ...]
-    """All of them, in the order of their ids."""
+    """All trials, in the order of their ids."""
     labels: NDArray[np.int64]
-    """(rows,), the true classes of the validation rows, for all trials the same rows in the same order."""
+    """Int64 (rows,): true classes of the validation rows, in the order of the rows of each trial's
+    probabilities."""
     rungs: tuple[Rung, ...] = ()
-    """Rising epochs; empty without ASHA."""
+    """Rungs by rising epoch; empty without ASHA."""

@@ -1,4 +1,4 @@
-"""Stage sweep: trains many settings by Ray Tune, resumed where it stopped."""
+"""Stage sweep: trains the trials of a search space with Ray Tune; resumes after an interruption."""
 
 import os
 from collections import Counter
@@ -43,7 +43,7 @@ from brain_ray.tuning.trials import TrialRecord
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials write their own event files
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends it at once: nothing is lost
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # of Tune's own state nothing is used again
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing reads Tune's own state
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "31536000",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -52,28 +52,28 @@ QUIET = {
 """Environment of the process that drives Ray Tune."""
 
 DRIVER_CPUS = 0.01
-"""Of a trial whose workers are Ray Train's: it only waits for them."""
+"""CPUs of a trial that trains with Ray Train's workers: its own process only waits for them."""
 
 
 def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> str:
-    """Train all trials of a sweep on a run's dataset; returns a summary in a sentence.
+    """Trains all trials of a sweep on a run's dataset; returns a summary in a sentence.
 
-    Writes into the run's folder sweep/: trials/<id>/ for each trial, a run of its own with what a training
-    writes into its train/, and rungs.json. Of ended trials nothing is trained again; those that were running
-    go on from their newest checkpoint. Trials train in the framework of the backbone's row in `BACKBONES`, if
-    none is given.
+    Writes into the run's folder sweep/: trials/<id>/ for each trial, a run of its own with the files of a
+    training in its train/, and rungs.json. Ended trials are not trained again; interrupted ones continue from
+    their newest checkpoint. Trials train in the framework of the backbone's row in `BACKBONES`, if none is
+    given.
 
     Raises:
-        RunError: no dataset, no room for a trial, Optuna asked for and not installed, a storage that refuses
-            to take what is written, a trial's TensorFlow that sees no GPU where `use_gpu` is set, no trial
-            that finished, or nodes that were lost and did not come back.
+        RunError: no dataset, no room for a trial, Optuna set and not installed, a storage that refuses
+            writes, a trial's TensorFlow that sees no GPU though `use_gpu` is set, no trial that finished, or
+            nodes that were lost and did not come back.
     """
     config, total = space.config, space.size
     trials = min(total, config.sweep.max_concurrent or 1)
     request_nodes(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}))
     shared, most = _share(run, config, framework or framework_of(config.model))
     check_writable(trial_run(run, "probe"))
-    with suppress(OSError):  # a bucket's folder is gone with its only file
+    with suppress(OSError):  # a bucket's folder vanishes with its only file
         run.fs.delete_dir(trial_run(run, "probe").path())
     known = read_trials(run, answers=False)
     delete_unneeded(run, known)
@@ -92,7 +92,11 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
 
 
 def _share(run: Run, config: Config, framework: Framework) -> tuple[Shared, int]:
-    """Return what the trials share, and how many run at a time."""
+    """Returns the objects that the trials share, and how many trials run at a time.
+
+    Raises:
+        RunError: no room for a trial.
+    """
     settings, sweep = config.train, config.sweep
     room = room_for_trials(settings, sweep.trials_per_gpu)
     if not room:
@@ -135,7 +139,7 @@ def _tune(
                 scheduler=scheduler,
                 num_samples=plan.left,
                 max_concurrent_trials=most,
-                # A process whose trial was stopped still has workers of Ray Train.
+                # The process of a stopped trial still has workers of Ray Train.
                 reuse_actors=alone,
                 trial_dirname_creator=lambda trial: str(trial.config["trial"]),
             ),
@@ -151,7 +155,7 @@ def _tune(
         )
         try:
             tuner.fit()
-        except ray.tune.TuneError as error:  # which has the trace of what a callback raised as its text
+        except ray.tune.TuneError as error:  # its text is the trace of the callback's error
             if isinstance(error.__context__, RunError):
                 raise error.__context__ from None
             raise
