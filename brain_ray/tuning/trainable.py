@@ -1,4 +1,4 @@
-"""Ray Tune trainable: one trial after another in a process."""
+"""Ray Tune trainable: trains one trial after another in a process."""
 
 import contextlib
 import faulthandler
@@ -33,41 +33,41 @@ from brain_ray.training.worker import run_epochs
 from brain_ray.tuning.trial_store import Clock, best_value, read_trial, trial_run
 
 CONTROLLER_SECONDS = 5.0
-"""In which Ray Train's controller says which actor it is."""
+"""Seconds to wait for the message that names Ray Train's controller."""
 
 ABORT_SECONDS = 20.0
-"""In which Ray Train ends a stopped trial's workers."""
+"""Seconds to wait for Ray Train to end a stopped trial's workers."""
 
 EPOCH, VALUE, LINE, RECORD = "epoch", "best_value", "line", "record"
-"""What a trial reports after each epoch: its number, the best value so far, a line for people, its record."""
+"""Keys of the report after each epoch: its number, the best value so far, a line for people, its record."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials of a sweep have in common."""
+    """Objects and limits that all trials of a sweep share."""
 
     run: Run
     dataset: Dataset
-    """The prepared rows are read once for all trials."""
+    """The prepared rows, read once for all trials."""
     framework: Framework
     workers: int
-    """Of each trial; with one, it trains in its own process."""
+    """Workers of each trial; a trial with one worker trains in its own process."""
     processes: int
-    """Trials that train on a node at the same time, at most."""
+    """Largest number of trials that train on a node at the same time."""
     silence_seconds: float
-    """Without an epoch's end, after which a trial is taken for stuck."""
+    """Seconds without the end of an epoch after which a trial's process is ended as stuck."""
 
 
 class TrialProcess(tune.Trainable):  # type: ignore[misc]
     """Trains one trial after another, an epoch for each `step`.
 
-    With one worker a trial trains in this process, so that TensorFlow is imported once for many of them; with
-    several, through Ray Train. A trial's state is in its own folder, not in checkpoints of Tune's: started
-    again, wherever that is, it goes on from there.
+    With one worker a trial trains in this process, so that TensorFlow is imported once for many trials; with
+    several, through Ray Train. A trial's state is in its own folder, not in Tune's checkpoints: a trial that
+    is started again continues from there, on any node.
     """
 
     def setup(self, config: dict[str, str], shared: Shared) -> None:
-        """Take the first trial; nothing is done before its first step."""
+        """Takes the first trial; nothing is done before its first step."""
         self._shared = shared
         self._reports: Generator[dict[str, Any], None, None] | None = None
         self._controller: Any = None
@@ -77,17 +77,17 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         self._take(config["trial"])
 
     def reset_config(self, new_config: dict[str, str]) -> bool:
-        """Take another trial after one that has ended or was stopped."""
+        """Takes another trial after one that has ended or was stopped; returns True, as Tune expects."""
         self._end()
         self._take(new_config["trial"])
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch.
+        """Trains an epoch; returns its report.
 
         Raises:
-            RunError: what ended the trial. It is tried again, if it may be.
-            WorkerLostError: the same, of something that was lost.
+            RunError: an error ended the trial; Tune may try the trial again.
+            WorkerLostError: a lost worker or node ended the trial; Tune may try the trial again.
         """
         # A process that is stuck, even in a call that holds the interpreter's lock, ends with the traces of
         # its threads in its log.
@@ -102,16 +102,16 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
             faulthandler.cancel_dump_traceback_later()
 
     def cleanup(self) -> None:
-        """Let go of everything, workers of Ray Train included: killed with this process, they would leave
-        their reservation behind."""
+        """Frees everything, Ray Train's workers included: killed with this process, they would leave their
+        placement group behind."""
         deadline = time.monotonic() + CONTROLLER_SECONDS
         while self._reservation is not None and self._controller is None and time.monotonic() < deadline:
-            time.sleep(0.05)  # its word comes just after the first epoch's
+            time.sleep(0.05)  # the message comes just after the first epoch's
         if self._controller is not None:
             with contextlib.suppress(ray.exceptions.RayError):  # it has ended by itself
                 ray.get(self._controller.abort.remote(), timeout=ABORT_SECONDS)
         if self._reservation is not None:
-            ray.util.remove_placement_group(self._reservation)  # which an abort leaves behind
+            ray.util.remove_placement_group(self._reservation)  # an abort leaves it behind
         self._end()
 
     # --- a trial's life
@@ -160,7 +160,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
 
     def _find_sources(self) -> Sources:
         shared = self._shared
-        # With several workers, this process has neither the CPUs nor the GPUs of them.
+        # With several workers, their CPUs and GPUs are not this process's.
         here = shared.processes if shared.workers == 1 else None
         return find_sources(self._home, self._config, shared.dataset, shared.framework, here)
 
@@ -170,7 +170,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
             self._clock = replace(self._clock, first_step_seconds=times)
 
     def _save_checkpoint(self, finished: FinishedEpoch) -> None:
-        """Write a checkpoint; the one before it goes when the new one is whole."""
+        """Writes a checkpoint; the one before it is deleted when the new one is complete."""
         home = self._home
         name = f"checkpoint_{datetime.now(UTC):%Y%m%d-%H%M%S.%f}"
         with tempfile.TemporaryDirectory() as folder:
@@ -217,11 +217,12 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
     # --- reports to Tune
 
     def _report_last(self, record: EpochRecord | None, line: str) -> dict[str, Any]:
-        """Report the trial's end: the epoch that ended it, or, where all were trained before, the last one.
+        """Returns the last report of a trial: on the epoch that ended it, or on the last one if all were
+        trained before.
 
         Raises:
-            RunError: the last epochs had no finite loss. The trial starts anew: from where it was, it would
-                end as it did.
+            RunError: the last epochs had no finite loss. The trial starts anew: from its checkpoint it would
+                end in the same way.
         """
         home = self._home
         result = home.read_json(*RESULT)
