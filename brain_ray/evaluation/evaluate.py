@@ -1,4 +1,4 @@
-"""Stage evaluate: scores a run's bundle on its test split by Ray Data, and writes report/."""
+"""Stage evaluate: scores a run's bundle on its test split with Ray Data, and writes report/."""
 
 import warnings
 from collections.abc import Mapping
@@ -38,18 +38,25 @@ from brain_ray.scoring.metrics import Scores, format_scores, score
 COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 
 NO_COPY = "no copy found in training or validation by whole-image comparison"
-"""What `leak_free` says of a test image: as much as the audit looked for."""
+"""Meaning of `leak_free` for a test image, to the extent of the audit's search."""
 
 
 class Classifier:
-    """One copy of a bundle's model in an actor: from encoded test images to probabilities."""
+    """One copy of a bundle's model in an actor: maps encoded test images to probabilities."""
 
     def __init__(self, bundle: str, threads: int) -> None:
-        """Open the bundle at a path or URI."""
+        """Opens the bundle at a path or URI; the model computes on `threads` CPU threads."""
         self._predictor = Predictor(bundle, threads)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Replace a batch's bytes by probabilities, raw and calibrated, crop box, unlikeness and decision."""
+        """Replaces a batch's column of bytes by columns of results.
+
+        Those are, per class, probability_<class> and calibrated_<class>, then the crop box in pixels (top,
+        bottom, left, right), unlikeness and decision.
+
+        Raises:
+            RunError: an image cannot be decoded.
+        """
         inputs, boxes = [], []
         for path, data in zip(batch["path"].to_pylist(), batch["bytes"].to_pylist(), strict=True):
             try:
@@ -71,7 +78,7 @@ class Classifier:
 
 
 def evaluate(run: Run, config: Config) -> str:
-    """Fill the empty `report/` of a run, and put the scores into its bundle; return a table of them.
+    """Fills the empty `report/` of a run, and adds the scores to its bundle; returns a table of the scores.
 
     Raises:
         RunError: the dataset or the bundle is not complete, a test image was missed or counted twice, or
@@ -107,7 +114,7 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
     settings = config.evaluate
     rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=COLUMNS)
     with warnings.catch_warnings():
-        # max_restarts has no named parameter yet; Ray is pinned, so it cannot be gone unnoticed.
+        # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         scored = rows.map_batches(
             Classifier,
@@ -116,8 +123,8 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
             batch_format="pyarrow",
             num_cpus=settings.cpus_per_actor,
             compute=ActorPoolStrategy(size=settings.num_actors),
-            # Ray cannot be relied on to restart such actors, and prints an error that says so in every run
-            # (ray-project/ray issue 53727). When one is lost, all of this is done again.
+            # Ray does not restart such actors reliably, and prints an error on that in every run
+            # (ray-project/ray issue 53727). After the loss of one, the whole scoring is repeated.
             max_restarts=0,
         )
     found: pd.DataFrame = scored.to_pandas()
@@ -125,7 +132,8 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
 
 
 def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
-    """Add to the test images' probabilities what they say, in the order of the rows.
+    """Returns the test images by row_id, with the columns class_name, predicted, predicted_name and
+    leak_free.
 
     Raises:
         RunError: an image is missing, or there twice.

@@ -29,10 +29,10 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Misclassified:
-    """A test image that was taken for another class.
+    """A test image that was misclassified.
 
-    label and predicted: indices into the classes; probabilities: (k,); leak_free: no copy of it was found
-    in what was learned from; image: what the network saw of it, (height, width) uint8.
+    label and predicted: indices into the classes; probabilities: (k,); leak_free: no copy of it was found in
+    training or validation; image: the network's input, (height, width) uint8.
     """
 
     path: str
@@ -45,7 +45,8 @@ class Misclassified:
 
 @dataclass(frozen=True)
 class CopyPair:
-    """Two files that count as copies, as a row of pairs.parquet describes them, with their images."""
+    """Two files that count as copies: columns of their row in pairs.parquet, and their images, (height,
+    width) uint8."""
 
     path_a: str
     path_b: str
@@ -61,10 +62,10 @@ class CopyPair:
 
 
 def undo_transform(image: Grey, transform: str) -> Grey:
-    """Turn the second image of a pair back, so that it looks like the first.
+    """Turns the second image of a pair, (height, width) uint8, back, so that it looks like the first.
 
     Raises:
-        ValueError: not one of identity, mirrored, flipped, turned.
+        ValueError: `transform` is not identity, mirrored, flipped or turned.
     """
     match transform:
         case "identity":
@@ -79,7 +80,8 @@ def undo_transform(image: Grey, transform: str) -> Grey:
 
 
 def to_jpeg(image: Grey, side: int = 160) -> bytes:
-    """Encode as JPEG, shrunk (never enlarged) so that the longer side has at most `side` pixels."""
+    """Encodes a (height, width) uint8 image as JPEG, shrunk (never enlarged) so that the longer side has at
+    most `side` pixels."""
     scale = side / max(image.shape)
     if scale < 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
@@ -88,7 +90,7 @@ def to_jpeg(image: Grey, side: int = 160) -> bytes:
 
 
 def sample_grid(samples: Sequence[LabelledImage], classes: Sequence[str]) -> Figure:
-    """The first 25 images with their labels, five in a row."""
+    """Draws the first 25 images with their labels, five in a row."""
     shown = samples[:25]
     rows = max(1, -(-len(shown) // 5))
     figure = new_figure(8.0, 1.78 * rows)
@@ -102,7 +104,7 @@ def sample_grid(samples: Sequence[LabelledImage], classes: Sequence[str]) -> Fig
 
 
 def crop_steps(examples: Sequence[LabelledImage], classes: Sequence[str], crop: CropConfig) -> Figure:
-    """The four steps of the crop, one row an image: original, mask, contour with box, crop."""
+    """Draws the four steps of the crop, one row per image: original, mask, contour with box, crop."""
     figure = new_figure(WIDTH, 0.3 + 2.35 * max(1, len(examples)))
     panels = _panels(figure, max(1, len(examples)), 4)
     for axes, step in zip(panels[0], _STEPS, strict=True):
@@ -130,7 +132,7 @@ def crop_steps(examples: Sequence[LabelledImage], classes: Sequence[str], crop: 
 
 
 def error_plate(errors: Sequence[Misclassified], classes: Sequence[str], limit: int = 12) -> Figure:
-    """The first errors, each with true and predicted class and a bar per class's probability."""
+    """Draws the first errors, each with true and predicted class and a bar per class's probability."""
     shown = errors[:limit]
     columns = 2
     rows = max(1, -(-len(shown) // columns))
@@ -153,7 +155,7 @@ def error_plate(errors: Sequence[Misclassified], classes: Sequence[str], limit: 
 
 
 def pair_plate(pairs: Sequence[CopyPair], limit: int = 6) -> Figure:
-    """The first pairs of copies: both images, and the second one turned back to look like the first."""
+    """Draws the first pairs of copies: both images, and the second one turned back to look like the first."""
     shown = pairs[:limit]
     figure = new_figure(WIDTH, 0.2 + 2.35 * max(1, len(shown)))
     panels = _panels(figure, max(1, len(shown)), 4, widths=(1, 1, 1, 1.25))
@@ -177,7 +179,7 @@ def pair_plate(pairs: Sequence[CopyPair], limit: int = 6) -> Figure:
 def _panels(figure: Figure, rows: int, columns: int, widths: Sequence[float] | None = None) -> Any:
     panels = figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
     for axes in panels.ravel():
-        axes.set(xticks=[], yticks=[])  # ticks cost time to lay out, even where none is drawn
+        axes.set(xticks=[], yticks=[])  # ticks cost time to lay out, even if none is drawn
         axes.axis("off")
     return panels
 

@@ -18,36 +18,37 @@ ACCENT = "#0072b2"
 WIDTH = 9.6
 """Width of a full-width figure, in inches."""
 
-# Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), told apart by colour-blind readers.
+# Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart.
 _CLASS_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 
 
 def class_colour(index: int) -> str:
-    """The colour of a class, everywhere in the report; after eight classes they repeat."""
+    """Returns the colour of a class, the same everywhere in the report; after eight classes they repeat."""
     return _CLASS_COLOURS[index % len(_CLASS_COLOURS)]
 
 
 def to_png(figure: Figure, dpi: int = 160) -> bytes:
-    """Draw a figure as PNG of (its size in inches) x dpi pixels."""
+    """Draws a figure as PNG; its size in pixels is that in inches times `dpi`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure, in inches, whose parts are laid out without overlap."""
+    """Returns an empty white figure, `width` x `height` inches, whose parts are laid out without overlap."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.05)  # type: ignore[union-attr,call-arg]
     return figure
 
 
 def plain(text: str) -> str:
-    """Text from users as it is: a pair of $ in it is no formula."""
+    """Returns text from users, escaped so that matplotlib reads no formula in a pair of $."""
     return text.replace("$", r"\$")
 
 
 def balance(splits: Mapping[str, Mapping[str, int]], classes: Sequence[str]) -> Figure:
-    """Bars of the number and share of each class, one panel per split; `splits` is {title: {class: n}}."""
+    """Draws the number and share of each class as bars, one panel per split; `splits` is {title: {class:
+    n}}."""
     figure = new_figure(WIDTH, 0.75 + 0.34 * len(classes))
     panels = figure.subplots(1, len(splits), sharey=True, sharex=True, squeeze=False)[0]
     for axes, (title, counts) in zip(panels, splits.items(), strict=True):
@@ -70,11 +71,12 @@ def balance(splits: Mapping[str, Mapping[str, int]], classes: Sequence[str]) -> 
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Accuracy and loss per epoch for training and validation, from the rows of history.csv.
+    """Draws accuracy and loss per epoch for training and validation, from the rows of history.csv.
 
     The best epoch, the last one with best = 1, is marked; so are the epochs after which training went back to
-    the best weights. Cross-entropy alone is drawn for both, so that the two can be compared (training images
-    are augmented, and dropout is on); the validation loss with the head's penalties too, where it differs.
+    the best weights. Both losses are the cross-entropy alone, so that they can be compared (training images
+    are augmented, and dropout is on); the validation loss with the head's penalties is drawn too, if it
+    differs.
     """
     figure = new_figure(WIDTH, 3.7)
     panels = figure.subplots(1, 2)
@@ -114,7 +116,8 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 
 
 def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> Figure:
-    """Counts and row percentages, a panel per {title: matrix}; rows are true, columns predicted classes."""
+    """Draws counts and row percentages, a panel per {title: matrix}; rows are true, columns predicted
+    classes."""
     side = min(4.8, 1.6 + 0.7 * len(classes))
     figure = new_figure(side * len(matrices), side)
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
@@ -146,7 +149,8 @@ def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequence
 
 
 def roc_curves(curves: RocCurves) -> Figure:
-    """ROC curve of each class with its AUC, micro and macro averages; the corner that matters, enlarged."""
+    """Draws the ROC curve of each class with its AUC, micro and macro averages, and the upper left corner
+    enlarged."""
     figure = new_figure(WIDTH, 4.6)
     panels = figure.subplots(1, 2)
     styles: list[tuple[str, Curve | None, dict[str, Any]]] = [
@@ -176,7 +180,7 @@ def roc_curves(curves: RocCurves) -> Figure:
 
 
 def reliability_diagram(tables: Mapping[str, Reliability]) -> Figure:
-    """Accuracy against confidence for {title: table}, such as raw and calibrated, above a histogram."""
+    """Draws accuracy against confidence for {title: table}, such as raw and calibrated, above a histogram."""
     figure = new_figure(6.4, 5.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
@@ -188,7 +192,7 @@ def reliability_diagram(tables: Mapping[str, Reliability]) -> Figure:
         (handles[plain(title)],) = top.plot(
             table.confidence[filled], table.accuracy[filled], marker, ls="-", color=colour, lw=1.2, ms=4
         )
-        # A bin's weight shows in its area: points of a few images jump about and mean little.
+        # The area of a point shows the weight of its bin: points of a few images scatter and mean little.
         top.scatter(
             table.confidence[filled],
             table.accuracy[filled],

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page about a run."""
+"""Report of a run: one self-contained HTML page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,13 +23,13 @@ _PLATES = ("samples.png", "crop_steps.png", "misclassified.png", "pairs.png")
 
 
 def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
-    """Return the page as HTML and its figures as {file name: PNG}; nothing is written.
+    """Returns the page as HTML and its figures as {file name: PNG}; writes nothing.
 
-    The page needs no other file and no network: its figures are in it. Two figures are only returned, as
+    The page needs no other file and no network: its figures are embedded. Two figures are returned only, as
     sheets to show elsewhere: misclassified.png and pairs.png.
     """
     figures = {
-        # Plates of images need no more pixels than the images have, and would make the page heavy.
+        # Plates need no more pixels than their images have; more would make the page heavy.
         name: plots.to_png(figure, dpi=110 if name in _PLATES else 160)
         for name, figure in _figures(data).items()
     }
@@ -110,7 +110,7 @@ def _splits(audit: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
 
 
 def _settings(config: Config) -> dict[str, list[tuple[str, str, bool]]]:
-    """Group all settings by section, as (dotted name, value, differs from the default)."""
+    """Groups all settings by section, as tuples (dotted name, value, differs from the default)."""
     groups: dict[str, list[tuple[str, str, bool]]] = {"run": []}
 
     def walk(prefix: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:

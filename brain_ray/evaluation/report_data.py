@@ -1,4 +1,4 @@
-"""ReportData: what the report of a run shows, and where it is read from."""
+"""ReportData: contents of a run's report, and functions that read them."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -26,32 +26,32 @@ MAX_MISCLASSIFIED = 300
 
 
 def first_epoch_on_images(config: Config) -> int | None:
-    """Return the first epoch, from 0, that trains on images; None if all train on cached features."""
+    """Returns the first epoch, from 0, that trains on images; None if all train on cached features."""
     cached = config.train.frozen_epochs if config.train.cache_features else 0
     return cached if cached < config.train.total_epochs else None
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that the page tells.
+    """Contents of the page.
 
     Attributes:
         config: the run's settings.
-        created: when the report was made, as the page shows it.
+        created: time of the report, as the page shows it.
         bundle: bundle.json of the model that was scored.
         audit: the data set's audit.json.
         official: scores on all test images.
-        leak_free: scores on those of which the audit found no copy in what was learned from; None where there
-            are none.
+        leak_free: scores on the test images without a copy, found by the audit, in training or validation;
+            None if there are no such images.
         labels: (n,) integers, true classes of all test images.
         probabilities: (n, k), raw.
         calibrated: (n, k), after temperature scaling.
-        is_leak_free: (n,) bool, which test images `leak_free` is about.
-        history: history.csv of the training.
-        rejected: rejected.parquet of the data set.
-        samples: training images as the network gets them in `first_epoch_on_images`; 25 are shown.
+        is_leak_free: (n,) bool, True for the test images of `leak_free`.
+        history: history.csv of the training, a row per epoch.
+        rejected: rejected.parquet of the data set, a row per rejected file.
+        samples: network inputs of training images in `first_epoch_on_images`; 25 are shown.
         crop_examples: whole images, before the crop; one per class is enough.
-        misclassified: wrongly classified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
+        misclassified: misclassified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
         pairs: copies, chosen by `choose_pairs`.
     """
 
@@ -74,11 +74,15 @@ class ReportData:
 
 
 def choose_pairs(pairs: pd.DataFrame, limit: int = 40) -> pd.DataFrame:
-    """Choose the rows of pairs.parquet that a person should look at first.
+    """Returns the rows of pairs.parquet that a person should look at first.
 
-    Pairs across the source's splits come before those within one, and pairs of images that were not shown
-    yet before others. Among equals classes and transforms take turns, the least similar pair of each first:
-    if that one shows the same slice, the others do.
+    Pairs across the source's splits come before those within one, and pairs of images that were not shown yet
+    before others. Among equals classes and transforms take turns, the least similar pair of each first: if
+    that one shows the same slice, the others do.
+
+    Args:
+        pairs: needs the columns path_a, path_b, split_a, split_b, class_a, similarity and transform.
+        limit: largest number of rows.
     """
     ordered = pairs.sort_values("similarity", kind="stable")
     across = ordered["split_a"] != ordered["split_b"]
@@ -103,15 +107,16 @@ def gather(
     leak_free: Scores | None,
     created: str,
 ) -> ReportData:
-    """Return the report's data; of images, only those that it shows are read.
+    """Returns the report's data; reads only those images that the report shows.
 
     Args:
         run: with a complete dataset, training and bundle.
         config: the run's settings.
-        predictions: as in predictions.parquet.
-        official: scores of all of them.
-        leak_free: scores of those of which no copy was found in what was learned from, if there are any.
-        created: when, as the page shows it.
+        predictions: table of the test images, with the columns row_id, label, predicted, leak_free, and per
+            class probability_<class> and calibrated_<class>.
+        official: scores on all test images.
+        leak_free: scores on the test images without a found copy in training or validation, if there are any.
+        created: time of the report, as the page shows it.
     """
     classes = config.data.classes
     return ReportData(
@@ -144,14 +149,14 @@ def _input(row: Mapping[str, Any], config: Config, epoch: int | None = None) -> 
 
 
 def _samples(run: Run, config: Config) -> list[LabelledImage]:
-    """Draw training images as the network got them in the first epoch that trained on images."""
+    """Reads training images, augmented as in the first epoch that trained on images."""
     classes, epoch = config.data.classes, first_epoch_on_images(config)
     rows = sample_rows(run, "train", NUM_SAMPLES, config.seed)
     return [LabelledImage(_input(row, config, epoch), classes[row["label"]]) for row in rows]
 
 
 def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
-    """Take a training image of each class, whole."""
+    """Reads a training image of each class, without crop."""
     return [
         LabelledImage(
             decoding.decode(row["bytes"], config.data.max_pixels), config.data.classes[row["label"]]
@@ -180,7 +185,7 @@ def _misclassified(run: Run, config: Config, predictions: pd.DataFrame) -> list[
 
 
 def _pairs(run: Run, config: Config) -> list[CopyPair]:
-    """Read the pairs to look at from the source; those whose files are gone by now are left out."""
+    """Reads the pairs to look at from the source, without pairs whose files are gone or no longer decode."""
     source = run.uri(PHANTOM_IMAGES) if config.data.source == PHANTOMS else config.data.source
     opened, root = filesystem(source)
     shown = []

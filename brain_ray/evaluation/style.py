@@ -1,4 +1,4 @@
-"""What both pages share: HTML templates, and figures as data URIs."""
+"""HTML templates and image data URIs of both pages."""
 
 import base64
 from typing import Any
@@ -7,9 +7,9 @@ import jinja2
 
 
 def environment(room: str, **filters: Any) -> jinja2.Environment:
-    """Return the templates of a room, such as "evaluation", with filters for what they show.
+    """Returns the templates of a room, such as "evaluation", with filters for their values.
 
-    What stands in a page is escaped: paths, settings and reasons come from users and libraries.
+    Values are escaped: paths, settings and reasons come from users and libraries.
     """
     made = jinja2.Environment(
         loader=jinja2.PackageLoader(f"brain_ray.{room}", ""),
@@ -23,5 +23,5 @@ def environment(room: str, **filters: Any) -> jinja2.Environment:
 
 
 def data_uri(kind: str, data: bytes) -> str:
-    """Return an image, `png` or `jpeg`, as an address that holds it."""
+    """Returns an image, `png` or `jpeg`, as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
