@@ -130,10 +130,13 @@ def done_by(notes: Path) -> dict[str, list[str]]:
     return found
 
 
-def lose_in(nodes: Nodes, notes: Path, running: Job, pieces: int = 3, node: str = "") -> str:
+def lose_in(
+    nodes: Nodes, notes: Path, running: Job, pieces: int = 3, node: str = "", *, replace: bool = False
+) -> str:
     """Lose the first node, or a certain one, that has done so many pieces of some work; return its id.
 
-    More pieces are not done, on it and elsewhere, and go on only then.
+    More pieces are not done, on it and elsewhere, and go on only then; with `replace`, only when there is
+    another node as well.
     """
 
     def found() -> list[str]:
@@ -142,6 +145,8 @@ def lose_in(nodes: Nodes, notes: Path, running: Job, pieces: int = 3, node: str 
     running.wait_until(lambda: bool(found()), f"work in {notes.name}")
     (lost, *_) = found()
     nodes.lose(lost)
+    if replace:
+        nodes.add(2)
     (notes / "lost").touch()
     return lost
 
@@ -180,16 +185,15 @@ def losses(lasting: Nodes, undisturbed: Run, tmp_path_factory: pytest.TempPathFa
     scans, writes, epoch, scores = (notes / name for name in ("scan", "write", "epoch1", "score"))
     epoch.mkdir()
     with pausing_job(nodes, scans, "pipeline", *words_for(run), "--train.num-workers", "2") as running:
-        lost_in_scan = lose_in(nodes, scans, running)
+        lost_in_scan = lose_in(nodes, scans, running, replace=True)
         assert run.finished("dataset") is None
-        nodes.add(2)
         running.wait_until(lambda: len(done_by(writes)) > 1, "work in write")
         scanned = done_by(scans)
         # Whose memory holds the most blocks, which the writing wants again.
         lost_in_write = max(nodes.names, key=lambda name: len(scanned.get(name, [])))
-        lose_in(nodes, writes, running, 1, lost_in_write)
         assert run.finished("dataset") is None
-        nodes.add(2)
+        # Training is refused where the room is not there when it begins.
+        lose_in(nodes, writes, running, 1, lost_in_write, replace=True)
         lose_in(nodes, epoch, running, 1)
         running.wait_for(f"waits up to 60 s for room for its workers: {LACKING}")
         nodes.add(2)
