@@ -1,92 +1,27 @@
 // The endpoint's page: sends images one by one and shows what comes back. Whatever a server or a file says is
 // put into the page as text, never as HTML.
-"use strict";
+
+import { Problem, TRIES, ask, fetchModel, model, sleep, storeKey, storedKey } from "./api.js";
+import {
+  cardParts, count, dropPictures, explain, fillAnswer, fillFailure, make, percent, readable, setOpacity,
+  showThumbnail,
+} from "./results.js";
 
 const IN_FLIGHT = 4; // requests at a time
-const TRIES = 5; // of an image, while the server says that it is busy
 const RESTART_S = 10; // until a replica that was lost is replaced
 const MOST_LISTED = 500; // entries on the page
-const KEY = "brain_ray.key"; // in sessionStorage
 const FORM_BYTES = 1000; // what the form around a file adds to it, generously
-const SLACK_S = 120; // for slow uploads, on top of the server's own limit
-const THUMB = 112; // pixels of a thumbnail's longer side
 
 const $ = (id) => document.getElementById(id);
 const entries = []; // as on the page
-let model = null; // GET /v1/model
 let running = 0;
-let opacity = 55; // of the next heat map: as last set, in percent
-
-// --- The server ---
-
-class Problem extends Error {
-  constructor(status, code, detail = "", retryAfter = 0) {
-    super(detail);
-    Object.assign(this, { status, code, detail, retryAfter });
-  }
-}
-
-function storedKey() {
-  try {
-    return sessionStorage.getItem(KEY) ?? "";
-  } catch {
-    return storedKey.fallback ?? ""; // storage is switched off: for as long as the page is open
-  }
-}
-
-function storeKey(key) {
-  storedKey.fallback = key;
-  try {
-    if (key) sessionStorage.setItem(KEY, key);
-    else sessionStorage.removeItem(KEY);
-  } catch { /* see above */ }
-  $("forget").hidden = !key;
-}
-
-/** Fetch, with the key; throws a Problem for every answer that is none. Status 0: no answer at all. */
-async function ask(path, options = {}) {
-  const key = storedKey();
-  const headers = { Accept: "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
-  const seconds = (model?.limits.timeout_s ?? 30) + SLACK_S;
-  let response;
-  try {
-    const signal = AbortSignal.timeout(seconds * 1000);
-    response = await fetch(path, { ...options, headers, credentials: "same-origin", signal });
-  } catch (error) {
-    if (error.name === "TimeoutError") throw new Problem(504, "timeout", `nothing came within ${seconds} s`);
-    throw new Problem(0, "unreachable");
-  }
-  if (response.ok) return response;
-  let body = {};
-  try {
-    body = await response.json();
-  } catch { /* a proxy's page, say */ }
-  const detail = typeof body.detail === "string" ? body.detail : "";
-  const problem = new Problem(response.status, String(body.code ?? ""), detail, waitOf(response));
-  problem.body = body.code ? body : undefined;
-  problem.key = key;
-  throw problem;
-}
-
-/** Seconds that an answer tells to wait, 1..60. */
-function waitOf(response) {
-  const header = response.headers.get("Retry-After") ?? "";
-  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.min(60, Math.max(1, Math.ceil(seconds))) : 2;
-}
-
-const sleep = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
 async function loadModel() {
   $("trouble").hidden = true;
-  for (let attempt = 1; !model; attempt++) {
-    try {
-      model = await (await ask("v1/model")).json();
-    } catch (error) {
-      if (error.status === 401) return wantKey(error);
-      if (error.status !== 503 || attempt === TRIES) return showTrouble(error);
-      await sleep(error.retryAfter);
-    }
+  try {
+    await fetchModel();
+  } catch (error) {
+    return error.status === 401 ? wantKey(error) : showTrouble(error);
   }
   const main = model.models[0];
   $("model").textContent = main ? `Model ${main.id}` : "";
@@ -94,7 +29,7 @@ async function loadModel() {
   const { max_upload_mb: mb, max_pixels: pixels } = model.limits;
   const most = `${count(mb)} MB and ${count(pixels / 1e6)} megapixels`;
   $("limits").textContent = `${$("limits").dataset.formats}, up to ${most} each.`;
-  showCards();
+  $("card-text").replaceChildren(...cardParts());
   pump();
   showSamples();
 }
@@ -119,6 +54,11 @@ function wantKey(problem) {
   for (const entry of entries) if (entry.state === "held") setState(entry, "held", "Waits for an API key");
 }
 
+function keepKey(key) {
+  storeKey(key);
+  $("forget").hidden = !key;
+}
+
 function useKey(event) {
   event.preventDefault();
   const key = $("key-field").value.trim();
@@ -126,7 +66,7 @@ function useKey(event) {
     $("key-why").textContent = "A key has letters, digits and signs only, without blanks.";
     return;
   }
-  storeKey(key);
+  keepKey(key);
   $("key-field").value = "";
   $("key").hidden = true;
   for (const entry of entries) if (entry.state === "held") setState(entry, "waiting");
@@ -308,208 +248,21 @@ function checkSize(file) {
   }
 }
 
-/** Draw the file small, if this browser can read it. What it cannot (TIFF), the server's crop stands in for. */
-async function showThumbnail(entry) {
-  const url = URL.createObjectURL(entry.file);
-  try {
-    const image = new Image();
-    image.src = url;
-    try {
-      await image.decode();
-    } catch {
-      return;
-    }
-    entry.pixels = image.naturalWidth * image.naturalHeight;
-    const limit = model.limits.max_pixels;
-    drawThumbnail(entry, image);
-    if (entry.pixels > limit) {
-      throw new Problem(413, "too_many_pixels", `not sent: it has ${image.naturalWidth} × ${image.naturalHeight} pixels`);
-    }
-  } finally {
-    URL.revokeObjectURL(url);
-  }
-}
-
-function drawThumbnail(entry, image) {
-  const scale = Math.min(1, THUMB / Math.max(image.naturalWidth, image.naturalHeight));
-  const canvas = entry.part(".thumb");
-  canvas.width = Math.max(1, Math.round(image.naturalWidth * scale));
-  canvas.height = Math.max(1, Math.round(image.naturalHeight * scale));
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-}
-
-/** Draw on the thumbnail which part the model saw. */
-function outlineCrop(entry, { box, width, height }) {
-  const canvas = entry.part(".thumb");
-  const pen = canvas.getContext("2d");
-  const [right, down] = [canvas.width / width, canvas.height / height];
-  pen.strokeStyle = "#7cc0ee";
-  pen.lineWidth = 2;
-  pen.strokeRect(box.left * right, box.top * down, (box.right - box.left) * right, (box.bottom - box.top) * down);
-}
-
-// --- What came back ---
-
-const READABLE = { notumor: "no tumour" };
-const readable = (name) => READABLE[name] ?? name.replaceAll("_", " ");
-
-const share = (value) => `${(100 * value).toFixed(1)} %`;
-
-/** A probability: never none at all, never certain. */
-function percent(value) {
-  if (value > 0.999) return "> 99.9 %";
-  return value < 0.001 ? "< 0.1 %" : share(value);
-}
-
-const count = (value) => value.toLocaleString("en", { maximumFractionDigits: 1 });
-
-/** What is decided, and what to do about it. */
-function decisionOf(answer) {
-  const served = model.models.find(({ id }) => id === answer.model.id);
-  const { abstain_below: least, error } = served?.bundle.decision ?? {};
-  if (answer.decision === "answer") {
-    let wrong = "";
-    if (error !== undefined) wrong = `in validation, ${error ? share(error) : "none"} of such answers were wrong. `;
-    return ["Sure enough to answer:", `${wrong}A person still has to read the slice.`];
-  }
-  if (answer.decision === "abstain") {
-    let why = "";
-    if (least > 1) why = " This model withholds all its answers.";
-    else if (least !== undefined) why = ` The model answers from ${percent(least)} on.`;
-    return ["Not sure enough:", `do not use this class, let a person read the slice.${why}`];
-  }
-  return ["Unlike the images that the model learned from:", "disregard the class. Check that the file is a single MR slice of a head."];
-}
-
-const HEDGES = { answer: "", abstain: "Most probable, but no answer:", not_mr: "The class would be" };
-
 function showAnswer(entry, answer) {
   const { crop, heatmap, overlay, ...words } = answer;
   entry.answer = words;
   entry.problem = undefined;
-  const { part } = entry;
   setState(entry, "done");
   entry.element.dataset.decision = answer.decision;
-  part(".hedge").textContent = HEDGES[answer.decision] ?? "";
-  part(".label b").textContent = capital(readable(answer.label));
-  part(".label b").dataset.class = answer.label;
-  part(".confidence").textContent = percent(answer.confidence);
-  part(".confidence").title = `Calibrated probability: ${answer.confidence}`;
-  const [short, long] = decisionOf(answer);
-  part(".answer .decision use").setAttribute("href", `#icon-${answer.decision}`);
-  part(".answer .decision b").textContent = short;
-  part(".answer .decision span span").textContent = long;
-  part(".note").textContent = answer.has_box ? "" : "No outline of a head was found: the model saw the whole image.";
-  part(".bars tbody").replaceChildren(...model.classes.map((name) => barOf(name, answer)));
-  part("dl").replaceChildren(...factsOf(answer));
-  showPictures(entry, crop, heatmap);
+  const [short, long] = fillAnswer(entry, crop, heatmap);
   announce(entry, `${readable(answer.label)}, ${percent(answer.confidence)}. ${short} ${long}`);
-}
-
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-
-function barOf(name, answer) {
-  const value = answer.calibrated[name] ?? 0;
-  const row = make("tr", { className: name === answer.label ? "first" : "" });
-  row.title = `Calibrated: ${value}; the network itself: ${answer.probabilities[name]}`;
-  const fill = make("div");
-  fill.style.width = `${100 * value}%`;
-  row.append(
-    make("th", { scope: "row" }, readable(name)),
-    make("td", { className: "track" }, make("div", { ariaHidden: "true" }, fill)),
-    make("td", { className: "value" }, percent(value)),
-  );
-  return row;
-}
-
-function factsOf(answer) {
-  const { box } = answer;
-  const raw = model.classes.map((name) => `${readable(name)} ${percent(answer.probabilities[name] ?? 0)}`);
-  const crop = `rows ${box.top} to ${box.bottom - 1}, columns ${box.left} to ${box.right - 1}`;
-  const facts = [
-    ["Before calibration", raw.join(", ")],
-    ["Unlikeness", `${answer.unlikeness.toFixed(2)}; above 1 the image is not like those the model learned from`],
-    ["Image", `${answer.width} × ${answer.height} pixels`],
-    ["Crop", answer.has_box ? crop : "the whole image"],
-    ["Model", answer.model.id],
-    ["Time", `${Math.round(answer.milliseconds)} ms`],
-  ];
-  return facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
-}
-
-function showPictures(entry, cropPng, heatPng) {
-  const [crop, heat] = [entry.part(".crop"), entry.part(".heat")];
-  dropPictures(entry);
-  entry.urls = [cropPng, heatPng].map(pictureUrl);
-  [crop.src, heat.src] = entry.urls;
-  crop.alt = `The part of ${entry.name} that the model saw, with a map of what the class rests on`;
-  const label = readable(entry.answer.label);
-  entry.part(".frame").title = `Heat map (Grad-CAM): the brighter, the more the class ${label} rests on it`;
-  entry.part("input").value = opacity;
-  setOpacity(entry, opacity);
-  if (!entry.pixels) crop.decode().then(() => drawThumbnail(entry, crop), () => {});
-  else if (entry.answer.has_box) outlineCrop(entry, entry.answer);
-}
-
-/** Keep a picture as a blob: hundreds of them as text would fill the memory. */
-function pictureUrl(base64) {
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  return URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
-}
-
-function dropPictures(entry) {
-  for (const url of entry.urls ?? []) URL.revokeObjectURL(url);
-}
-
-function setOpacity(entry, value) {
-  opacity = value;
-  entry.part(".heat").style.opacity = value / 100;
-  entry.part("output").textContent = `${value} %`;
-  entry.part("input").setAttribute("aria-valuetext", `${value} %`);
-}
-
-const atMost = (name, unit, by) => (model ? `This server takes at most ${count(model.limits[name] / by)} ${unit}. ` : "");
-
-const BY_CODE = {
-  not_ready: () => ["The server is not ready", "Try again in a minute."],
-  too_large: () => ["Too large to be sent", `${atMost("max_upload_mb", "MB", 1)}Save it smaller or as JPEG.`],
-  too_many_pixels: () => ["Too many pixels", `${atMost("max_pixels", "megapixels", 1e6)}Save it smaller.`],
-  empty: () => ["The file is empty", "Export or copy it again."],
-  too_small: () => ["Too small to show a brain", "Send the slice at its full size."],
-  undecodable: () => ["The file is damaged", "It begins as an image, but cannot be read to its end. Export or copy it again."],
-};
-
-const BY_STATUS = {
-  0: () => ["The server cannot be reached", "Check the network, then try again."],
-  400: () => ["The server could not read the request", "Try again."],
-  403: () => ["The server does not take requests from this page", "Open it under the address that whoever runs it gave you."],
-  404: () => ["The server does not know this address", "Load the page anew."],
-  408: () => ["Sending took too long", "Check the network, then try again."],
-  413: () => ["Too large to be sent", "Save it smaller or as JPEG."],
-  415: () => ["Not an image that can be read", "Send JPEG, PNG, BMP, TIFF or WebP. Export DICOM files as PNG or TIFF first."],
-  422: () => ["The image cannot be used", "Export or copy it again."],
-  503: () => ["The server is busy", "Try again in a minute."],
-  504: () => ["The answer was not ready in time", "The server may be busy. Try again."],
-};
-
-/** What is wrong, and what to do about it. */
-function explain({ status, code }) {
-  const known = BY_CODE[code] ?? BY_STATUS[status];
-  const advice = `Try again. If it stays, tell whoever runs the server (status ${status}).`;
-  return known ? known() : ["The server has a fault", advice];
 }
 
 function showFailure(entry, problem) {
   entry.problem = problem;
   entry.answer = undefined;
   setState(entry, "failed");
-  const [title, advice] = explain(problem);
-  entry.part(".failure b").textContent = `${title}.`;
-  entry.part(".failure .decision span span").textContent = advice;
-  const said = problem.detail.replace(/\.?$/, ".");
-  entry.part(".detail").textContent = problem.detail ? capital(said) : "";
-  // The same bytes would only get the same error.
-  entry.part(".again").classList.toggle("never", [413, 415, 422].includes(problem.status));
+  const [title, advice] = fillFailure(entry, problem);
   announce(entry, `${title}. ${advice}`);
 }
 
@@ -599,7 +352,7 @@ async function copy(button, area, text) {
   button.timer = setTimeout(() => { button.textContent = button.dataset.text; }, 2500);
 }
 
-// --- Samples and model card ---
+// --- Samples ---
 
 async function showSamples() {
   if ($("samples").children.length) return;
@@ -620,102 +373,10 @@ async function showSamples() {
   $("samples-part").hidden = !$("samples").children.length;
 }
 
-function showCards() {
-  const parts = model.models.flatMap((served) => {
-    const { id, role, mode, card } = served;
-    const what = mode === "mirrors" ? "sees copies of" : "answers";
-    const head = make("p", { className: "soft small" }, `${id}, ${role}: ${what} ${share(served.share)} of the images`);
-    return model.models.length > 1 ? [head, ...markdown(card)] : markdown(card);
-  });
-  $("card-text").replaceChildren(...parts);
-}
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-/** Build the elements of a Markdown text: headings, lists, tables, code, paragraphs; HTML in it stays text. */
-function markdown(text) {
-  const lines = text.replaceAll("\r", "").split("\n");
-  const blocks = [];
-  while (lines.length) {
-    const line = lines[0];
-    if (!line.trim()) lines.shift();
-    else if (line.startsWith("```")) blocks.push(codeBlock(lines));
-    else if (/^#{1,6} /.test(line)) {
-      const [, marks, title] = lines.shift().match(/^(#+)\s+(.*?)\s*#*$/);
-      blocks.push(make(`h${Math.min(6, marks.length + 2)}`, {}, ...inline(title)));
-    } else if (/^\|/.test(line)) blocks.push(table(lines));
-    else if (ITEM.test(line)) blocks.push(list(lines));
-    else {
-      const words = [];
-      const ends = (next) => !next.trim() || /^(```|#{1,6} |\|)/.test(next) || ITEM.test(next);
-      do words.push(lines.shift().trim()); while (lines.length && !ends(lines[0]));
-      blocks.push(make("p", {}, ...inline(words.join(" "))));
-    }
-  }
-  return blocks;
-}
-
-const ITEM = /^(\s*)([-*]|\d+\.)\s+(.*)$/;
-
-function codeBlock(lines) {
-  lines.shift();
-  const code = [];
-  while (lines.length && !lines[0].startsWith("```")) code.push(lines.shift());
-  lines.shift();
-  return make("pre", { tabIndex: 0 }, make("code", {}, code.join("\n")));
-}
-
-function table(lines) {
-  const rows = [];
-  while (lines.length && lines[0].startsWith("|")) {
-    const line = lines.shift().trim().replace(/^\||\|$/g, "");
-    rows.push(line.split("|").map((cell) => cell.trim()));
-  }
-  const isRule = (row) => row.every((cell) => /^:?-+:?$/.test(cell));
-  const head = rows.length > 1 && isRule(rows[1]) ? rows.splice(0, 2)[0] : null;
-  const result = make("table");
-  const rowOf = (cells, tag) => make("tr", {}, ...cells.map((cell) => make(tag, {}, ...inline(cell))));
-  if (head) result.append(make("thead", {}, rowOf(head, "th")));
-  result.append(make("tbody", {}, ...rows.map((row) => rowOf(row, "td"))));
-  return make("div", { className: "scroll", tabIndex: 0 }, result);
-}
-
-/** A list with those inside it; an indented line without a mark goes on with its item. */
-function list(lines) {
-  const [, indent, mark] = lines[0].match(ITEM);
-  const result = make(/\d/.test(mark) ? "ol" : "ul");
-  while (lines.length) {
-    const [, depth, , text] = lines[0].match(ITEM) ?? [];
-    if (depth === undefined || depth.length < indent.length) break;
-    if (depth.length > indent.length) {
-      result.lastElementChild.append(list(lines));
-      continue;
-    }
-    lines.shift();
-    const words = [text];
-    while (lines.length && /^\s+\S/.test(lines[0]) && !ITEM.test(lines[0])) words.push(lines.shift().trim());
-    result.append(make("li", {}, ...inline(words.join(" "))));
-  }
-  return result;
-}
-
-function inline(text) {
-  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\([^)\s]+\))/).filter(Boolean).map((part) => {
-    if (/^`[^`]+`$/.test(part)) return make("code", {}, part.slice(1, -1));
-    if (/^\*\*[^*]+\*\*$/.test(part)) return make("strong", {}, part.slice(2, -2));
-    const [, words, address] = part.match(/^\[([^\]]+)\]\((https?:\/\/[^)\s]+)\)$/) ?? [];
-    return address ? make("a", { href: address, rel: "noopener noreferrer" }, words) : part;
-  });
-}
-
 // --- The page's controls ---
 
 function start() {
-  storeKey(storedKey());
+  keepKey(storedKey());
   $("browse").addEventListener("click", () => $("files").click());
   $("browse-folder").addEventListener("click", () => $("folder").click());
   $("files").addEventListener("change", () => {
@@ -758,7 +419,7 @@ function start() {
 
   $("key").addEventListener("submit", useKey);
   $("forget").addEventListener("click", () => {
-    storeKey("");
+    keepKey("");
     $("browse").focus();
   });
   $("trouble").querySelector("button").addEventListener("click", loadModel);
