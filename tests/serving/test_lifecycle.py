@@ -182,12 +182,12 @@ def test_metrics_count_what_was_asked(served: Running, bundle: Path) -> None:
     wait_for(counted, 40)
 
 
-def test_what_was_accepted_is_answered_before_the_end(bundle: Path, tmp_path: Path) -> None:
-    running = start(bundle, tmp_path)
+def test_what_was_accepted_is_answered_before_the_end(served: Running) -> None:
+    """The last of the tests: the endpoint is not there any more."""
     answers: list[int] = []
     sent = [threading.Event() for _ in range(3)]
     files = [("file", (f"{i}.png", picture())) for i in range(32)]
-    form = httpx.Request("POST", f"{running.url}/v1/explain", files=files)
+    form = httpx.Request("POST", f"{served.url}/v1/explain", files=files)
     body = form.read()
 
     def ask(is_sent: threading.Event) -> None:
@@ -204,9 +204,9 @@ def test_what_was_accepted_is_answered_before_the_end(bundle: Path, tmp_path: Pa
     for is_sent in sent:
         assert is_sent.wait(30)
     time.sleep(0.5)
-    stop(running)
+    stop(served)
     for thread in threads:
         thread.join()
     assert answers == [200, 200, 200]
-    assert running.process.returncode == 0
-    assert running.pids == []
+    assert served.process.returncode == 0
+    assert served.pids == []
