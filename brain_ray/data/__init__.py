@@ -1,1 +1,1 @@
-"""Images in: sources, decoding, cropping, duplicates, phantoms, the prepared data set."""
+"""Image data: sources, decoding, cropping, duplicates, phantoms, the prepared data set."""

@@ -1,4 +1,5 @@
-"""audit.json: counts of what preparation found, used and left out; and their table for a terminal."""
+"""audit.json: counts of the images that preparation found, used and left out; and their table for a
+terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,14 +18,14 @@ from brain_ray.fingerprints import digest
 def account(
     manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int, data: DataConfig, layout: Layout
 ) -> dict[str, Any]:
-    """Count everything that `audit.json` holds.
+    """Returns the content of `audit.json`, all counts.
 
     Args:
-        manifest: one row per file, as in `manifest.parquet`.
+        manifest: one row per file, with the columns of `manifest.parquet`.
         pairs: verified pairs of copies with transform, kind, split_a, split_b.
-        near_misses: pairs just below the threshold.
+        near_misses: number of pairs just below the threshold.
         data: classes and leaks.
-        layout: of the source.
+        layout: folders of the source.
     """
 
     def per_class(rows: pd.DataFrame, weights: pd.Series | None = None) -> dict[str, int]:
@@ -65,7 +66,7 @@ def account(
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """Lay out audit.json for a terminal: images per split and class, copies, leaks."""
+    """Formats audit.json for a terminal: images per split and class, copies, leaks."""
     classes = list(found["balanced_train"])
     rows = dict(found["splits"])
     if found["balanced_train"] != rows["train"]:
@@ -94,7 +95,7 @@ def as_text(found: Mapping[str, Any]) -> str:
 
 
 def _left_out(left_out: Mapping[str, Any]) -> list[str]:
-    """Return a line for each kind of what lay in the source and is not used."""
+    """Returns a line for each kind of images in the source that are not used."""
     lines = []
     if left_out["folders"]:
         told = [f"{folder}/ ({count} images)" for folder, count in left_out["folders"].items()]

@@ -1,4 +1,4 @@
-"""Reads a prepared data set: its files, labels, rows and network inputs."""
+"""Prepared data set: reads its files, labels, rows and network inputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class Part:
     """One Parquet file of a split."""
 
     path: str
-    """Within the run's filesystem."""
+    """Path within the run's filesystem."""
     num_rows: int
 
 
 def find_parts(run: Run, split: str) -> list[Part]:
-    """List a split's files and count their rows, from their footers.
+    """Lists a split's files with their numbers of rows, from the files' footers.
 
     Raises:
         RunError: the split has no rows.
@@ -38,7 +38,7 @@ def find_parts(run: Run, split: str) -> list[Part]:
 
 
 def parts_of(run: Run, *folder: str) -> list[Part]:
-    """List the Parquet files of a run's folder that have rows, in the order of their names."""
+    """Lists the Parquet files of a run's folder that have rows, in the order of their names."""
     files = run.list_files(*folder, suffix=".parquet")
     parts = [Part(file, pq.read_metadata(file, filesystem=run.fs).num_rows) for file in files]
     return [part for part in parts if part.num_rows]
@@ -49,7 +49,8 @@ Counts = NDArray[np.int64]
 
 
 def count_labels(run: Run, split: str, num_classes: int) -> Counts:
-    """Count a split's rows by label, (num_classes,), all 0 without files; only labels are read, bit by bit.
+    """Counts a split's rows by label: int64 (num_classes,), all 0 without files; reads only labels, batch by
+    batch.
 
     Raises:
         RunError: a row's label is none of the classes.
@@ -57,7 +58,7 @@ def count_labels(run: Run, split: str, num_classes: int) -> Counts:
     counts = np.zeros(num_classes, np.int64)
     if not _files(run, split):
         return counts
-    # The footers of ten thousand files weigh more than their labels: they are not kept.
+    # The footers of ten thousand files take more memory than their labels: they are not cached.
     for batch in _open(run, split).to_batches(columns=["label"], cache_metadata=False):
         labels = batch["label"].to_numpy(zero_copy_only=False)
         known = (labels >= 0) & (labels < num_classes)
@@ -71,7 +72,7 @@ def count_labels(run: Run, split: str, num_classes: int) -> Counts:
 
 
 def read_labels(run: Run, split: str) -> NDArray[np.int64]:
-    """Return the labels of a split's rows, (rows,), in their order.
+    """Returns the labels of a split's rows, int64 (rows,), in the rows' order.
 
     Raises:
         RunError: the split has no files.
@@ -81,7 +82,7 @@ def read_labels(run: Run, split: str) -> NDArray[np.int64]:
 
 
 def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the rows with these `row_id`s, in the order of `ids`: by column, those of `ROW_COLUMNS`.
+    """Returns the rows with these `row_id`s, in the order of `ids`, as dicts of the columns `ROW_COLUMNS`.
 
     Raises:
         RunError: the split has no files, or no row of that id.
@@ -95,7 +96,8 @@ def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def sample_rows(run: Run, split: str, limit: int, seed: int) -> list[dict[str, Any]]:
-    """Draw up to `limit` rows of a split at random, without replacement; their columns are `ROW_COLUMNS`.
+    """Draws up to `limit` rows of a split at random, without replacement, as dicts of the columns
+    `ROW_COLUMNS`.
 
     The `row_id`s of a split count its rows from 0.
 
@@ -108,7 +110,7 @@ def sample_rows(run: Run, split: str, limit: int, seed: int) -> list[dict[str, A
 
 
 def first_rows(run: Run, split: str) -> list[dict[str, Any]]:
-    """Return the first row of each label, by rising label; their columns are `ROW_COLUMNS`.
+    """Returns the first row of each label, by rising label, as dicts of the columns `ROW_COLUMNS`.
 
     Raises:
         RunError: the split has no files.
@@ -120,9 +122,10 @@ def first_rows(run: Run, split: str) -> list[dict[str, Any]]:
 def read_inputs(
     run: Run, config: Config, split: str, limit: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the inputs (n, height, width, 1) and labels (n,) of a split's images, without augmented copies.
+    """Returns the inputs, uint8 (n, height, width, 1), and labels, int64 (n,), of a split's images, without
+    augmented copies.
 
-    Of more than `limit` images, that many are drawn by the run's seed.
+    If there are more than `limit` images, `limit` of them are drawn with the run's seed.
 
     Raises:
         RunError: the split has no files, or a row cannot be decoded.
@@ -140,7 +143,8 @@ def read_inputs(
 
 
 def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return a table that `prepare` wrote beside the rows, such as the manifest; by default all columns."""
+    """Returns a table that `prepare` wrote beside the rows, such as the manifest; all columns unless some are
+    named."""
     table = pq.read_table(run.path(*file), columns=columns, filesystem=run.fs, partitioning=None)
     frame: pd.DataFrame = table.to_pandas()
     return frame

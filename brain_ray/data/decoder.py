@@ -1,9 +1,10 @@
-"""Decodes images in processes of its own: a file that ends or fills one costs its own answer and no other.
+"""Decoder of images in separate processes: a file that crashes one, or fills its memory, costs only its own
+result.
 
 A `Decoder` starts one process, which imports OpenCV once and then forks a worker for each thread that asks. A
-worker has limits on memory and time and decodes one image after another. Where it ends, the image is refused,
-and the next one gets a new worker, forked in milliseconds. All end with the process that asks, since then a
-socket closes. This keeps the faults of decoders apart; it is no sandbox against code that runs in them.
+worker has limits on memory and time and decodes one image after another. If it ends, its image is refused,
+and the next image gets a new worker, forked in milliseconds. All end with the process that asks, since a
+socket closes then. This isolates the faults of decoders; it is no sandbox against code that runs in them.
 """
 
 import json
@@ -35,24 +36,24 @@ if TYPE_CHECKING:
     from brain_ray.config import CropConfig
 
 CPU_S = 10
-"""Seconds of CPU for one image; the costliest found take two."""
+"""Seconds of CPU for one image; the costliest image found took two."""
 
 _SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",
     "OPENCV_LOG_LEVEL": "FATAL",
     "MALLOC_MMAP_THRESHOLD_": str(2**22),  # larger blocks go back to the system as soon as they are freed
-    "MALLOC_TRIM_THRESHOLD_": str(2**25),  # smaller ones are kept: to get them anew takes 0.3 ms an image
+    "MALLOC_TRIM_THRESHOLD_": str(2**25),  # smaller ones are kept: getting them anew takes 0.3 ms an image
 }
 
 
 @dataclass(frozen=True)
 class FittedImage:
-    """An image as a network is fed it, and what an answer tells of it."""
+    """A network input made of an image, and facts about the image for an answer."""
 
     input: NDArray[np.uint8]
     """(height, width, 1)."""
     crop: Grey | None
-    """What the box holds, shrunk to be shown; None unless it was asked for."""
+    """(height, width) uint8, the content of the box, shrunk for display; None unless it was asked for."""
     box: Box
     has_box: bool
     width: int
@@ -60,13 +61,13 @@ class FittedImage:
 
 
 class Decoder:
-    """Workers that decode, one for each thread that asks at a time."""
+    """Pool of workers that decode images, one for each concurrent thread."""
 
     def __init__(self, formats: Sequence[Format] | None = None, cpu_s: float = CPU_S) -> None:
-        """Start the process that forks workers; it is ready some tenths of a second later.
+        """Starts the process that forks workers; it is ready some tenths of a second later.
 
         Args:
-            formats: that are taken; None: all that are known.
+            formats: accepted formats; None: all known ones.
             cpu_s: seconds of CPU for one image.
         """
         self._formats = formats
@@ -83,7 +84,7 @@ class Decoder:
         self.close()
 
     def wait(self) -> None:
-        """Wait until a worker is there.
+        """Waits until a worker is ready.
 
         Raises:
             OSError, EOFError: the process that forks workers does not start.
@@ -91,7 +92,7 @@ class Decoder:
         self._idle.append(self._take())
 
     def close(self) -> None:
-        """End the processes; images that are being decoded are refused."""
+        """Ends the processes; images that are being decoded are refused."""
         self._closed = True
         self._control.close()
         while self._idle:
@@ -99,11 +100,16 @@ class Decoder:
         self._process.wait()
 
     def check(self, images: Sequence[bytes], max_pixels: int) -> list[CheckedFile | ImageError]:
-        """Look at images' structure, format and size, once: what is returned is decoded as it is.
+        """Checks images' structure, format and size once; returns files that are decoded without a further
+        check.
 
         Args:
-            images: the files.
-            max_pixels: of an image, what its structure may be made for; a worker's memory is bounded by it.
+            images: the encoded files.
+            max_pixels: largest number of pixels that an image's structure may need; it also bounds a worker's
+                memory.
+
+        Returns:
+            For each image, in order, the checked file or the error.
         """
         rows = {row.name: row for row in (FORMATS.values() if self._formats is None else self._formats)}
         checked: list[CheckedFile | ImageError] = []
@@ -119,14 +125,14 @@ class Decoder:
     def prepare(
         self, data: bytes | CheckedFile, max_pixels: int, crop: "CropConfig", spec: InputSpec, side: int = 0
     ) -> FittedImage:
-        """Decode an image, find the head, and fit it to a network's input.
+        """Decodes an image, finds the head, and fits it to a network's input.
 
         Args:
-            data: the file, as it is or as `check` returned it.
-            max_pixels: of an image; more are refused. A worker's memory is bounded by it as well.
-            crop: how the head is found.
+            data: the encoded file, or the result of `check` for it.
+            max_pixels: largest number of pixels of an image; it also bounds a worker's memory.
+            crop: settings of the head's detection.
             spec: the network's input.
-            side: longest side of the crop that is to be shown, in pixels; 0: none is.
+            side: longest side of the crop for display, in pixels; 0: no such crop.
 
         Raises:
             ImageError: the image cannot be used, or the worker ended on it.
@@ -141,16 +147,18 @@ class Decoder:
     def audit(
         self, images: Sequence[bytes], max_pixels: int, crop: "CropConfig"
     ) -> list[tuple[Facts, Sequence[Grey]] | ImageError]:
-        """Decode images; return the facts of each, by their names in a scan, and its thumbnail, or its error.
+        """Decodes images; returns the facts of each, by their names in a scan, and its thumbnail, or its
+        error.
 
-        Asking for 16 at a time took 20 to 40 % more CPU than doing it in this process, for one 60 % more.
+        Batches of 16 took 20 to 40 % more CPU than decoding in this process, single images 60 % more.
         """
         return self.ask(images, max_pixels, decoder_process.audit, crop.model_dump())
 
     def ask(
         self, images: Sequence[bytes | CheckedFile], max_pixels: int, look: Look | None, *arguments: object
     ) -> list[tuple[Facts, Arrays] | ImageError]:
-        """Have a worker make something of each image; without a `look`, check it only."""
+        """Sends images to a worker; returns, for each, the results of `look`, or its error. Without `look`,
+        only checks."""
         found: list[tuple[Facts, Arrays] | ImageError] = []
         while len(found) < len(images):
             worker = self._take()
@@ -159,7 +167,7 @@ class Decoder:
                 send(worker, pickle.dumps(request))
                 while len(found) < len(images):
                     found.append(_receive_found(worker))
-            except (OSError, EOFError, ValueError):  # ValueError: what came is no JSON
+            except (OSError, EOFError, ValueError):  # ValueError: the answer is no JSON
                 worker.close()
                 reason = f"the decoder ended: it crashed, or took more than {self._cpu_s:g} s"
                 found.append(ImageError(reason))
@@ -168,7 +176,7 @@ class Decoder:
         return found
 
     def _take(self) -> socket.socket:
-        """Return a worker that has nothing to do."""
+        """Returns an idle worker."""
         while self._idle:
             with suppress(IndexError):  # another thread was faster
                 worker = self._idle.pop()
@@ -189,7 +197,7 @@ class Decoder:
         return self._fork()
 
     def _fork(self) -> socket.socket:
-        """Have a worker forked.
+        """Forks a worker; returns the socket to it.
 
         Raises:
             OSError, EOFError: the process that forks has ended.
@@ -215,7 +223,7 @@ class Decoder:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[its.fileno()],
-                start_new_session=True,  # Ctrl-C in a terminal is for the process that asks
+                start_new_session=True,  # Ctrl-C in a terminal does not reach it
             )
 
 
@@ -224,14 +232,14 @@ _FORK = f"from {decoder_process.__name__} import fork_workers as f; f({{}})"
 
 
 def _lives(worker: socket.socket) -> bool:
-    """Tell whether a worker that has nothing to do has not ended; if it has, its socket can be read."""
+    """Returns whether an idle worker is alive; if it has ended, its socket is readable."""
     poll = select.poll()
     poll.register(worker, select.POLLIN)
     return not poll.poll(0)
 
 
 def _receive_found(worker: socket.socket) -> tuple[Facts, Arrays] | ImageError:
-    """Return what a worker tells of its next image.
+    """Returns a worker's results for its next image, or the image's error.
 
     Raises:
         RuntimeError: an error that no image should cause.

@@ -1,4 +1,4 @@
-"""Processes that decode images for a `Decoder`: one forks workers, which have limits on memory and time."""
+"""Processes of a `Decoder`: one forks workers, which decode images within limits on memory and time."""
 
 import gc
 import json
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
     from brain_ray.config import CropConfig
 
 WALL_S = 60
-"""Seconds for one image on a machine that is busy with other things."""
+"""Seconds for one image, also on a busy machine."""
 
 BYTES_PER_PIXEL = 16
-"""Memory of a worker for each pixel of the largest image allowed; the costliest found take ten."""
+"""Memory of a worker, in bytes per pixel of the largest image allowed; the costliest image found took ten."""
 
 SPARE_BYTES = 2**26
-"""Memory of a worker beside that, and beside what it has when it starts."""
+"""Further memory of a worker, in bytes, beside its memory at the start."""
 
 Facts = dict[str, Any]
-"""What JSON can hold."""
+"""Facts about an image, by name; encodable as JSON."""
 
 Arrays = Sequence[NDArray[np.uint8]]
 
 Look = Callable[..., tuple[Facts, Arrays]]
-"""What a worker makes of a decoded image, its first argument: a function that it can import."""
+"""Function from a decoded image, its first argument, to results; a worker must be able to import it."""
 
 Limits = tuple[int, Sequence[Format] | None, float]
-"""Most pixels of an image, the formats that are taken (None: all that are known), and seconds of CPU."""
+"""Largest number of pixels of an image, accepted formats (None: all known ones), and seconds of CPU."""
 
 
 def receive(link: socket.socket, length: int) -> bytearray:
-    """Return so many bytes.
+    """Receives exactly `length` bytes.
 
     Raises:
         EOFError: the other side has ended.
@@ -67,12 +67,12 @@ def receive(link: socket.socket, length: int) -> bytearray:
 
 
 def send(link: socket.socket, body: bytes) -> None:
-    """Send bytes with their length before them."""
+    """Sends bytes, preceded by their length."""
     link.sendall(struct.pack("Q", len(body)) + body)
 
 
 def receive_body(link: socket.socket) -> bytearray:
-    """Return what `send` was given.
+    """Receives the bytes of one `send`.
 
     Raises:
         EOFError: the other side has ended.
@@ -87,7 +87,8 @@ def _facts_of(file: CheckedFile) -> tuple[Facts, Arrays]:
 
 
 def prepare(image: Grey, crop: dict[str, Any], spec: InputSpec, side: int) -> tuple[Facts, Arrays]:
-    """Find the head and fit it: facts, the network's input and, with a `side`, the head shrunk to that."""
+    """Finds and fits the head; returns its facts, the network's input and, with a `side`, the head shrunk to
+    that."""
     fed, box, has_box = prepare_image(image, _rule(crop), spec)
     facts = {"width": image.shape[1], "height": image.shape[0], "has_box": has_box}
     facts["box"] = (box.top, box.bottom, box.left, box.right)
@@ -95,28 +96,28 @@ def prepare(image: Grey, crop: dict[str, Any], spec: InputSpec, side: int) -> tu
 
 
 def audit(image: Grey, crop: dict[str, Any]) -> tuple[Facts, Arrays]:
-    """Return what a scan keeps of an image: its facts, and its thumbnail."""
+    """Returns an image's facts and thumbnail for a scan."""
     found = find_box(image, _rule(crop))
     facts = {"width": image.shape[1], "height": image.shape[0], **vars(found or Box.whole(image))}
     return facts | {"has_box": found is not None, "pixel_sha256": pixel_hash(image)}, [thumbnail(image)]
 
 
 def _rule(crop: dict[str, Any]) -> "CropConfig":
-    """Make what `find_box` reads of the settings; to import their class costs 0.2 s and 10 MB."""
+    """Returns the settings that `find_box` reads; importing their class costs 0.2 s and 10 MB."""
     return cast("CropConfig", SimpleNamespace(**crop))
 
 
 def fork_workers(descriptor: int) -> None:
-    """Fork a worker for each socket that comes along a socket, until the process that asks closes it."""
+    """Forks a worker for each socket received over a socket, until the process that asks closes it."""
     control = socket.socket(fileno=descriptor)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers: the kernel reaps them
     cv2.setNumThreads(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libpng and libjpeg write a line for each damaged file
-    gc.freeze()  # so that workers share the memory of what is imported
+    gc.freeze()  # workers share the memory of imported modules
     while True:
         _, sockets, *_ = socket.recv_fds(control, 1, 1)
         if not sockets:
-            os.killpg(0, signal.SIGKILL)  # workers that decode, and this process
+            os.killpg(0, signal.SIGKILL)  # ends workers that decode, and this process
         if os.fork() == 0:
             control.close()
             with suppress(OSError, EOFError):  # the process that asks has ended
@@ -126,7 +127,7 @@ def fork_workers(descriptor: int) -> None:
 
 
 def _work(link: socket.socket) -> None:
-    """Look at what comes, until the process that asks closes the line."""
+    """Serves requests of a link until the process that asks closes it."""
     own = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     link.sendall(b"r")
@@ -141,14 +142,17 @@ def _work(link: socket.socket) -> None:
 def _look(
     own: int, file: bytes | CheckedFile, limits: Limits, look: Look | None, arguments: Sequence[Any]
 ) -> tuple[Facts, Arrays]:
-    """Return what is asked for, or why it cannot be had; `own` is the worker's memory beside the image's.
+    """Returns the results of `look` for a file; without `look`, only checks it.
 
-    Without a `look`, the file is only checked.
+    `own` is the worker's memory, in bytes, without the image's.
+
+    Raises:
+        ImageError: the image cannot be used.
     """
     max_pixels, formats, cpu_s = limits
     memory = SPARE_BYTES + BYTES_PER_PIXEL * max_pixels
     resource.setrlimit(resource.RLIMIT_DATA, (own + memory, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, cpu_s)  # either ends the process, whatever it is at
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)  # either ends the process, whatever it is doing
     signal.setitimer(signal.ITIMER_REAL, WALL_S)
     try:
         checked = file if isinstance(file, CheckedFile) else check_file(file, max_pixels, formats)

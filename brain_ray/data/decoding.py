@@ -1,4 +1,4 @@
-"""Decoding: the bytes of a file to an 8-bit grey image."""
+"""Decoding: an encoded file -> an 8-bit grey image."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from brain_ray.data.formats import FORMATS, Format, format_of
 __all__ = ["CheckedFile", "ImageError", "check_file", "decode", "decode_checked", "pixel_hash"]
 
 MIN_SIDE = 16
-"""Images with a shorter side, in pixels, show no brain and are refused."""
+"""Least length of an image's shorter side, in pixels; smaller images show no brain and are refused."""
 
 
 _ROWS = 64
@@ -22,46 +22,48 @@ _ROWS = 64
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """An encoded image that was looked at: nothing of it but what its pixels need, and its size."""
+    """A checked encoded image: its size, and the parts of the file that its pixels need."""
 
     data: bytes
     format: Format | None
-    """None: of a format without a row, which Pillow knows."""
+    """None: a format without a row in `FORMATS`, which Pillow knows."""
     width: int
-    """In pixels, as the header has it, before any rotation."""
+    """Width in pixels from the header, before any rotation."""
     height: int
 
 
 def decode(data: bytes, max_pixels: int = 40_000_000, formats: Sequence[Format] | None = None) -> Grey:
-    """Decode an encoded image to 8-bit grey, (height, width).
+    """Decodes an encoded image to 8-bit grey, uint8 (height, width).
 
-    Colour becomes luma, alpha is ignored, EXIF rotation is applied, of several frames the first counts.
+    Colour becomes luma, alpha is ignored, EXIF rotation is applied, and of several frames the first is taken.
     More than 8 bits (16-bit, float) are scaled linearly from the image's own minimum..maximum to 0..255.
 
     Args:
-        data: the file.
-        max_pixels: more are refused.
-        formats: that are taken; None: `FORMATS`, and what else Pillow and OpenCV know. What a file of
-            `FORMATS` may cost is bounded (`brain_ray.data.file_checks`), of others only by its size.
+        data: the encoded file.
+        max_pixels: largest number of pixels allowed.
+        formats: accepted formats; None: `FORMATS`, and any other that Pillow and OpenCV know. The cost of a
+            file of `FORMATS` is bounded (`brain_ray.data.file_checks`), of another only by its size.
 
     Raises:
         ImageError: not an image, damaged, too costly, fewer than 16 px on a side, more than `max_pixels`, or
             not finite.
-        MemoryError: there is too little.
+        MemoryError: there is too little memory.
     """
     return decode_checked(check_file(data, max_pixels, formats), max_pixels)
 
 
 def check_file(data: bytes, max_pixels: int, formats: Sequence[Format] | None = None) -> CheckedFile:
-    """Find an encoded image's format, reduce it to what its pixels need, and read its size in the header.
+    """Finds an encoded image's format, drops the parts that its pixels do not need, and reads its size in the
+    header.
 
     Args:
-        data: the file.
-        max_pixels: what the file's structure may be made for; its size is not compared with it.
-        formats: that are taken; None: as in `decode`.
+        data: the encoded file.
+        max_pixels: largest number of pixels that the file's structure may need; its size is not compared with
+            it.
+        formats: accepted formats; None: `FORMATS`, and any other that Pillow and OpenCV know.
 
     Raises:
-        ImageError: not an image, of none of the formats, damaged, or too costly to decode.
+        ImageError: not an image, not of an accepted format, damaged, or too costly to decode.
     """
     if not data:
         raise ImageError("empty file", "not_an_image")
@@ -82,7 +84,7 @@ def check_file(data: bytes, max_pixels: int, formats: Sequence[Format] | None = 
 
 
 def decode_checked(file: CheckedFile, max_pixels: int) -> Grey:
-    """Decode what `check_file` has returned; as `decode`."""
+    """Decodes a checked file to 8-bit grey, uint8 (height, width); errors are those of `decode`."""
     width, height = file.width, file.height
     if width * height > max_pixels:
         raise ImageError(f"too large: {width}x{height} px, more than {max_pixels} pixels", "too_many_pixels")
@@ -96,7 +98,9 @@ def decode_checked(file: CheckedFile, max_pixels: int) -> Grey:
     low, high = float(image.min()), float(image.max())
     scale = 255.0 / (high - low) if high > low else 0.0
     grey = np.empty(image.shape, np.uint8)
-    for row in range(0, len(image), _ROWS):  # as float64, all rows at once would be eight times the image
+    for row in range(
+        0, len(image), _ROWS
+    ):  # converting all rows to float64 at once would take eight times the image
         grey[row : row + _ROWS] = np.rint((image[row : row + _ROWS].astype(np.float64) - low) * scale)
     return grey
 
@@ -107,7 +111,8 @@ def _not_an_image(formats: Sequence[Format] | None) -> ImageError:
 
 
 def pixel_hash(image: Grey) -> str:
-    """SHA-256 (hex) of an image's size and pixels: equal for the same picture stored in other bytes."""
+    """Returns the SHA-256 (hex) of an image's size and pixels: the same for equal pictures in different
+    files."""
     digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}:".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()

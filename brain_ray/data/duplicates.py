@@ -1,4 +1,4 @@
-"""Duplicate search over all scanned images: Ray tasks compare groups of blocks."""
+"""Search for duplicates among all scanned images: Ray tasks compare groups of blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations_with_replacement
@@ -16,11 +16,12 @@ from brain_ray.data import similarity
 from brain_ray.data.transforms import THUMBNAIL_SIDE
 
 GROUP_BLOCKS = 8
-"""Most blocks that a task compares with as many others: for 10 million images these are 47,000 tasks, which
-are sent 3 TB; pair by pair they would be 3 million, and 25 TB."""
+"""Largest number of blocks in a group; a task compares two groups. For 10 million images these are 47,000
+tasks, which are sent 3 TB; pair by pair they would be 3 million, and 25 TB."""
 
 REPEATS = 16
-"""Most images with the same pixels that are compared; thousands of one would be millions of pairs."""
+"""Largest number of images with equal pixels that are compared; thousands of equal images would be millions
+of pairs."""
 
 T = TypeVar("T")
 
@@ -28,15 +29,19 @@ T = TypeVar("T")
 def find_copies(
     scanned: ray.data.Dataset, images: pd.DataFrame, threshold: float
 ) -> tuple[pd.DataFrame, int]:
-    """Compare all pairs of images, block by block; return the copies and the number of near misses.
+    """Compares all pairs of images, block by block; returns the copies and the number of near misses.
 
-    Of more than `REPEATS` images with the same pixels, each further one is a copy of the one before it, and
-    no other pair of it is listed.
+    Of more than `REPEATS` images with equal pixels, each further one is listed as a copy of the one before
+    it, and in no other pair.
 
     Args:
-        scanned: what `Scan` returns.
-        images: those of use, by their image_id.
-        threshold: the similarity from which on two images are copies.
+        scanned: the result of `Scan`.
+        images: the usable images, indexed by image_id, with the manifest's columns.
+        threshold: least similarity of two copies.
+
+    Returns:
+        Table of pairs with a < b (image_ids), similarity, transform (one of `TRANSFORMS`), and columns that
+            describe both images.
     """
     blocks = scanned.to_arrow_refs()
     select, find, verify = (
@@ -70,16 +75,16 @@ def find_copies(
     near_misses = int(near.sum())
     pairs = pairs[~near]
     same = pd.DataFrame(_same_pixels(images), columns=["a", "b"])
-    # An even picture correlates with nothing, its equals are found by their hash.
+    # A uniform image correlates with nothing; its copies are found by their hash.
     pairs = pd.concat([pairs, same.assign(similarity=1.0, transform="identity")])
     pairs = pairs.drop_duplicates(["a", "b"]).sort_values(["a", "b"], ignore_index=True)
     return _describe(pairs, images), near_misses
 
 
 def run_tasks(start: Callable[[T], Any], inputs: Iterable[T]) -> Iterator[tuple[T, Any]]:
-    """Start a task for each input, a few at a time; yield inputs and results as they come.
+    """Starts a task for each input, a few at a time; yields inputs and results as the tasks finish.
 
-    Millions of tasks at once would fill the driver's memory, and each wait would look at all of them.
+    Millions of tasks at once would fill the driver's memory, and each wait would check all of them.
     """
     waiting: dict[Any, T] = {}
     for item in inputs:
@@ -109,21 +114,21 @@ def _describe(pairs: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 
 Candidates = list[tuple[int, int, similarity.Ints, similarity.Ints]]
-"""Positions of two blocks in their groups, and of the rows in them that may be copies of each other."""
+"""Positions of two blocks in their groups, and of rows in them that may be copies of each other."""
 
 
 NO_PAIRS = pd.DataFrame({"a": [], "b": [], "similarity": [], "transform": []}).astype(
     {"a": "int64", "b": "int64", "similarity": "float32", "transform": "str"}
 )
-"""What `verify_candidates` returns where there is no copy."""
+"""Empty table of `verify_candidates`."""
 
 
 def select_embeddings(block: pa.Table, passed_over: similarity.Ints) -> pa.Table:
-    """Return what finds candidates for copies in a scanned block: a tenth of it.
+    """Returns a scanned block's column `embedding`, a tenth of its bytes, from which candidates are found.
 
     Args:
-        block: what `Scan` returns.
-        passed_over: image_ids of those that shall resemble nothing.
+        block: a block from `Scan`.
+        passed_over: image_ids whose embeddings become zeros, so that they resemble nothing.
     """
     chosen = block.select(["embedding"])
     over = np.isin(block["image_id"].to_numpy(), passed_over)
@@ -135,12 +140,12 @@ def select_embeddings(block: pa.Table, passed_over: similarity.Ints) -> pa.Table
 
 
 def find_candidates(lowest: float, count: int, *blocks: pa.Table) -> Candidates:
-    """Return the pairs of rows that may be copies or near misses, one of each group of blocks.
+    """Returns the pairs of rows, one from each group of blocks, that may be copies or near misses.
 
     Args:
-        lowest: the similarity from which on pairs are wanted.
-        count: how many blocks are of the first group; if all are, pairs are looked for within it.
-        blocks: what `select_embeddings` returns, first those of the one group, then those of the other.
+        lowest: least similarity of the pairs.
+        count: number of blocks in the first group; if there is no other, pairs are searched within it.
+        blocks: tables from `select_embeddings`, those of the first group, then those of the second.
     """
     first = [_embeddings(block) for block in blocks[:count]]
     second = [_embeddings(block) for block in blocks[count:]] or first
@@ -161,7 +166,18 @@ def find_candidates(lowest: float, count: int, *blocks: pa.Table) -> Candidates:
 def verify_candidates(
     first: pa.Table, second: pa.Table, a: similarity.Ints, b: similarity.Ints, lowest: float
 ) -> pd.DataFrame:
-    """Return the candidates that are as similar as `lowest`: a < b (image_ids), similarity, transform."""
+    """Returns the candidates with a similarity of at least `lowest`.
+
+    Args:
+        first: a block from `Scan`.
+        second: another block, or the same one.
+        a: positions of the candidates in `first`.
+        b: positions of the candidates in `second`.
+        lowest: least similarity.
+
+    Returns:
+        Table with a < b (image_ids), similarity, and transform (one of `TRANSFORMS`).
+    """
     pairs = similarity.verify(_thumbnails(first), _thumbnails(second), a, b, lowest)
     ids_a, ids_b = first["image_id"].to_numpy()[pairs.a], second["image_id"].to_numpy()[pairs.b]
     names = np.array(similarity.TRANSFORMS)[pairs.transform]

@@ -1,8 +1,8 @@
-"""Formats of image files that are known: a row for each, and all that the rest of the package reads of it.
+"""Known formats of image files: `FORMATS` has a row for each.
 
 A new format is a module of `brain_ray.data.file_checks` with `check`, `header_size` and `decode`, and a row
-here: `FORMATS` is what decoding, uploads, the API's documentation, the client and the page go by. No image
-library is imported until a file is looked at.
+here: decoding, uploads, the API's documentation, the client and the page read `FORMATS`. No image library is
+imported before a file is checked.
 """
 
 import re
@@ -23,36 +23,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A format of image files. Its functions are importable by name: they are sent to other processes."""
+    """A format of image files. Its functions must be importable by name: they are sent to other processes."""
 
     name: str
-    """Short, in capitals; Pillow's name where Pillow knows it."""
+    """Short name in capitals; Pillow's own if Pillow knows the format."""
     title: str
-    """As people write it."""
+    """The usual spelling, for people."""
     suffixes: tuple[str, ...]
-    """Ends of files' names, in lower case, with their dot."""
+    """Suffixes of file names, in lower case, with their dot."""
     media_type: str
     signature: bytes
-    """Regular expression that the start of such a file, and of no other, matches."""
+    """Regular expression that the start of every file of this format matches, and of no other."""
     check: Callable[[bytes, int], bytes]
-    """Takes a file and the most pixels allowed; returns the file without what its pixels do not need.
+    """Takes a file and the largest number of pixels allowed; returns the file without parts that its pixels
+    do not need.
 
     Raises:
         StructureError: decoding it would take too much time or memory.
     """
     header_size: Callable[[bytes], tuple[int, int]]
-    """Returns (width, height), in pixels, of a file that `check` returned.
+    """Takes a file that `check` returned; returns (width, height), in pixels.
 
     Raises:
-        ImageError: it is none of this format after all, or its header is damaged.
+        ImageError: it is not of this format after all, or its header is damaged.
     """
     decode: Callable[[bytes, int, int], "NDArray[Any]"]
-    """Takes a file that `check` returned, and its width and height; returns (height, width) pixels of any
-    number type, in which higher is brighter, after the rotation that the file asks for.
+    """Takes a file that `check` returned, its width and its height; returns (height, width) pixels of any
+    number type, in which higher is brighter, after the rotation that the file specifies.
 
     Raises:
         ImageError: it is damaged.
-        MemoryError: there is too little.
+        MemoryError: there is too little memory.
     """
 
 
@@ -94,7 +95,7 @@ FORMATS: dict[str, Format] = {
             title="TIFF",
             suffixes=(".tif", ".tiff"),
             media_type="image/tiff",
-            # Two byte orders, two sizes of offsets; and a mixture that Pillow reads and the check refuses.
+            # Two byte orders and two sizes of offsets; and a mixture that Pillow reads and the check refuses.
             signature=rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0",
             check=reduce_tiff,
             header_size=partial(libraries.header_size, name="TIFF"),
@@ -112,14 +113,14 @@ FORMATS: dict[str, Format] = {
         ),
     )
 }
-"""The rows, by name, in the order in which people are told of them."""
+"""The rows, by name, in the order in which messages and pages list them."""
 
 
 def format_of(data: bytes, formats: Iterable[Format]) -> Format | None:
-    """Return the format whose signature a file has; None where it is none of them."""
+    """Returns the format whose signature a file has; None if there is no such format."""
     return next((row for row in formats if re.match(row.signature, data)), None)
 
 
 def media_types() -> dict[str, str]:
-    """Return the media type of each suffix."""
+    """Returns the media type of each suffix."""
     return {suffix: row.media_type for row in FORMATS.values() for suffix in row.suffixes}

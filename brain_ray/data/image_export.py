@@ -1,4 +1,4 @@
-"""Exports the prepared images as a tree of JPEG files: `data.export_images`."""
+"""Export of the prepared images as a tree of JPEG files (`data.export_images`)."""
 
 import json
 from pathlib import PurePosixPath
@@ -17,14 +17,14 @@ from brain_ray.runs import Run
 from brain_ray.storage import filesystem, storage_errors
 
 EXPORTED = "export.json"
-"""In the folder of exported images: which run's they are."""
+"""File in the folder of exported images that names their run."""
 
 
 def check_export(run: Run, folder: str) -> None:
-    """Make sure that a folder for exported images is empty, or holds an export of the same run.
+    """Checks that a folder for exported images is empty, or holds an export of the same run.
 
     Raises:
-        RunError: it holds anything else, which is not to be mixed or overwritten.
+        RunError: it holds anything else, which must not be mixed or overwritten.
     """
     with storage_errors(f"read {folder}"):
         opened, root = filesystem(folder)
@@ -41,10 +41,11 @@ def check_export(run: Run, folder: str) -> None:
 
 
 def begin_export(run: Run, folder: str) -> None:
-    """Empty the folder for exported images of what this run exported before, and mark it as this run's.
+    """Deletes an earlier export of this run from the folder for exported images, and marks the folder as this
+    run's.
 
     Raises:
-        RunError: as `check_export`.
+        RunError: the folder holds anything but an export of this run.
     """
     check_export(run, folder)
     with storage_errors(f"write {folder}"):
@@ -57,10 +58,11 @@ def begin_export(run: Run, folder: str) -> None:
 
 
 def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
-    """Write rows as cropped (and augmented) JPEG files, one a row.
+    """Writes rows as cropped (and augmented) JPEG files, one per row.
 
-    They are `<export_images>/<split>/<class>/<stem>_<image_id>.jpg`; balancing copies end in `_aug<row_id>`.
-    The source may hold a stem several times: in folders of patients, with several suffixes, in both folders.
+    Their paths are `<export_images>/<split>/<class>/<stem>_<image_id>.jpg`; balancing copies end in
+    `_aug<row_id>`. The id is needed because a stem can occur several times: in folders of patients, with
+    several suffixes, in both folders.
     """
     opened, root = filesystem(str(data.export_images))
     for row in rows.drop(["file_sha256", "pixel_sha256"]).to_pylist():

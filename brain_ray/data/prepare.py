@@ -35,11 +35,12 @@ from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
 
 BLOCK_IMAGES = 4096
-"""Most images that a task opens; it holds a thumbnail of each. Ray Data pauses between two tasks."""
+"""Largest number of images that a task opens; it holds a thumbnail of each. Ray Data pauses between two
+tasks."""
 
 
 def source_of(run: Run, config: Config) -> str:
-    """Return the folder or URI of the images; phantoms are drawn into the run if they are not there yet."""
+    """Returns the folder or URI of the images; draws phantoms into the run if they are not there yet."""
     data = config.data
     if data.source != PHANTOMS:
         return resolve(data.source)
@@ -62,28 +63,30 @@ def source_of(run: Run, config: Config) -> str:
 
 
 def inputs_of(run: Run, config: Config) -> dict[str, Any]:
-    """Return what the prepared data set depends on: the settings, the seed and the files that are there."""
+    """Returns the inputs of the prepared data set: settings, seed and the files of the source."""
     source = source_of(run, config)
     files = listing_hash(find_files(source, config.data))
-    # Which folders are left out shows in the files.
+    # Ignored folders show in the list of files.
     data = config.data.model_dump(mode="json", exclude={"ignore_folders"})
     return {"seed": config.seed, "data": data, "files": files}
 
 
 def id_of(run: Run) -> str:
-    """Return the id of a run's data set: the same one where the rows are the same, however they came about.
+    """Returns the id of a run's data set: equal for equal rows, whatever their history.
 
-    Data sets of versions that gave none go by their settings and the files' names, sizes and times.
+    A data set of a version that stored no id is identified by its settings and the files' names, sizes and
+    times.
 
     Raises:
-        RunError: it is not complete.
+        RunError: the data set is not complete.
     """
     inputs = run.require(DATASET, "prepare")
     return str(run.read_json(*AUDIT).get("id", digest(inputs)))
 
 
 def keep_id(run: Run) -> None:
-    """Note the id of an earlier version's data set before it is prepared again: its rows may be the same."""
+    """Stores the id of an earlier version's data set before it is prepared again: its rows may be the
+    same."""
     inputs, name = run.require(DATASET, "prepare"), id_of(run)
     if name == digest(inputs):
         rows = rows_digest(read_table(run, *DATASET_MANIFEST), inputs["seed"], inputs["data"])
@@ -91,16 +94,20 @@ def keep_id(run: Run) -> None:
 
 
 def known_id(run: Run, rows: str) -> str:
-    """Return the id of a data set by its `rows_digest`."""
+    """Returns the id of a data set from its `rows_digest`."""
     return str(run.read_json(*DATASET_IDS).get(rows, rows)) if run.exists(*DATASET_IDS) else rows
 
 
 def prepare(run: Run, config: Config) -> str:
-    """Fill the empty `dataset/` of a run; return a table of what is in it. Logs a line for each step.
+    """Fills the empty `dataset/` of a run; returns a table of its content. Logs a line for each step.
+
+    Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
+    manifest has a row per file: the columns of `find_files` but mtime_ns, those of `FACTS`, cluster,
+    cluster_size, split, reason and copies (the number of balancing copies).
 
     Raises:
-        RunError: the source is not as expected (see `find_files`), the folder for exported images holds
-            others, too many files are of no use, leaks with `leaks=fail`, or a class is left empty.
+        RunError: the source is not as expected (see `find_files`), the folder for exported images holds other
+            files, too many files cannot be used, leaks with `leaks=fail`, or a class is left empty.
     """
     data = config.data
     if data.export_images:
@@ -139,7 +146,7 @@ def prepare(run: Run, config: Config) -> str:
 
 
 def _laps() -> Callable[[str], None]:
-    """Return a function that logs a finished step and the seconds since the one before."""
+    """Returns a function that logs a finished step and the seconds since the step before."""
     last = time.monotonic()
 
     def lap(text: str) -> None:
@@ -183,7 +190,7 @@ def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFram
 
 
 def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Say of every image, by its id, where it goes, as how many rows, and with which row_id first."""
+    """Returns the writing plan: indexed by image_id, with split, label, cluster, copies and first_row."""
     plan = manifest[["split", "label", "cluster", "copies"]].copy()
     rows = plan["copies"] + 1
     plan["first_row"] = rows.groupby(plan["split"]).cumsum() - rows

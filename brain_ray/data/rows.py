@@ -1,4 +1,4 @@
-"""Schema of a prepared row, and a row -> a network's input."""
+"""Schema of a prepared row, and the way from a row to a network's input."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -35,10 +35,10 @@ ROW_SCHEMA = pa.schema(
         ("augment_seed", pa.int64()),
     ]
 )
-"""A prepared row: an image as it was found, and what to do to it (`augment_seed` -1: nothing)."""
+"""Schema of a prepared row: an encoded image, its crop box, and the seed of its augmentation (-1: none)."""
 
 ROW_COLUMNS = ["row_id", "path", "label", "bytes", *BOX, "augment_seed"]
-"""Columns of a prepared row that its network input, its label and its name come from."""
+"""Columns of a prepared row that give its network input, label and name."""
 
 
 def read_input(
@@ -47,13 +47,13 @@ def read_input(
     max_pixels: int,
     changes: Iterable[tuple[AugmentConfig, np.random.Generator]] = (),
 ) -> NDArray[np.uint8]:
-    """Return a row's network input, (height, width, 1): decoded, cropped, fitted and changed.
+    """Returns a row's network input, uint8 (height, width, 1): decoded, cropped, fitted and augmented.
 
     Args:
         row: `path`, `bytes` and the sides of its crop box.
         spec: the network's input.
-        max_pixels: more are refused.
-        changes: as in `transforms.to_input`.
+        max_pixels: largest number of pixels allowed.
+        changes: augmentations, applied in order: ranges, and the generator that draws from them.
 
     Raises:
         RunError: the row cannot be decoded any more.
@@ -68,9 +68,11 @@ def read_input(
 def changes_of(
     row: Mapping[str, Any], config: Config, epoch: int | None
 ) -> list[tuple[AugmentConfig, np.random.Generator]]:
-    """List the changes of a training row: a balancing copy's own, always the same, then those of the epoch.
+    """Returns the augmentations of a training row: that of a balancing copy, the same in each epoch, then
+    that of the epoch.
 
-    They depend on the run's seed, the epoch (None: none) and the row alone, not on who loads it or when.
+    They depend on the run's seed, the epoch (None: no augmentation of an epoch) and the row alone, not on the
+    process that loads it or when.
     """
     changes = []
     if row["augment_seed"] >= 0:
@@ -81,25 +83,25 @@ def changes_of(
 
 
 def augment_seed(seed: int, image_id: int, number: int) -> int:
-    """Return the seed of an image's balancing copy: it depends on nothing but these three."""
+    """Returns the seed of an image's balancing copy, which depends on these three numbers only."""
     state = np.random.SeedSequence([seed, image_id, number]).generate_state(1, np.uint64)[0]
     return int(state >> np.uint64(1))
 
 
 def rows_digest(manifest: pd.DataFrame, seed: int, data: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of all that a data set's rows depend on: equal digests, equal rows.
+    """Returns the SHA-256 (hex) of everything that a data set's rows depend on: equal digests, equal rows.
 
-    Neither the source's place nor its files' times matter, nor files that are not used.
+    The source's location, its files' times and unused files have no influence.
 
     Args:
-        manifest: one row per file, as in `manifest.parquet`.
-        seed: of the run, which seeds the balancing copies.
-        data: the settings that it was prepared with, as JSON; of these, `classes` and `balance` are used.
+        manifest: one row per file, with the columns of `manifest.parquet`.
+        seed: the run's seed, from which the balancing copies' seeds come.
+        data: the settings of its preparation, as JSON; of these, `classes` and `balance` are used.
     """
     used = manifest[manifest["split"].isin(SPLITS)]
     copied = bool(used["copies"].any())
     columns = used[["split", "path", "label", *BOX, "file_sha256", "copies"]].assign(
-        cluster=pd.factorize(used["cluster"])[0],  # which number it has depends on files that are not used
+        cluster=pd.factorize(used["cluster"])[0],  # its number depends on files that are not used
         image_id=used["image_id"].where(used["copies"] > 0, -1),
     )
     balance = {"seed": seed, "balance": data["balance"]} if copied else {}

@@ -24,27 +24,29 @@ FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256"
 """Columns of a scan that are small enough for the driver."""
 
 READERS = 16
-"""Files that a task reads at a time: each one in a bucket keeps it waiting for tens of milliseconds."""
+"""Number of files that a task reads at a time: a file in a bucket takes tens of milliseconds."""
 
 BATCH = 16
-"""Most files that the decoder is given at a time."""
+"""Largest number of files that the decoder is given at a time."""
 
 BATCH_BYTES = 4_000_000
-"""Bytes after which it is given fewer."""
+"""Bytes of files after which the decoder is given no more at a time."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Opens files and takes their facts: from an Arrow table of image_id and path, one row a file."""
+    """Ray task: opens the files of a block, an Arrow table with the columns image_id and path."""
 
     source: str
     data: DataConfig
 
     def __call__(self, files: pa.Table) -> pa.Table:
-        """Add the files' sizes, crop boxes, hashes and thumbnails; a file of no use has a reason.
+        """Returns a row per file: reason ("" if it can be used), size, crop box, hashes, thumbnail and
+        embedding.
 
-        The files' bytes are not kept: `Write` reads those again that are used, so that the cluster's memory
-        holds a thumbnail of each image and not all images.
+        The columns are those of `FACTS`, thumbnail, embedding and path. The files' bytes are not kept:
+        `Write` reads the used files again, so that the cluster's memory holds a thumbnail of each image and
+        not all images.
         """
         cv2.setNumThreads(1)  # the cluster's other CPUs have blocks of their own
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -77,7 +79,7 @@ class Scan:
 
 @cache
 def _decoder() -> Decoder:
-    """Return this process's decoder. It outlives the task: the next one does not wait for its start."""
+    """Returns this process's decoder. It outlives the task: the next one does not wait for its start."""
     return Decoder()
 
 
@@ -96,7 +98,8 @@ _NO_FACTS = {"width": 0, "height": 0, **dict.fromkeys(BOX, 0), "has_box": False,
 
 
 def read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:
-    """Yield the content of files in their order, or what kept one from being read; some are read ahead."""
+    """Yields the content of files in their order, or the error of a file that cannot be read; reads some
+    ahead."""
     opened, root = filesystem(source)
 
     def read(path: str) -> bytes | OSError:
@@ -117,7 +120,7 @@ def read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:
 
 
 def _batches(files: Iterable[bytes | OSError]) -> Iterator[list[bytes | OSError]]:
-    """Yield files some at a time."""
+    """Groups files into batches, limited in number and bytes."""
     batch: list[bytes | OSError] = []
     for data in files:
         batch.append(data)
@@ -129,7 +132,8 @@ def _batches(files: Iterable[bytes | OSError]) -> Iterator[list[bytes | OSError]
 
 
 def hash_files(source: str, paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Return each file's `file_sha256`, as in a scan, and why it cannot be read, or ""."""
+    """Returns each file's `file_sha256`, equal to that of a scan, and the error if it cannot be read, or
+    ""."""
     return [
         (sha256(b"").hexdigest(), str(data)) if isinstance(data, OSError) else (sha256(data).hexdigest(), "")
         for data in read_files(source, paths)

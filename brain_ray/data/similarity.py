@@ -27,13 +27,14 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 TRANSFORMS = ("identity", "mirrored", "flipped", "turned")
-"""How the second image of a pair stands to the first: as it is, left-right, top-bottom, by 180 degrees."""
+"""Transforms from the second image of a pair to the first: none, left-right, top-bottom, by 180 degrees."""
 
 NEAR_MISS = 0.97
-"""From here up to a threshold above it, pairs are mostly one slice with other contrasts; counted."""
+"""Least similarity of near misses, which are counted: up to a threshold above it, most pairs are one slice
+with other contrasts."""
 
 MARGIN = 0.02
-"""Width of the range of near misses below a threshold, where it would be narrower or empty."""
+"""Least width of the range of near misses below the threshold."""
 
 _BLOCKS = 16
 _STEP = THUMBNAIL_SIDE // _BLOCKS
@@ -43,7 +44,8 @@ EMBEDDING_SIZE = _BLOCKS * _BLOCKS + 1
 
 @dataclass(frozen=True)
 class Pairs:
-    """Verified pairs: positions a < b in what was compared, similarity (n,), transform (n,) of TRANSFORMS."""
+    """Verified pairs: positions a < b in the compared images, similarity (n,), transform (n,) of
+    TRANSFORMS."""
 
     a: Ints
     b: Ints
@@ -52,7 +54,7 @@ class Pairs:
 
 
 def normalise(thumbnails: NDArray[np.uint8]) -> Floats:
-    """Bring (n, 96, 96) thumbnails to zero mean and unit norm: (n, 9216); an even picture becomes zeros."""
+    """Scales (n, 96, 96) thumbnails to zero mean and unit norm: (n, 9216); a uniform image becomes zeros."""
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     norm = np.sqrt(np.einsum("ij,ij->i", flat, flat))  # several times faster than np.linalg.norm
@@ -61,10 +63,10 @@ def normalise(thumbnails: NDArray[np.uint8]) -> Floats:
 
 
 def embed(thumbnails: NDArray[np.uint8], step: int = 256) -> Floats:
-    """Return (n, 257): the 256 block means of (n, 96, 96) thumbnails by symmetry, and the norm of the rest.
+    """Returns (n, 257): the 256 block means of (n, 96, 96) thumbnails by symmetry, and the norm of the rest.
 
-    The first 64 are even both ways, then come odd top-bottom, odd left-right, odd both ways. `step`
-    thumbnails are taken at a time, to bound memory.
+    The first 64 are even both ways; then 64 each are odd top-bottom, odd left-right, odd both ways. `step`
+    thumbnails are computed at a time, to bound memory.
     """
     parts = [_embed(thumbnails[k : k + step]) for k in range(0, len(thumbnails), step)]
     return np.concatenate(parts) if parts else np.empty((0, EMBEDDING_SIZE), np.float32)
@@ -73,7 +75,7 @@ def embed(thumbnails: NDArray[np.uint8], step: int = 256) -> Floats:
 def _embed(thumbnails: NDArray[np.uint8]) -> Floats:
     unit = normalise(thumbnails).reshape(-1, _BLOCKS, _STEP, _BLOCKS, _STEP)
     means = unit.mean(axis=(2, 4)) * _STEP
-    whole = unit.any(axis=(1, 2, 3, 4))  # 1, the norm of all; of an even picture 0
+    whole = unit.any(axis=(1, 2, 3, 4))  # 1, the norm of the whole; of a uniform image 0
     rest = np.sqrt(np.maximum(0.0, whole - np.square(means).sum(axis=(1, 2))))
     half = _BLOCKS // 2
     left, right = means[:, :, :half], means[:, :, half:][:, :, ::-1]
@@ -86,18 +88,19 @@ def _embed(thumbnails: NDArray[np.uint8]) -> Floats:
 
 
 def lowest_counted(threshold: float) -> float:
-    """Return the similarity from which on pairs are looked for: below the threshold they are near misses."""
+    """Returns the least similarity of pairs that are searched for: below the threshold they are near
+    misses."""
     return min(NEAR_MISS, threshold - MARGIN)
 
 
 def candidates(first: Floats, second: Floats, threshold: float, step: int = 512) -> tuple[Ints, Ints]:
-    """Return the positions of all pairs that may reach a similarity; no pair that does is missing.
+    """Returns the positions of all pairs that may reach a similarity; no pair that reaches it is missing.
 
     Args:
         first: (n, 257), from `embed`.
-        second: (m, 257).
-        threshold: the similarity of two copies.
-        step: rows taken at a time, so that the products stay in the processor's cache.
+        second: (m, 257), from `embed`.
+        threshold: least similarity of two copies.
+        step: rows computed at a time, so that the products stay in the processor's cache.
     """
     found_a, found_b = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     first_even, first_odd = _loose_parts(first)
@@ -117,9 +120,9 @@ def candidates(first: Floats, second: Floats, threshold: float, step: int = 512)
 
 
 def _loose_parts(embedded: Floats) -> tuple[Floats, Floats]:
-    """Return what a looser bound, for two products instead of four, is made of: (n, 67) and (n, 64).
+    """Returns the parts of a looser bound, for two products instead of four: (n, 67) and (n, 64).
 
-    Of the parts that are odd left-right, which are small in heads, only the norms count.
+    The parts that are odd left-right are small in heads: only their norms are used.
     """
     norms = [np.linalg.norm(embedded[:, k : k + _QUARTER], axis=1) for k in (2 * _QUARTER, 3 * _QUARTER)]
     even = np.column_stack([embedded[:, :_QUARTER], *norms, embedded[:, -1]])
@@ -127,7 +130,7 @@ def _loose_parts(embedded: Floats) -> tuple[Floats, Floats]:
 
 
 def _bound(products: Floats) -> Floats:
-    """Return the bound of the best position, (n,), from the products of two embeddings, (n, 257)."""
+    """Returns the bound of the best position, (n,), from the products of two embeddings, (n, 257)."""
     parts = products[:, :-1].reshape(-1, 4, _QUARTER).sum(axis=2)
     even, odd_top, odd_left, odd_both = parts.T
     # The larger of each two opposite positions: |x| takes both signs of the part odd left-right.
@@ -139,14 +142,14 @@ def _bound(products: Floats) -> Floats:
 def verify(
     first: NDArray[np.uint8], second: NDArray[np.uint8], a: Ints, b: Ints, threshold: float, step: int = 256
 ) -> Pairs:
-    """Compare candidate pairs in full and keep those that reach the threshold.
+    """Compares candidate pairs in full and returns those that reach the threshold.
 
     Args:
         first: (n, 96, 96) thumbnails, uint8.
-        second: (m, 96, 96).
-        a: positions in `first` of the candidates.
-        b: positions in `second`.
-        threshold: the similarity of two copies.
+        second: (m, 96, 96) thumbnails, uint8.
+        a: positions of the candidates in `first`.
+        b: positions of the candidates in `second`.
+        threshold: least similarity of two copies.
         step: pairs compared at a time, to bound memory.
     """
     kept: list[tuple[Ints, Ints, Floats, Ints]] = []
@@ -169,7 +172,7 @@ def verify(
 
 
 def cluster(count: int, a: Ints, b: Ints) -> Ints:
-    """Join pairs into clusters: (count,) ids; an image without a copy is a cluster of its own."""
+    """Joins pairs into clusters; returns (count,) ids. An image without a copy is a cluster of its own."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -179,7 +182,7 @@ def cluster(count: int, a: Ints, b: Ints) -> Ints:
 
 
 def equal_pairs(hashes: pd.Series) -> tuple[Ints, Ints]:
-    """Return positions (a, b) that chain together the rows with equal hashes: k rows give k - 1 pairs."""
+    """Returns positions (a, b) that chain the rows with equal hashes: k rows give k - 1 pairs."""
     groups = pd.Series(np.arange(len(hashes))).groupby(hashes.to_numpy(), sort=False)
     before = groups.shift()
     later = before.notna().to_numpy()

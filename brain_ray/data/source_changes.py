@@ -1,4 +1,4 @@
-"""Finds out whether a source still holds the files of a data set, by contents where times differ."""
+"""Changes of a source since its data set was prepared, found by contents if times differ."""
 
 import time
 from collections.abc import Mapping
@@ -26,19 +26,20 @@ UNREAD = sha256(b"").hexdigest()
 
 
 def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List what differs from what a finished data set was prepared with; nothing, if it is still good.
+    """Returns a line for each difference from the inputs of a finished data set; no line if it is still
+    valid.
 
-    Names, sizes and times are compared first. Where they differ, and no setting does, the contents decide; if
-    these are the same, that is said and remembered, so that they are not read again.
+    Names, sizes and times are compared first. If they differ, and no setting does, the contents decide; equal
+    contents are logged and stored, so that they are not read again.
 
     Args:
-        run: its data set is finished.
-        config: what is wanted now.
-        before: what `prepare.inputs_of` returned then, flattened.
-        now: what it returns now, flattened.
+        run: a run with a finished data set.
+        config: the current config.
+        before: the result of `prepare.inputs_of` then, flattened.
+        now: the current result, flattened.
 
     Raises:
-        RunError: a file cannot be read that could be then.
+        RunError: a file that was readable then cannot be read.
     """
     there = ("files", "data.source")
     settings = differences(*({k: v for k, v in each.items() if k not in there} for each in (before, now)))
@@ -66,22 +67,23 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
 
 
 def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
-    """Say how a source's files differ from those in a data set's manifest: how many, and the first by name.
+    """Returns how a source's files differ from a data set's manifest, as lines: how many, and the first by
+    name.
 
-    Files are read only where none is new, gone or of another size. What is no image by its name, and was not
-    used, does not matter.
+    Files are read only if none is new, gone or of another size. Files that are no images by their names, and
+    were not used, are ignored.
 
     Args:
-        run: its data set is finished.
+        run: a run with a finished data set.
         source: folder or URI.
-        files: what `find_files` returns.
+        files: the table of `find_files`.
 
     Raises:
-        RunError: a file cannot be read that could be then.
+        RunError: a file that was readable then cannot be read.
     """
     keys = ["path", "source_split", "label"]
     manifest = read_table(run, *DATASET_MANIFEST)
-    if "size" not in manifest:  # of an earlier version
+    if "size" not in manifest:  # of an earlier version's data set
         manifest["size"] = -1
     manifest = manifest[[*keys, "split", "size", "file_sha256"]]
     both = files[[*keys, "size"]].merge(manifest, "outer", keys, suffixes=("", "_before"), indicator="side")
@@ -100,7 +102,7 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
 
 
 def _read_and_compare(source: str, files: pd.DataFrame) -> list[str]:
-    """Return the sorted paths of files whose SHA-256 is not their `file_sha256`; tasks read a block each."""
+    """Returns the sorted paths of files whose SHA-256 is not their `file_sha256`; tasks read a block each."""
     read = ray.remote(hash_files).options(num_cpus=1)
     size = max(1, min(BLOCK_IMAGES, -(-len(files) // (4 * capacity.cpus()))))
     blocks = (files.iloc[k : k + size] for k in range(0, len(files), size))

@@ -1,4 +1,4 @@
-"""Lists a source's files by split and class, and checks its folders."""
+"""Sources: lists their files by split and class, and checks their folders."""
 
 import hashlib
 import shlex
@@ -18,33 +18,35 @@ from brain_ray.storage import filesystem, storage_errors, subfolders
 COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
 
 OWN = (MARKER, EXPORTED)
-"""Files that show that a folder holds runs, or what a run has exported: no images of the source."""
+"""Files that mark a folder of runs, or of a run's export, which hold no images of the source."""
 
 SHOWN = 5
-"""Most folders or files that a line names."""
+"""Largest number of folders or files that a message names."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which folders of a source are used, and which of its images are not."""
+    """Folders of a source that are used, and images that are not."""
 
     folders: dict[str, str]
-    """Folder of each split that is there ("train", perhaps "valid" and "test"), within the source."""
+    """Folder of each split that exists ("train", perhaps "valid" and "test"), within the source."""
     ignored: dict[str, int] = field(default_factory=dict)
-    """Number of images in each folder that `data.ignore_folders` leaves out, where there are any."""
+    """Number of images by folder that `data.ignore_folders` leaves out; folders without images are not
+    listed."""
     loose: dict[str, list[str]] = field(default_factory=dict)
-    """Names of images that lie in no class's folder but directly in these (`.` is the source)."""
+    """Names of images by folder (`.` is the source), if they lie in it directly and not in a class's
+    folder."""
 
 
 def find_files(source: str, data: DataConfig) -> pd.DataFrame:
-    """List every file under `<source>/<split folder>/<class>/`, hidden ones (with a leading dot) apart.
+    """Lists every file under `<source>/<split folder>/<class>/`, except hidden ones (with a leading dot).
 
     Returns one row per file, sorted by path, with image_id (its position), path (relative to the source),
     source_split ("train", "valid" or "test"), class_name, label (position in `data.classes`), size in bytes
     and mtime_ns. Without a validation or test folder there are no such rows.
 
     Raises:
-        RunError: as `find_layout`, or a class has fewer than two files.
+        RunError: the folders are not as `find_layout` requires, or a class has fewer than two files.
     """
     found, root = filesystem(source)
     rows: list[tuple[str, str, str, int, int, int]] = []
@@ -58,16 +60,17 @@ def find_files(source: str, data: DataConfig) -> pd.DataFrame:
 
 
 def check_folders(source: str, data: DataConfig) -> dict[str, str]:
-    """Return the folder of each split that is there: "train", and perhaps "valid" and "test".
+    """Returns the folder of each split that exists: "train", and perhaps "valid" and "test".
 
     Raises:
-        RunError: as `find_layout`.
+        RunError: the folders are not as `find_layout` requires.
     """
     return find_layout(source, data).folders
 
 
 def find_layout(source: str, data: DataConfig) -> Layout:
-    """Look through a source's folders; those of the classes are not listed (but in Google's buckets).
+    """Returns the layout of a source's folders; does not list those of the classes (except in Google's
+    buckets).
 
     Raises:
         RunError: no such folder, no training folder, a class without a folder, or a folder that holds images
@@ -83,18 +86,18 @@ def find_layout(source: str, data: DataConfig) -> Layout:
 
 
 def folder_path(root: str, folder: str) -> str:
-    """Return the path of a source's folder; `.` is the source itself, also in a bucket."""
+    """Returns the path of a source's folder; `.` is the source itself, also in a bucket."""
     return "/".join([root.rstrip("/"), *PurePosixPath(folder).parts])
 
 
 def list_names(names: list[str]) -> str:
-    """Return the first few of some names, and how many more there are."""
+    """Returns the first few of some names, and the number of the others, as text."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def listing_hash(index: pd.DataFrame) -> str:
-    """SHA-256 (hex) of the files' names, sizes and times."""
+    """Returns the SHA-256 (hex) of the files' names, sizes and times."""
     digest = hashlib.sha256()
     for path, size, mtime in zip(index["path"], index["size"], index["mtime_ns"], strict=True):
         digest.update(f"{path}\0{size}\0{mtime}\n".encode())
@@ -173,14 +176,17 @@ def _loose_images(found: pafs.FileSystem, folder: str) -> list[str]:
 
 
 def _check_classes(names: list[str], folder: str, layout: Layout, source: str, data: DataConfig) -> None:
-    """Make sure that a split has a folder for each class.
+    """Checks that a split has a folder for each class.
 
     Args:
-        names: its folders, those apart that are left out or hold no images.
+        names: its folders, without ignored ones and those that hold no images.
         folder: the split's folder.
-        layout: what was found so far.
-        source: as in `find_files`.
+        layout: the layout found so far.
+        source: folder or URI.
         data: the classes.
+
+    Raises:
+        RunError: a class has no folder.
     """
     where = f"{source}/{folder}"
     unknown = sorted(set(names) - set(data.classes))
@@ -201,7 +207,8 @@ def _check_classes(names: list[str], folder: str, layout: Layout, source: str, d
 
 
 def _say_unused(source: str, unused: dict[str, int], layout: Layout, data: DataConfig) -> str:
-    """Name the folders whose images no setting names, and the settings that use them or leave them out."""
+    """Returns text that names the folders whose images no setting names, and the settings that use or ignore
+    them."""
     uses = []
     for setting, split, stem in (("test-folder", "test", "test"), ("valid-folder", "valid", "val")):
         fitting = [path for path in unused if PurePosixPath(path).name.lower().startswith(stem)]

@@ -1,6 +1,6 @@
-"""Splits, leak policy and balancing: which image goes where, what is left out and why. Pure functions.
+"""Splits, leak policy and balancing: the split of each image, or why it is left out. Pure functions.
 
-Pure functions of labels, clusters and a seed: whoever has the manifest can draw the same splits again.
+Pure functions of labels, clusters and a seed: the same splits can be drawn again from the manifest.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from brain_ray.errors import RunError
 Ints = NDArray[np.int64]
 
 COPIED = {"test": "a copy is in the test split", "valid": "a copy is in the validation split"}
-"""Reasons why a copy of an image of these splits was dropped."""
+"""Reason by split for dropping an image with a copy in that split."""
 
 
 def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
-    """Return `split` ("train", "valid", "test", "dropped") and `reason` for each image, same index.
+    """Returns `split` ("train", "valid", "test", "dropped") and `reason` for each image, with the same index.
 
     Unless `leaks=keep`, no test image shares a cluster with a training or validation image, whether the
     source has a test folder or the test split is drawn here.
@@ -25,7 +25,7 @@ def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
     Args:
         images: usable images with path, label, source_split ("train", "valid" or "test") and cluster.
         data: leaks, conflicts, split_by, valid_fraction, test_fraction.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         RunError: `leaks=fail` and there are some, or a class is left without a training or validation image.
@@ -58,7 +58,7 @@ def _drop(result: pd.DataFrame, rows: pd.Series, reason: str) -> None:
 
 
 def _obey_leaks(images: pd.DataFrame, result: pd.DataFrame, leaks: str) -> None:
-    """Drop or refuse copies of the source's test images, then training copies of its validation images."""
+    """Drops or refuses copies of the source's test images, then training copies of its validation images."""
     for held, learned in (("test", ("train", "valid")), ("valid", ("train",))):
         copied = images["cluster"].isin(images.loc[result["split"] == held, "cluster"])
         leaking = copied & result["split"].isin(learned)
@@ -77,14 +77,14 @@ def _obey_leaks(images: pd.DataFrame, result: pd.DataFrame, leaks: str) -> None:
 def _draw(
     images: pd.DataFrame, result: pd.DataFrame, split: str, fraction: float, by: str, seed: int
 ) -> None:
-    """Move a share of every class from the training split to another one."""
+    """Moves a share of every class from the training split to another one."""
     training = result["split"] == "train"
     chosen = _hold_out(images[training], fraction, by, seed)
     result.loc[chosen, "split"] = split
 
 
 def _hold_out(images: pd.DataFrame, fraction: float, split_by: str, seed: int) -> pd.Index:
-    """Draw a share of every class; return its index."""
+    """Draws a share of every class; returns its index."""
     if fraction == 0.0 or images.empty:
         return images.index[:0]
     if split_by == "image":
@@ -97,8 +97,11 @@ def _hold_out(images: pd.DataFrame, fraction: float, split_by: str, seed: int) -
 
 
 def hold_out_images(labels: Ints, fraction: float, seed: int) -> Ints:
-    """Draw `fraction` of (n,) labels, stratified and shuffled, as scikit-learn does; return positions."""
-    from sklearn.model_selection import train_test_split  # a second of import that workers need not wait for
+    """Draws `fraction` of (n,) labels, stratified and shuffled, as scikit-learn does; returns sorted
+    positions, int64."""
+    from sklearn.model_selection import (
+        train_test_split,
+    )  # its import takes a second that workers need not wait
 
     try:
         _, held = train_test_split(
@@ -115,10 +118,11 @@ def hold_out_images(labels: Ints, fraction: float, seed: int) -> Ints:
 
 
 def hold_out_clusters(labels: Ints, clusters: Ints, fraction: float, seed: int) -> Ints:
-    """Draw about `fraction` of each class from (n,) labels without cutting a cluster; return positions.
+    """Draws about `fraction` of each class from (n,) labels without cutting a cluster; returns positions,
+    int64.
 
     Clusters are taken in random order, class by class, as long as they fit into the class's share: the share
-    is met to within the size of its smallest clusters, and one small cluster at least is always taken.
+    is met to within the size of its smallest clusters, and at least one small cluster is taken.
     """
     rng = np.random.default_rng(seed)
     names, first, inverse, sizes = np.unique(
@@ -151,9 +155,9 @@ def _check_classes(images: pd.DataFrame, result: pd.DataFrame, data: DataConfig,
 
 
 def balancing_copies(images: pd.DataFrame, balance_to: int | None) -> Ints:
-    """Return how many augmented copies to make of each training image, (n,), to fill its class up.
+    """Returns the number of augmented copies of each training image, (n,), that fill its class up.
 
-    Each image of a class gives as many copies as the others, up to one: the first in order give one more.
+    Each image of a class gives as many copies as the others, or one more: the first in order.
     """
     copies = np.zeros(len(images), np.int64)
     if balance_to is None:

@@ -1,4 +1,4 @@
-"""Pixels of one image: head box, crop, resize, augmentation, network input. Pure functions."""
+"""Transforms of one image's pixels: head box, crop, resize, augmentation, network input. Pure functions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from brain_ray.arrays import Grey
 from brain_ray.data.decoding import _as_grey
 from brain_ray.input_spec import Fit, InputSpec
 
-if TYPE_CHECKING:  # it takes longer to import than all else that decodes
+if TYPE_CHECKING:  # its import takes longer than all others of decoding
     from brain_ray.config import AugmentConfig, CropConfig
 
 
@@ -21,10 +21,11 @@ THUMBNAIL_SIDE = 96
 """Side, in pixels, of the thumbnails that the audit compares."""
 
 MAX_STARTS = 2**14
-"""Rows, and places where a row of a mask turns from 0 to 255, with which its components are not counted."""
+"""Number of starts, places where a row of a mask turns from 0 to 255, up to which components are not
+counted."""
 
 MAX_COMPONENTS = 1000
-"""Components of a mask, beside the background, whose contours are followed."""
+"""Largest number of a mask's components, beside the background, whose contours are followed."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,21 @@ class Box:
 
     @classmethod
     def whole(cls, image: Grey) -> "Box":
-        """The box that holds all of an image."""
+        """Returns the box of a whole image."""
         return cls(0, image.shape[0], 0, image.shape[1])
 
     def crop(self, image: Grey) -> Grey:
-        """Return the box's view of an image."""
+        """Returns the box's view of an image, (height, width)."""
         return image[self.top : self.bottom, self.left : self.right]
 
 
 def thumbnail(image: Grey) -> Grey:
-    """Shrink a whole image to 96x96 by area, for the audit for copies."""
+    """Shrinks a whole image, (height, width), to (96, 96) by area, for the audit for copies."""
     return _as_grey(cv2.resize(image, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA))
 
 
 def head_mask(image: Grey, crop: "CropConfig") -> Grey:
-    """Threshold an image and drop specks: 255 where the head is, else 0; (height, width)."""
+    """Thresholds an image and drops specks; returns (height, width), 255 inside the head, else 0."""
     blurred = cv2.GaussianBlur(image, (crop.blur, crop.blur), 0)
     mask = cv2.threshold(blurred, crop.threshold, 255, cv2.THRESH_BINARY)[1]
     element = np.ones((3, 3), np.uint8)
@@ -61,9 +62,9 @@ def head_mask(image: Grey, crop: "CropConfig") -> Grey:
 
 
 def find_contour(image: Grey, crop: "CropConfig") -> NDArray[np.int32] | None:
-    """Return the outer contour of largest area, (points, 1, 2) as x, y, or None where there is none.
+    """Returns the outer contour of largest area, (points, 1, 2) as x, y; None if there is no contour.
 
-    Of an image that is all specks, only the `MAX_COMPONENTS` with the largest bounding boxes are looked at.
+    If the image is all specks, only the `MAX_COMPONENTS` with the largest bounding boxes are followed.
     """
     mask = _drop_specks(head_mask(image, crop))
     contours = imutils.grab_contours(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE))
@@ -71,7 +72,8 @@ def find_contour(image: Grey, crop: "CropConfig") -> NDArray[np.int32] | None:
 
 
 def _drop_specks(mask: Grey) -> Grey:
-    """Keep the components with the largest bounding boxes, unless there are few.
+    """Returns a mask of the components with the largest bounding boxes, or the whole mask if it has few
+    starts.
 
     OpenCV makes an array for each contour: those of 620,000 specks took 1.6 s and 360 MB, now 0.7 s and 150.
     """
@@ -89,11 +91,11 @@ def _drop_specks(mask: Grey) -> Grey:
 
 
 def find_box(image: Grey, crop: "CropConfig") -> Box | None:
-    """Find the box around the head: the extreme points of its contour, all of them inside the box.
+    """Returns the box around the head: the extreme points of its contour, all of them inside the box.
 
-    Returns None where nothing is brighter than the threshold, or where the box is smaller than
-    `crop.min_share` of the image and so a fragment of the head: the caller takes the whole image. The rule
-    is that of the notebooks this project replaces, which lost the last row and column, and dark heads.
+    Returns None if nothing is brighter than the threshold, or if the box is smaller than `crop.min_share` of
+    the image and so a fragment of the head: the caller takes the whole image. The rule is that of the
+    notebooks this project replaces, which lost the last row and column, and dark heads.
     """
     contour = find_contour(image, crop)
     if contour is None:
@@ -105,7 +107,7 @@ def find_box(image: Grey, crop: "CropConfig") -> Box | None:
 
 
 def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
-    """Resize to (height, width): stretched, or with the aspect ratio kept and black added on both sides."""
+    """Resizes to (height, width): stretched, or with the aspect ratio kept and black added on both sides."""
     if fit == "pad":
         scale = min(height / image.shape[0], width / image.shape[1])
         inner_height = min(height, max(1, round(image.shape[0] * scale)))
@@ -120,10 +122,11 @@ def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
 
 
 def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> Grey:
-    """Rotate, shift, scale and flip an image, change its brightness and contrast, add noise, as `ranges` say.
+    """Rotates, shifts, scales and flips an image, changes its brightness and contrast, and adds noise; the
+    shape stays.
 
-    The draws of one range do not depend on the others. Pixels from outside repeat the edge, as Keras'
-    ImageDataGenerator does. Noise comes last: what is resampled after it would be smoothed.
+    The draws of one range of `ranges` do not depend on the others. Pixels from outside repeat the edge, as in
+    Keras' ImageDataGenerator. Noise comes last: resampling would smooth it.
     """
     turn, right, down, zoom, bright, contrast = rng.uniform(-1.0, 1.0, size=6)
     flip = rng.random() < ranges.flip
@@ -143,12 +146,12 @@ def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> G
         mean = float(image.mean())
         gain = 1 + contrast * ranges.contrast
         offset = mean * (1 - gain) + bright * ranges.brightness * 255
-        # Through a table of 256 values: exact, and faster than arithmetic on every pixel.
+        # A table of 256 values is exact, and faster than arithmetic on every pixel.
         table = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
         image = table[image]
     if ranges.noise:
         deviation = rng.random() * ranges.noise * 255
-        # OpenCV draws four times as fast as NumPy; its generator is this thread's own.
+        # OpenCV draws four times as fast as NumPy; its generator belongs to this thread.
         cv2.setRNGSeed(int(rng.integers(2**31)))
         noise = np.empty(image.shape, np.float32)
         cv2.randn(noise, np.zeros(1), np.full(1, deviation))
@@ -157,7 +160,7 @@ def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> G
 
 
 def shrink(image: Grey, side: int) -> Grey:
-    """Shrink an image, by area, whose longer side is longer than `side`."""
+    """Shrinks an image by area so that its longer side has at most `side` pixels; smaller images stay."""
     scale = min(1.0, side / max(image.shape))
     if scale == 1:
         return image
@@ -171,10 +174,10 @@ def to_input(
     spec: InputSpec,
     changes: Iterable[tuple["AugmentConfig", np.random.Generator]] = (),
 ) -> NDArray[np.uint8]:
-    """Crop an image, fit it to a network's input and change it: (height, width, 1), uint8.
+    """Crops an image, fits it to a network's input and augments it: uint8 (height, width, 1).
 
-    The one way from pixels to a network's input, for training, evaluation and serving. `changes` are applied
-    in order: the fixed one of a balancing copy, then that of the epoch.
+    Training, evaluation and serving all use it. `changes` are applied in order: that of a balancing copy,
+    then that of the epoch.
     """
     cropped = box.crop(image)
     if spec.crop_size is not None:
@@ -186,9 +189,10 @@ def to_input(
 
 
 def prepare_image(image: Grey, crop: "CropConfig", spec: InputSpec) -> tuple[NDArray[np.uint8], Box, bool]:
-    """Crop a decoded image to its head and fit it: (height, width, 1), uint8, the box, whether one was found.
+    """Crops a decoded image to its head and fits it; returns uint8 (height, width, 1), the box, whether one
+    was found.
 
-    Where no head is found, the box is the whole image.
+    If no head is found, the box is the whole image.
     """
     found = find_box(image, crop)
     box = Box.whole(image) if found is None else found

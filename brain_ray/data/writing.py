@@ -1,4 +1,4 @@
-"""Ray task of preparation: writes a scanned block as Parquet parts, and images as files."""
+"""Ray task of preparation: writes a scanned block as Parquet files, and exports its images."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,7 +16,7 @@ from brain_ray.errors import RunError
 from brain_ray.runs import DATASET, Run
 
 FILE_IMAGES = 1024
-"""Most images in one Parquet file: what a writing task holds in memory."""
+"""Largest number of images in one Parquet file: a writing task holds them in memory."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Write:
     data: DataConfig
     seed: int
     plan: pd.DataFrame
-    """Indexed by image_id: split, label, cluster, copies, first_row (row_id of the image itself)."""
+    """Table indexed by image_id: split, label, cluster, copies, first_row (row_id of the image itself)."""
 
     def __call__(self, block: pa.Table) -> dict[str, int]:
-        """Write a scanned block; return how many rows went into each split.
+        """Writes a scanned block; returns the number of rows in each split.
 
         Raises:
             RunError: a file is gone, or is not the one that was scanned.
@@ -56,7 +56,7 @@ class Write:
             self.run.path(DATASET, split, f"part-{rows['image_id'][0].as_py():09d}.parquet"),
             filesystem=self.run.fs,
             compression="none",  # the images are compressed already
-            use_dictionary=False,  # and none is there twice
+            use_dictionary=False,  # and all are different
         )
         if self.data.export_images:
             export_images(rows, self.data, split)

@@ -1,7 +1,8 @@
-"""JPEG: libjpeg gets the pixels, their tables, what tells the colours, and one EXIF block.
+"""JPEG: libjpeg gets the pixels, their tables, the colour space's segments, and one EXIF block.
 
-libjpeg goes over all pixels once for each scan, be it of a few bytes: 100 scans of 40 million pixels took 3 s
-with Huffman codes, 14 s with arithmetic ones. Pillow copies all EXIF that it has for each segment more of it.
+libjpeg goes over all pixels once for each scan, even if the scan has few bytes: 100 scans of 40 million
+pixels took 3 s with Huffman codes, 14 s with arithmetic ones. Pillow copies all EXIF read so far for each
+further segment of it.
 """
 
 import re
@@ -13,20 +14,20 @@ from brain_ray.data.file_checks.tags import check_exif
 JPEG = b"\xff\xd8\xff"
 
 MAX_SCANS = 100
-"""Scans; progressive files have about ten. The limit that libtiff has as well."""
+"""Largest number of scans; progressive files have about ten. libtiff has the same limit."""
 
 PIXELS_PER_VISIT = 2
-"""Pixels, of the largest picture allowed, for each time that the scans may go over a block of 8x8 pixels.
+"""Pixels, of the largest picture allowed, for each visit of a block of 8x8 pixels that the scans may make.
 
 At 40 million pixels these are 20 million visits, which took 1 s; a progressive JPEG of that size in four
 colours needs 15 million.
 """
 
 MAX_TABLES = 2**18
-"""Bytes of tables; a scan needs some hundred. Pillow reads them in Python."""
+"""Largest number of bytes of tables; a scan needs some hundred. Pillow reads them in Python."""
 
 MAX_GAP = 4096
-"""Bytes between segments that belong to none."""
+"""Largest number of bytes between segments that belong to no segment."""
 
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """The start of a segment: no stuffed zero, restart or fill byte, which occur among the pixels."""
@@ -35,7 +36,7 @@ _END, _SCAN = 0xD9, 0xDA
 
 
 def reduce_jpeg(data: bytes, max_pixels: int) -> bytes:
-    """Return a JPEG with the segments that its pixels need.
+    """Returns a JPEG with the segments that its pixels need.
 
     Raises:
         StructureError: a coding that is not read, or more segments, scans, tables or junk than are allowed.
@@ -44,7 +45,11 @@ def reduce_jpeg(data: bytes, max_pixels: int) -> bytes:
 
 
 def walk_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, int]:
-    """Return a reduced JPEG, and how often its scans go over a block of 8x8 pixels; as `reduce_jpeg`."""
+    """Returns a reduced JPEG, and the number of visits of a block of 8x8 pixels by its scans.
+
+    Raises:
+        StructureError: a coding that is not read, or more segments, scans, tables or junk than are allowed.
+    """
     walk, reduced = _Walk(max_pixels), [data[:2]]
     for part, (kind, start, end) in enumerate(_segments(data), start=1):
         check_parts(part)
@@ -57,7 +62,7 @@ def walk_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, int]:
 
 
 class _Walk:
-    """What the segments have told so far. Each method takes a whole segment and tells whether it is kept."""
+    """State of a walk over the segments. Each method takes a whole segment and returns whether it is kept."""
 
     def __init__(self, max_pixels: int) -> None:
         self.visits = 0
@@ -119,14 +124,15 @@ _RULES = {
     _SCAN: _Walk.scan,
     _END: _Walk.end,
     0xE1: _Walk.exif,
-    **dict.fromkeys((0xE0, 0xEE), _Walk.keep),  # JFIF and Adobe tell the colours
+    **dict.fromkeys((0xE0, 0xEE), _Walk.keep),  # JFIF and Adobe give the colour space
     **dict.fromkeys((0x01, 0xDC, *range(0xE2, 0xEE), 0xEF, 0xFE), _Walk.drop),  # previews, profiles, texts
 }
-"""By marker; arithmetic, lossless and hierarchical coding have none."""
+"""Method by marker; arithmetic, lossless and hierarchical coding have none."""
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield a JPEG's segments up to its end: kind, start, end. A scan's coded pixels belong to it."""
+    """Yields a JPEG's segments up to its end: kind, start, end. A scan's segment includes its coded
+    pixels."""
     at, gap = 2, 0
     while (found := _MARKER.search(data, at)) is not None:
         start, kind = found.start(), data[found.start() + 1]

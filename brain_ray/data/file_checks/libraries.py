@@ -1,6 +1,6 @@
-"""What Pillow and OpenCV do for most formats: read the size in a header, and decode the pixels.
+"""Pillow and OpenCV, for most formats: read the size in a header, and decode the pixels.
 
-Both are imported when a file is looked at: a client of the endpoint knows the formats without them.
+Both are imported when a file is first checked: a client of the endpoint knows the formats without them.
 """
 
 import io
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def header_size(data: bytes, name: str | None = None) -> tuple[int, int]:
-    """Return (width, height) from the header of a file of Pillow's format `name`, or of any that it knows.
+    """Returns (width, height) from the header of a file of Pillow's format `name`, or of any format that
+    Pillow knows.
 
     Raises:
         ImageError: Pillow does not know it, or its header is damaged.
@@ -23,7 +24,7 @@ def header_size(data: bytes, name: str | None = None) -> tuple[int, int]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit on pixels is not ours
+            warnings.simplefilter("ignore")  # Pillow's own limit on pixels is not used
             with Image.open(io.BytesIO(data), formats=None if name is None else (name,)) as image:
                 return image.size
     except Image.DecompressionBombError as error:
@@ -35,11 +36,12 @@ def header_size(data: bytes, name: str | None = None) -> tuple[int, int]:
 
 
 def decode(data: bytes, width: int, height: int) -> "NDArray[Any]":
-    """Decode a file with OpenCV to (height, width) grey, uint8 or the deeper type that it has; EXIF turns it.
+    """Decodes a file with OpenCV to (height, width) grey, uint8 or its deeper type, with EXIF rotation
+    applied.
 
     Raises:
         ImageError: it is damaged.
-        MemoryError: there is too little.
+        MemoryError: there is too little memory.
     """
     import cv2
     import numpy as np

@@ -1,13 +1,13 @@
-"""What all formats have in common: the errors, and a limit on the number of parts."""
+"""Errors of all formats, and a limit on the number of parts."""
 
 MAX_PARTS = 20_000
-"""Chunks of a PNG or a WebP, segments of a JPEG: each costs some microseconds to look at."""
+"""Largest number of a PNG's or WebP's chunks, or a JPEG's segments: each costs some microseconds."""
 
 
 class ImageError(ValueError):
     """An image that cannot be used; its text is the reason, fit for a table of rejected files.
 
-    `code` says which kind of reason: not_an_image, too_many_pixels, too_small or undecodable.
+    `code` is the kind of reason: not_an_image, too_many_pixels, too_small or undecodable.
     """
 
     def __init__(self, reason: str, code: str = "undecodable") -> None:
@@ -20,6 +20,6 @@ class StructureError(ValueError):
 
 
 def check_parts(number: int) -> None:
-    """Refuse the first part beyond the limit."""
+    """Raises StructureError if `number` exceeds the limit."""
     if number > MAX_PARTS:
         raise StructureError(f"more than {MAX_PARTS} parts")

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 PNG = b"\x89PNG\r\n\x1a\n"
 
 KEPT = {b"IHDR": 1, b"PLTE": 1, b"tRNS": 1, b"eXIf": 1, b"IDAT": MAX_PARTS, b"IEND": 1}
-"""How many chunks of each kind are kept, from the first on."""
+"""Largest number of chunks kept of each kind, from the first on."""
 
 UNCHECKED = 2**18
-"""Packed bytes of the pixels that may unpack to whatever they like: a quarter of a GB at worst."""
+"""Packed bytes of pixels up to which the unpacked size is not checked: a quarter of a GB at worst."""
 
 
 def reduce_png(data: bytes, max_pixels: int) -> bytes:
-    """Return a PNG with the chunks that its pixels need.
+    """Returns a PNG with the chunks that its pixels need.
 
     Raises:
         StructureError: a chunk ends beyond the file, there are too many, or the EXIF block is at fault.
@@ -46,11 +46,11 @@ def reduce_png(data: bytes, max_pixels: int) -> bytes:
 
 
 def decode_png(data: bytes, width: int, height: int) -> "NDArray[Any]":
-    """Decode a PNG, as `libraries.decode`.
+    """Decodes a PNG to (height, width) grey, uint8 or uint16, with EXIF rotation applied.
 
     Raises:
         ImageError: it is damaged, or its pixels unpack to more than the size in its header has room for.
-        MemoryError: there is too little.
+        MemoryError: there is too little memory.
     """
     if _unpacks_beyond(data, width, height):
         raise ImageError("damaged: its pixels unpack to more than it has room for")
@@ -58,7 +58,7 @@ def decode_png(data: bytes, width: int, height: int) -> "NDArray[Any]":
 
 
 def _unpacks_beyond(data: bytes, width: int, height: int) -> bool:
-    """Tell whether a PNG's pixels unpack to more than the size in its header has room for."""
+    """Returns whether a PNG's pixels unpack to more than the size in its header has room for."""
     packed = [data[start:end] for kind, start, end in _chunks(data) if kind == b"IDAT"]
     if sum(map(len, packed)) <= UNCHECKED:
         return False
@@ -75,12 +75,12 @@ def _unpacks_beyond(data: bytes, width: int, height: int) -> bool:
                 if room < 0:
                     return True
     except zlib.error:
-        pass  # damaged: the decoder says how
+        pass  # damaged: the decoder reports how
     return False
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield a PNG's chunks: kind, and where the content begins and ends, be that beyond the file."""
+    """Yields a PNG's chunks: kind, start and end of the content; the end may lie beyond the file."""
     at, kind = len(PNG), b""
     while at + 12 <= len(data) and kind != b"IEND":
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]

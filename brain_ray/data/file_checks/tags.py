@@ -11,23 +11,24 @@ from brain_ray.data.file_checks.limits import StructureError
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two: BigTIFF
 
 MAX_TAGS = 4096
-"""Tags of a page; real ones have less than a hundred."""
+"""Largest number of a page's tags; real ones have less than a hundred."""
 
 MAX_NUMBERS = 2**18
-"""Numbers of all tags, beside bytes and texts: Pillow takes 3 us for each. A 16-bit palette has 196,608."""
+"""Largest number of numbers in all tags, beside bytes and texts: Pillow takes 3 us for each. A 16-bit palette
+has 196,608."""
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of one value, by the type of a tag; 8 of any other."""
 
 _BYTES = (1, 2, 6, 7)
-"""Types whose values are read as one: bytes and texts."""
+"""Types whose values are read in one piece: bytes and texts."""
 
 _UNSIGNED = {3: "H", 4: "I", 16: "Q"}
-"""Types that sizes and offsets have, and their codes for `struct`."""
+"""Types of sizes and offsets, and their codes for `struct`."""
 
 
 class Tag(NamedTuple):
-    """Where a tag's values are."""
+    """A tag: the position of its values in the file."""
 
     kind: int
     length: int
@@ -38,10 +39,10 @@ class Page:
     """The first page of a TIFF, or an EXIF block."""
 
     def __init__(self, data: bytes) -> None:
-        """Read the tags.
+        """Reads the tags.
 
         Raises:
-            StructureError: there are too many, or their values have no room beside one another.
+            StructureError: there are too many, or their values overlap or do not fit into the file.
         """
         self._data = data
         self._order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
@@ -52,7 +53,7 @@ class Page:
         if count > MAX_TAGS:
             raise StructureError(f"more than {MAX_TAGS} tags")
         self.next = first + few + count * entry
-        """Where the place of the next page is written, `word` bytes long."""
+        """Position of the next page's offset, `word` bytes long."""
         self._tags: dict[int, Tag] = {}
         self._repeated: set[int] = set()
         total = numbers = 0
@@ -73,18 +74,18 @@ class Page:
             raise StructureError(f"more than {MAX_NUMBERS} numbers in its tags")
 
     def number(self, at: int, size: int) -> int:
-        """Return the unsigned number at a place."""
+        """Returns the unsigned number of `size` bytes at a position."""
         return int.from_bytes(self._data[at : at + size], self._order)
 
     def length(self, tag: int) -> int:
-        """Return how many values a tag has."""
+        """Returns the number of a tag's values."""
         return self._tags[tag].length if tag in self._tags else 0
 
     def numbers(self, tag: int) -> tuple[int, ...]:
-        """Return a tag's unsigned numbers, as far as the file has them.
+        """Returns a tag's unsigned numbers, as far as the file contains them.
 
         Raises:
-            StructureError: their type is another, or the tag is there twice, and decoders differ in what they
+            StructureError: they have another type, or the tag occurs twice, and decoders differ in what they
                 read.
         """
         if tag not in self._tags:
@@ -100,15 +101,19 @@ class Page:
         )
 
     def first(self, tag: int, default: int) -> int:
-        """Return a tag's first number; as `numbers`."""
+        """Returns a tag's first number, or `default`.
+
+        Raises:
+            StructureError: the numbers have another type, or the tag occurs twice.
+        """
         return (*self.numbers(tag), default)[0]
 
 
 def check_exif(block: bytes) -> None:
-    """Look through an EXIF block.
+    """Checks an EXIF block.
 
     Raises:
-        StructureError: it has too many tags, or their values have no room beside one another.
+        StructureError: it has too many tags, or their values overlap or do not fit into it.
     """
     tiff = block.removeprefix(b"Exif\0\0")
     if tiff.startswith(TIFF):

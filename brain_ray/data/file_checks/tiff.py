@@ -1,7 +1,7 @@
 """TIFF: libtiff gets the first page, with strips or tiles of a size and number that fit the picture.
 
-libtiff makes room for a tile as its tag says, a GB for 64 pixels; OpenCV goes on at each strip that cannot be
-read, and logs it; Pillow takes 3 us for the place of each, and 5 million fit into 20 MB.
+libtiff allocates a tile as its tag says, a GB for 64 pixels; OpenCV continues after each strip that cannot be
+read, and logs it; Pillow takes 3 us for the offset of each, and 5 million fit into 20 MB.
 """
 
 from brain_ray.data.file_checks.jpeg import PIXELS_PER_VISIT, walk_jpeg
@@ -9,16 +9,17 @@ from brain_ray.data.file_checks.limits import StructureError
 from brain_ray.data.file_checks.tags import TIFF, Page
 
 MAX_STRIPS = 2**15
-"""Strips or tiles: OpenCV prepares the conversion of colours anew for each."""
+"""Largest number of strips or tiles: OpenCV prepares the conversion of colours anew for each."""
 
 PIXEL_BITS = 64
-"""Bits of a pixel: four samples of 16, or one of 64."""
+"""Largest number of bits of a pixel: four samples of 16, or one of 64."""
 
 FREE_TILE = 2**20
-"""Pixels of a tile, however small the picture; that of a larger one has up to four times the picture's."""
+"""Pixels of a tile allowed for any picture; a larger tile may have up to four times the picture's pixels."""
 
 MAX_JPEG_TABLES = 4096
-"""Bytes of the tables that strips in JPEG share, read anew for each; they have about 600."""
+"""Largest number of bytes of the tables that strips in JPEG share, read anew for each; real ones have about
+600."""
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANES = 256, 257, 258, 259, 277, 284
 _STRIPS, _STRIP_ROWS, _STRIP_BYTES = 273, 278, 279
@@ -27,7 +28,7 @@ _JPEG_TABLES, _IN_JPEG = 347, 7
 
 
 def reduce_tiff(data: bytes, max_pixels: int) -> bytes:
-    """Return a TIFF that ends with its first page.
+    """Returns a TIFF that ends with its first page.
 
     Raises:
         StructureError: the tags, or the number or the size of strips or tiles, are beyond what a picture of
@@ -61,7 +62,7 @@ def reduce_tiff(data: bytes, max_pixels: int) -> bytes:
 
 
 def _check_bytes(page: Page, data: bytes, max_pixels: int) -> None:
-    """Expect strips or tiles to share no bytes, and those in JPEG to be bounded together."""
+    """Checks that strips or tiles share no bytes, and that those in JPEG are bounded together."""
     in_jpeg = page.first(_COMPRESSION, 1) == _IN_JPEG
     if in_jpeg and page.length(_JPEG_TABLES) > MAX_JPEG_TABLES:
         raise StructureError(f"more than {MAX_JPEG_TABLES} bytes of tables")

@@ -1,6 +1,6 @@
 """WebP: libwebp gets one picture; of an animation the first frame, which has to fill the canvas.
 
-A canvas costs eight bytes a pixel, whatever the size of the frames: 94 bytes made 400 MB.
+A canvas takes eight bytes a pixel, whatever the size of the frames: 94 bytes made 400 MB.
 """
 
 import struct
@@ -14,7 +14,7 @@ _PICTURE = (b"VP8 ", b"VP8L")
 
 
 def reduce_webp(data: bytes, max_pixels: int) -> bytes:
-    """Return a WebP with the chunks that its pixels need.
+    """Returns a WebP with the chunks that its pixels need.
 
     Raises:
         StructureError: too many chunks, an EXIF block at fault, or a first frame smaller than the canvas.
@@ -43,7 +43,8 @@ def reduce_webp(data: bytes, max_pixels: int) -> bytes:
 
 
 def _chunks(data: bytes, at: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield chunks, from a place on: kind, and where the content begins and ends, be that beyond the file."""
+    """Yields chunks, from a position on: kind, start and end of the content; the end may lie beyond the
+    file."""
     part = 0
     while at + 8 <= len(data):
         part += 1

@@ -13,7 +13,7 @@ Image = NDArray[np.uint8]
 Points = NDArray[np.float64]
 
 SIDE = 192
-"""Side, in pixels, of the square that a head is drawn on before it is posed and scanned."""
+"""Side, in pixels, of the square on which a head is drawn before it is posed and scanned."""
 
 _ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 
@@ -39,7 +39,8 @@ _FLAIR = Tissue(0.70, 0.08, 0.12, 0.46, 0.36, 0.62, 0.86, 0.68, 0.24)
 
 @dataclass(frozen=True)
 class Head:
-    """A head, (SIDE, SIDE) float32 of 0..1, into which a tumour is drawn, and where its parts are."""
+    """A head, (SIDE, SIDE) float32 of 0..1, before a tumour is drawn into it, and the positions of its
+    parts."""
 
     picture: Floats
     brain: Floats
@@ -50,7 +51,7 @@ class Head:
 
 
 def draw_head(rng: np.random.Generator) -> Head:
-    """Draw a head without a tumour: no true anatomy, but its parts, in a view between axial and coronal."""
+    """Draws a head without a tumour: no true anatomy, but its parts, in a view between axial and coronal."""
     weighting = _FLAIR if rng.random() < 0.3 else _T1_CONTRAST
     gamma = rng.uniform(0.8, 1.15)
     tissue = Tissue(*(value**gamma for value in astuple(weighting)))
@@ -83,7 +84,7 @@ def draw_head(rng: np.random.Generator) -> Head:
 
 
 def _draw_middle(inner: Image, rng: np.random.Generator, tissue: Tissue, wide: float, tall: float) -> Points:
-    """Draw fissure, sinus, nuclei, ventricles and the cistern; return the place of its gland, (2,)."""
+    """Draws fissure, sinus, nuclei, ventricles and the cistern; returns the position of its gland, (2,)."""
     middle = rng.uniform(-0.02, 0.02) * wide
     fissure = np.stack([middle + rng.normal(0, 0.9, 9), np.linspace(-1, -0.35, 9) * tall], axis=1)
     _stroke(inner, fissure, 2, tissue.fluid)
@@ -106,11 +107,12 @@ def _draw_middle(inner: Image, rng: np.random.Generator, tissue: Tissue, wide: f
 
 
 def _no_tumour(head: Head, rng: np.random.Generator) -> None:
-    """Leave the head healthy."""
+    """Draws no tumour."""
 
 
 def _glioma(head: Head, rng: np.random.Generator) -> None:
-    """Inside a hemisphere, irregular: an uneven bright rim about a dark core, with fingers of oedema."""
+    """Draws a glioma: inside a hemisphere, irregular; an uneven bright rim about a dark core, with fingers of
+    oedema."""
     angle = rng.choice((0.0, np.pi)) + rng.uniform(-0.9, 0.9)
     centre = _along(head.skull, angle) * rng.uniform(0.40, 0.56)
     size = rng.uniform(0.075, 0.125) * SIDE * rng.uniform(0.8, 1.2, 2)
@@ -125,7 +127,8 @@ def _glioma(head: Head, rng: np.random.Generator) -> None:
 
 
 def _meningioma(head: Head, rng: np.random.Generator) -> None:
-    """Round, even and bright, broad on the inside of the skull, with a cleft of fluid and a dural tail."""
+    """Draws a meningioma: round, even and bright, broad on the inside of the skull, with a cleft of fluid and
+    a dural tail."""
     angle = -np.pi / 2 + rng.uniform(-2.2, 2.2)  # all around but for the base, the pituitary's place
     edge = _along(head.skull, angle)
     reach = float(np.hypot(*edge))
@@ -141,7 +144,8 @@ def _meningioma(head: Head, rng: np.random.Generator) -> None:
 
 
 def _pituitary(head: Head, rng: np.random.Generator) -> None:
-    """Small, even and bright, on the midline at the base, where it fills the cistern."""
+    """Draws a pituitary tumour: small, even and bright, on the midline at the base, where it fills the
+    cistern."""
     centre = head.sella + rng.normal(0, 0.006, 2) * SIDE
     size = rng.uniform(0.048, 0.075) * SIDE * rng.uniform(0.88, 1.14, 2)
     _blend(head.picture, _mask(_blob(centre, size, 0.12, rng)), head.tissue.tumour * rng.uniform(0.9, 1.0))
@@ -153,21 +157,22 @@ TUMOURS: dict[str, Callable[[Head, np.random.Generator], None]] = {
     "notumor": _no_tumour,
     "pituitary": _pituitary,
 }
-"""The classes there are phantoms of, and what draws each one's tumour into a head's picture."""
+"""Function by class that draws the tumour into a head's picture."""
 
 
 def scan(picture: Floats, rng: np.random.Generator) -> Image:
-    """Pose a head, sample it on an acquisition matrix, add bias field and noise, and interpolate it."""
+    """Poses a head, (SIDE, SIDE) of 0..1, samples it on an acquisition matrix, adds bias field and noise, and
+    interpolates it to (height, width) uint8."""
     height = round(float(np.exp(rng.uniform(np.log(128), np.log(512)))))
     aspect = rng.choice((1.0, rng.uniform(0.85, 1.2)))
     width = int(np.clip(round(height * aspect), 128, 512))
-    # Scanners sample some 256 lines at most; larger pictures are interpolated, noise and all.
+    # Scanners sample some 256 lines at most; larger pictures are interpolated, noise included.
     fine = min(1.0, 256 / max(height, width))
     rows, columns = round(height * fine), round(width * fine)
 
     angle = math.radians(rng.uniform(-18, 18))
     cos, sin = math.cos(angle), math.sin(angle)
-    step = SIDE / rows / rng.uniform(0.88, 1.04)  # in pixels of the picture, for one of the matrix
+    step = SIDE / rows / rng.uniform(0.88, 1.04)  # pixels of the picture for one of the matrix
     stretch = rng.uniform(0.94, 1.06)
     x = (np.arange(columns, dtype=np.float32) - (columns - 1) / 2)[None, :] * (step * stretch)
     y = (np.arange(rows, dtype=np.float32) - (rows - 1) / 2)[:, None] * (step / stretch)
@@ -192,7 +197,8 @@ def _blob(
     uneven: float = 0.0,
     rng: np.random.Generator | None = None,
 ) -> Points:
-    """Outline of an ellipse, (72, 2) as x, y from the head's centre; made uneven by five harmonics."""
+    """Returns the outline of an ellipse, (72, 2) as x, y from the head's centre, made uneven by five
+    harmonics."""
     radius = np.ones(len(_ANGLES))
     if rng is not None:
         for k, phase in enumerate(rng.uniform(0, 2 * np.pi, 5), start=2):
@@ -202,13 +208,13 @@ def _blob(
 
 
 def _along(outline: Points, angles: float | NDArray[np.float64]) -> Points:
-    """Points of an outline at some angles, (..., 2)."""
+    """Returns the points of an outline at some angles, (..., 2)."""
     parts = [np.interp(angles, _ANGLES, outline[:, k], period=2 * np.pi) for k in (0, 1)]
     return np.asarray(np.stack(parts, axis=-1), np.float64)
 
 
 def _fixed(points: Points) -> NDArray[np.int32]:
-    """Points from the head's centre to pixels of the canvas, in OpenCV's sixteenths."""
+    """Converts points from the head's centre to pixels of the canvas, in OpenCV's sixteenths."""
     return np.rint((points + SIDE / 2) * 16).astype(np.int32)
 
 
@@ -225,19 +231,20 @@ def _unit(canvas: Image) -> Floats:
 
 
 def _mask(points: Points, blur: float = 0.0) -> Floats:
-    """Share of each pixel within an outline, (SIDE, SIDE), 0..1; `blur` is a Gaussian's sigma in pixels."""
+    """Returns the share of each pixel within an outline, (SIDE, SIDE), 0..1; `blur` is a Gaussian's sigma in
+    pixels."""
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     _fill(canvas, points, 1.0)
     return _unit(np.asarray(cv2.GaussianBlur(canvas, (0, 0), blur), np.uint8) if blur else canvas)
 
 
 def _blend(picture: Floats, share: Floats, value: float | Floats) -> None:
-    """Paint over a picture, in place, by a share for each pixel."""
+    """Blends `value` into a picture, in place, with a share for each pixel."""
     picture += (value - picture) * share
 
 
 def _smooth_noise(rng: np.random.Generator, cells: int) -> Floats:
-    """Smooth noise of about unit variance, (SIDE, SIDE), from cells x cells random values."""
+    """Returns smooth noise of about unit variance, (SIDE, SIDE), from cells x cells random values."""
     return _upscale(rng.standard_normal((cells, cells), dtype=np.float32), SIDE, SIDE)
 
 

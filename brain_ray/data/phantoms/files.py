@@ -1,8 +1,8 @@
-"""Draws images like brain MR slices, with and without a tumour: a data set that needs no download.
+"""Phantom data set: images like brain MR slices, with and without a tumour, drawn without a download.
 
 Every phantom is a function of (seed, index) and its class. Head, pose, contrast and noise come from random
-streams of their own, apart from the tumour's: the same (seed, index) under two classes is the same scan of
-the same head with another tumour, so that nothing but the tumour tells the classes apart.
+streams separate from the tumour's: the same (seed, index) under two classes is the same scan of the same head
+with another tumour, so that nothing but the tumour distinguishes the classes.
 
 The pictures are invented, no patient's. They exercise the pipeline; a score on them says nothing on patients.
 """
@@ -28,20 +28,20 @@ Kind = Literal[
 ]  # fmt: skip
 
 COPIES: tuple[Kind, ...] = ("same bytes", "recompressed", "brighter", "mirrored", "turned", "flipped")
-"""Kinds of planted copies, in turn; the last three are left-right, by 180 degrees and top-bottom."""
+"""Kinds of planted copies, used in turn; the last three are left-right, by 180 degrees and top-bottom."""
 
 FAULTS: tuple[Kind, ...] = ("corrupt", "truncated", "text", "one pixel", "blank", "16 bit")
-"""Kinds of planted faults, in turn; the last two are odd but usable."""
+"""Kinds of planted faults, used in turn; the last two are odd but usable."""
 
 _FLIPS: dict[Kind, int] = {"mirrored": 1, "flipped": 0, "turned": -1}  # cv2.flip's codes
 
 
 @dataclass(frozen=True)
 class Planted:
-    """A file written on purpose: a copy, a copy under a wrong class, or a fault.
+    """A file planted on purpose: a copy, a copy under a wrong class, or a fault.
 
-    `path` and `of` (the image it is a copy of) are relative to the tree; `usable` says whether it can be
-    decoded and goes into a data set.
+    `path` and `of` (the original of a copy) are relative to the tree; `usable` is whether it can be decoded
+    and goes into a data set.
     """
 
     path: str
@@ -51,7 +51,7 @@ class Planted:
 
 
 def draw(label_name: str, seed: int, index: int) -> Image:
-    """Draw one phantom: (height, width), or (height, width, 3) with equal channels; uint8, sides 128..512.
+    """Draws one phantom: (height, width), or (height, width, 3) with equal channels; uint8, sides 128..512.
 
     Raises:
         RunError: there is no phantom of that class.
@@ -70,14 +70,14 @@ def write_tree(
     train_folder: str = "Training",
     test_folder: str = "Testing",
 ) -> list[Planted]:
-    """Write phantoms as `<train or test folder>/<class>/<name>`, mostly JPEG; a seed fixes their bytes.
+    """Writes phantoms as `<train or test folder>/<class>/<name>`, mostly JPEG; a seed fixes their bytes.
 
-    What is planted comes on top of the counts in `phantoms` and says so in its name: copies of training
+    Planted files come on top of the counts in `phantoms` and are named by their kind: copies of training
     images among the test images, copies under another class's training folder (the same bytes), and faults
-    among the training images. No image is the origin of two plants.
+    among the training images. No image is the original of two plants.
 
     Raises:
-        RunError: a class that there is no phantom of, or more copies and conflicts than training images.
+        RunError: a class without phantoms, or more copies and conflicts than training images.
     """
     _check(classes)
     total = len(classes) * phantoms.train_per_class
@@ -97,7 +97,7 @@ def write_tree(
 
     def write(index: int) -> str:
         name, stem = names[index]
-        suffix = ".png" if index % 32 == 31 else ".jpg"  # a data set from the wild is seldom all of a kind
+        suffix = ".png" if index % 32 == 31 else ".jpg"  # real data sets seldom have one format only
         (folder / (stem + suffix)).write_bytes(encode(draw(name, seed, index), suffix))
         return stem + suffix
 
@@ -166,7 +166,7 @@ def _plant_fault(folder: Path, number: int, where: str, spare: Image, rng: np.ra
         suffix, data = ".txt", b"Notes on the images of this folder.\n"
     elif kind == "one pixel":
         suffix, data = ".png", encode(spare[:1, :1], ".png")
-    elif kind == "blank":  # each of another size, so that they are no copies of one another
+    elif kind == "blank":  # each of another size, so that none is a copy of another
         suffix, data = ".jpg", encode(np.zeros((128, 128 + number), np.uint8), ".jpg")
     else:
         grey = spare if spare.ndim == 2 else spare[..., 0]
