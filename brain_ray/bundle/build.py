@@ -1,4 +1,4 @@
-"""Makes a bundle, canary images among it, in a folder: whole or not at all; refuses models that differ."""
+"""Builds a bundle in a folder, completely or not at all; refuses one whose Keras and ONNX models differ."""
 
 import shutil
 import tempfile
@@ -43,14 +43,15 @@ PACKAGES = (
 
 
 MakeModels = Callable[[Path, Path], str]
-"""Makes a bundle's models and returns the JSON of a `Check`: its arguments are those of `bundle.convert`."""
+"""Function that makes a bundle's models and returns the JSON of a `Check`; its arguments are those of
+`bundle.convert`."""
 
 
 def run_conversion(job: Path, folder: Path) -> str:
-    """Run `bundle.convert` in a process of its own; return what it printed.
+    """Runs `bundle.convert` in a separate process; returns its output.
 
     Raises:
-        BundleError: it failed.
+        BundleError: the process failed.
     """
     try:
         return run_module("brain_ray.bundle.convert", job, folder)
@@ -68,25 +69,25 @@ def export_bundle(
     facts: Facts | Mapping[str, Any],
     make_models: MakeModels = run_conversion,
 ) -> BundleInfo:
-    """Write a bundle into a local folder, which appears whole or not at all.
+    """Writes a bundle into a local folder, completely or not at all.
 
-    TensorFlow runs in a process of its own, on the CPU: the caller neither imports it nor takes a GPU.
+    TensorFlow runs in a separate process, on the CPU: the caller neither imports it nor takes a GPU.
 
     Args:
         destination: a folder that does not exist yet, or is empty. `<destination>.partial` is used meanwhile.
         config: the run's settings.
         weights: all weights, in the order of `model.weights` of `build_network`.
-        valid_inputs: (n, height, width, 1), the validation images as `transforms.to_input` makes them. They
-            are held in memory: of a large split, 5,000 images drawn at random are enough for the temperature.
+        valid_inputs: (n, height, width, 1) uint8, validation images from `transforms.to_input`. They are held
+            in memory: of a large split, 5,000 images drawn at random are enough for the temperature.
         valid_labels: (n,) indices into the classes.
-        train_inputs: (m, height, width, 1), training images as they were found, without augmented copies:
-            what `OutOfDistributionDetector` is fitted to. A sample of some thousand is enough.
-        facts: the `data`, `training` and, if any, `sweep` of bundle.json.
-        make_models: writes and compares the models.
+        train_inputs: (m, height, width, 1) uint8, training images without augmented copies, to which
+            `OutOfDistributionDetector` is fitted. A sample of some thousand is enough.
+        facts: `data`, `training` and, if any, `sweep` of bundle.json.
+        make_models: function that writes and compares the models.
 
     Raises:
-        BundleError: no usable images; the destination is in use; a model could not be made; the
-            two models' probabilities differ by more than `config.export.tolerance`.
+        BundleError: no usable images; the destination is in use; a model could not be made; the two models'
+            probabilities differ by more than `config.export.tolerance`.
     """
     known = Facts.model_validate(facts)
     _check_inputs(config, valid_inputs, valid_labels)
@@ -170,7 +171,7 @@ def _check_models(
     weights: Sequence[NDArray[Any]],
     inputs: NDArray[np.uint8],
 ) -> Check:
-    """Write the models into a folder and compare the two on images from all over the validation split."""
+    """Writes the models into a folder and compares them on images spread over the validation split."""
     (job / "config.json").write_text(config.model_dump_json())
     arrays: dict[str, Any] = {str(i): array for i, array in enumerate(weights)}
     np.savez(job / "weights.npz", **arrays)
@@ -188,10 +189,10 @@ def _check_models(
 
 
 SEED = 5
-"""Seed of the canary images, the same in every bundle, whatever it was trained on."""
+"""Seed of the drawings: they are the same in every bundle."""
 
 
 def draw_canaries() -> dict[str, bytes]:
-    """Draw one phantom of each kind, as samples and to check that a model computes as it did: PNG files."""
+    """Draws one phantom of each kind; returns encoded PNG files by name."""
     images = {kind: draw(kind, SEED, index) for index, kind in enumerate(TUMOURS)}
     return {f"{kind}.png": cv2.imencode(".png", image)[1].tobytes() for kind, image in images.items()}

@@ -1,4 +1,4 @@
-"""The bundle on a storage: opened, verified, written, with its model card."""
+"""Bundle on a storage: opened, verified and written, with its model card."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ CARD_FILE = "MODEL_CARD.md"
 CANARY_FOLDER = "canaries"
 
 FILE_NAME = re.compile(rf"({CANARY_FOLDER}/)?[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Names of a bundle's files: none leads out of its folder, whoever wrote bundle.json."""
+"""Pattern of a bundle's file names: no name leads out of its folder, whoever wrote bundle.json."""
 
 FORMAT = 2
 """Version of bundle.json that this code writes and reads."""
@@ -39,16 +39,16 @@ class BundleError(RunError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. Its files are read and checked when they are asked for."""
+    """An opened bundle. Its files are read and verified on request."""
 
     folder: Run
     info: BundleInfo
 
     def read(self, name: str) -> bytes:
-        """Return a listed file's content.
+        """Returns a listed file's content.
 
         Raises:
-            BundleError: it is missing, or it is not the file that was exported.
+            BundleError: the file is missing, or is not the exported one.
         """
         expected = self.info.files.get(name)
         where = self.folder.uri(name)
@@ -67,21 +67,21 @@ class Bundle:
         return data
 
     def verify(self) -> None:
-        """Read all listed files against their hashes.
+        """Verifies all listed files against their hashes.
 
         Raises:
-            BundleError: as `read`.
+            BundleError: a file is missing, or is not the exported one.
         """
         for name in self.info.files:
             self.read(name)
 
 
 def load_bundle(location: str | Path) -> Bundle:
-    """Open the bundle in a folder, given by path or URI; its other files are not read yet.
+    """Opens the bundle in a folder, given by path or URI; reads only bundle.json.
 
     Raises:
-        BundleError: no bundle there, not of a format that this version reads, or one that names files as no
-            export does, such as those outside of its folder.
+        BundleError: no bundle there, a format that this version does not read, or file names that no export
+            writes, such as names outside of its folder.
     """
     folder = _folder(str(location))
     where = folder.uri(INFO_FILE)
@@ -120,14 +120,14 @@ def load_bundle(location: str | Path) -> Bundle:
 
 
 def write_info(location: str, info: BundleInfo) -> None:
-    """Write bundle.json and, made of it, MODEL_CARD.md; each of the two whole or not at all."""
+    """Writes bundle.json and, from it, MODEL_CARD.md; each of the two completely or not at all."""
     folder = _folder(location)
     folder.write_json(info.model_dump(mode="json"), INFO_FILE)
     folder.write_bytes(render_card(info).encode(), CARD_FILE)
 
 
 def add_scores(location: str, test_scores: Mapping[str, Any]) -> None:
-    """Put the evaluation's scores into bundle.json and MODEL_CARD.md; the models stay untouched.
+    """Adds the evaluation's scores to bundle.json and MODEL_CARD.md; the models do not change.
 
     Args:
         location: path or URI of the bundle's folder.
@@ -144,12 +144,12 @@ def add_scores(location: str, test_scores: Mapping[str, Any]) -> None:
 
 
 def render_card(info: BundleInfo) -> str:
-    """Return the model card, Markdown (Mitchell et al. 2019, arxiv.org/abs/1810.03993)."""
+    """Returns the model card in Markdown (Mitchell et al. 2019, arxiv.org/abs/1810.03993)."""
     return _environment().get_template("model_card.md.jinja").render(info.model_dump(mode="json"))
 
 
 def sha256(data: bytes) -> str:
-    """SHA-256, hex."""
+    """Returns the SHA-256 of bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 

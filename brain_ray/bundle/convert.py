@@ -1,4 +1,4 @@
-"""Keras weights -> model.keras and its ONNX graphs, compared with each other, in a process of its own.
+"""Converts Keras weights to model.keras and its ONNX graphs, and compares them, in a separate process.
 
 `python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json, weights.npz with arrays
 "0", "1", ... in the order of `model.weights`, and images.npy, (n, height, width, 1) uint8; <destination> is a
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 def convert(config: Config, weights_file: Path, destination: Path) -> None:
-    """Write model.keras, model.onnx and explain.onnx of a network with the given weights into a folder."""
-    settings = config.model.model_copy(update={"weights": "none"})  # one graph, whatever it started from
+    """Writes model.keras, model.onnx and explain.onnx of a network with the given weights into a folder."""
+    settings = config.model.model_copy(update={"weights": "none"})  # one graph, whatever the initial weights
     model = build_network(settings, len(config.data.classes), config.seed)
     with np.load(weights_file) as arrays:
         assign_weights(model, [arrays[str(i)] for i in range(len(arrays.files))])
@@ -39,7 +39,7 @@ def convert(config: Config, weights_file: Path, destination: Path) -> None:
 
 
 def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset: int) -> None:
-    """Write what a bundle's model.onnx computes of a network of `build_network`."""
+    """Writes a bundle's model.onnx of a network of `build_network`."""
     import tensorflow as tf
 
     served = with_maps(model, spec)
@@ -52,7 +52,7 @@ def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset
 
 
 def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
-    """Write what a bundle's explain.onnx computes, `grad_cam`, of a network of `build_network`."""
+    """Writes a bundle's explain.onnx, which computes `grad_cam`, of a network of `build_network`."""
     import tensorflow as tf
 
     shape = model.get_layer("pool").input.shape
@@ -68,13 +68,13 @@ def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
 
 
 def with_maps(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
-    """Return the network with two more outputs: the backbone's last feature map, and `statistics`.
+    """Returns the network with two more outputs: the backbone's last feature map, and `statistics`.
 
-    These are mean and standard deviation over each map of the last blocks at two sizes, a quarter and an
-    eighth of the input: (n, 2 * channels of both). There a network still tells textures apart, while its last
-    map keeps little but what separates the classes.
+    The statistics are mean and standard deviation over each map of the last blocks at two sizes, a quarter
+    and an eighth of the input: (n, 2 * channels of both). At these sizes a network still distinguishes
+    textures; its last map holds little beyond what separates the classes.
 
-    The two share their layers, of which some are changed (`make_convertible`): save the network before.
+    Both networks share their layers, some of which are changed (`make_convertible`): save the network before.
 
     Raises:
         RunError: the backbone has no block at one of these sizes.
@@ -94,7 +94,7 @@ def with_maps(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
 
 
 def _at(by_size: dict[tuple[int, int], Any], side: tuple[int, int], ratio: int) -> Any:
-    """Return the map that is a `ratio`-th of the input: most networks round odd sides up, some down."""
+    """Returns the map at one `ratio`-th of the input's size: most networks round odd sides up, some down."""
     for rounded in (math.ceil, math.floor):
         found = by_size.get((rounded(side[0] / ratio), rounded(side[1] / ratio)))
         if found is not None:
@@ -106,16 +106,16 @@ def _at(by_size: dict[tuple[int, int], Any], side: tuple[int, int], ratio: int) 
 
 
 def grad_cam(model: "keras.Model", feature_map: Any, label: Any) -> Any:
-    """Grad-CAM (Selvaraju et al. 2017, arxiv.org/abs/1610.02391) of the score before the softmax.
+    """Computes Grad-CAM (Selvaraju et al. 2017, arxiv.org/abs/1610.02391) of the score before the softmax.
 
-    The gradient is taken at the pooled features. Average pooling hands 1/(rows * columns) of it to each place
-    of a map; max pooling hands all of it to the largest one, or shares it out among equals. Its mean over
-    the map, which is the map's weight, is the same for both, and needs no gradient of a pooling layer.
+    The gradient is taken at the pooled features. Average pooling passes 1/(rows * columns) of it to each
+    position of a map; max pooling passes all of it to the largest one, or shares it among equals. Its mean
+    over the map, which is the map's weight, is the same for both, and needs no gradient of a pooling layer.
 
     Args:
         model: a network of `build_network`.
-        feature_map: (n, rows, columns, channels), what the layer `pool` is given.
-        label: (n,) indices of the classes to be explained.
+        feature_map: (n, rows, columns, channels), the input of the layer `pool`.
+        label: (n,) indices of the classes to explain.
 
     Returns:
         (n, rows, columns), 0 or more.
@@ -149,18 +149,18 @@ def _to_onnx(
     target: Path,
     opset: int,
 ) -> None:
-    """Write what a function of TensorFlow computes as an ONNX file.
+    """Writes a TensorFlow function as an ONNX file.
 
-    The model's variables are constants from the start: to trace them first and to freeze the graph later, as
-    a SavedModel or `tf2onnx.convert.from_keras` would, takes a large network several times as long.
+    The model's variables are constants from the start: tracing them first and freezing the graph later, as a
+    SavedModel or `tf2onnx.convert.from_keras` would, takes several times as long for a large network.
 
     Args:
-        function: of tensors as `signature` says, to a list of tensors.
-        model: its variables are all that the function uses.
-        signature: `tf.TensorSpec`s with names, which become the ONNX model's.
+        function: a function of tensors, as in `signature`, to a list of tensors.
+        model: the owner of all variables that the function uses.
+        signature: `tf.TensorSpec`s, whose names become those of the ONNX model's inputs.
         outputs: names of the outputs.
-        target: the file.
-        opset: of ONNX.
+        target: the file to write.
+        opset: version of the ONNX operators.
     """
     import keras
     import tensorflow as tf
@@ -186,7 +186,7 @@ def _to_onnx(
 
 
 def main() -> None:
-    """Convert what the command line names, and compare the two models that came of it."""
+    """Converts the network that the command line names, and compares the two models."""
     job, destination = map(Path, sys.argv[1:])
     convert(Config.model_validate_json((job / "config.json").read_bytes()), job / "weights.npz", destination)
     images = np.load(job / "images.npy")

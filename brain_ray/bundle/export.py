@@ -1,4 +1,4 @@
-"""Stage export: the best weights and validation images of a run -> its bundle/."""
+"""Stage export: makes the bundle of a run from its best weights and validation images."""
 
 import io
 import tempfile
@@ -14,15 +14,15 @@ from brain_ray.data.dataset import read_inputs
 from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, RESULT, TRAIN, Run
 
 MAX_VALIDATION = 5000
-"""Validation images that the temperature is fitted on, at most; a larger split is sampled."""
+"""Largest number of validation images for the temperature's fit; a larger split is sampled."""
 
 
 MAX_TRAINING = 2000
-"""Training images that `OutOfDistributionDetector` is fitted to, at most."""
+"""Largest number of training images for the fit of `OutOfDistributionDetector`."""
 
 
 def publish(run: Run, config: Config) -> str:
-    """Fill the empty `bundle/` of a run; return a summary in three lines.
+    """Fills the empty `bundle/` of a run; returns a summary in three lines.
 
     Raises:
         RunError: the dataset or the training is not complete, or the bundle's two models do not agree.

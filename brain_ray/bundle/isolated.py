@@ -1,4 +1,4 @@
-"""Runs a module of this package in a process of its own, so that TensorFlow stays out of this one."""
+"""Runs a module of this package in a subprocess, so that the caller never imports TensorFlow."""
 
 import os
 import subprocess
@@ -15,12 +15,12 @@ QUIET = {
 
 
 def run_module(module: str, *arguments: Path) -> str:
-    """Run a module in a fresh process and return what it printed; TensorFlow's own noise stays there.
+    """Runs a module in a new process; returns its standard output, without TensorFlow's messages.
 
     Raises:
-        RunError: it failed; the text is the last line of its complaint.
+        RunError: the process failed; the text is the last line of its error.
     """
-    root = str(Path(__file__).parents[2])  # this very package, also where Ray has brought it by itself
+    root = str(Path(__file__).parents[2])  # the folder of this package, also where Ray has brought it
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],

@@ -15,20 +15,20 @@ BATCH = 16
 
 
 def largest_difference(folder: Path, images: NDArray[np.uint8]) -> float:
-    """Run both models of a folder on (n, height, width, 1) images; return the largest difference, 0..1.
+    """Runs both models of a folder on (n, height, width, 1) images; returns the largest difference, 0..1.
 
     Raises:
         BundleError: a file is missing, damaged or unsafe to load, or a model's output is not finite.
     """
     import keras
 
-    if not zipfile.is_zipfile(folder / KERAS_FILE):  # Keras reports a damaged file as one that is not there
+    if not zipfile.is_zipfile(folder / KERAS_FILE):  # Keras reports a damaged file as missing
         raise BundleError(
             f"{folder / KERAS_FILE} is missing or damaged: expected a zip archive made by Keras"
         )
     try:
         model = keras.models.load_model(folder / KERAS_FILE, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError) as error:  # a Lambda layer, a class of somebody's own
+    except (ValueError, TypeError, KeyError) as error:  # a Lambda layer, an unknown class
         raise BundleError(f"{folder / KERAS_FILE} cannot be loaded safely: {first_line(error)}") from error
     session = open_session((folder / ONNX_FILE).read_bytes(), gpu=False)
     largest = 0.0

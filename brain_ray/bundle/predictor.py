@@ -1,4 +1,4 @@
-"""Image bytes -> probabilities and decisions, by ONNX Runtime: what evaluation and serving use."""
+"""Predictor: encoded images -> probabilities and decisions, by ONNX Runtime, for evaluation and serving."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,39 +31,39 @@ Floats = NDArray[np.float32]
 Verdict = Literal["answer", "abstain", "not_mr"]
 
 CANARY_TOLERANCE = 1e-3
-"""Largest difference of a canary image's probability from what the bundle says."""
+"""Largest difference between a canary image's probability and the one in the bundle."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of n images; all arrays are float32."""
+    """A model's outputs for n images; all arrays are float32."""
 
     probabilities: Floats
-    """(n, classes), the network's own."""
+    """(n, classes), raw."""
     calibrated: Floats
-    """(n, classes), with the temperature."""
+    """(n, classes), after temperature scaling."""
     feature_maps: Floats
-    """(n, rows, columns, channels), the backbone's last: what `Predictor.explain` wants."""
+    """(n, rows, columns, channels), the backbone's last feature maps: an input of `Predictor.explain`."""
     unlikeness: Floats
-    """(n,), the distance from the training images as a multiple of what is tolerated."""
+    """(n,), distance from the training images as a multiple of the threshold."""
     decisions: Sequence[Verdict] = ()
-    """Of the n images, as `Predictor.predict` fills them in: which get their answer."""
+    """Decision for each of the n images; filled in by `Predictor.predict`."""
 
 
 class Predictor:
     """A bundle's ONNX model, ready to run. Neither TensorFlow nor Keras is imported."""
 
     def __init__(self, bundle: str | Path, threads: int = 0, gpu: bool = True) -> None:
-        """Open a bundle.
+        """Opens a bundle.
 
         Args:
             bundle: path or URI of the bundle's folder.
             threads: threads of one prediction; 0: one for each core of the machine.
-            gpu: whether to use a GPU where ONNX Runtime has one.
+            gpu: whether to use a GPU if ONNX Runtime has one.
 
         Raises:
-            BundleError: no bundle there, of another format, a file is not the one that was exported, or a
-                model wants weights from files beside it.
+            BundleError: no bundle there, another format, a file that is not the exported one, or a model that
+                refers to weights in files beside it.
         """
         opened = load_bundle(bundle)
         info = opened.info
@@ -77,9 +77,9 @@ class Predictor:
         self.temperature = info.temperature
         self.abstain_below = info.decision.abstain_below
         self.card = render_card(info)
-        """The model card, Markdown."""
+        """The model card in Markdown."""
         self.canaries = {name: opened.read(f"{CANARY_FOLDER}/{name}") for name in info.canaries}
-        """The bundle's drawn images, encoded, by name."""
+        """The bundle's phantoms, encoded, by name."""
         self.spec = InputSpec(info.input.height, info.input.width, info.input.fit, info.input.crop_size)
         self._where = opened.folder.uri()
         self._max_pixels = info.input.max_pixels
@@ -90,21 +90,23 @@ class Predictor:
         self._explain = _open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
 
     def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], Box, bool]:
-        """Decode and crop an encoded image: (height, width, 1) uint8, the box, whether one was found.
+        """Decodes and crops an encoded image; returns uint8 (height, width, 1), the box, whether one was
+        found.
 
-        Where no head is found, the box is the whole image.
+        If no head is found, the box is the whole image.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: the image cannot be used.
         """
         return self.prepare_image(decode(data, self._max_pixels))
 
     def prepare_image(self, image: Grey) -> tuple[NDArray[np.uint8], Box, bool]:
-        """Crop a decoded image; as `prepare`."""
+        """Crops a decoded (height, width) image; returns uint8 (height, width, 1), the box, whether one was
+        found."""
         return prepare_image(image, self.crop, self.spec)
 
     def predict(self, inputs: NDArray[np.uint8] | Floats) -> Prediction:
-        """Classify (n, height, width, 1) images, raw 0..255 grey, in one call of the model.
+        """Classifies (n, height, width, 1) images, raw 0..255 grey, in one call of the model.
 
         Raises:
             ValueError: another shape.
@@ -124,10 +126,10 @@ class Predictor:
         return replace(found, decisions=self.decide(found))
 
     def decide(self, prediction: Prediction) -> list[Verdict]:
-        """Tell which of n images get their answer.
+        """Returns the decision for each of n images.
 
-        `not_mr`: further from the training images than is tolerated; `abstain`: the most probable class is
-        not probable enough for the error rate that was allowed on the validation images.
+        `not_mr`: further from the training images than the threshold; `abstain`: the most probable class is
+        less probable than the threshold for the error rate that was allowed on the validation images.
         """
         strange = prediction.unlikeness > 1
         unsure = prediction.calibrated.max(axis=1) < self.abstain_below
@@ -137,15 +139,16 @@ class Predictor:
         ]
 
     def explain(self, feature_maps: Floats, labels: Sequence[int] | NDArray[np.integer]) -> Floats:
-        """Grad-CAM (Selvaraju et al. 2017, arxiv.org/abs/1610.02391) of a class's score before the softmax.
+        """Computes Grad-CAM (Selvaraju et al. 2017, arxiv.org/abs/1610.02391) of a class's score before the
+        softmax.
 
         Args:
             feature_maps: (n, rows, columns, channels), from `predict`.
-            labels: (n,) index of the class to explain for each.
+            labels: (n,) index of the class to explain for each image.
 
         Returns:
-            (n, rows, columns) float32, each scaled to 0..1 by its maximum, or all 0 where nothing speaks for
-            the class.
+            (n, rows, columns) float32, each scaled to 0..1 by its maximum, or all 0 if nothing supports the
+                class.
         """
         if len(feature_maps) == 0:
             return np.empty(feature_maps.shape[:3], np.float32)
@@ -155,7 +158,7 @@ class Predictor:
         return np.asarray(heat / np.where(largest > 0, largest, 1), np.float32)
 
     def check_canaries(self) -> None:
-        """Run the bundle's drawn images, to see that the model computes here what it did at export.
+        """Runs the bundle's phantoms, to check that the model computes here as it did at export.
 
         Raises:
             BundleError: a probability differs by more than `CANARY_TOLERANCE`.
@@ -171,25 +174,25 @@ class Predictor:
 
 
 OUTPUTS = ("probabilities", "feature_map", "statistics")
-"""What model.onnx computes."""
+"""Names of model.onnx's outputs."""
 
 
 def open_session(model: bytes, threads: int = 0, gpu: bool = True) -> onnxruntime.InferenceSession:
-    """Load an ONNX model; on a GPU if ONNX Runtime has one and `gpu` is set.
+    """Loads an ONNX model; on a GPU if ONNX Runtime has one and `gpu` is set.
 
     Its threads sleep while they wait: they share their cores with other replicas, and spinning ones would
-    take the time from those that compute. A GPU computes in float32, not in the shorter TF32: the canary
-    images have to come out as they did at export.
+    slow down those that compute. A GPU computes in float32, not in the shorter TF32: the canary images have
+    to come out as they did at export.
 
     Raises:
-        BundleError: the bytes are no ONNX model, or name files to read weights from (external data): ONNX
-            Runtime would look for them in the current folder, whatever is there.
+        BundleError: the bytes are no ONNX model, or refer to files with weights (external data), which ONNX
+            Runtime would look for in the current folder.
     """
     _refuse_external_data(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was just looked through
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was just checked
     options.log_severity_level = 3  # errors only
     wanted: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0"})] * gpu + ["CPUExecutionProvider"]
     present = onnxruntime.get_available_providers()
@@ -207,7 +210,7 @@ def _open_file(bundle: Bundle, name: str, threads: int, gpu: bool) -> onnxruntim
 def _refuse_external_data(model: bytes) -> None:
     try:
         parsed = onnx.ModelProto.FromString(model)
-    except Exception as error:  # protobuf's DecodeError, which is no dependency of ours
+    except Exception as error:  # protobuf's DecodeError; protobuf is no dependency of ours
         raise BundleError("no ONNX model; export the bundle again") from error
     for message in _messages(parsed):
         if isinstance(message, onnx.TensorProto) and (
@@ -220,7 +223,7 @@ def _refuse_external_data(model: bytes) -> None:
 
 
 def _messages(message: Any) -> Iterator[Any]:
-    """Yield a protobuf message and all within it: weights may be in constants and branches, too."""
+    """Yields a protobuf message and all messages within it: weights may be in constants and branches, too."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
@@ -231,7 +234,7 @@ def _messages(message: Any) -> Iterator[Any]:
 def run(
     session: onnxruntime.InferenceSession, inputs: NDArray[Any], outputs: Sequence[str] = ("probabilities",)
 ) -> list[Floats]:
-    """Run a model on (n, height, width, 1) images: the named outputs, each (n, ...) float32."""
+    """Runs a model on (n, height, width, 1) images; returns the named outputs, each (n, ...) float32."""
     found = session.run(list(outputs), {"image": inputs.astype(np.float32)})
     return [np.asarray(output, np.float32) for output in found]
 

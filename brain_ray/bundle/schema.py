@@ -12,12 +12,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
-    # NaN is refused, so that bundle.json stays JSON that every reader takes.
+    # NaN is refused, so that bundle.json stays strict JSON.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Input(_Part):
-    """What the models are fed: (n, height, width, 1) raw grey, 0..255, from `brain_ray.data.transforms`."""
+    """The models' input: (n, height, width, 1) raw grey, 0..255, from `brain_ray.data.transforms`."""
 
     height: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1)]
@@ -38,14 +38,14 @@ class ValidationScores(_Part):
 
 
 class ModelScores(_Part):
-    """Validation scores from the export, test scores once `add_scores` has been called."""
+    """Validation scores from the export; test scores after `add_scores`."""
 
     validation: ValidationScores
     test: dict[str, Any] | None = None
 
 
 class SplitFacts(_Part):
-    """A split: its images, its rows (augmented copies included) and the hash of what is in it."""
+    """A split: its images, its rows (augmented copies included) and the hash of its content."""
 
     images: Count
     rows: Count
@@ -53,7 +53,7 @@ class SplitFacts(_Part):
 
 
 class DataFacts(_Part):
-    """What the model learned from and was judged on, and what the audit for copies found."""
+    """Data that the model was trained and evaluated on, and the results of the audit for copies."""
 
     train: SplitFacts
     valid: SplitFacts
@@ -62,7 +62,7 @@ class DataFacts(_Part):
 
 
 class TrainingFacts(_Part):
-    """How long it was trained, and which epoch it is from."""
+    """Length of the training, and the epoch of the weights."""
 
     epochs: Count
     best_epoch: Count
@@ -70,7 +70,8 @@ class TrainingFacts(_Part):
 
 
 class Facts(_Part):
-    """What an exporter has to be told: parts of bundle.json under their names; `versions` join its own."""
+    """Facts that a caller of the export supplies: parts of bundle.json by name; `versions` are added to its
+    own."""
 
     data: DataFacts
     training: TrainingFacts
@@ -79,31 +80,32 @@ class Facts(_Part):
 
 
 class Check(_Part):
-    """How far the two models were apart, as a probability, and on how many validation images."""
+    """Largest difference between the two models' probabilities, and the number of validation images
+    compared."""
 
     images: Count
     largest_difference: float
 
 
 class Decision(_Part):
-    """Which answers are given: the thresholds, and what they did on the validation images."""
+    """Thresholds of the decisions, and their effect on the validation images."""
 
     abstain_below: Annotated[float, Field(ge=0)]
-    """An answer whose calibrated probability is lower is withheld. Above 1: every one is."""
+    """Answers with a lower calibrated probability are withheld. Above 1: all answers."""
     max_error: Share
-    """The share of wrong answers among those given that was asked for."""
+    """Allowed share of wrong answers among those given."""
     error: Share
-    """The share of wrong answers among those given."""
+    """Share of wrong answers among those given."""
     answered: Share
-    """The share of images that were answered."""
+    """Share of images that were answered."""
     unlikeness_threshold: Annotated[float, Field(gt=0)]
-    """The distance from the training images from which on a picture is none of their kind."""
+    """Distance from the training images above which an image is rejected as another kind of picture."""
     keep_share: Share
-    """The share of images within that distance that was asked for."""
+    """Requested share of images within that distance."""
     kept: Share
-    """The share of images within that distance."""
+    """Share of images within that distance."""
     learned_from: Count
-    """Training images that the distance is measured from."""
+    """Number of training images that the distance is measured from."""
 
 
 class BundleInfo(_Part):
@@ -114,22 +116,22 @@ class BundleInfo(_Part):
     created: str
     """Time of the export, ISO 8601, UTC."""
     classes: tuple[str, ...]
-    """In the order of the outputs."""
+    """Classes, in the order of the outputs."""
     input: Input
     crop: CropConfig
     temperature: Annotated[float, Field(gt=0)]
     decision: Decision
     canaries: dict[str, tuple[float, ...]]
-    """Under the name of each image in `canaries/`, the probabilities that model.onnx gives it."""
+    """Probabilities from model.onnx for each image in `canaries/`, by its name."""
     scores: ModelScores
     data: DataFacts
     training: TrainingFacts
     versions: dict[str, str]
     config: dict[str, Any]
-    """The run's whole configuration, as it was; not checked, so that settings may change later."""
+    """The run's whole config at the time; not validated, because settings may change later."""
     files: dict[str, str]
-    """SHA-256 (hex) of each file but bundle.json and MODEL_CARD.md."""
+    """SHA-256 (hex) of each file except bundle.json and MODEL_CARD.md."""
     check: Check
     sweep: dict[str, Any] | None = None
-    """What the sweep that chose this model found: the rule and the sentence of its choice, how noise was
-    judged, its trials and the contenders; None: the model was trained by itself."""
+    """Results of the sweep that chose this model: rule, sentence of the choice, criterion of noise, trials
+    and contenders; None: the model was trained alone."""

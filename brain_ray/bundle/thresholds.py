@@ -33,14 +33,14 @@ def judge(
     labels: NDArray[np.integer],
     train_inputs: NDArray[np.uint8],
 ) -> tuple[float, ValidationScores, Decision, OutOfDistributionDetector]:
-    """Fit the temperature and the thresholds on the validation images, and score the ONNX model on them.
+    """Fits the temperature and the thresholds on the validation images, and scores the ONNX model on them.
 
     Args:
         session: the ONNX model.
         config: the run's settings.
         inputs: (n, height, width, 1) validation images.
         labels: (n,) indices into the classes.
-        train_inputs: (m, height, width, 1) training images, which the unlikeness is fitted to.
+        train_inputs: (m, height, width, 1) training images, to which the detector is fitted.
     """
     probabilities = run_all(session, inputs, "probabilities")
     temperature = fit_temperature(probabilities, labels)
@@ -58,7 +58,7 @@ def judge(
     unlikeness = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
     distances = unlikeness.distance(run_all(session, inputs, "statistics"))
     furthest = threshold(distances, config.export.keep_share)
-    passes = distances <= furthest  # as `Predictor.decide`: what is refused is never answered
+    passes = distances <= furthest  # as in `Predictor.decide`: refused images are never answered
     abstain_below = abstain_threshold(confidence[passes], correct[passes], config.export.max_error)
     answered = passes & (confidence >= abstain_below)
     decision = Decision(
@@ -77,13 +77,14 @@ def judge(
 def expect(
     session: onnxruntime.InferenceSession, config: Config, canaries: Mapping[str, bytes]
 ) -> dict[str, tuple[float, ...]]:
-    """Return the model's probabilities of encoded images, by name."""
+    """Returns the model's probabilities of encoded images, by name."""
     spec = config.model.input_spec
     inputs = {name: prepare_image(decode(data), config.data.crop, spec)[0] for name, data in canaries.items()}
     return {name: tuple(run(session, image[None])[0][0].tolist()) for name, image in inputs.items()}
 
 
 def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:
-    """Run the ONNX model on (n, height, width, 1) images, however many: one of its outputs."""
+    """Runs the ONNX model on (n, height, width, 1) images in batches; returns one of its outputs, (n,
+    ...)."""
     batches = [run(session, inputs[i : i + BATCH], [output])[0] for i in range(0, len(inputs), BATCH)]
     return np.concatenate(batches)
