@@ -1,1 +1,1 @@
-"""The comparison of a sweep's models, and the choice among them."""
+"""Comparison of a sweep's models, and the choice among them."""

@@ -21,10 +21,10 @@ from brain_ray.tuning.trials import SweepRecord
 
 
 def choose(run: Run, config: Config) -> str:
-    """Fill the empty train/ of a run with the training of its sweep's winner; returns a table of the models.
+    """Fills the empty train/ of a run with the training of its sweep's winner; returns a table of the models.
 
-    Writes there as well config.json, the winner's settings; choice.json, the evidence for the bundle; and
-    sweep.html and sweep.json, which go to report/ too. Of the test split nothing is read.
+    Also writes config.json there, the winner's settings; choice.json, the evidence for the bundle; and
+    sweep.html and sweep.json, which go to report/ too. Reads nothing of the test split.
 
     Raises:
         RunError: the sweep is not complete, no trial can win, or the winner's weights are gone.
@@ -51,14 +51,14 @@ def choose(run: Run, config: Config) -> str:
 
 
 def show_pages(run: Run) -> None:
-    """Copy the sweep's page and numbers into report/, if this run's training comes from a sweep."""
+    """Copies the sweep's page and numbers into report/, if this run's training comes from a sweep."""
     for name in SWEEP_PAGES:
         if run.exists(TRAIN, name):
             run.write_bytes(run.read_bytes(TRAIN, name), REPORT, name)
 
 
 def settings_of(run: Run, config: Config) -> Config:
-    """Return the settings that a run's model was trained with: the winner's, where a sweep has chosen it."""
+    """Returns the config that a run's model was trained with: the winner's, if a sweep has chosen it."""
     if not run.exists(*WINNER):
         return config
     winner = Config.model_validate(run.read_json(*WINNER))
@@ -66,7 +66,7 @@ def settings_of(run: Run, config: Config) -> Config:
 
 
 def _costs(run: Run, record: SweepRecord) -> dict[str, Cost]:
-    """Return what each model costs; what has been measured here before is not measured again."""
+    """Returns the cost of each model; a model that was measured here before is not measured again."""
     models = search_space.models([each.trial for each in record.trials if each.status != "failed"])
     known = run.read_json(*COSTS) if run.exists(*COSTS) else {}
     for name, config in models.items():
@@ -80,7 +80,7 @@ def _costs(run: Run, record: SweepRecord) -> dict[str, Cost]:
 
 
 def _evidence(comparison: Comparison) -> dict[str, Any]:
-    """Return what bundle.json and the model card tell of a sweep."""
+    """Returns the facts on a sweep for bundle.json and the model card."""
     rows = {row.trial: row for row in comparison.rows}
     contenders = []
     for model in comparison.models:

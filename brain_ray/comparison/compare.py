@@ -1,4 +1,4 @@
-"""Which model of a sweep wins, and what is noise: statistics over its validation images."""
+"""Comparison of a sweep's models: choice and noise, by statistics over the validation images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ from brain_ray.tuning.trials import SweepRecord, TrialRecord
 
 
 def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
-    """Compare a sweep's trials and choose one by `config.sweep.choice`.
+    """Compares a sweep's trials and chooses one by `config.sweep.choice`.
 
     Args:
         record: the trials.
-        costs: of serving each model, by `Trial.model`; a model that is not among them is never the cheapest.
+        costs: cost of serving each model, by `Trial.model`; a model that is not in it is never the cheapest.
 
     Raises:
         RunError: no trial finished with a finite validation cross-entropy.
@@ -93,7 +93,8 @@ def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
 
 
 def _outcomes(one: TrialRecord, record: SweepRecord) -> Floats | None:
-    """Cross-entropy of each image and whether it is right, (images, 2); None without finite probabilities."""
+    """Returns (images, 2), each image's cross-entropy and 1 if it is right, else 0; None without finite
+    probabilities."""
     if one.probabilities is None or not np.isfinite(one.probabilities).all() or not len(record.labels):
         return None
     chances = np.asarray(one.probabilities, np.float64)
@@ -156,7 +157,7 @@ def _spread(values: Sequence[float]) -> Spread | None:
 
 
 def _model(rows: Sequence[Row], matched: Mapping[str, float | None]) -> ModelResult:
-    """Take the best of a model's variants."""
+    """Returns the result of a model, from the best of its variants."""
     variants = sorted({row.variant for row in rows})
 
     def result(variant: int) -> ModelResult:
@@ -164,7 +165,7 @@ def _model(rows: Sequence[Row], matched: Mapping[str, float | None]) -> ModelRes
         finished = [row for row in mine if row.candidate]
         return ModelResult(
             model=mine[0].model,
-            short_name="",  # which depends on the other models, as does the colour
+            short_name="",  # depends on the other models, like the colour
             colour="",
             contender=bool(finished),
             variants=len(variants),
@@ -218,7 +219,7 @@ def _pairs(
         lows, highs = np.quantile(means[:, b] - means[:, a], [(1 - level) / 2, (1 + level) / 2], axis=0)
         values = finished[b].mean(axis=(0, 1)) - finished[a].mean(axis=(0, 1))
         loss, accuracy = (Difference(*map(float, three)) for three in zip(values, lows, highs, strict=True))
-        # Equal predictions differ by nothing but the order in which a sum was taken.
+        # Equal predictions differ only by the order in which a sum was computed.
         near = loss.low <= 1e-12 and loss.high >= -1e-12
         pairs.append(
             Pair(contenders[a].model, contenders[b].model, loss, accuracy, *numbers, p, p_holm, near)

@@ -1,7 +1,7 @@
 """Cost of serving a model: parameters, FLOPs, latency on this machine.
 
-`python -m brain_ray.comparison.cost <config.json> <model.onnx>` writes the network of a config as it is
-served and prints one line of JSON, `parameters` and `gflops`. `measure` runs it in a fresh process, and takes
+`python -m brain_ray.comparison.cost <config.json> <model.onnx>` writes the network of a config in its served
+form and prints one line of JSON, `parameters` and `gflops`. `measure` runs it in a subprocess, and measures
 the times.
 """
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import keras
 
 BATCH = 32
-"""Images of a batch whose speed is taken."""
+"""Number of images of a batch whose speed is measured."""
 
 MAX_PIXELS = BATCH * 380**2
-"""Pixels of such a batch, at most: it has fewer images where they are larger than 380x380, down to one.
+"""Largest number of pixels of such a batch: it has fewer images if they are larger than 380x380, down to one.
 
 A batch of 32 at 600x600 takes EfficientNetB7 more memory than many a machine has.
 """
@@ -39,24 +39,25 @@ A batch of 32 at 600x600 takes EfficientNetB7 more memory than many a machine ha
 
 @dataclass(frozen=True)
 class Cost:
-    """What it takes to serve a model."""
+    """Cost of serving a model."""
 
     parameters: int
-    """Of the whole network, its head and its batch norms' statistics included."""
+    """Number of parameters of the whole network, including its head and its batch norms' statistics."""
     gflops: float
-    """1e9 floating-point operations of one image; a multiply-add counts as two."""
+    """1e9 floating-point operations for one image; a multiply-add counts as two."""
     latency_ms: float
-    """Median of one image, from the network's input on, in ONNX Runtime on all cores of this machine."""
+    """Median milliseconds for one image, from the network's input on, in ONNX Runtime on all cores of this
+    machine."""
     images_per_second: float
-    """The same in batches of 32, or of fewer where images are large (`MAX_PIXELS`)."""
+    """Images per second in batches of 32, or of fewer if images are large (`MAX_PIXELS`)."""
 
 
 def measure(config: Config) -> Cost:
-    """Measure what the model of a config will cost, whatever its weights are.
+    """Measures the cost of a config's model, which does not depend on its weights.
 
-    It is what a bundle's model.onnx will be, with all its outputs, in a session as `Predictor` opens it on a
-    CPU: one thread for each core. Nothing else should compute meanwhile. Takes half a minute, and longer for
-    a model that needs seconds for a batch; TensorFlow runs in a process of its own, on the CPU.
+    The measured model equals a bundle's model.onnx, with all its outputs, in a session like `Predictor`'s on
+    a CPU: one thread for each core. Nothing else should compute meanwhile. Takes half a minute, and longer
+    for a model that needs seconds for a batch; TensorFlow runs in a separate process, on the CPU.
 
     Raises:
         RunError: the network cannot be built, converted or run.
@@ -69,7 +70,7 @@ def measure(config: Config) -> Cost:
             output = run_module("brain_ray.comparison.cost", settings, file)
             counts = json.loads(output.strip().splitlines()[-1])
             latency, speed = _time(file.read_bytes(), model.height, model.width)
-        except Exception as error:  # ONNX Runtime's own have no base in common
+        except Exception as error:  # ONNX Runtime's own errors have no common base
             raise RunError(
                 f"cannot tell what {model.backbone} at {model.height}x{model.width} costs: "
                 f"{first_line(error)}"
@@ -78,11 +79,11 @@ def measure(config: Config) -> Cost:
 
 
 def count_flops(model: "keras.Model") -> float:
-    """Floating-point operations of one image; a multiply-add counts as two.
+    """Returns the floating-point operations for one image, from TensorFlow's profiler; a multiply-add counts
+    as two.
 
-    As TensorFlow's profiler counts them: of convolutions and matrix products, and of sums and products that
-    an optimiser may yet fold into these, so that it is some 3 % above twice the multiply-adds that papers
-    state.
+    The profiler counts convolutions and matrix products, and sums and products that an optimiser may yet fold
+    into these: the result is some 3 % above twice the multiply-adds that papers state.
     """
     import tensorflow as tf
 
@@ -93,7 +94,7 @@ def count_flops(model: "keras.Model") -> float:
 
 
 def _time(model: bytes, height: int, width: int) -> tuple[float, float]:
-    """Return the seconds of one image, and images/s in batches."""
+    """Returns the median seconds for one image, and images/s in batches."""
     session = open_session(model, gpu=False)
     size = min(BATCH, max(1, MAX_PIXELS // (height * width)))
     pixels = np.random.default_rng(0).integers(0, 256, (size, height, width, 1), np.uint8)
@@ -103,7 +104,8 @@ def _time(model: bytes, height: int, width: int) -> tuple[float, float]:
 
 
 def _median_seconds(work: Callable[[], object], seconds: float, most: int) -> float:
-    """Return the median duration of a call, after one to warm up: as many as fit, but one at least."""
+    """Returns the median duration in seconds of as many calls as fit into `seconds`, one to `most`, after one
+    to warm up."""
     work()
     taken: list[float] = []
     end = time.perf_counter() + seconds
@@ -115,7 +117,7 @@ def _median_seconds(work: Callable[[], object], seconds: float, most: int) -> fl
 
 
 def main() -> None:
-    """Convert and count what the command line names."""
+    """Converts the network that the command line names, and counts its parameters and operations."""
     settings, file = map(Path, sys.argv[1:])
     config = Config.model_validate_json(settings.read_bytes())
     plain = config.model.model_copy(update={"weights": "none"})

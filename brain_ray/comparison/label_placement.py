@@ -1,4 +1,4 @@
-"""Places names beside the points of a chart where they cover nothing."""
+"""Placement of names beside the points of a chart, where they cover nothing."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from brain_ray.evaluation.plots import INK, MUTED, plain
 def write_labels(
     axes: Axes, points: Any, texts: Sequence[str], bars: Sequence[tuple[float, float]], front: Any
 ) -> None:
-    """Write a name beside each point, at the nearest place that is free of marks, lines and other names.
+    """Writes a name beside each point, at the nearest position free of marks, lines and other names.
 
     Args:
-        axes: as they will be saved: scales, limits and layout are final.
-        points: (n, 2), where the points are.
-        texts: their names.
-        bars: the ends of each point's vertical bar.
-        front: the points of a line in steps.
+        axes: axes whose scales, limits and layout are final.
+        points: (n, 2), positions of the points.
+        texts: names of the points.
+        bars: both ends of each point's vertical bar.
+        front: the points of a step line.
     """
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     to_points = 72 / axes.figure.dpi

@@ -19,9 +19,10 @@ CHOSEN = "#e69f00"
 
 
 def parallel_coordinates(comparison: Comparison) -> Figure | None:
-    """Parallel coordinates: an axis for each setting that varies, the last one the validation cross-entropy.
+    """Draws parallel coordinates: an axis for each setting that varies, and last the validation
+    cross-entropy.
 
-    A trial without a cross-entropy ends before that axis, in a cross. None if nothing varies.
+    A trial without a cross-entropy ends before the last axis, in a cross. Returns None if nothing varies.
     """
     rows = comparison.rows
     names = [
@@ -50,7 +51,7 @@ def parallel_coordinates(comparison: Comparison) -> Figure | None:
         style: dict[str, Any] = {"color": RULE, "lw": 1.2, "zorder": 2}
         if row.cross_entropy is not None:
             heights.append(_on(row.cross_entropy, known, log))
-            # Its yellow still has to be seen on white.
+            # Its yellow must remain visible on white.
             style = {
                 "color": [0.92 * channel for channel in spectrum(float(norm(row.cross_entropy)))[:3]],
                 "lw": 1.6,
@@ -78,7 +79,7 @@ def parallel_coordinates(comparison: Comparison) -> Figure | None:
 
 
 def _axis(axes: Axes, at: int, name: str, rows: Sequence[Row]) -> list[float]:
-    """Draw the axis of a setting; return the height (0..1) of each row."""
+    """Draws the axis of a setting; returns the height (0..1) of each row."""
     values = [row.changes.get(name) for row in rows]
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         numbers: list[float] = [float(value) for value in values if value is not None]
@@ -116,7 +117,7 @@ def _ticks(axes: Axes, at: int, heights: Sequence[float], labels: Sequence[str])
 
 
 def _smooth(heights: Sequence[float]) -> tuple[Any, Any]:
-    """A line that leaves and meets each axis level, so that it can be followed through."""
+    """Returns the x and y of a line that leaves and meets each axis level, so that it can be followed."""
     t = np.linspace(0, 1, 25)
     bend = t * t * (3 - 2 * t)
     if len(heights) == 1:

@@ -25,13 +25,13 @@ from brain_ray.evaluation.plots import (
 
 WRONG = "#d55e00"
 MAX_LEGEND = 11
-"""Models in a legend; the others are counted."""
+"""Largest number of models in a legend; further ones are counted."""
 
 
 def validation_curves(comparison: Comparison) -> Figure | None:
-    """Validation cross-entropy of all trials by epoch; None if none has a finite one.
+    """Draws the validation cross-entropy of all trials by epoch; returns None if no trial has a finite one.
 
-    Trials that were stopped are dashed and faded and end in a square, those that failed end in a cross.
+    Trials that were stopped are dashed and faded and end in a square; failed trials end in a cross.
     """
     record, models = comparison.record, comparison.models
     figure = new_figure(WIDTH, 4.6)
@@ -90,9 +90,10 @@ def validation_curves(comparison: Comparison) -> Figure | None:
 
 
 def accuracy_by_latency(comparison: Comparison) -> Figure | None:
-    """Accuracy of each model's best trial over what an image takes, and those that no other beats in both.
+    """Draws the accuracy of each model's best trial over its latency, and the models that no other beats in
+    both.
 
-    The bars are 95 % intervals (Wilson). None if no contender's latency is known.
+    The bars are 95 % intervals (Wilson). Returns None if no contender's latency is known.
     """
     found = [
         (model, comparison.row(model.trial), model.latency_ms)
@@ -146,9 +147,10 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
 
 
 def rungs(comparison: Comparison) -> Figure | None:
-    """What ASHA kept and stopped: a panel for each rung, the trials in the order in which they came.
+    """Draws the trials that ASHA kept and stopped: a panel for each rung, trials in the order in which they
+    reached it.
 
-    None where there are no rungs.
+    Returns None without rungs.
     """
     shown = [rung for rung in comparison.record.rungs if rung.reached]
     values = [one.value for rung in shown for one in rung.reached if math.isfinite(one.value)]
@@ -188,7 +190,8 @@ def rungs(comparison: Comparison) -> Figure | None:
 
 
 def _value_scale(axes: Axes, values: Sequence[float]) -> None:
-    """A log scale where values differ by a large factor, so that one bad trial does not flatten the rest."""
+    """Sets a log scale if values differ by a large factor, so that one bad trial does not flatten the
+    rest."""
     if max(values) > 5 * min(values) > 0:
         _log_ticks(axes, "y", values)
 

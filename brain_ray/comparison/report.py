@@ -1,4 +1,4 @@
-"""A sweep's page, its JSON, and its table for a terminal."""
+"""Report of a sweep: its page, its JSON, and its table for a terminal."""
 
 import math
 import textwrap
@@ -14,20 +14,20 @@ from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.records import to_json
 
 COLUMNS = 110
-"""Width of the table for a terminal, at most."""
+"""Largest width of the table for a terminal, in characters."""
 
 MAX_PAIRS = 15
-"""Pairs that the page shows at once, those with the best model first; the others unfold."""
+"""Number of pairs that the page shows at once, those with the best model first; the others unfold."""
 
 
 def write_sweep_report(comparison: Comparison, created: str) -> tuple[str, dict[str, Any]]:
-    """Return the page as HTML and the content of sweep.json; nothing is written.
+    """Returns the page as HTML and the content of sweep.json; writes nothing.
 
-    The page needs no other file and no network. The JSON is strict: what is not finite is None.
+    The page needs no other file and no network. The JSON is strict: values that are not finite become None.
 
     Args:
-        comparison: of the sweep's models.
-        created: when, as the page shows it.
+        comparison: the comparison of the sweep's models.
+        created: time of the report, as the page shows it.
     """
     record = comparison.record
     templates = environment(
@@ -75,7 +75,7 @@ def write_sweep_report(comparison: Comparison, created: str) -> tuple[str, dict[
 
 
 def format_table(comparison: Comparison) -> str:
-    """Lay the models and the choice out as text for a terminal, at most `COLUMNS` wide."""
+    """Formats the models and the choice as text for a terminal, at most `COLUMNS` wide."""
     record = comparison.record
     width = min(31, max(len(model.model) for model in comparison.models))
     titles = (

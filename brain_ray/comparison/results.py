@@ -1,4 +1,4 @@
-"""Comparison and its parts: the result of comparing a sweep's models, and its JSON."""
+"""Comparison and its parts: results for a sweep's models, and their JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,8 @@ from brain_ray.tuning.trials import SweepRecord
 
 @dataclass(frozen=True)
 class Row:
-    """A trial; None where it has no such value. Scores are of its best epoch, on the validation images."""
+    """Results of a trial; None: not available. Scores are those of its best epoch, on the validation
+    images."""
 
     trial: str
     variant: int
@@ -26,24 +27,24 @@ class Row:
     seed: int
     status: str
     candidate: bool
-    """Whether it finished with finite probabilities, so that it can be chosen."""
+    """Whether the trial finished with finite probabilities, so that it can be chosen."""
     epochs: int
-    """That it trained."""
+    """Number of trained epochs."""
     best_epoch: int | None
     cross_entropy: float | None
-    """Mean of -ln(probability of the true class), in nats, as `calibration.log_loss` takes it."""
+    """Mean of -ln(probability of the true class), in nats, from `calibration.log_loss`."""
     accuracy: float | None
     accuracy_low: float | None
-    """The interval is Wilson's, 95 %."""
+    """Lower end of Wilson's 95 % interval."""
     accuracy_high: float | None
     macro_f1: float | None
     macro_auc: float | None
-    """One class against the rest."""
+    """Mean over classes of the area under the ROC curve, each class against the rest."""
     cost: Cost | None
     training_seconds: float
-    """Of its epochs."""
+    """Seconds of all epochs."""
     device_hours: float
-    """For which it held devices, times their number."""
+    """Hours the trial occupied its devices, times their number."""
     device: Literal["GPU", "CPU"]
     attempts: int
     reason: str
@@ -51,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (n - 1) of repeats; a single one says nothing about the latter."""
+    """Mean and standard deviation (n - 1) of repeats; the latter is unknown for a single one."""
 
     mean: float
     sd: float | None
@@ -60,47 +61,47 @@ class Spread:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """A model with its best variant: the lowest mean cross-entropy of finished repeats.
+    """Results of a model, by its best variant: the lowest mean cross-entropy of finished repeats.
 
-    A model without any is no contender; its variant is the best one at the matched epoch.
+    A model without finished repeats is no contender; its variant is the best one at the matched epoch.
     """
 
     model: str
     short_name: str = field(metadata=NOT_IN_JSON)
-    """What tells it apart from the others on a chart."""
+    """Name that distinguishes the model from the others on a chart."""
     colour: str = field(metadata=NOT_IN_JSON)
-    """On charts and on the page, as `#rrggbb`."""
+    """Colour on charts and on the page, as `#rrggbb`."""
     contender: bool
     variants: int
-    """That were tried of the model."""
+    """Number of the model's variants that were tried."""
     variant: int
     changes: dict[str, Any]
     trial: str | None
-    """The best finished repeat."""
+    """Id of the best finished repeat."""
     repeats: int
-    """Of the variant, of which some were stopped and some failed."""
+    """Number of the variant's repeats, including those that were stopped or failed."""
     stopped: int
     failed: int
     cross_entropy: Spread | None
-    """Over finished repeats, as is `accuracy`."""
+    """Mean over finished repeats, as for `accuracy`."""
     accuracy: Spread | None
     matched: Spread | None
-    """Best validation cross-entropy until the matched epoch, over the repeats that did not fail."""
+    """Best validation cross-entropy up to the matched epoch, over the repeats that did not fail."""
     cost: Cost | None
     best: bool = False
     within_noise: bool = False
-    """Of the best one."""
+    """Whether the model is within noise of the best one."""
     chosen: bool = False
 
     @property
     def latency_ms(self) -> float:
-        """Of one image; infinity where it is not known."""
+        """Milliseconds for one image; infinity if not known."""
         return self.cost.latency_ms if self.cost and math.isfinite(self.cost.latency_ms) else math.inf
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference with its corrected interval."""
+    """A difference of two scores with its corrected interval."""
 
     value: float
     low: float
@@ -109,67 +110,67 @@ class Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two contenders, the one with the lower mean cross-entropy first; differences are second minus first."""
+    """Two contenders, first the one with the lower mean cross-entropy; differences are second minus first."""
 
     first: str
     second: str
     cross_entropy: Difference
     accuracy: Difference
     first_only: int
-    """Images that only the first one's best repeat has right."""
+    """Number of images that only the first one's best repeat classifies correctly."""
     second_only: int
     p: float
-    """McNemar's exact test of these two numbers."""
+    """P value of McNemar's exact test on these two numbers."""
     p_holm: float
     within_noise: bool
-    """Whether the interval of the cross-entropy contains 0."""
+    """Whether the interval of the cross-entropy's difference contains 0."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A sweep's result, with all that it was made of."""
+    """Results of a sweep's comparison, and the records behind them."""
 
     record: SweepRecord = field(metadata=NOT_IN_JSON)
-    """The trials."""
+    """Records of the trials."""
     costs: Mapping[str, Cost] = field(metadata=NOT_IN_JSON)
-    """Of serving each model, by `Trial.model`."""
+    """Cost of serving each model, by `Trial.model`."""
     winner: str
-    """The trial to export."""
+    """Id of the trial to export."""
     best: str
-    """The model with the lowest mean cross-entropy."""
+    """Name of the model with the lowest mean cross-entropy."""
     rule: str
     sentence: str
-    """Why the winner was chosen."""
+    """Reason for the choice of the winner, in a sentence."""
     within_noise: tuple[str, ...]
-    """Models within noise of the best one, which is among them."""
+    """Names of the models within noise of the best one, itself included."""
     confidence: float
-    """Of all intervals of one score together."""
+    """Joint confidence of all intervals of one score."""
     level: float
-    """Of each (Bonferroni)."""
+    """Confidence of each interval (Bonferroni)."""
     matched_epoch: int | None
-    """The last one that every trial reached, but for those that failed."""
+    """Last epoch that every trial reached, except those that failed."""
     rows: tuple[Row, ...]
     models: tuple[ModelResult, ...]
-    """Contenders, the best one first, then the others."""
+    """Contenders, best first, then the others."""
     pairs: tuple[Pair, ...]
     caveats: tuple[str, ...]
 
     @property
     def chosen(self) -> ModelResult:
-        """The winner's model."""
+        """Results of the winner's model."""
         return next(model for model in self.models if model.chosen)
 
     def model(self, name: str) -> ModelResult:
-        """Return a model by its name."""
+        """Returns the results of a model, by its name."""
         return next(model for model in self.models if model.model == name)
 
     def row(self, trial: str) -> Row:
-        """Return the row of a trial."""
+        """Returns the results of a trial, by its id."""
         return next(row for row in self.rows if row.trial == trial)
 
 
 def short_names(models: Sequence[str]) -> dict[str, str]:
-    """Return what tells models apart on a chart: the backbone, and the size and head where they differ."""
+    """Returns a short name for each model on a chart: the backbone, and the size and head if they differ."""
     parts = {model: model.split(" ") for model in models}
     names = {}
     for model, (backbone, size, *head) in parts.items():
@@ -184,7 +185,7 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
 
 
 def model_colours(models: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each model; from nine on they are steps of a rainbow."""
+    """Returns a colour for each model, as `#rrggbb`; for nine or more, steps of a rainbow."""
     if len(models) <= 8:
         return {model: class_colour(index) for index, model in enumerate(models)}
     steps = mpl.colormaps["turbo"](np.linspace(0.04, 0.96, len(models)))

@@ -1,4 +1,4 @@
-"""A comparison in sentences: the rule, why the winner was chosen, what to keep in mind."""
+"""Sentences on a comparison: its rule, the reason for the choice, and caveats."""
 
 import math
 from collections import Counter
@@ -8,7 +8,7 @@ from brain_ray.comparison.results import Comparison, Difference, ModelResult, Ro
 
 
 def rule(comparison: Comparison) -> str:
-    """Describe how the winner is chosen: the cheapest within noise of the best model, or simply the best."""
+    """Returns how the winner is chosen: the cheapest within noise of the best model, or simply the best."""
     num_pairs = len(comparison.pairs)
     if not _cheapest(comparison):
         return "The model with the lowest mean validation cross-entropy of its finished repeats wins."
@@ -22,7 +22,7 @@ def rule(comparison: Comparison) -> str:
 
 
 def choice(comparison: Comparison) -> str:
-    """Explain why the model was chosen, against those within noise of the best one."""
+    """Returns why the model was chosen, compared with those within noise of the best one."""
     chosen, pairs = comparison.chosen, comparison.pairs
     contenders = [model for model in comparison.models if model.contender]
     near = [model for model in contenders if model.within_noise]
@@ -75,7 +75,7 @@ def _interval(difference: Difference) -> str:
 
 
 def caveats(comparison: Comparison) -> tuple[str, ...]:
-    """List in sentences what the numbers do not show."""
+    """Returns caveats: sentences on the limits of the numbers."""
     num_pairs, level = len(comparison.pairs), comparison.level
     resamples = comparison.record.config.sweep.bootstrap
     texts = [
@@ -118,7 +118,7 @@ def caveats(comparison: Comparison) -> tuple[str, ...]:
 
 
 def nothing_to_choose(rows: Sequence[Row]) -> str:
-    """Say how the trials of a sweep without a candidate ended, and what to do."""
+    """Returns how the trials of a sweep without a candidate ended, and what to do."""
     ends = ", ".join(f"{number} {status}" for status, number in Counter(row.status for row in rows).items())
     reasons = "; ".join([f"trial {row.trial}: {row.reason}" for row in rows if row.reason][:3])
     return (
