@@ -1,4 +1,4 @@
-"""Stages of a run in their order; a complete stage whose inputs did not change is not done again."""
+"""Stages of a run, in order; a complete stage whose inputs did not change is not repeated."""
 
 import json
 import subprocess
@@ -48,23 +48,24 @@ PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "on
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the road: what it depends on, what it does, and the folder it fills."""
+    """A stage of a run: its inputs, its work, and the folder that it fills."""
 
     name: str
     folder: str
     inputs: Callable[[Run, Config], Mapping[str, Any]]
     work: Callable[[Run, Config], str]
     resumes: bool = False
-    """A half-finished stage with the same inputs goes on instead of starting over."""
+    """Whether an unfinished stage with the same inputs continues instead of starting over."""
     changes: Callable[[Run, Config, Mapping[str, Any], Mapping[str, Any]], list[str]] = (
         lambda run, config, before, now: differences(before, now)
     )
-    """Lists what differs between a finished stage's inputs and those of now, both flattened."""
+    """Returns a line for each difference between a finished stage's inputs and the current ones, both
+    flattened."""
 
 
 def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # Other workers or devices are no reason to train again, though the result may depend on them: batch norms
-    # that learn and dropout work on each worker's own rows, and the precision follows the device.
+    # that learn and dropout use each worker's own rows, and the precision follows the device.
     machines = {name.removeprefix("train.") for name in MACHINES}
     return {
         "dataset": prepare.id_of(run),
@@ -75,7 +76,7 @@ def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 
 CHOOSING = {"choice", "confidence", "bootstrap"}
-"""Settings of the sweep that its trials do not depend on."""
+"""Settings of the sweep on which its trials do not depend."""
 
 
 def _sweep_inputs(run: Run, config: Config) -> dict[str, Any]:
@@ -150,26 +151,27 @@ def _sweep_stage(space: SearchSpace) -> Stage:
 
 
 TRAINED = ("prepare", "train", "export", "evaluate")
-"""The stages from images to a report."""
+"""Stages from images to a report."""
 
 TUNED = ("prepare", "sweep", "choose", "export", "evaluate")
-"""The same with a sweep in place of the single training."""
+"""Stages from images to a report, with a sweep in place of the single training."""
 
 COMPARED = TUNED[:-1]
-"""The same up to the winner's bundle."""
+"""Stages from images to the bundle of a sweep's winner."""
 
 
 def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
-    """Run the named stages, one after the other; say which are done already, and why others are not.
+    """Runs the named stages in order; logs which are complete already, and why others are not.
 
-    First comes what is cheap: that the cluster, from each of its nodes, has what they need. Before a stage
-    deletes anything, that is asked for all stages from it on.
+    Cheap checks come first: whether the cluster, on each of its nodes, meets the stages' needs. Before a
+    stage deletes anything, they cover all stages from it on.
 
     Raises:
-        RunError: what `preflight` or a stage found wrong, or a stage before the named one is not complete.
+        RunError: a failed check of `preflight`, an error of a stage, or a stage before the named ones is not
+            complete.
     """
     stages = dict(STAGES)
-    if "sweep" in names:  # what is wrong with its search space is said before anything is done
+    if "sweep" in names:  # an error in its search space is raised before any work
         stages["sweep"] = _sweep_stage(SearchSpace.parse(config))
     run = Run(config.storage, config.name)
     with log_context(config.name):
@@ -177,14 +179,15 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         log.info(describe(config))
         checked = {name for name in names if run.finished(stages[name].folder) is None}
         if names[0] != "prepare":
-            stages[names[0]].inputs(run, config)  # which the stages before it have left
+            stages[names[0]].inputs(run, config)  # left by the stages before it
         if connection.starts_here():
             refuse_wrong_paths(run, config, checked)
         connection.connect()
         preflight(run, config, checked)
         _store(run, config)
         for k, name in enumerate(names):
-            # A finished stage may have to be done again, which only shows when those before it are.
+            # Only when the stages before it are complete is it known whether a finished stage must be
+            # repeated.
             check = partial(_check_rest, run, config, names[k:], checked)
             with log_context(name), prometheus.stage(run.name, name):
                 _run_stage(stages[name], run, config, check)
@@ -197,7 +200,7 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
 
 
 def _check_rest(run: Run, config: Config, names: Sequence[str], checked: set[str]) -> None:
-    """Run the cheap checks for those of some stages that they have not been run for; `checked` gets these."""
+    """Runs the cheap checks of those stages that are not in `checked`, and adds them to it."""
     preflight(run, config, set(names) - checked)
     checked |= set(names)
 
@@ -242,9 +245,9 @@ def _run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None]
 
 
 def _as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten stored inputs, and add the settings that a later version has brought, with their defaults.
+    """Flattens stored inputs, and adds defaults for settings that a later version introduced.
 
-    Without that, each version with a new setting would train again what the one before it has trained.
+    Otherwise each version with a new setting would repeat the trainings of the version before it.
     """
     flat, defaults = flatten(stored), flatten(Config().model_dump(mode="json"))
     dear = ("data.", "model.", "train.", "sweep.")
@@ -253,7 +256,7 @@ def _as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str
 
 
 def _warn(stage: Stage, run: Run) -> None:
-    """Say what becomes of trainings on a data set that is prepared again."""
+    """Logs what happens to trainings on a data set that is prepared again."""
     if stage.folder != DATASET:
         return
     for folder in (TRAIN, SWEEP):
@@ -288,7 +291,7 @@ def _store(run: Run, config: Config) -> None:
 
 
 def _git_revision() -> str | None:
-    """Return the revision of the checkout that the package runs from, if it is one."""
+    """Returns the Git revision of the checkout that contains the package; None outside of a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
