@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Import a name of `__all__` when it is first used (PEP 562): what is behind it takes a second."""
+        """Imports a name of `__all__` when it is first used (PEP 562): what is behind it takes a second."""
         from importlib import import_module
 
         homes = {

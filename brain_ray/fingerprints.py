@@ -13,7 +13,7 @@ def digest(value: object) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested settings into dotted names: {"train": {"epochs": 3}} -> {"train.epochs": 3}."""
+    """Turns nested settings into dotted names: {"train": {"epochs": 3}} -> {"train.epochs": 3}."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
@@ -22,7 +22,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List what changed between two sets of inputs, as `name: before -> now`, or `name: not the same`."""
+    """Lists what changed between two sets of inputs, as `name: before -> now`, or `name: not the same`."""
     old, new = flatten(before), flatten(now)
     return [
         f"{name}: {_told(old.get(name), new.get(name))}"

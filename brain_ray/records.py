@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def to_json(value: Any) -> Any:
-    """Return a strict JSON value: dataclasses are objects, tuples lists, and what is not finite None."""
+    """Returns a strict JSON value: dataclasses are objects, tuples lists, and what is not finite None."""
     if is_dataclass(value):
         kept = [field.name for field in fields(value) if field.metadata.get("json", True)]
         return {name: to_json(getattr(value, name)) for name in kept}
@@ -35,7 +35,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], value: Any) -> T:
-    """Return the dataclass that `to_json` made an object of.
+    """Returns the dataclass that `to_json` made an object of.
 
     Raises:
         pydantic.ValidationError: a field is missing, or is not of its type.

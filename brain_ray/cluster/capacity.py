@@ -11,7 +11,7 @@ from brain_ray.errors import RunError
 
 
 def per_worker(settings: TrainConfig) -> dict[str, float]:
-    """Return the resources that Ray reserves for each worker, its GPU apart.
+    """Returns the resources that Ray reserves for each worker, its GPU apart.
 
     For an elastic group, CPUs are rounded up to a sixteenth: Ray adds them up and divides again to count the
     workers, and 0.3 + 0.3 + 0.3 holds 0.3 only twice.
@@ -21,12 +21,12 @@ def per_worker(settings: TrainConfig) -> dict[str, float]:
 
 
 def running_nodes() -> list[Mapping[str, float]]:
-    """Return the resources of each node of the cluster."""
+    """Returns the resources of each node of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def check_resources(settings: TrainConfig, nodes: Sequence[Mapping[str, float]] | None = None) -> None:
-    """Make sure that as many workers as are needed can run at once, and loading beside them.
+    """Makes sure that as many workers as are needed can run at once, and loading beside them.
 
     Ray would wait for ever.
 
@@ -57,7 +57,7 @@ def check_resources(settings: TrainConfig, nodes: Sequence[Mapping[str, float]] 
 
 
 def _places_beside_loading(nodes: Sequence[Mapping[str, float]], settings: TrainConfig) -> list[int]:
-    """Return how many workers the cluster holds when loading has its room, on each node that can give it."""
+    """Returns how many workers the cluster holds when loading has its room, on each node that can give it."""
 
     def places(node: Mapping[str, float], kept_free: float) -> int:
         by_cpu = int((node.get("CPU", 0.0) - kept_free) // per_worker(settings)["CPU"])
@@ -69,7 +69,7 @@ def _places_beside_loading(nodes: Sequence[Mapping[str, float]], settings: Train
 def places_beside(
     nodes: Sequence[Mapping[str, float]], kept: float, places: Callable[[Mapping[str, float], float], int]
 ) -> list[int]:
-    """Return how many of something the cluster holds beside other work, on each node that has room for that.
+    """Returns how many of something the cluster holds beside other work, on each node that has room for that.
 
     Args:
         nodes: the resources of each node.
@@ -83,7 +83,7 @@ def places_beside(
 
 
 def room_for_trials(settings: TrainConfig, trials_per_gpu: int) -> int:
-    """Return how many trials of a sweep can run at once, with loading beside them; 0: not even one.
+    """Returns how many trials of a sweep can run at once, with loading beside them; 0: not even one.
 
     On CPUs not more than there are cores: more would only slow each other down.
     """
@@ -96,12 +96,12 @@ def room_for_trials(settings: TrainConfig, trials_per_gpu: int) -> int:
 
 
 def on_this_node() -> NodeAffinitySchedulingStrategy:
-    """Return the strategy for actors that must not be lost with another node."""
+    """Returns the strategy for actors that must not be lost with another node."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def cpus() -> int:
-    """Return the CPUs of the cluster."""
+    """Returns the CPUs of the cluster."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
@@ -119,7 +119,7 @@ TASK_CPUS = 1.0
 
 
 def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
-    """Make sure that nodes have room for the copies of the model that score, and for reading beside them.
+    """Makes sure that nodes have room for the copies of the model that score, and for reading beside them.
 
     Ray Data would wait for ever.
 
@@ -140,7 +140,7 @@ def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
 
 
 def refuse_preparing(nodes: Nodes) -> None:
-    """Make sure that a task of preparation has room on one of some nodes.
+    """Makes sure that a task of preparation has room on one of some nodes.
 
     Raises:
         RunError: it has not.

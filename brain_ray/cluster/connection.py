@@ -44,7 +44,7 @@ ANSWER_S = 5.0
 
 
 def connect() -> None:
-    """Connect to the cluster of RAY_ADDRESS or of the submitted job, else start Ray on this machine.
+    """Connects to the cluster of RAY_ADDRESS or of the submitted job, else starts Ray on this machine.
 
     A cluster that `ray start` has started on this machine counts as named, as with any `ray.init`. Does
     nothing when the process is connected already, as tests are.
@@ -62,7 +62,7 @@ def connect() -> None:
 
 
 def join() -> None:
-    """Connect to a cluster that runs already: that of RAY_ADDRESS, else the one on this machine.
+    """Connects to a cluster that runs already: that of RAY_ADDRESS, else the one on this machine.
 
     Raises:
         RunError: there is none, or it does not take this machine's token.
@@ -73,12 +73,12 @@ def join() -> None:
 
 
 def starts_here() -> bool:
-    """Tell whether Ray has to be started: no cluster is named, and `ray start` has not started one here."""
+    """Tells whether Ray has to be started: no cluster is named, and `ray start` has not started one here."""
     return _named() == "local" or (_named() is None and private.running_address() is None)
 
 
 def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
-    """Do as `connect`, with another runtime environment; returns whether Ray was started here."""
+    """Does as `connect`, with another runtime environment; returns whether Ray was started here."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = starts_here()
     if own:
@@ -89,17 +89,17 @@ def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
 
 
 def started_logs() -> str | None:
-    """Return the folder with the logs of the Ray that this process has started, if it has."""
+    """Returns the folder with the logs of the Ray that this process has started, if it has."""
     return private.session_logs()
 
 
 def _named() -> str | None:
-    """Return what RAY_ADDRESS says, if anything: the address of a cluster, `auto` or `local`."""
+    """Returns what RAY_ADDRESS says, if anything: the address of a cluster, `auto` or `local`."""
     return os.environ.get("RAY_ADDRESS") or None
 
 
 def _start(runtime_env: dict[str, Any]) -> None:
-    """Start Ray on this machine."""
+    """Starts Ray on this machine."""
     quoted = shlex.quote(sys.executable)
     if quoted != sys.executable:
         runtime_env["py_executable"] = quoted  # Ray has bash start its workers, and quotes their options only
@@ -126,7 +126,7 @@ def _start(runtime_env: dict[str, Any]) -> None:
 
 
 def _join(address: str | None, **options: Any) -> None:
-    """Connect to a cluster that runs, after what would take `ray.init` 20 seconds to find wrong."""
+    """Connects to a cluster that runs, after what would take `ray.init` 20 seconds to find wrong."""
     where = "on this machine" if address in (None, "auto") else f"at {address}"
     try:
         if _named():
@@ -148,7 +148,7 @@ def _init(address: str | None, **options: Any) -> None:
 
 
 def quiet() -> None:
-    """Turn off the progress bars and INFO lines of Ray Data and Ray Train in this process."""
+    """Turns off the progress bars and INFO lines of Ray Data and Ray Train in this process."""
     from ray.data import DataContext
 
     # A handful of idle actors is nothing to warn of, and on two CPUs eight are "large".

@@ -18,14 +18,14 @@ KEPT_S = 24 * 3600.0
 
 
 def mark_session(session: Path) -> None:
-    """Note in a session's folder that this process has made it."""
+    """Notes in a session's folder that this process has made it."""
     with suppress(OSError):
         own = {"pid": os.getpid(), "started": psutil.Process().create_time(), "pids_of": _namespace()}
         (session / MARK).write_text(json.dumps(own))
 
 
 def remove_old_sessions(parent: Path) -> list[Path]:
-    """Delete what ended local jobs of this user have left in Ray's temporary folder; return what was.
+    """Deletes what ended local jobs of this user have left in Ray's temporary folder; returns what was.
 
     Only a folder that `mark_session` has marked, of this user and this container, whose process has ended,
     which no other process names on its command line (as Ray's own do), and whose logs have been still for
@@ -48,7 +48,7 @@ def _is_old(session: Path) -> bool:
 
 
 def _has_ended(made_by: dict[str, Any], session: str) -> bool:
-    """Tell whether the process that made a session is gone, and all that name the session."""
+    """Tells whether the process that made a session is gone, and all that name the session."""
     if made_by["pids_of"] != _namespace():
         return False  # of a container with the same /tmp, whose processes are not seen from here
     with suppress(psutil.NoSuchProcess):
@@ -60,7 +60,7 @@ def _has_ended(made_by: dict[str, Any], session: str) -> bool:
 
 
 def _namespace() -> str:
-    """Return the name of what this process's number counts in; "" where Linux does not say."""
+    """Returns the name of what this process's number counts in; "" where Linux does not say."""
     with suppress(OSError):
         return str(Path("/proc/self/ns/pid").readlink())
     return ""

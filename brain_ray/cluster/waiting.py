@@ -45,7 +45,7 @@ class RoomWatch:
         nodes_s: float = NODES_S,
         lines: WaitLines = WaitLines(),  # noqa: B008  # immutable
     ) -> None:
-        """Begin without a wait.
+        """Begins without a wait.
 
         Args:
             what: the name of what needs the room.

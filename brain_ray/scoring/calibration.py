@@ -59,12 +59,12 @@ def log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -
 
 
 def bin_edges(bins: int) -> Floats:
-    """Return the edges of equal bins of 0..1, (bins + 1,)."""
+    """Returns the edges of equal bins of 0..1, (bins + 1,)."""
     return np.linspace(0.0, 1.0, bins + 1)
 
 
 def bin_of(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
-    """Return the bin of each confidence, (n,), from 0; a bin holds its upper edge, not its lower one."""
+    """Returns the bin of each confidence, (n,), from 0; a bin holds its upper edge, not its lower one."""
     place = np.searchsorted(bin_edges(bins), confidence, side="left") - 1
     return np.clip(place, 0, bins - 1)
 

@@ -115,12 +115,12 @@ class Scores(_Strict):
     """Decisions of the evaluated bundle; None for scores of other probabilities."""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return label and text of the scores beside the accuracy, as terminal, report and card show them."""
+        """Returns label and text of the scores beside the accuracy, for terminal, report and card."""
         return score_rows(self.model_dump())
 
 
 def score_rows(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return `Scores.rows()` of what `Scores.model_dump()` gave, now or in a version that lacked some."""
+    """Returns `Scores.rows()` of what `Scores.model_dump()` gave, now or in a version that lacked some."""
     rows = []
     if "auc" in scores:
         rows.append(
@@ -195,7 +195,7 @@ def score(
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927, doi.org/10.1080/01621459.1927.10502953)."""
+    """Returns the 95 % interval of a share (Wilson 1927, doi.org/10.1080/01621459.1927.10502953)."""
     from scipy.stats import binomtest
 
     interval = binomtest(count, total).proportion_ci(0.95, method="wilson")

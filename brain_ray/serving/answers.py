@@ -40,7 +40,7 @@ class Prepared:
 
 
 def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepared: Prepared) -> Answer:
-    """Return the answer for an image, now that the model has answered.
+    """Returns the answer for an image, now that the model has answered.
 
     Args:
         predictor: the one that made the prediction.
@@ -70,7 +70,7 @@ def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepar
 
 
 def _by_class(predictor: "Predictor", row: Any) -> dict[str, float]:
-    """Name the columns of a row of probabilities; float32 sums stray above 1 in the last digit."""
+    """Names the columns of a row of probabilities; float32 sums stray above 1 in the last digit."""
     return {
         name: min(1.0, round(float(value), DIGITS))
         for name, value in zip(predictor.classes, row, strict=True)

@@ -13,7 +13,7 @@ KEYS_VARIABLE = "BRAIN_RAY_API_KEYS"
 
 
 def hash_keys(file: str | None) -> tuple[str, ...]:
-    """Return the SHA-256 of each key of a file and of the environment, and take the latter out of it.
+    """Returns the SHA-256 of each key of a file and of the environment, and take the latter out of it.
 
     Else all processes of Ray, which inherit it, would have the keys.
 
@@ -33,7 +33,7 @@ def hash_keys(file: str | None) -> tuple[str, ...]:
 
 
 def _read_keys(file: Path) -> list[str]:
-    """Read API keys, one a line; empty lines, and those that begin with `#`, are none."""
+    """Reads API keys, one a line; empty lines, and those that begin with `#`, are none."""
     try:
         content = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -48,7 +48,7 @@ def _read_keys(file: Path) -> list[str]:
 
 
 def _checked(named: Iterable[tuple[str, str]]) -> list[str]:
-    """Return keys that can be sent in a header; no error shows one."""
+    """Returns keys that can be sent in a header; no error shows one."""
     keys = []
     for where, key in named:
         if not key.isascii() or not key.isprintable() or " " in key:

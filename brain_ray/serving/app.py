@@ -62,7 +62,7 @@ class Endpoint:
     """One replica."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """Open what is to be served; a bundle that fails its canary images never goes on the air."""
+        """Opens what is to be served; a bundle that fails its canary images never goes on the air."""
         config = ServingConfig.model_validate(settings)
         self._metrics = Metrics()
         self._engine = Engine(config, self._gather, self._metrics)
@@ -71,7 +71,7 @@ class Endpoint:
         self._gather.set_batch_wait_timeout_s(config.batch_wait_ms / 1000)
 
     def __serve_build_asgi_app__(self) -> Any:
-        """Make what answers HTTP; called by Ray Serve."""
+        """Makes what answers HTTP; called by Ray Serve."""
         return make_app(self._engine, self._metrics.seen)
 
     def list_keys(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Endpoint:
 
 
 def build(settings: Mapping[str, Any]) -> serve.Application:
-    """Make the application of some settings: `brain_ray.serving.app:build` of a Serve config file.
+    """Makes the application of some settings: `brain_ray.serving.app:build` of a Serve config file.
 
     Raises:
         pydantic.ValidationError: an unknown setting, or a value that cannot be.

@@ -57,10 +57,10 @@ class Uncounted:
     """Counts nothing."""
 
     def batch(self, size: int) -> None:
-        """Forget it."""
+        """Forgets it."""
 
     def answer(self, answer: Answer, role: str) -> None:
-        """Forget it."""
+        """Forgets it."""
 
 
 class Engine:
@@ -69,7 +69,7 @@ class Engine:
     def __init__(
         self, config: ServingConfig, batcher: Batcher | None = None, counts: Counts | None = None
     ) -> None:
-        """Open the bundles and try each on its canary images.
+        """Opens the bundles and tries each on its canary images.
 
         Args:
             config: what is served, and its limits.
@@ -129,7 +129,7 @@ class Engine:
             self._held -= num_bytes
 
     async def check_uploads(self, uploads: list[Upload]) -> list[Upload]:
-        """Look at the images of a form, each once; they are decoded as they are returned.
+        """Looks at the images of a form, each once; they are decoded as they are returned.
 
         Raises:
             ProblemError: `too_many_pixels`, of all together.
@@ -140,7 +140,7 @@ class Engine:
         )
 
     async def predict(self, upload: Upload) -> Answer:
-        """Classify one image.
+        """Classifies one image.
 
         Raises:
             ProblemError: it is no image that can be used.
@@ -148,7 +148,7 @@ class Engine:
         return (await self._classify(upload))[0]
 
     async def explain(self, upload: Upload) -> tuple[Explanation, bytes]:
-        """Classify one image and show what the answer rests on; also returns the overlay as a PNG file.
+        """Classifies one image and shows what the answer rests on; also returns the overlay as a PNG file.
 
         Raises:
             ProblemError: it is no image that can be used.
@@ -166,7 +166,7 @@ class Engine:
         return Explanation.model_validate(answer.model_dump() | shown), overlay
 
     async def run_batch(self, items: list[Item]) -> list[Found]:
-        """Run the models on a batch, each on its part of it."""
+        """Runs the models on a batch, each on its part of it."""
         self.counts.batch(len(items))
         found: dict[int, Found] = {}
         for number, predictor in enumerate(self.predictors):
@@ -178,7 +178,7 @@ class Engine:
         return [found[k] for k in range(len(items))]
 
     async def check(self) -> list[str]:
-        """Run the canary images of all models, unless that was just done; returns the models' ids.
+        """Runs the canary images of all models, unless that was just done; returns the models' ids.
 
         Raises:
             BundleError: an answer is not the expected one.
@@ -190,7 +190,7 @@ class Engine:
         return [predictor.id for predictor in self.predictors]
 
     def served(self) -> list[Served]:
-        """Say what is on the air."""
+        """Says what is on the air."""
         split = self.config.canary_mode == "split"
         canary = self.config.canary if len(self.predictors) > 1 else 0.0
         served = []

@@ -41,7 +41,7 @@ def proxy_settings(
     headers_s: int = HEADERS_S,
     shuffle: Callable[[list[int]], None] = random.shuffle,
 ) -> dict[str, str]:
-    """Return the environment that Ray Serve's proxy and replicas want, with this instance's own files.
+    """Returns the environment that Ray Serve's proxy and replicas want, with this instance's own files.
 
     HAProxy in front of the replicas handles several times the requests of Serve's Python proxy.
 
@@ -84,7 +84,7 @@ def proxy_settings(
 
 
 def mend_error_page() -> None:
-    """Have the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
+    """Has the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
     import ray
 
     there = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
@@ -99,7 +99,7 @@ def _write_error_page() -> None:
 
 
 def _free_ports(shuffle: Callable[[list[int]], None]) -> int:
-    """Return the first of PORTS ports that no other endpoint of this machine uses."""
+    """Returns the first of PORTS ports that no other endpoint of this machine uses."""
     starts = list(range(10_000, 32_000, PORTS))  # below those that the system gives to connections
     shuffle(starts)
     for start in starts:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def predict_offline(
     predictor: "Predictor", images: Iterable[Source], batch_size: int = 16, threads: int = 0
 ) -> Iterator[Answer | Failure]:
-    """Yield a result for each image, in order, a batch at a time, with the names that `Client.predict` gives.
+    """Yields a result for each image, in order, by batches, with the names that `Client.predict` gives.
 
     While the model runs, the next two batches are read and decoded.
 

@@ -28,7 +28,7 @@ BODY: dict[str, Any] = {
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the responses of some problems, by status."""
+    """Describes the responses of some problems, by status."""
     found: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         status, title = KINDS[code]

@@ -16,7 +16,7 @@ MAX_SIDE = 512
 
 
 def draw_overlay(crop: Grey, heat: NDArray[np.float32]) -> tuple[bytes, bytes, bytes]:
-    """Return three PNG files of one size: the crop, the heat map (RGBA), and the one over the other.
+    """Returns three PNG files of one size: the crop, the heat map (RGBA), and the one over the other.
 
     Args:
         crop: the part of the image that the model saw, (height, width) uint8.
@@ -36,7 +36,7 @@ def draw_overlay(crop: Grey, heat: NDArray[np.float32]) -> tuple[bytes, bytes, b
 
 
 def to_base64(png: bytes) -> str:
-    """Encode a file for JSON."""
+    """Encodes a file for JSON."""
     return base64.b64encode(png).decode()
 
 

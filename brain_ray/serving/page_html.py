@@ -6,7 +6,7 @@ from brain_ray.data.formats import Format
 
 
 def fill_page(html: str, formats: Iterable[Format]) -> str:
-    """Put the formats into the page's HTML: which files its dialog offers, and what is written below."""
+    """Puts the formats into the page's HTML: which files its dialog offers, and what is written below."""
     rows = list(formats)
     *titles, last = [row.title for row in rows]
     suffixes = [suffix for row in rows for suffix in row.suffixes]

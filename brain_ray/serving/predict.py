@@ -40,7 +40,7 @@ def run(
     make_client: Callable[..., Client] = Client,
     silence_s: float = SILENCE_S,
 ) -> int:
-    """Do what the command line says, and return the process's exit code.
+    """Does what the command line says, and returns the process's exit code.
 
     Args:
         purpose: what the job is for.
@@ -93,12 +93,12 @@ class Summary:
         return self.decisions.total() + self.errors.total()
 
     def begin(self, images: Iterable[Source]) -> Iterator[Source]:
-        """Hand images on; opening a bundle or a connection is over when the first is asked for."""
+        """Hands images on; opening a bundle or a connection is over when the first is asked for."""
         self.start = time.perf_counter()
         yield from images
 
     def watch(self, results: Iterable[Answer | Failure]) -> Iterator[Answer | Failure]:
-        """Count results and hand them on."""
+        """Counts results and hand them on."""
         for result in results:
             if isinstance(result, Failure):
                 self.errors[printable(result.problem.code)] += 1
@@ -154,7 +154,7 @@ def _lines(results: Iterable[Answer | Failure], _: TextIO) -> Iterator[str]:
 
 
 def _table(results: Iterable[Answer | Failure], out: TextIO) -> Iterator[str]:
-    """Lay out results as rows; the widths are fixed, since what is still to come is not known."""
+    """Lays out results as rows; the widths are fixed, since what is still to come is not known."""
     terminal = out.isatty()
     room = shutil.get_terminal_size().columns - len(FIGURES) - 2
     width = max(NARROWEST, room) if terminal else PIPED
@@ -171,13 +171,13 @@ def _table(results: Iterable[Answer | Failure], out: TextIO) -> Iterator[str]:
 
 
 def rounded(confidence: float) -> str:
-    """Round a probability to four digits, but never up to a certainty."""
+    """Rounds a probability to four digits, but never up to a certainty."""
     text = f"{confidence:.4f}"
     return ">0.9999" if confidence < 1 and text == "1.0000" else text
 
 
 def _fit(text: str, width: int, *, cut: bool) -> str:
-    """Bring a text to a width in columns; of what is too long the end is kept, which tells files apart."""
+    """Brings a text to a width in columns; of what is too long the end is kept, which tells files apart."""
     if cell_len(text) <= width:
         return set_cell_size(text, width)
     if not cut:

@@ -59,7 +59,7 @@ def problem_of(status: int) -> Problem:
 
 
 def respond(problem: Problem) -> Response:
-    """Make a response of a problem."""
+    """Makes a response of a problem."""
     headers = {}
     if problem.status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)

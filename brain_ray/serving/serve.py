@@ -42,7 +42,7 @@ ANSWER_S = 20.0
 
 @logs.to_console()
 def main(argv: Sequence[str], purpose: str = "", prog: str = "serve.py") -> None:
-    """Do what the command line says, until it is interrupted where the cluster is this process's own.
+    """Does what the command line says, until it is interrupted where the cluster is this process's own.
 
     Args:
         argv: the words.
@@ -77,7 +77,7 @@ def main(argv: Sequence[str], purpose: str = "", prog: str = "serve.py") -> None
 
 
 def launch(config: ServingConfig, *, may_open: bool = False) -> None:
-    """Put the endpoint on the air. Returns at once if a cluster was there already, else when interrupted.
+    """Puts the endpoint on the air. Returns at once if a cluster was there already, else when interrupted.
 
     Args:
         config: the endpoint.
@@ -119,7 +119,7 @@ def launch(config: ServingConfig, *, may_open: bool = False) -> None:
 
 
 def _try_bundles(config: ServingConfig) -> None:
-    """Have each bundle give the expected answers, before anything on the air is touched."""
+    """Has each bundle give the expected answers, before anything on the air is touched."""
     from brain_ray.bundle.predictor import Predictor
 
     for bundle in filter(None, [config.bundle, config.challenger]):
@@ -127,7 +127,7 @@ def _try_bundles(config: ServingConfig) -> None:
 
 
 def _connect(folder: Path) -> bool:
-    """Join the cluster of RAY_ADDRESS or of `ray start`, else start one; tell whether it is our own."""
+    """Joins the cluster of RAY_ADDRESS or of `ray start`, else start one; tell whether it is our own."""
     from brain_ray.cluster import connection
 
     if connection.starts_here():
@@ -143,7 +143,7 @@ def _connect(folder: Path) -> bool:
 
 
 def _deploy(config: ServingConfig, may_open: bool) -> None:
-    """Replace what a running cluster serves, or begin to serve on it."""
+    """Replaces what a running cluster serves, or begin to serve on it."""
     if not config.api_keys_sha256 and not may_open:
         _refuse_to_drop_keys()
     put_on_air(config)
@@ -176,7 +176,7 @@ def _refuse_to_drop_keys() -> None:
 
 
 def _serve(config: ServingConfig) -> None:
-    """Serve on a cluster of our own, until interrupted."""
+    """Serves on a cluster of our own, until interrupted."""
     put_on_air(config)
     url = f"http://{browser_host(config.host)}:{config.port}"
     log.info(f"serves {config.bundle}\nmetrics {_metrics_url()} (Prometheus)")
@@ -191,13 +191,13 @@ def _serve(config: ServingConfig) -> None:
 
 
 def browser_host(host: str) -> str:
-    """Return an address of this machine for a browser on it: those that mean all addresses lead nowhere."""
+    """Returns an address of this machine for a browser on it: those that mean all addresses lead nowhere."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
 def put_on_air(config: ServingConfig, start: Callable[..., None] | None = None) -> None:
-    """Start Serve's proxy and deploy the endpoint, in the place of what is on the air.
+    """Starts Serve's proxy and deploy the endpoint, in the place of what is on the air.
 
     Args:
         config: the endpoint.
@@ -228,7 +228,7 @@ def put_on_air(config: ServingConfig, start: Callable[..., None] | None = None) 
 
 
 def _metrics_url() -> str:
-    """Return where the metrics of this node's replicas are to be had."""
+    """Returns where the metrics of this node's replicas are to be had."""
     import ray
 
     node = ray.nodes()[0]
@@ -236,7 +236,7 @@ def _metrics_url() -> str:
 
 
 def _with_port(config: ServingConfig) -> ServingConfig:
-    """Choose a port where 0 is asked for, and see that the one that is asked for is free."""
+    """Chooses a port where 0 is asked for, and see that the one that is asked for is free."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,7 +6,7 @@ from brain_ray.serving.config import ServingConfig
 
 
 def serve_config(config: ServingConfig) -> str:
-    """Return the Serve config file, YAML, of an endpoint."""
+    """Returns the Serve config file, YAML, of an endpoint."""
     content = {
         "proxy_location": "HeadOnly",
         "http_options": {"host": config.host, "port": config.port or 8000},

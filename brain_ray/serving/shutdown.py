@@ -16,7 +16,7 @@ END_S = 5.0
 
 
 def has_ended(processes: Iterable[psutil.Process]) -> bool:
-    """Tell whether one of some processes has ended."""
+    """Tells whether one of some processes has ended."""
     for process in processes:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
@@ -27,7 +27,7 @@ def has_ended(processes: Iterable[psutil.Process]) -> bool:
 
 
 def drain(parts: Sequence[psutil.Process], folder: str) -> None:
-    """Have replicas finish what they accepted; serve.shutdown would take the proxy away first.
+    """Has replicas finish what they accepted; serve.shutdown would take the proxy away first.
 
     Some service managers, `timeout` and others signal all processes at once. Then Ray ends some seconds later
     whatever it is told, and the proxy alone is left to refuse new requests and to see the others through.
@@ -60,7 +60,7 @@ def drain(parts: Sequence[psutil.Process], folder: str) -> None:
 
 
 def find_proxies(folder: str) -> list[psutil.Process]:
-    """Return the proxies whose configuration is in a folder."""
+    """Returns the proxies whose configuration is in a folder."""
     found = []
     for process in psutil.process_iter(["name", "cmdline"]):
         words = process.info["cmdline"] or ()
@@ -70,7 +70,7 @@ def find_proxies(folder: str) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """End processes, at once if they do not do so within `END_S`."""
+    """Ends processes, at once if they do not do so within `END_S`."""
     processes = list(processes)
     for process in processes:
         with suppress(psutil.NoSuchProcess):

@@ -159,7 +159,7 @@ def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]
 def prepare_upload(
     decoder: Decoder, predictor: "Predictor", upload: Upload, max_pixels: int, start: float, side: int = 0
 ) -> Prepared:
-    """Decode an image and fit it to a model's input.
+    """Decodes an image and fit it to a model's input.
 
     Args:
         decoder: whose worker does it.
@@ -190,7 +190,7 @@ def _decode(name: bytes) -> str:
 
 
 def _clean(name: str) -> str:
-    """Keep of a file name what can be shown."""
+    """Keeps of a file name what can be shown."""
     return "".join(c for c in name if c.isprintable())[:NAME_LENGTH] or "image"
 
 

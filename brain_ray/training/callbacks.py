@@ -127,11 +127,11 @@ class EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
         self._messages = messages
 
     def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:
-        """Say which actor this is."""
+        """Says which actor this is."""
         self._messages.put(Controller(ray.get_runtime_context().current_actor))
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
-        """Raise the fault among what ended the workers; if there is none, say what was lost."""
+        """Raises the fault among what ended the workers; if there is none, say what was lost."""
         fault = fatal_error(worker_exceptions)
         if fault is not None:
             raise fault

@@ -29,7 +29,7 @@ class UnsoundError(ValueError):
 
 
 def write(folder: Path, state: TrainState) -> None:
-    """Write a state into a local folder; the manifest with the other files' SHA-256 comes last."""
+    """Writes a state into a local folder; the manifest with the other files' SHA-256 comes last."""
     groups = {**state.learner, "best": state.best}
     if state.val_probabilities is not None:
         groups["answers"] = [state.val_probabilities]
@@ -50,7 +50,7 @@ def write(folder: Path, state: TrainState) -> None:
 
 
 def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
-    """Read a state from a folder of a filesystem.
+    """Reads a state from a folder of a filesystem.
 
     Raises:
         UnsoundError: a file is missing, or is not the one that the manifest lists.
@@ -76,7 +76,7 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
 
 
 def newest(run: Run) -> tuple[TrainState | None, list[str]]:
-    """Return the newest sound checkpoint of a run, if any, and what is wrong with those passed over.
+    """Returns the newest sound checkpoint of a run, if any, and what is wrong with those passed over.
 
     It looks into the folders instead of asking Ray, whose list knows nothing of files cut short and can be
     cut short itself.
@@ -91,13 +91,13 @@ def newest(run: Run) -> tuple[TrainState | None, list[str]]:
 
 
 def checkpoint_folders(run: Run) -> list[str]:
-    """Return the paths of a run's checkpoints within its filesystem, oldest first."""
+    """Returns the paths of a run's checkpoints within its filesystem, oldest first."""
     names = run.list_folders(TRAIN)
     return [run.path(TRAIN, name) for name in names if name.startswith("checkpoint_")]
 
 
 def repair(run: Run) -> list[str]:
-    """Delete what a training cannot go on from; returns what was wrong.
+    """Deletes what a training cannot go on from; returns what was wrong.
 
     Checkpoints cut short are deleted; so is Ray's list of them where it is cut short or names one that is
     gone, since Ray would refuse it or hand out what it names. Sound checkpoints stay.
@@ -124,14 +124,14 @@ def repair(run: Run) -> list[str]:
 
 
 def prune(run: Run, keep: int) -> None:
-    """Delete all but the `keep` newest checkpoints, also those that are not in Ray's list."""
+    """Deletes all but the `keep` newest checkpoints, also those that are not in Ray's list."""
     folders = checkpoint_folders(run)
     for folder in folders[: max(0, len(folders) - keep)]:
         run.fs.delete_dir(folder)
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return arrays as the bytes of an uncompressed .npz; weights do not compress."""
+    """Returns arrays as the bytes of an uncompressed .npz; weights do not compress."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -13,7 +13,7 @@ from brain_ray.errors import RunError
 def class_weights(
     setting: Literal["none", "balanced"] | Sequence[float], counts: Counts, classes: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Return what a training row's loss is multiplied by, for each class: (classes,).
+    """Returns what a training row's loss is multiplied by, for each class: (classes,).
 
     Args:
         setting: `none`, all 1; `balanced`, inverse to the class' rows, with a mean of 1 over all rows, as
@@ -51,7 +51,7 @@ def class_weights(
 def split_weights(
     classes: Sequence[str], counts_by_split: Mapping[str, Counts], weights: NDArray[np.float32]
 ) -> dict[str, float]:
-    """Describe the balance for TensorBoard: each class' share of each split, 0..1, and its weight."""
+    """Describes the balance for TensorBoard: each class' share of each split, 0..1, and its weight."""
     shares = {
         f"split/{split}/{name}": float(count / max(1, counts.sum()))
         for split, counts in counts_by_split.items()

@@ -22,7 +22,7 @@ class Command:
     """Epochs, or a learning rate; 0 for `halt`."""
 
     def __str__(self) -> str:
-        """Return the command as the operator typed it."""
+        """Returns the command as the operator typed it."""
         return self.verb if self.verb == "halt" else f"{self.verb} {self.value:g}"
 
 
@@ -44,12 +44,12 @@ class ControlState:
     """Epochs without improvement that end the run, in place of `train.ask_epoch`; 0: never."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state as a JSON object."""
+        """Returns the state as a JSON object."""
         return asdict(self)
 
 
 def parse_command(text: Sequence[str], at: str) -> Command:
-    """Parse a command: `halt`, `extend N`, `rate X` or `ask-every N` (0: never). `at`: the time it was given.
+    """Parses a command: `halt`, `extend N`, `rate X` or `ask-every N` (0: never). `at`: when it was given.
 
     Raises:
         RunError: it is none of these.
@@ -72,7 +72,7 @@ def parse_command(text: Sequence[str], at: str) -> Command:
 
 
 def apply_commands(orders: ControlState, words: Sequence[Command], rate_scale: float) -> ControlState:
-    """Return the state after more commands; `rate_scale` is the dwell's present factor."""
+    """Returns the state after more commands; `rate_scale` is the dwell's present factor."""
     for word in words:
         orders = replace(orders, heard=word.at)
         match word.verb:
@@ -88,7 +88,7 @@ def apply_commands(orders: ControlState, words: Sequence[Command], rate_scale: f
 
 
 def should_stop(orders: ControlState, ask_epoch: int | None, epochs: int, best_epoch: int) -> bool:
-    """Tell whether a run ends because the last epochs brought no improvement.
+    """Tells whether a run ends because the last epochs brought no improvement.
 
     `ask_epoch`: the settings' limit of such epochs; `epochs`: finished ones; `best_epoch`: the best, from 1.
     """

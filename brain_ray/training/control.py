@@ -31,7 +31,7 @@ class ControlActor:
         self._status = "no epoch has ended yet"
 
     def say(self, text: Sequence[str]) -> str:
-        """Keep a command, also in operator.json; returns the answer for the operator.
+        """Keeps a command, also in operator.json; returns the answer for the operator.
 
         Raises:
             RunError: it is no known command.
@@ -42,21 +42,21 @@ class ControlActor:
         return f"{word}: said, and heard at the end of this epoch"
 
     def commands_since(self, heard: str) -> list[Command]:
-        """Return the commands given after a time, in order."""
+        """Returns the commands given after a time, in order."""
         return [word for word in self._words if word.at > heard]
 
     def note(self, status: str) -> None:
-        """Keep the line of the last epoch."""
+        """Keeps the line of the last epoch."""
         self._status = status
 
     def status(self) -> str:
-        """Return the line of the last epoch, and a line for each command with its time."""
+        """Returns the line of the last epoch, and a line for each command with its time."""
         return "\n".join([self._status, *(f"{word.at[:19]}Z  {word}" for word in self._words)])
 
 
 @contextmanager
 def control_actor(run: Run) -> Iterator[Any]:
-    """Start a run's `ControlActor`, which `send_command` finds by the run's name; yields its handle."""
+    """Starts a run's `ControlActor`, which `send_command` finds by the run's name; yields its handle."""
     options = {"name": f"{PREFIX}{run.uri()}", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
     operator = ray.remote(ControlActor).options(scheduling_strategy=on_this_node(), **options).remote(run)
     try:
@@ -66,7 +66,7 @@ def control_actor(run: Run) -> Iterator[Any]:
 
 
 def main(purpose: str, argv: Sequence[str], prog: str = "control.py") -> int:
-    """Send the command of a command line to a run, and print the answer.
+    """Sends the command of a command line to a run, and prints the answer.
 
     Returns the exit code: 0, 1 where nothing was sent, 2 for a wrong command line.
     """
@@ -91,7 +91,7 @@ def main(purpose: str, argv: Sequence[str], prog: str = "control.py") -> int:
 
 
 def send_command(name: str, text: Sequence[str]) -> str:
-    """Send a command to the training of a run, named by name, path or URI; returns the answer.
+    """Sends a command to the training of a run, named by name, path or URI; returns the answer.
 
     Raises:
         RunError: no such run is training, or several are, or it is no known command.

@@ -35,12 +35,12 @@ class DwellState:
         return self.diverged >= MAX_DIVERGED
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state as a JSON object."""
+        """Returns the state as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "DwellState":
-        """Return the state that `to_json` made an object of."""
+        """Returns the state that `to_json` made an object of."""
         lists = {name: tuple(value[name]) for name in ("improvements", "loss_improvements")}
         return cls(**{**value, **lists})
 
@@ -68,7 +68,7 @@ class Decision:
 def decide(
     state: DwellState, value: float, loss: float, *, dwell: bool, factor: float
 ) -> tuple[DwellState, Decision]:
-    """Decide on an epoch from its monitored value and its training loss.
+    """Decides on an epoch from its monitored value and its training loss.
 
     The rules are those of the callback LR_ASK of the notebooks that this project replaces, without its
     prompt: a value below the lowest is a new best; any other multiplies the rate by `factor` and goes back

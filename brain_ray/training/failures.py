@@ -32,7 +32,7 @@ class WorkerLostError(RuntimeError):
 
 
 def classify_error(error: Exception) -> RunError | WorkerLostError:
-    """Return the error that Ray Train is given for what ended a worker, with the trace as a note.
+    """Returns the error that Ray Train is given for what ended a worker, with the trace as a note.
 
     A `RunError` ends the training at once; after a `WorkerLostError` it is resumed. Both can be unpickled in
     a process without TensorFlow.
@@ -50,7 +50,7 @@ def classify_error(error: Exception) -> RunError | WorkerLostError:
 
 
 def fatal_error(errors: Mapping[int, BaseException]) -> RunError | None:
-    """Return the error that ends a training, out of the errors of a group's workers by rank; None: try again.
+    """Returns the error that ends a training, out of a group's errors by rank; None: try again.
 
     Where a worker died without an error of its own, the others may fail in any way because of it.
     """
@@ -60,13 +60,13 @@ def fatal_error(errors: Mapping[int, BaseException]) -> RunError | None:
 
 
 def describe_lost_worker(errors: Mapping[int, BaseException]) -> str:
-    """Return a line on the loss that ended a group: a worker's death rather than the errors it caused."""
+    """Returns a line on the loss that ended a group: a worker's death rather than the errors it caused."""
     rank, error = min(errors.items(), key=lambda item: isinstance(item[1], WorkerLostError))
     return f"worker {rank} ended with: {last_line(error)}"
 
 
 def to_run_error(error: BaseException, run: Run, max_failures: int) -> RunError:
-    """Return the error for people, of one line, for what Ray Train gave up with."""
+    """Returns the error for people, of one line, for what Ray Train gave up with."""
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", {})
     if failures:
         return RunError(
@@ -82,7 +82,7 @@ def to_run_error(error: BaseException, run: Run, max_failures: int) -> RunError:
 
 @contextmanager
 def naming_storage(place: str) -> Iterator[None]:
-    """Name a path or URI in the error where a storage refuses to be written to.
+    """Names a path or URI in the error where a storage refuses to be written to.
 
     Raises:
         RunError: it refuses, or is gone.
@@ -100,7 +100,7 @@ def naming_storage(place: str) -> Iterator[None]:
 
 
 def check_writable(run: Run) -> None:
-    """Write a file and delete it, so that a storage that cannot be written to is found before work begins.
+    """Writes a file and deletes it, so that a storage that cannot be written to is found before work begins.
 
     Raises:
         RunError: it refuses.
@@ -116,7 +116,7 @@ def _refusal(place: str, cause: object) -> str:
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """Return the error of a Ray task, which Ray wraps in one of its own."""
+    """Returns the error of a Ray task, which Ray wraps in one of its own."""
     while "RayTaskError" in {kind.__name__ for kind in type(error).__mro__}:
         cause = getattr(error, "cause", None)
         if not isinstance(cause, BaseException) or cause is error:
@@ -132,7 +132,7 @@ def _is_infrastructure_error(error: BaseException) -> bool:
 
 
 def _where(error: BaseException) -> str:
-    """Return ` at file:line` of this package's innermost frame, or nothing."""
+    """Returns ` at file:line` of this package's innermost frame, or nothing."""
     frames = [
         (Path(frame.filename), frame.lineno)
         for frame in traceback.extract_tb(error.__traceback__)
@@ -145,7 +145,7 @@ def _where(error: BaseException) -> str:
 
 
 def _first_words(error: BaseException) -> str:
-    """Return the first line; of an error in a graph that after the graph's own trace."""
+    """Returns the first line; of an error in a graph that after the graph's own trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     trace = [i for i, line in enumerate(lines) if line.startswith(('File "', "Detected at node", "<stack"))]
     return short_line((lines[max(trace, default=-1) + 1 :] or lines)[0])

@@ -35,7 +35,7 @@ class Extractor:
     """
 
     def __init__(self, framework: Framework, config: Config, processes: int) -> None:
-        """Build the network; `processes` on this node do the same."""
+        """Builds the network; `processes` on this node do the same."""
         self._error = ""
         try:
             self._extract = framework.make_extractor(config, processes)
@@ -43,7 +43,7 @@ class Extractor:
             self._error = str(error)
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Replace `image` (n, height, width, 1) by `features` (n, channels)."""
+        """Replaces `image` (n, height, width, 1) by `features` (n, channels)."""
         images = batch.pop("image")
         if self._error:
             nothing = np.zeros((len(images), 1), np.float32)
@@ -58,7 +58,7 @@ def cache_features(
     framework: Framework,
     processes_here: int | None = None,
 ) -> dict[str, list[Part]]:
-    """Compute the features of all rows of the splits, unless that is done already; returns their files.
+    """Computes the features of all rows of the splits, unless that is done already; returns their files.
 
     The files of a split hold `label` and `features` (channels of the backbone's last map, pooled, float32) in
     the order of the split's rows. Rows are as prepared: a balancing copy has its own changes, and no row has
@@ -83,7 +83,7 @@ def cache_features(
 
 
 def drop_features(run: Run) -> None:
-    """Delete what `cache_features` has written, when training has ended."""
+    """Deletes what `cache_features` has written, when training has ended."""
     if run.exists(FOLDER):
         run.fs.delete_dir(run.path(FOLDER))
 
@@ -157,7 +157,7 @@ def _raise_first(errors: Iterable[str]) -> None:
 
 
 def decode_part(task: pa.Table, run: Run, config: Config) -> Iterator[dict[str, NDArray[Any]]]:
-    """Decode a file's rows, some at a time: `index` in the split, `image`, `label`, `error`."""
+    """Decodes a file's rows, some at a time: `index` in the split, `image`, `label`, `error`."""
     (path,), (first,) = task["path"].to_pylist(), task["first"].to_pylist()
     rows = pq.read_table(path, filesystem=run.fs, partitioning=None)
     size = task_rows(config.model)
@@ -167,7 +167,7 @@ def decode_part(task: pa.Table, run: Run, config: Config) -> Iterator[dict[str, 
 
 
 def write_features(batch: pa.Table, run: Run, split: str) -> dict[str, list[str]]:
-    """Write rows that follow one another as a file, named by the first; returns the first `error`, if any."""
+    """Writes rows that follow one another as a file, named by the first; returns the first `error`."""
     errors = [error for error in batch["error"].to_pylist() if error]
     if not errors:
         sink = pa.BufferOutputStream()

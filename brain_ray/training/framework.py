@@ -29,48 +29,48 @@ class Learner(Protocol):
     num_classes: int
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare for an epoch, counted from 0: which layers train, and what dropout draws."""
+        """Prepares for an epoch, counted from 0: which layers train, and what dropout draws."""
 
     def train(self, batch: Batch, rate: float) -> Any:
-        """Take one step; returns this worker's sums, (4,) float64: loss, cross-entropy, correct, rows."""
+        """Takes one step; returns this worker's sums, (4,) float64: loss, cross-entropy, correct, rows."""
 
     def finish_epoch(self) -> None:
-        """Make equal on all workers what each has gathered from its own rows."""
+        """Makes equal on all workers what each has gathered from its own rows."""
 
     def validate(self, batch: Batch) -> tuple[Any, Any]:
-        """Score a batch; returns this worker's sums, as `train`, and its (n, classes) probabilities."""
+        """Scores a batch; returns this worker's sums, as `train`, and its (n, classes) probabilities."""
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Put the moving average in the place of the weights, for the time of the context."""
+        """Puts the moving average in the place of the weights, for the time of the context."""
 
     def sum(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the sum of an array over the workers; all call it alike."""
+        """Returns the sum of an array over the workers; all call it alike."""
 
     def weights(self) -> Arrays:
-        """Copy the network's weights."""
+        """Copies the network's weights."""
 
     def restore(self, weights: Sequence[NDArray[Any]], *, reset: bool) -> None:
-        """Take these weights, also as moving average; `reset`: and the optimizer as before the first step."""
+        """Takes these weights, also as moving average; `reset`: and the optimizer as at the start."""
 
     def state(self) -> dict[str, Arrays]:
-        """Copy everything that the next step depends on, in named groups of arrays."""
+        """Copies everything that the next step depends on, in named groups of arrays."""
 
     def load(self, state: dict[str, Arrays]) -> None:
-        """Go on from what `state` returned; called before the first step."""
+        """Goes on from what `state` returned; called before the first step."""
 
 
 class Framework(Protocol):
     """What makes learners. Ray sends it to the workers: it is small, and imports its library when called."""
 
     def set_up(self, settings: TrainConfig, processes: int) -> str:
-        """Prepare this process, one of so many on its node; returns the precision.
+        """Prepares this process, one of so many on its node; returns the precision.
 
         Raises:
             RunError: `use_gpu` is set, and the library sees no GPU.
         """
 
     def train_backend(self) -> "BackendConfig":
-        """Return what makes Ray Train's workers know one another."""
+        """Returns what makes Ray Train's workers know one another."""
 
     def make_learner(
         self,
@@ -80,24 +80,24 @@ class Framework(Protocol):
         num_workers: int,
         class_weights: NDArray[np.float32],
     ) -> Learner:
-        """Make a worker's learner; `set_up` comes first. `class_weights`: (classes,), factors of the loss.
+        """Makes a worker's learner; `set_up` comes first. `class_weights`: (classes,), factors of the loss.
 
         Raises:
             RunError: loss, optimizer or weights of the settings cannot be had.
         """
 
     def make_extractor(self, config: Config, processes: int) -> Extract:
-        """Set this process up, and return what computes features with the frozen backbone.
+        """Sets this process up, and returns what computes features with the frozen backbone.
 
         Raises:
             RunError: the network cannot be built, or as `set_up`.
         """
 
     def clear(self) -> None:
-        """Drop what the library keeps of the networks that this process has built."""
+        """Drops what the library keeps of the networks that this process has built."""
 
 
 def framework_of(model: ModelConfig) -> Framework:
-    """Make the framework that a backbone's row in `BACKBONES` names."""
+    """Makes the framework that a backbone's row in `BACKBONES` names."""
     framework: Framework = pkgutil.resolve_name(model.backbone_spec.framework)()
     return framework

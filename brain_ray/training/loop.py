@@ -36,7 +36,7 @@ def epochs(
     *,
     keep_val_probabilities: bool = False,
 ) -> Iterator[FinishedEpoch]:
-    """Train up to `config.train.total_epochs` epochs, from the start or from a state, one for each `next`.
+    """Trains up to `config.train.total_epochs` epochs, from the start or from a state, one for each `next`.
 
     It ends earlier when the operator says so, or when `ask_epoch` epochs have brought no improvement and he
     has not said otherwise; he can also have it go on for more. Every worker calls it alike. All decisions
@@ -121,7 +121,7 @@ def epochs(
 
 
 def is_over(settings: TrainConfig, state: TrainState) -> bool:
-    """Tell whether no epoch follows."""
+    """Tells whether no epoch follows."""
     return _is_over(settings, state.dwell, state.orders)
 
 
@@ -142,7 +142,7 @@ def _rates(
     steps_per_epoch: int,
     orders: ControlState,
 ) -> NDArray[np.float64]:
-    """Return the rate of each step of an epoch: the operator's, the planned one, after the plan its last."""
+    """Returns the rate of each step of an epoch: the operator's, the planned one, after the plan its last."""
     if orders.rate is not None:
         return np.full(steps_per_epoch, orders.rate / orders.rate_scale)
     if epoch * steps_per_epoch < len(planned):
@@ -158,7 +158,7 @@ class _Clock:
         self.seconds = 0.0
 
     def waited(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield the batches, and add up the time until each came."""
+        """Yields the batches, and add up the time until each came."""
         start = time.perf_counter()
         for batch in batches:
             self.seconds += time.perf_counter() - start
@@ -180,7 +180,7 @@ def _train_epoch(
 def _validate(
     learner: Learner, batches: Iterable[Batch], keep_probabilities: bool
 ) -> tuple[dict[str, float], NDArray[np.float32] | None]:
-    """Return the means over all rows, and if they are kept (rows, classes) the rows' probabilities."""
+    """Returns the means over all rows, and if they are kept (rows, classes) the rows' probabilities."""
     total: Any = np.zeros(4)
     own: list[tuple[NDArray[np.int64], Any]] = []
     rows = 0

@@ -46,7 +46,7 @@ Message = str | Position | Epoch | Controller | Reservation
 
 @contextmanager
 def message_queue(take: Callable[[Message], None]) -> Iterator[Queue]:
-    """Yield a queue whose messages `take` gets in this process, in a thread, without Ray's log prefixes."""
+    """Yields a queue whose messages `take` gets in this process, in a thread, without Ray's log prefixes."""
     messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
 
     def relay() -> None:
@@ -74,7 +74,7 @@ class ProgressSender:
         self._said = 0.0
 
     def __call__(self, epoch: int, step: int) -> None:
-        """Take the finished epochs and the finished steps of this one."""
+        """Takes the finished epochs and the finished steps of this one."""
         if self._messages is not None and monotonic() > self._said + SECONDS:
             self._said = monotonic()
             self._messages.put(Position(epoch, max(self.epochs, epoch + 1), step, self._steps))

@@ -16,7 +16,7 @@ from brain_ray.training.state import TrainState
 
 
 def write_epoch(run: Run, record: EpochRecord, state: TrainState) -> None:
-    """Write history.csv, the numbers for TensorBoard and, of a best epoch, answers.npz where it is kept."""
+    """Writes history.csv, the numbers for TensorBoard and, of a best epoch, answers.npz where it is kept."""
     run.write_bytes(to_csv(state.history), *HISTORY)
     if record.best and state.val_probabilities is not None:
         run.write_bytes(checkpoints.pack({"probabilities": state.val_probabilities}), *VAL_PROBABILITIES)
@@ -24,7 +24,7 @@ def write_epoch(run: Run, record: EpochRecord, state: TrainState) -> None:
 
 
 def write_result(run: Run, config: Config, state: TrainState) -> None:
-    """Write history.csv, best.npz and result.json."""
+    """Writes history.csv, best.npz and result.json."""
     run.write_bytes(to_csv(state.history), *HISTORY)
     write_best(run, state.best)
     best = [record for record in state.history if record.best][-1:]
@@ -42,12 +42,12 @@ def write_result(run: Run, config: Config, state: TrainState) -> None:
 
 
 def write_best(run: Run, weights: Arrays) -> None:
-    """Write best.npz."""
+    """Writes best.npz."""
     run.write_bytes(checkpoints.pack({str(i): w for i, w in enumerate(weights)}), *BEST)
 
 
 def read_val_probabilities(run: Run) -> NDArray[np.float32] | None:
-    """Return (rows, classes), the best epoch's probabilities of the validation rows, if they were kept."""
+    """Returns (rows, classes), the best epoch's probabilities of the validation rows, if they were kept."""
     if not run.exists(*VAL_PROBABILITIES):
         return None
     with np.load(io.BytesIO(run.read_bytes(*VAL_PROBABILITIES))) as stored:
@@ -56,7 +56,7 @@ def read_val_probabilities(run: Run) -> NDArray[np.float32] | None:
 
 
 def summary(run: Run) -> str:
-    """Return result.json as a sentence.
+    """Returns result.json as a sentence.
 
     Raises:
         RunError: no epoch, or none of the last ones, had a finite loss.

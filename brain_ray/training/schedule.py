@@ -11,7 +11,7 @@ FLOOR = 0.01
 
 
 def planned_rates(config: TrainConfig, steps_per_epoch: int) -> NDArray[np.float64]:
-    """Return the rate of each step of a run, (total_epochs * steps_per_epoch,), before the dwell's factor.
+    """Returns the rate of each step of a run, (total_epochs * steps_per_epoch,), before the dwell's factor.
 
     First those of the frozen epochs, then those of the others. Each begin at their own rate and follow Keras'
     schedule over their own steps, times the warm-up (a straight line from 0 to 1, above 0 in the first step).
@@ -35,7 +35,7 @@ def _stage_rates(config: TrainConfig, rate: float, epochs: int, steps_per_epoch:
 
 
 def _schedule(name: str, num_steps: int) -> NDArray[np.float64]:
-    """Return the factors of one of Keras' schedules, (num_steps,), from 1 on; a test compares the two."""
+    """Returns the factors of one of Keras' schedules, (num_steps,), from 1 on; a test compares the two."""
     if name == "constant" or not num_steps:
         return np.ones(num_steps)
     done = np.arange(num_steps) / num_steps

@@ -30,7 +30,7 @@ class Dataset:
 
 
 def open_dataset(run: Run, config: Config) -> Dataset:
-    """Find and count a run's rows, and start their store on this node.
+    """Finds and counts a run's rows, and starts their store on this node.
 
     Raises:
         RunError: a split has no rows.
@@ -44,7 +44,7 @@ def open_dataset(run: Run, config: Config) -> Dataset:
 def find_sources(
     run: Run, config: Config, dataset: Dataset, framework: Framework, processes_here: int | None = None
 ) -> Sources:
-    """Return what the workers of a training load from; computes the features that its first phase wants.
+    """Returns what the workers of a training load from; computes the features that its first phase wants.
 
     With `processes_here` they are computed in this process, one of so many on its node that do the same, and
     not in actors.
@@ -61,7 +61,7 @@ def find_sources(
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Make paths absolute that workers read, since Ray changes their current folder."""
+    """Makes paths absolute that workers read, since Ray changes their current folder."""
     weights = config.model.weights
     if weights not in ("imagenet", "none"):
         weights = resolve(weights)

@@ -27,7 +27,7 @@ from brain_ray.training.trainer import run_training
 
 
 def train(run: Run, config: Config, framework: Framework | None = None) -> str:
-    """Train on a run's dataset, from its newest sound checkpoint on; returns a summary in a sentence.
+    """Trains on a run's dataset, from its newest sound checkpoint on; returns a summary in a sentence.
 
     Writes into the run's folder train/: after each epoch a checkpoint, history.csv and numbers for
     TensorBoard; at the end best.npz (the best epoch's weights, "0", "1", ... in the order of

@@ -30,7 +30,7 @@ def run_training(
     *,
     keep_val_probabilities: bool = False,
 ) -> None:
-    """Have workers train by Ray Train, from the newest sound checkpoint on; `take` gets their messages.
+    """Has workers train by Ray Train, from the newest sound checkpoint on; `take` gets their messages.
 
     Raises:
         RunError: what ended the training.

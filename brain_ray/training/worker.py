@@ -57,7 +57,7 @@ def run_epochs(
     processes: int = 1,
     keep_val_probabilities: bool = False,
 ) -> Iterator[FinishedEpoch]:
-    """Train as one of the workers, from the run's newest sound checkpoint on; yields each epoch that is kept.
+    """Trains as one of the workers, from the run's newest sound checkpoint on; yields each kept epoch.
 
     After each epoch every worker calls `save_checkpoint`, and rank 0 writes history.csv, the numbers for
     TensorBoard and, where they are kept, the validation rows' probabilities; after the last, best.npz and
@@ -108,14 +108,14 @@ def run_epochs(
 
 
 def _resumed(config: Config, state: TrainState | None) -> Config:
-    """Return settings whose network starts without weights if a state's are loaded over them."""
+    """Returns settings whose network starts without weights if a state's are loaded over them."""
     if state is None:
         return config
     return config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
 
 
 def train_worker_task(config: dict[str, Task]) -> None:
-    """Train as one of the workers; runs in a process of Ray Train, which gives it `task` in a dictionary."""
+    """Trains as one of the workers; runs in a process of Ray Train, which gives it `task` in a dictionary."""
     task = config["task"]
     settings, context = task.config.train, ray.train.get_context()
     if settings.elastic and context.get_world_rank() == 0:
@@ -163,7 +163,7 @@ def _train(task: Task) -> None:
 
 
 def _report(finished: FinishedEpoch) -> None:
-    """Report an epoch to Ray Train, which keeps the checkpoint of rank 0."""
+    """Reports an epoch to Ray Train, which keeps the checkpoint of rank 0."""
     if ray.train.get_context().get_world_rank() != 0:
         ray.train.report(finished.record.metrics())
         return

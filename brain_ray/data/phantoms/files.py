@@ -125,7 +125,7 @@ def _check(classes: Sequence[str]) -> None:
 
 
 def encode(image: Image | NDArray[np.uint16], suffix: str, quality: int = 92) -> bytes:
-    """Return an image as a file of the format that a suffix such as `.png` names."""
+    """Returns an image as a file of the format that a suffix such as `.png` names."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
     return cv2.imencode(suffix, image, options)[1].tobytes()
 

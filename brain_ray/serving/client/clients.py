@@ -35,7 +35,7 @@ class _Base:
         in_flight: int = 8,
         pause: Pause = pause_s,
     ) -> None:
-        """Set up, without a connection as yet.
+        """Sets up, without a connection as yet.
 
         Args:
             url: of the endpoint, such as http://127.0.0.1:8000.
@@ -77,12 +77,12 @@ class Client(_Base):
         pause: Pause = pause_s,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Set up as described above; `transport` replaces the network, for tests."""
+        """Sets up as described above; `transport` replaces the network, for tests."""
         super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight, pause=pause)
         self._http = httpx.Client(timeout=self._timeout, limits=self._limits, transport=transport)
 
     def predict(self, images: Iterable[Source]) -> Iterator[Answer | Failure]:
-        """Yield a result for each image, in order, as soon as it is there; several are asked for at a time.
+        """Yields a result for each image, in order, as soon as it is there; several are asked for at a time.
 
         A result's name is the path as it was given, or `image` for bytes. Of files, at most `in_flight` are
         held; of an iterable of bytes, twice as many.
@@ -102,7 +102,7 @@ class Client(_Base):
             stop.set()
 
     def explain(self, image: Source) -> Explanation | Failure:
-        """Return the answer for an image, and what it rests on.
+        """Returns the answer for an image, and what it rests on.
 
         Raises:
             EndpointError: the endpoint cannot be used.
@@ -111,7 +111,7 @@ class Client(_Base):
         return data if isinstance(data, Failure) else self._run(self._terms.explain(image, data))
 
     def model(self) -> Models:
-        """Return what is on the air: models, classes, limits.
+        """Returns what is on the air: models, classes, limits.
 
         Raises:
             EndpointError: the endpoint cannot be used.
@@ -119,7 +119,7 @@ class Client(_Base):
         return self._run(self._terms.fetch("v1/model", Models))
 
     def ready(self) -> bool:
-        """Tell whether images would be answered now; asks once.
+        """Tells whether images would be answered now; asks once.
 
         Raises:
             EndpointError: there is something, but it lets us not in, or is no endpoint.
@@ -127,7 +127,7 @@ class Client(_Base):
         return self._run(self._terms.ready())
 
     def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -172,12 +172,12 @@ class AsyncClient(_Base):
         pause: Pause = pause_s,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """Set up as `Client`."""
+        """Sets up as `Client`."""
         super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight, pause=pause)
         self._http = httpx.AsyncClient(timeout=self._timeout, limits=self._limits, transport=transport)
 
     async def predict(self, images: Iterable[Source]) -> AsyncIterator[Answer | Failure]:
-        """Yield a result for each image, in order; see `Client.predict`."""
+        """Yields a result for each image, in order; see `Client.predict`."""
         room = asyncio.Semaphore(self._in_flight)
         waiting: deque[asyncio.Task[Answer | Failure]] = deque()
 
@@ -198,19 +198,19 @@ class AsyncClient(_Base):
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def explain(self, image: Source) -> Explanation | Failure:
-        """Return the answer for an image, and what it rests on; see `Client.explain`."""
+        """Returns the answer for an image, and what it rests on; see `Client.explain`."""
         return await self._ask(image, self._terms.explain)
 
     async def model(self) -> Models:
-        """Return what is on the air; see `Client.model`."""
+        """Returns what is on the air; see `Client.model`."""
         return await self._run(self._terms.fetch("v1/model", Models))
 
     async def ready(self) -> bool:
-        """Tell whether images would be answered now; see `Client.ready`."""
+        """Tells whether images would be answered now; see `Client.ready`."""
         return await self._run(self._terms.ready())
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

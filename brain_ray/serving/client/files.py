@@ -23,7 +23,7 @@ MEDIA_TYPES = media_types()
 
 
 def find_images(words: Iterable[str], listed: Iterable[str] = ()) -> Iterator[Path]:
-    """Yield files as they are named, and the images of folders, as sorted as they are walked.
+    """Yields files as they are named, and the images of folders, as sorted as they are walked.
 
     A folder's own files come before those of its folders; hidden ones (`.name`) are left out. No more than
     the names of the folders on the way down to one file are held.
@@ -45,14 +45,14 @@ def find_images(words: Iterable[str], listed: Iterable[str] = ()) -> Iterator[Pa
 
 
 def name_of(source: Source) -> str:
-    """Return what an image is called in its answer; bytes of a path that are no UTF-8 are spelt out."""
+    """Returns what an image is called in its answer; bytes of a path that are no UTF-8 are spelt out."""
     if isinstance(source, bytes):
         return "image"
     return os.fsencode(source).decode("utf-8", "backslashreplace")
 
 
 def read_image(source: Source) -> bytes | Failure:
-    """Return an image's bytes, or why its file cannot be read."""
+    """Returns an image's bytes, or why its file cannot be read."""
     if isinstance(source, bytes):
         return source
     try:
@@ -72,7 +72,7 @@ def read_image(source: Source) -> bytes | Failure:
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
 ) -> Iterator[Result]:
-    """Yield `work(item)` of each item in turn, made by threads; at most `ahead` are under way or waiting.
+    """Yields `work(item)` of each item in turn, made by threads; at most `ahead` are under way or waiting.
 
     What `work` raises ends it, and what has not begun by then is dropped; likewise where the caller leaves.
     """
@@ -102,7 +102,7 @@ def _give_up(error: OSError) -> None:
 
 
 def watch_doubles(words: Iterable[str], folders: set[Path]) -> Iterator[str]:
-    """Hand paths on, and warn once of one that lies in a folder before it, as in what `find FOLDER` prints.
+    """Hands paths on, and warns once of one that lies in a folder before it, as in what `find FOLDER` prints.
 
     Args:
         words: the paths.

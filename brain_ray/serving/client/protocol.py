@@ -68,7 +68,7 @@ class Terms:
 
     @classmethod
     def agree(cls, url: str, api_key: str | None, retries: int, pause: Pause = pause_s) -> "Terms":
-        """Check an address and a key.
+        """Checks an address and a key.
 
         Raises:
             EndpointError: no URL, or not a key.
@@ -95,12 +95,12 @@ class Terms:
         return str(self.url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
 
     def fetch(self, route: str, kind: type[Body]) -> Steps[Body]:
-        """Get what the endpoint says of itself."""
+        """Gets what the endpoint says of itself."""
         response = yield from self._ask("GET", route)
         return self._read(response, kind)
 
     def predict(self, source: Source, data: bytes) -> Steps[Answer | Failure]:
-        """Have one image classified."""
+        """Has one image classified."""
         response = yield from self._ask("POST", "v1/predict", source, data)
         name = name_of(source)
         if response.status_code != 200:
@@ -108,7 +108,7 @@ class Terms:
         return self._only(self._read(response, Predictions).results).model_copy(update={"name": name})
 
     def explain(self, source: Source, data: bytes) -> Steps[Explanation | Failure]:
-        """Have one image classified and explained."""
+        """Has one image classified and explained."""
         response = yield from self._ask("POST", "v1/explain", source, data)
         name = name_of(source)
         if response.status_code != 200:
@@ -116,7 +116,7 @@ class Terms:
         return self._only(self._read(response, Explanations).results).model_copy(update={"name": name})
 
     def ready(self) -> Steps[bool]:
-        """Ask once whether images would be answered now."""
+        """Asks once whether images would be answered now."""
         heard = yield self._request("GET", "readyz")
         if not isinstance(heard, httpx.Response) or heard.status_code in (*RETRIED, 504):
             return False
@@ -128,7 +128,7 @@ class Terms:
     def _ask(
         self, method: str, route: str, source: Source = b"", data: bytes | None = None
     ) -> Steps[httpx.Response]:
-        """Ask until there is an answer about the matter, at most `retries` times after the first.
+        """Asks until there is an answer about the matter, at most `retries` times after the first.
 
         An image that may have ended the replica which had it is sent once more, and not before the endpoint
         says that it is ready: it must not be carried from replica to replica.

@@ -27,12 +27,12 @@ LONGEST_WAIT_S = 30.0
 
 
 def is_sent(heard: Heard) -> bool:
-    """Tell whether an endpoint may have got a request that it did not answer."""
+    """Tells whether an endpoint may have got a request that it did not answer."""
     return not isinstance(heard, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
 
 
 def is_passing(heard: Heard) -> bool:
-    """Tell whether trying again may help; what took too long would take so again, and load the endpoint."""
+    """Tells whether trying again may help; what took too long would take so again, and load the endpoint."""
     if isinstance(heard, httpx.Response):
         return heard.status_code in RETRIED
     if isinstance(heard, httpx.TimeoutException):
@@ -41,21 +41,21 @@ def is_passing(heard: Heard) -> bool:
 
 
 def may_end_replicas(heard: Heard) -> bool:
-    """Tell whether a replica may have died of a request: no answer, or one in the replica's place."""
+    """Tells whether a replica may have died of a request: no answer, or one in the replica's place."""
     if not isinstance(heard, httpx.Response):
         return is_sent(heard)
     return heard.status_code == 502 or (heard.status_code == 503 and problem_of(heard).code != "queue_full")
 
 
 def pause_s(attempt: int, heard: Heard) -> float:
-    """Return the seconds to wait: what the endpoint asks for, else a doubling time, spread at random."""
+    """Returns the seconds to wait: what the endpoint asks for, else a doubling time, spread at random."""
     asked = _retry_after(heard.headers.get("Retry-After", "")) if isinstance(heard, httpx.Response) else 0.0
     backoff = FIRST_WAIT_S * 2.0**attempt * random.uniform(0.5, 1.5)
     return min(LONGEST_WAIT_S, max(asked, backoff))
 
 
 def _retry_after(value: str) -> float:
-    """Read seconds or a date (RFC 9110, 10.2.3)."""
+    """Reads seconds or a date (RFC 9110, 10.2.3)."""
     if value.strip().isdecimal():
         return float(value)
     try:
@@ -65,7 +65,7 @@ def _retry_after(value: str) -> float:
 
 
 def problem_of(response: httpx.Response) -> Problem:
-    """Return what a response says is wrong; what stands before the endpoint may say it in its own way."""
+    """Returns what a response says is wrong; what stands before the endpoint may say it in its own way."""
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:

@@ -28,20 +28,20 @@ class Reduction:
         self._compiled = tf.function(self._all_reduce, autograph=False)
 
     def sum(self, values: Any) -> NDArray[Any]:
-        """Add up an array."""
+        """Adds up an array."""
         return np.asarray(self._compiled(values))
 
     def mean(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Average float32 arrays, sent as one."""
+        """Averages float32 arrays, sent as one."""
         return self._unpack(self.sum(self._pack(arrays)) / self.num_replicas, arrays)
 
     def of_first(self, arrays: Sequence[NDArray[Any]], rank: int) -> list[NDArray[Any]]:
-        """Return the arrays that rank 0 has, as float32."""
+        """Returns the arrays that rank 0 has, as float32."""
         packed = self._pack(arrays)
         return self._unpack(self.sum(packed if rank == 0 else np.zeros_like(packed)), arrays)
 
     def sum_gradients(self, gradients: "list[tf.Tensor]") -> "list[tf.Tensor]":
-        """Add up gradients within a compiled step, in a few buffers instead of hundreds of messages.
+        """Adds up gradients within a compiled step, in a few buffers instead of hundreds of messages.
 
         The last layers' gradients are there first, and are on their way while the others are computed.
         """
@@ -81,7 +81,7 @@ class Reduction:
 
 
 def buckets(sizes: Sequence[int]) -> list[list[int]]:
-    """Part arrays, by their sizes and in their order, into runs of at most `BUCKET` numbers, or of one array.
+    """Parts arrays by their sizes, in their order, into runs of at most `BUCKET` numbers, or of one array.
 
     Counted from the end, so that it is the first run that is left over.
     """

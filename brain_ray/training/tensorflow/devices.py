@@ -19,7 +19,7 @@ NO_GPU = "train.use_gpu is true, and TensorFlow sees no GPU"
 
 
 def set_up(settings: TrainConfig, processes: int) -> str:
-    """Set TensorFlow and Keras up, before anything else uses them in this process; returns the precision.
+    """Sets TensorFlow and Keras up, before anything else uses them in this process; returns the precision.
 
     Threads are set from the CPUs that the settings give a worker. With `use_gpu`, GPUs take memory as they
     need it, so that several processes can share one; without, TensorFlow uses no GPU, even if Ray lets the
@@ -57,19 +57,19 @@ def set_up(settings: TrainConfig, processes: int) -> str:
 
 
 def clear() -> None:
-    """Drop what Keras keeps of the networks that this process has built, before it builds others."""
+    """Drops what Keras keeps of the networks that this process has built, before it builds others."""
     keras = sys.modules.get("keras")
     if keras is not None:
         keras.backend.clear_session()
 
 
 def num_threads(cpus: float, cores: int, processes: int) -> int:
-    """Return the threads of a worker: its CPUs, rounded up; of a fraction of one, its share of the node's."""
+    """Returns the threads of a worker: its CPUs, rounded up; of a fraction, its share of the node's."""
     return math.ceil(cpus) if cpus >= 1 else max(1, cores // processes)
 
 
 def choose_precision(capabilities: Sequence[tuple[int, int]]) -> str:
-    """Choose by the compute capability of the GPUs: the lowest of them decides.
+    """Chooses by the compute capability of the GPUs: the lowest of them decides.
 
     From 8.0 on (Ampere) bfloat16, which needs no scaling of the loss; from 7.0 on (Volta, Turing: tensor
     cores) float16; else, and without a GPU, float32.
@@ -82,7 +82,7 @@ def choose_precision(capabilities: Sequence[tuple[int, int]]) -> str:
 
 
 def make_strategy(num_workers: int, *, use_gpu: bool) -> "tf.distribute.Strategy":
-    """Return the strategy of the steps; `set_up` comes first.
+    """Returns the strategy of the steps; `set_up` comes first.
 
     The default strategy for one worker. For several, MultiWorkerMirroredStrategy of one replica each, which
     finds the other workers in TF_CONFIG. GPUs communicate by NCCL, CPUs in a ring of gRPC.

@@ -18,7 +18,7 @@ class MovingAverage:
     """Averages of a model's weights that learn, and of the statistics that go with them; no constants."""
 
     def __init__(self, model: "keras.Model", momentum: float | None) -> None:
-        """Start at the model's weights; `momentum` None: average nothing."""
+        """Starts at the model's weights; `momentum` None: average nothing."""
         import tensorflow as tf
 
         self._model = model
@@ -33,7 +33,7 @@ class MovingAverage:
         """In the order of the model's weights."""
 
     def momentum(self, num_steps: int) -> float:
-        """Return the momentum of a step, counted from 1.
+        """Returns the momentum of a step, counted from 1.
 
         At a constant one, short runs would never leave the initial weights behind; the form is that of
         tf.train.ExponentialMovingAverage with num_updates.
@@ -41,7 +41,7 @@ class MovingAverage:
         return min(self._momentum, (1 + num_steps) / (10 + num_steps))
 
     def update(self, momentum: Any, part: "keras.Model") -> None:
-        """Move the averages of a part of the model; within a compiled step."""
+        """Moves the averages of a part of the model; within a compiled step."""
         moving = {id(weight) for weight in part.weights}
         for i, average in zip(self._indices, self.variables, strict=True):
             weight = self._model.weights[i]
@@ -49,18 +49,18 @@ class MovingAverage:
                 average.assign_add((1 - momentum) * (weight - average))
 
     def statistics(self) -> list[Any]:
-        """Return the averages of batch norms' statistics."""
+        """Returns the averages of batch norms' statistics."""
         pairs = zip(self._indices, self.variables, strict=True)
         return [average for i, average in pairs if self._model.weights[i].name in STATISTICS]
 
     def restart(self, weights: Sequence[NDArray[Any]]) -> None:
-        """Start anew, from weights in the order of `model.weights`."""
+        """Starts anew, from weights in the order of `model.weights`."""
         for i, average in zip(self._indices, self.variables, strict=True):
             average.assign(weights[i])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the averages in the place of the weights, for the time of the context."""
+        """Puts the averages in the place of the weights, for the time of the context."""
         weights = [self._model.weights[i] for i in self._indices]
         held = [np.asarray(weight) for weight in weights]
         for weight, average in zip(weights, self.variables, strict=True):

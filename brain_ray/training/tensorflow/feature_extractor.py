@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def make_extractor(config: Config, processes: int) -> "Extract":
-    """Return the function from images (n, height, width, 1) uint8 to pooled features (n, channels) float32.
+    """Returns the function from images (n, height, width, 1) uint8 to pooled features (n, channels) float32.
 
     It computes a batch of `train.batch_size` at a time. `processes` on this node do the same.
 

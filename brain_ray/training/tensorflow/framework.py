@@ -23,7 +23,7 @@ class TensorFlow:
         return devices.set_up(settings, processes)
 
     def train_backend(self) -> TensorflowWorkers:
-        """Return what tells the workers one another's addresses."""
+        """Returns what tells the workers one another's addresses."""
         return TensorflowWorkers()
 
     def make_learner(
@@ -34,7 +34,7 @@ class TensorFlow:
         num_workers: int,
         class_weights: NDArray[np.float32],
     ) -> Learner:
-        """Build the network and its optimizer; see `Learner`."""
+        """Builds the network and its optimizer; see `Learner`."""
         strategy = devices.make_strategy(num_workers, use_gpu=config.train.use_gpu)
         return Learner(config, num_classes, strategy, rank, class_weights)
 

@@ -72,7 +72,7 @@ class Learner:
     # --- an epoch
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare for an epoch, counted from 0: which layers train, and what dropout draws.
+        """Prepares for an epoch, counted from 0: which layers train, and what dropout draws.
 
         Dropout's seeds depend on seed, epoch and rank alone, so that a resumed run draws what it would have.
         """
@@ -89,7 +89,7 @@ class Learner:
                 variable.assign(rng.integers(0, 2**31, size=tuple(variable.shape)))
 
     def train(self, batch: Batch, rate: float) -> "tf.Tensor":
-        """Take one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
+        """Takes one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
         self._num_steps += 1
         sums: tf.Tensor = self._train_step(
             batch.inputs,
@@ -102,7 +102,7 @@ class Learner:
         return sums
 
     def finish_epoch(self) -> None:
-        """Give every worker the same batch norm statistics: their mean over the workers."""
+        """Gives every worker the same batch norm statistics: their mean over the workers."""
         own = [weight for weight in self.model.weights if weight.name in STATISTICS]
         own += self.average.statistics()
         if own and self.num_workers > 1:
@@ -111,26 +111,26 @@ class Learner:
                 variable.assign(mean)
 
     def validate(self, batch: Batch) -> "tuple[tf.Tensor, tf.Tensor]":
-        """Score one batch; returns this worker's sums, as `train`, and its (n, classes) probabilities."""
+        """Scores one batch; returns this worker's sums, as `train`, and its (n, classes) probabilities."""
         sums, probabilities = self._valid_step(batch.inputs, batch.labels, batch.sample_weight)
         return sums, probabilities
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Put the moving average in the place of the weights, for the time of the context."""
+        """Puts the moving average in the place of the weights, for the time of the context."""
         return self.average.in_place()
 
     def sum(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the sum of an array over the workers."""
+        """Returns the sum of an array over the workers."""
         return self.reduction.sum(values)
 
     # --- weights and state
 
     def weights(self) -> Arrays:
-        """Copy the network's weights, in the order of `model.weights`."""
+        """Copies the network's weights, in the order of `model.weights`."""
         return [np.array(weight) for weight in self.model.weights]
 
     def restore(self, weights: Sequence[NDArray[Any]], *, reset: bool) -> None:
-        """Take these weights, also as moving average; `reset`: and the optimizer as before the first step."""
+        """Takes these weights, also as moving average; `reset`: and the optimizer as at the start."""
         assign_weights(self.model, weights)
         self.average.restart(weights)
         if reset:
@@ -139,7 +139,7 @@ class Learner:
                 variable.assign(np.full(tuple(variable.shape), value))
 
     def state(self) -> dict[str, Arrays]:
-        """Copy everything that the next step depends on."""
+        """Copies everything that the next step depends on."""
         return {
             "weights": self.weights(),
             "optimizer": [np.array(variable) for variable in self.optimizer.variables],
@@ -148,7 +148,7 @@ class Learner:
         }
 
     def load(self, state: dict[str, Arrays]) -> None:
-        """Go on from what `state` returned. To be called before the first step."""
+        """Goes on from what `state` returned. To be called before the first step."""
         assign_weights(self.model, state["weights"])
         for variable, value in zip(self.optimizer.variables, state["optimizer"], strict=True):
             variable.assign(value)
@@ -200,8 +200,9 @@ class Learner:
         return tape.gradient(loss, variables, unconnected_gradients="zero"), sums
 
     def _forward(self, inputs: Any, labels: Any, weights: Any, *, training: bool) -> tuple[Any, Any, Any]:
-        """Return the sum of the loss over a batch's rows; (4,) float64: it, cross-entropy, correct, rows; and
-        the rows' probabilities.
+        """Returns the loss, the sums and the probabilities of a batch.
+
+        The sum of the loss over the rows; (4,) float64: it, cross-entropy, correct, rows; (n, classes).
 
         Both penalties are means over the rows, so they count once for each of them: divided by the global
         batch and added up over the workers, they are what one worker would have computed.
@@ -223,7 +224,7 @@ class Learner:
         return loss, tf.cast(tf.stack(sums), tf.float64), probabilities
 
     def _call(self, inputs: Any, *, training: bool) -> "tuple[tf.Tensor, keras.Model]":
-        """Return probabilities, and the model that was called and so knows its penalties."""
+        """Returns probabilities, and the model that was called and so knows its penalties."""
         import tensorflow as tf
 
         match self._phase:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def loss_function(name: str) -> "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]":
-    """Return a Keras loss as a function of targets and probabilities, (n, classes), to one loss a row, (n,).
+    """Returns a Keras loss as a function of targets and probabilities, (n, classes), to one loss a row, (n,).
 
     Raises:
         RunError: Keras has no loss of that name.
@@ -31,7 +31,7 @@ def loss_function(name: str) -> "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]":
 
 
 def build_optimizer(config: TrainConfig) -> "keras.Optimizer":
-    """Make the optimizer that the settings name; in float16, one that scales the loss.
+    """Makes the optimizer that the settings name; in float16, one that scales the loss.
 
     Raises:
         RunError: Keras has no optimizer of that name.
