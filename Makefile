@@ -3,6 +3,8 @@
 PYTHONS := python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Two tests at a time: most wait for processes that they have started.
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 
 .PHONY: install demo sweep-demo doctor test test-cluster browser check constraints clean
 
@@ -18,7 +20,7 @@ doctor: $(INSTALLED)  ## what is wrong with this machine, before work is begun
 	$(BIN)/python jobs/doctor.py
 
 test: $(INSTALLED) browser  ## all tests but those that start clusters
-	$(BIN)/python -m pytest -m 'not cluster'
+	$(BIN)/python -m pytest -m 'not cluster' $(SIDE_BY_SIDE)
 
 test-cluster: $(INSTALLED)  ## tests on clusters of their own: submitting, storage, lost nodes
 	$(BIN)/python -m pytest -m cluster

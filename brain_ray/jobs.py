@@ -84,12 +84,14 @@ def _pipeline(prog: str, text: str, argv: Sequence[str]) -> int:
     from brain_ray.config import Config
 
     def train(config: Config) -> None:
-        from brain_ray.pipeline import TRAINED, run_stages
+        from brain_ray.pipeline import run_stages
+        from brain_ray.stages import TRAINED
 
         run_stages(config, TRAINED)
 
     def tune(config: Config) -> None:
-        from brain_ray.pipeline import TUNED, run_stages
+        from brain_ray.pipeline import run_stages
+        from brain_ray.stages import TUNED
 
         run_stages(config, TUNED)
 
@@ -101,7 +103,8 @@ def _tune(prog: str, text: str, argv: Sequence[str]) -> int:
     from brain_ray.config import Config
 
     def work(config: Config) -> None:
-        from brain_ray.pipeline import COMPARED, run_stages
+        from brain_ray.pipeline import run_stages
+        from brain_ray.stages import COMPARED
 
         run_stages(config, COMPARED)
 

@@ -1,32 +1,22 @@
-"""Stages of a run, in order; a complete stage whose inputs did not change is not repeated."""
+"""Runs the stages of a run in order; a complete stage whose inputs did not change is not repeated."""
 
 import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from brain_ray import __version__, kept
-from brain_ray.bundle import export
 from brain_ray.checks.locations import refuse_wrong_paths
 from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
 from brain_ray.cluster import connection
-from brain_ray.cluster.autoscaling import check_now_or_later
-from brain_ray.cluster.capacity import refuse_preparing, refuse_scoring
-from brain_ray.cluster.waiting import give_up_without_nodes
-from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
-from brain_ray.data import prepare, source_changes
-from brain_ray.evaluation import evaluate
-from brain_ray.fingerprints import differences, digest, flatten
+from brain_ray.fingerprints import differences, flatten
 from brain_ray.logs import log, log_context
 from brain_ray.runs import (
-    BUNDLE,
-    BUNDLE_INFO,
     CONFIG,
     DATASET,
     KEPT,
@@ -36,128 +26,12 @@ from brain_ray.runs import (
     TRAIN,
     Run,
 )
+from brain_ray.stages import STAGES, TRAINED, Stage, sweep_stage
 from brain_ray.tracking import prometheus
-from brain_ray.tracking.mlflow import log_bundle
-from brain_ray.training import train
-from brain_ray.tuning import tune
-from brain_ray.tuning.search_space import MACHINES, SearchSpace
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.versions import versions
 
 PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of a run: its inputs, its work, and the folder that it fills."""
-
-    name: str
-    folder: str
-    inputs: Callable[[Run, Config], Mapping[str, Any]]
-    work: Callable[[Run, Config], str]
-    resumes: bool = False
-    """Whether an unfinished stage with the same inputs continues instead of starting over."""
-    changes: Callable[[Run, Config, Mapping[str, Any], Mapping[str, Any]], list[str]] = (
-        lambda run, config, before, now: differences(before, now)
-    )
-    """Returns a line for each difference between a finished stage's inputs and the current ones, both
-    flattened."""
-
-
-def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
-    # Other workers or devices are no reason to train again, though the result may depend on them: batch norms
-    # that learn and dropout use each worker's own rows, and the precision follows the device.
-    machines = {name.removeprefix("train.") for name in MACHINES}
-    return {
-        "dataset": prepare.id_of(run),
-        "seed": config.seed,
-        "model": config.model.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json", exclude=machines),
-    }
-
-
-CHOOSING = {"choice", "confidence", "bootstrap"}
-"""Settings of the sweep on which its trials do not depend."""
-
-
-def _sweep_inputs(run: Run, config: Config) -> dict[str, Any]:
-    machines = {"max_concurrent", "trials_per_gpu", "max_failures", "silence_minutes"}
-    trials = config.sweep.model_dump(mode="json", exclude=machines | CHOOSING)
-    return {**_train_inputs(run, config), "sweep": trials}
-
-
-def _choose_inputs(run: Run, config: Config) -> dict[str, Any]:
-    return {
-        "sweep": digest(run.require(SWEEP, "tune")),
-        "choice": config.sweep.model_dump(mode="json", include=CHOOSING),
-    }
-
-
-def _export_inputs(run: Run, config: Config) -> dict[str, Any]:
-    return {"train": digest(run.require(TRAIN, "train")), "export": config.export.model_dump(mode="json")}
-
-
-def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
-    run.require(BUNDLE, "export")
-    return {
-        "model": run.read_json(*BUNDLE_INFO)["files"]["model.onnx"],
-        "dataset": prepare.id_of(run),
-        "evaluate": config.evaluate.model_dump(mode="json"),
-    }
-
-
-def _prepare(run: Run, config: Config) -> str:
-    with give_up_without_nodes("preparation", partial(check_now_or_later, refuse_preparing, "preparation")):
-        return prepare.prepare(run, config)
-
-
-def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    what = "the comparison of files"
-    with give_up_without_nodes(what, partial(check_now_or_later, refuse_preparing, what)):
-        changed = source_changes.find_changes(run, config, before, now)
-    if changed:
-        prepare.keep_id(run)
-    return changed
-
-
-def _export(run: Run, config: Config) -> str:
-    config = settings_of(run, config)
-    text = export.publish(run, config)
-    log_bundle(run, config)
-    return text
-
-
-def _evaluate(run: Run, config: Config) -> str:
-    refuse = partial(refuse_scoring, config.evaluate)
-    with give_up_without_nodes("evaluation", partial(check_now_or_later, refuse, "evaluation")):
-        text = evaluate.evaluate(run, settings_of(run, config))
-    show_pages(run)
-    return text
-
-
-STAGES = {
-    stage.name: stage
-    for stage in (
-        Stage("prepare", DATASET, prepare.inputs_of, _prepare, changes=_data_changes),
-        Stage("train", TRAIN, _train_inputs, train.train, resumes=True),
-        Stage("choose", TRAIN, _choose_inputs, choose),
-        Stage("export", BUNDLE, _export_inputs, _export),
-        Stage("evaluate", REPORT, _evaluate_inputs, _evaluate),
-    )
-}
-
-
-def _sweep_stage(space: SearchSpace) -> Stage:
-    return Stage("sweep", SWEEP, _sweep_inputs, lambda run, _: tune.tune(run, space), resumes=True)
-
-
-TRAINED = ("prepare", "train", "export", "evaluate")
-"""Stages from images to a report."""
-
-TUNED = ("prepare", "sweep", "choose", "export", "evaluate")
-"""Stages from images to a report, with a sweep in place of the single training."""
-
-COMPARED = TUNED[:-1]
-"""Stages from images to the bundle of a sweep's winner."""
 
 
 def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
@@ -172,7 +46,7 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     """
     stages = dict(STAGES)
     if "sweep" in names:  # an error in its search space is raised before any work
-        stages["sweep"] = _sweep_stage(SearchSpace.parse(config))
+        stages["sweep"] = sweep_stage(SearchSpace.parse(config))
     run = Run(config.storage, config.name)
     with log_context(config.name):
         log.info(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
@@ -190,7 +64,7 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
             # repeated.
             check = partial(_check_rest, run, config, names[k:], checked)
             with log_context(name), prometheus.stage(run.name, name):
-                _run_stage(stages[name], run, config, check)
+                run_stage(stages[name], run, config, check)
         log.info("")
         if "choose" in names:
             log.info(f"sweep:  {run.uri('report', 'sweep.html')}")
@@ -205,7 +79,8 @@ def _check_rest(run: Run, config: Config, names: Sequence[str], checked: set[str
     checked |= set(names)
 
 
-def _run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None]) -> None:
+def run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None]) -> None:
+    """Runs a stage unless it is complete and unchanged; calls `check` before anything is deleted."""
     inputs = json.loads(json.dumps(stage.inputs(run, config)))
 
     def differ(stored: Mapping[str, Any]) -> list[str]:
@@ -224,7 +99,7 @@ def _run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None]
             kept.put_aside(run, stage.folder)
             kept.restore(run, stage.folder, name)
             log.info(f"\n{stage.name}: takes up what was kept in {run.uri(KEPT, name)}")
-            _run_stage(stage, run, config, check)
+            run_stage(stage, run, config, check)
             return
         if before is None and started is not None:
             changed = differ(started)

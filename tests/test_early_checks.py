@@ -12,10 +12,11 @@ from brain_ray.checks import locations
 from brain_ray.cluster import connection
 from brain_ray.config import Config, DataConfig, ModelConfig
 from brain_ray.errors import RunError
-from brain_ray.pipeline import TRAINED, run_stages
+from brain_ray.pipeline import run_stages
 from brain_ray.runs import Run
 from brain_ray.serving import serve
 from brain_ray.serving.config import ServingConfig
+from brain_ray.stages import TRAINED
 
 
 @pytest.fixture(autouse=True)

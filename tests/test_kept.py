@@ -11,8 +11,9 @@ from support.s3_server import s3_server
 
 from brain_ray import kept, logs
 from brain_ray.config import Config
-from brain_ray.pipeline import Stage, _run_stage
+from brain_ray.pipeline import run_stage
 from brain_ray.runs import HISTORY, MARKER, STARTED, Run
+from brain_ray.stages import Stage
 
 FILES = {
     ("train", "checkpoint_1", "state.npz"): b"weights",
@@ -91,7 +92,7 @@ class Training:
         self.rate, self.ends = rate, ends
         stage = Stage("train", "train", self._inputs, self._work, resumes=True)
         with logs.to_console():
-            _run_stage(stage, self.run, Config(), lambda: None)
+            run_stage(stage, self.run, Config(), lambda: None)
 
     def _inputs(self, run: Run, config: Config) -> dict[str, Any]:
         return {"dataset": "d" * 64, "train": {"learning_rate": self.rate}}

@@ -21,7 +21,7 @@ MAX_TRAINING = 2000
 """Largest number of training images for the fit of `OutOfDistributionDetector`."""
 
 
-def publish(run: Run, config: Config) -> str:
+def export(run: Run, config: Config) -> str:
     """Fills the empty `bundle/` of a run; returns a summary in three lines.
 
     Raises:

@@ -1,0 +1,136 @@
+"""The stages of a run: what each depends on, what it does, and the folder that it fills."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from brain_ray.bundle import export
+from brain_ray.cluster.autoscaling import check_now_or_later
+from brain_ray.cluster.capacity import refuse_preparing, refuse_scoring
+from brain_ray.cluster.waiting import give_up_without_nodes
+from brain_ray.comparison.choose import choose, settings_of, show_pages
+from brain_ray.config import Config
+from brain_ray.data import prepare, source_changes
+from brain_ray.evaluation import evaluate
+from brain_ray.fingerprints import differences, digest
+from brain_ray.runs import BUNDLE, BUNDLE_INFO, DATASET, REPORT, SWEEP, TRAIN, Run
+from brain_ray.tracking.mlflow import log_bundle
+from brain_ray.training import train
+from brain_ray.tuning import tune
+from brain_ray.tuning.search_space import MACHINES, SearchSpace
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a run: its inputs, its work, and the folder that it fills."""
+
+    name: str
+    folder: str
+    inputs: Callable[[Run, Config], Mapping[str, Any]]
+    work: Callable[[Run, Config], str]
+    resumes: bool = False
+    """Whether an unfinished stage with the same inputs continues instead of starting over."""
+    changes: Callable[[Run, Config, Mapping[str, Any], Mapping[str, Any]], list[str]] = (
+        lambda run, config, before, now: differences(before, now)
+    )
+    """Returns a line for each difference between a finished stage's inputs and the current ones, both
+    flattened."""
+
+
+def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
+    # Other workers or devices are no reason to train again, though the result may depend on them: batch norms
+    # that learn and dropout use each worker's own rows, and the precision follows the device.
+    machines = {name.removeprefix("train.") for name in MACHINES}
+    return {
+        "dataset": prepare.id_of(run),
+        "seed": config.seed,
+        "model": config.model.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json", exclude=machines),
+    }
+
+
+CHOOSING = {"choice", "confidence", "bootstrap"}
+"""Settings of the sweep on which its trials do not depend."""
+
+
+def _sweep_inputs(run: Run, config: Config) -> dict[str, Any]:
+    machines = {"max_concurrent", "trials_per_gpu", "max_failures", "silence_minutes"}
+    trials = config.sweep.model_dump(mode="json", exclude=machines | CHOOSING)
+    return {**_train_inputs(run, config), "sweep": trials}
+
+
+def _choose_inputs(run: Run, config: Config) -> dict[str, Any]:
+    return {
+        "sweep": digest(run.require(SWEEP, "tune")),
+        "choice": config.sweep.model_dump(mode="json", include=CHOOSING),
+    }
+
+
+def _export_inputs(run: Run, config: Config) -> dict[str, Any]:
+    return {"train": digest(run.require(TRAIN, "train")), "export": config.export.model_dump(mode="json")}
+
+
+def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
+    run.require(BUNDLE, "export")
+    return {
+        "model": run.read_json(*BUNDLE_INFO)["files"]["model.onnx"],
+        "dataset": prepare.id_of(run),
+        "evaluate": config.evaluate.model_dump(mode="json"),
+    }
+
+
+def _prepare(run: Run, config: Config) -> str:
+    with give_up_without_nodes("preparation", partial(check_now_or_later, refuse_preparing, "preparation")):
+        return prepare.prepare(run, config)
+
+
+def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    what = "the comparison of files"
+    with give_up_without_nodes(what, partial(check_now_or_later, refuse_preparing, what)):
+        changed = source_changes.find_changes(run, config, before, now)
+    if changed:
+        prepare.keep_id(run)
+    return changed
+
+
+def _export(run: Run, config: Config) -> str:
+    config = settings_of(run, config)
+    text = export.export(run, config)
+    log_bundle(run, config)
+    return text
+
+
+def _evaluate(run: Run, config: Config) -> str:
+    refuse = partial(refuse_scoring, config.evaluate)
+    with give_up_without_nodes("evaluation", partial(check_now_or_later, refuse, "evaluation")):
+        text = evaluate.evaluate(run, settings_of(run, config))
+    show_pages(run)
+    return text
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare", DATASET, prepare.inputs_of, _prepare, changes=_data_changes),
+        Stage("train", TRAIN, _train_inputs, train.train, resumes=True),
+        Stage("choose", TRAIN, _choose_inputs, choose),
+        Stage("export", BUNDLE, _export_inputs, _export),
+        Stage("evaluate", REPORT, _evaluate_inputs, _evaluate),
+    )
+}
+
+
+def sweep_stage(space: SearchSpace) -> Stage:
+    """Returns the stage that trains a search space's trials."""
+    return Stage("sweep", SWEEP, _sweep_inputs, lambda run, _: tune.tune(run, space), resumes=True)
+
+
+TRAINED = ("prepare", "train", "export", "evaluate")
+"""Stages from images to a report."""
+
+TUNED = ("prepare", "sweep", "choose", "export", "evaluate")
+"""Stages from images to a report, with a sweep in place of the single training."""
+
+COMPARED = TUNED[:-1]
+"""Stages from images to the bundle of a sweep's winner."""
