@@ -1,5 +1,6 @@
 """A running endpoint under fire: each answer keeps its form, and the replica stays what it was."""
 
+import asyncio
 import json
 import random
 import re
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,10 +23,16 @@ from support.endpoint import PNG, Running, picture
 from support.hostile_images import media_type, mutants
 from support.jobs import wait_for
 
+from brain_ray.serving.config import ServingConfig
+from brain_ray.serving.engine import Engine
 from brain_ray.serving.haproxy import HEADERS_S
+from brain_ray.serving.routes import make_app
 from brain_ray.serving.schemas import Predictions, Problem
 
-COUNT = 2_000
+OVER_HTTP, IN_PROCESS = 200, 1_800
+"""Hostile images that are sent to a running endpoint, and to its application in this process."""
+
+FORMS_SENT = 500
 CONNECTIONS = 4
 MAX_BODY = 20_000_000
 
@@ -84,30 +92,58 @@ def as_body(name: str, data: bytes) -> tuple[str, dict[str, str], bytes]:
     return name, {"content-type": media_type(data)}, data
 
 
+WAYS_OUT = {"ok", "not_an_image", "undecodable", "too_small", "too_many_pixels"}
+"""How requests with hostile images end, all of them taken by some hundred."""
+
+
+def check_endings(found: Counter[str], count: int) -> None:
+    assert found.total() == count
+    assert set(found) >= WAYS_OUT
+    assert found["ok"] > count / 10
+    assert set(found) <= WAYS_OUT | {"no_image", "queue_full"}
+
+
 @pytest.mark.slow
 def test_hostile_images_cost_no_replica_and_no_memory(endpoint: Running) -> None:
-    fire(endpoint, [as_body(*made) for made in mutants(COUNT // 4, seed=2)])  # caches and pools are filled
+    fire(endpoint, [as_body(*made) for made in mutants(OVER_HTTP, seed=2)])  # caches and pools are filled
     before = memory(endpoint)
-    found = fire(endpoint, [as_body(*made) for made in mutants(COUNT, seed=3)])
-    assert found.total() == COUNT
-    assert {"ok", "not_an_image", "undecodable", "too_small", "too_many_pixels"} <= set(found)
-    assert found["ok"] > COUNT / 10
-    assert set(found) <= {
-        "ok",
-        "no_image",
-        "not_an_image",
-        "undecodable",
-        "too_small",
-        "too_many_pixels",
-        "queue_full",
-    }
+    check_endings(fire(endpoint, [as_body(*made) for made in mutants(OVER_HTTP, seed=3)]), OVER_HTTP)
     assert memory(endpoint) - before < 100e6
+
+
+@pytest.mark.slow
+def test_many_hostile_images_cost_the_application_no_memory(bundle: Path) -> None:
+    """The same application in this process, without a network and a proxy."""
+    app = make_app(Engine(ServingConfig(bundle=str(bundle))))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
+    async def fire_all(shots: list[tuple[str, dict[str, str], bytes]]) -> Counter[str]:
+        room = asyncio.Semaphore(CONNECTIONS)
+
+        async def shoot(what: str, headers: dict[str, str], body: bytes) -> str:
+            async with room:
+                return check(await client.post("/v1/predict", headers=headers, content=body), what)
+
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return Counter(await asyncio.gather(*(shoot(*shot) for shot in shots)))
+
+    made = [as_body(*made) for made in mutants(IN_PROCESS + OVER_HTTP, seed=5)]
+
+    async def fire_twice() -> tuple[Counter[str], int]:
+        await fire_all(made[:OVER_HTTP])  # caches and pools are filled
+        before = psutil.Process().memory_info().rss
+        found = await fire_all(made[OVER_HTTP:])
+        return found, psutil.Process().memory_info().rss - before
+
+    found, grown = asyncio.run(fire_twice())
+    check_endings(found, IN_PROCESS)
+    assert grown < 100e6
 
 
 @pytest.mark.slow
 def test_hostile_forms_get_an_answer_each(endpoint: Running) -> None:
     rng = random.Random(4)
-    found = fire(endpoint, [hostile_form(rng, *made) for made in mutants(COUNT // 4, seed=4)])
+    found = fire(endpoint, [hostile_form(rng, *made) for made in mutants(FORMS_SENT, seed=4)])
     assert {"ok", "bad_request", "no_image", "too_many_images"} <= set(found)
 
 
