@@ -1,1 +1,1 @@
-"""The HTTP endpoint."""
+"""HTTP endpoint."""

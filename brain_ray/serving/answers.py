@@ -1,4 +1,4 @@
-"""Prediction -> Answer: the one place where arrays become what HTTP and files give."""
+"""Prediction -> Answer: the only conversion from arrays to the content of HTTP answers and files."""
 
 import time
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from brain_ray.serving.schemas import Answer, CropBox, ModelId
 
-if TYPE_CHECKING:  # a client of the endpoint shares the words, and needs neither ONNX Runtime nor OpenCV
+if TYPE_CHECKING:  # clients import this module, and need neither ONNX Runtime nor OpenCV
     import numpy as np
     from numpy.typing import NDArray
 
@@ -15,38 +15,39 @@ if TYPE_CHECKING:  # a client of the endpoint shares the words, and needs neithe
     from brain_ray.data.transforms import Box
 
 DIGITS = 7
-"""Decimals of a probability: what float32 holds of it."""
+"""Decimals of a probability, within the precision of float32."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image that waits for the model: its input and what its answer tells, without its pixels."""
+    """A prepared image that waits for the model: its input and the facts for its answer, without its
+    pixels."""
 
     name: str
-    """As its sender calls it."""
+    """Name given by its sender."""
     start: float
-    """When its bytes were there, in seconds of `time.perf_counter`."""
+    """Time when its bytes were received, in seconds of `time.perf_counter`."""
     input: "NDArray[np.uint8]"
-    """(height, width, 1) of the network."""
+    """(height, width, 1) uint8, the network's input."""
     box: "Box"
-    """The part that the model sees, in pixels of the image."""
+    """Crop box in pixels of the image."""
     has_box: bool
     """Whether a head was found."""
     width: int
-    """Of the image, in pixels, after its EXIF rotation."""
+    """Width of the image in pixels, after its EXIF rotation."""
     height: int
     crop: "Grey | None" = None
-    """What the box holds, shrunk to be shown; None unless it was asked for."""
+    """(height, width) uint8, the content of the box, shrunk for display; None unless it was asked for."""
 
 
 def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepared: Prepared) -> Answer:
-    """Returns the answer for an image, now that the model has answered.
+    """Returns the answer for an image from the model's prediction.
 
     Args:
-        predictor: the one that made the prediction.
-        prediction: of n images.
-        i: which of them.
-        prepared: that image.
+        predictor: the predictor that made the prediction.
+        prediction: prediction for n images.
+        i: index of the image among them.
+        prepared: the prepared image.
     """
     milliseconds = 1000 * (time.perf_counter() - prepared.start)
     box = prepared.box
@@ -70,7 +71,7 @@ def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepar
 
 
 def _by_class(predictor: "Predictor", row: Any) -> dict[str, float]:
-    """Names the columns of a row of probabilities; float32 sums stray above 1 in the last digit."""
+    """Returns a row of probabilities by class, limited to 1: float32 sums exceed it in the last digit."""
     return {
         name: min(1.0, round(float(value), DIGITS))
         for name, value in zip(predictor.classes, row, strict=True)

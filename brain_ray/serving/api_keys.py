@@ -1,4 +1,4 @@
-"""API keys of an endpoint as they are given to the job: read from a file and the environment, and hashed."""
+"""API keys of an endpoint: read from a file and the environment, and hashed."""
 
 import hashlib
 import os
@@ -13,12 +13,13 @@ KEYS_VARIABLE = "BRAIN_RAY_API_KEYS"
 
 
 def hash_keys(file: str | None) -> tuple[str, ...]:
-    """Returns the SHA-256 of each key of a file and of the environment, and take the latter out of it.
+    """Returns the SHA-256 of each key of a file and of the environment, and deletes the variable from the
+    environment.
 
-    Else all processes of Ray, which inherit it, would have the keys.
+    Otherwise all processes of Ray, which inherit it, would have the keys.
 
     Raises:
-        RunError: a file or a variable without a key, or something that is none.
+        RunError: a file or a variable without a key, or a malformed key.
     """
     keys: list[str] = []
     named = os.environ.pop(KEYS_VARIABLE, None)
@@ -33,7 +34,7 @@ def hash_keys(file: str | None) -> tuple[str, ...]:
 
 
 def _read_keys(file: Path) -> list[str]:
-    """Reads API keys, one a line; empty lines, and those that begin with `#`, are none."""
+    """Reads API keys, one per line; skips empty lines and those that begin with `#`."""
     try:
         content = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -48,7 +49,11 @@ def _read_keys(file: Path) -> list[str]:
 
 
 def _checked(named: Iterable[tuple[str, str]]) -> list[str]:
-    """Returns keys that can be sent in a header; no error shows one."""
+    """Returns keys that can be sent in a header; no error shows one.
+
+    Raises:
+        RunError: a malformed key.
+    """
     keys = []
     for where, key in named:
         if not key.isascii() or not key.isprintable() or " " in key:

@@ -1,4 +1,4 @@
-"""Ray Serve application: replicas that hold the models and answer HTTP."""
+"""Ray Serve application: replicas that hold the models and answer HTTP requests."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +13,17 @@ from brain_ray.serving.routes import make_app
 from brain_ray.serving.schemas import Answer
 
 NAME = "brain_ray"
-"""Of the application, of its deployment, and in front of its metrics."""
+"""Name of the application and of its deployment, and prefix of its metrics."""
 
 SHUTDOWN_S = 10
-"""Seconds beyond a request's time-out that a replica gets to finish what it accepted."""
+"""Seconds beyond a request's time-out that a replica gets to finish accepted requests."""
 
 LATENCIES = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 """Bounds of the histograms of time, in seconds."""
 
 
 class Metrics:
-    """What Prometheus gets of a replica, from the metrics port of its node, beside Ray's own `serve_...`."""
+    """Prometheus metrics of a replica, on the metrics port of its node, beside Ray's own `serve_...`."""
 
     def __init__(self) -> None:
         self._requests = Counter(f"{NAME}_requests", "Requests", ("route", "status"))
@@ -38,18 +38,18 @@ class Metrics:
         )
 
     def batch(self, size: int) -> None:
-        """The model was run on so many images."""
+        """Records the number of images in one run of the model."""
         self._batches.observe(size)
 
     def answer(self, answer: Answer, role: str) -> None:
-        """A model answered."""
+        """Records an answer of a model."""
         model = {"model": answer.model.id, "role": role}
         self._images.inc(tags={**model, "label": answer.label, "decision": answer.decision})
         if answer.decision != "answer":
             self._unsure.inc(tags=model)
 
     def seen(self, route: str, status: int, seconds: float, code: str) -> None:
-        """A request was answered."""
+        """Records a response to a request."""
         self._requests.inc(tags={"route": route, "status": str(status)})
         if code:
             self._errors.inc(tags={"route": route, "code": code})
@@ -59,10 +59,10 @@ class Metrics:
 
 @serve.ingress()
 class Endpoint:
-    """One replica."""
+    """A replica."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """Opens what is to be served; a bundle that fails its canary images never goes on the air."""
+        """Opens the bundles; a bundle that fails its canary images is never served."""
         config = ServingConfig.model_validate(settings)
         self._metrics = Metrics()
         self._engine = Engine(config, self._gather, self._metrics)
@@ -71,11 +71,11 @@ class Endpoint:
         self._gather.set_batch_wait_timeout_s(config.batch_wait_ms / 1000)
 
     def __serve_build_asgi_app__(self) -> Any:
-        """Makes what answers HTTP; called by Ray Serve."""
+        """Returns the ASGI application; called by Ray Serve."""
         return make_app(self._engine, self._metrics.seen)
 
     def list_keys(self) -> tuple[str, ...]:
-        """The SHA-256 of each API key; asked for by whoever is about to deploy another version."""
+        """Returns the SHA-256 of each API key; called before another version is deployed."""
         return self._keys
 
     @serve.batch(max_concurrent_batches=BATCHES)  # type: ignore[untyped-decorator]
@@ -84,10 +84,10 @@ class Endpoint:
 
 
 def build(settings: Mapping[str, Any]) -> serve.Application:
-    """Makes the application of some settings: `brain_ray.serving.app:build` of a Serve config file.
+    """Returns the application for some settings: `brain_ray.serving.app:build` in a Serve config file.
 
     Raises:
-        pydantic.ValidationError: an unknown setting, or a value that cannot be.
+        pydantic.ValidationError: an unknown setting, or a value that is not allowed.
     """
     config = ServingConfig.model_validate(dict(settings))
     replicas: dict[str, Any] = {"num_replicas": config.min_replicas}
@@ -97,7 +97,7 @@ def build(settings: Mapping[str, Any]) -> serve.Application:
                 "min_replicas": config.min_replicas,
                 "max_replicas": config.max_replicas,
                 "target_ongoing_requests": config.target_ongoing_requests,
-                "upscale_delay_s": 5,  # a replica is there in seconds
+                "upscale_delay_s": 5,  # a replica starts within seconds
                 "look_back_period_s": 10,
             }
         }
@@ -109,19 +109,20 @@ def build(settings: Mapping[str, Any]) -> serve.Application:
             "num_gpus": config.gpus_per_replica,
             "runtime_env": {
                 "env_vars": {
-                    # Read when OpenCV is imported: a second fence behind the check of the header, and no line
-                    # in the log for each damaged file.
+                    # Read when OpenCV is imported: a second limit behind the check of the header, without a
+                    # log line for each damaged file.
                     "OPENCV_IO_MAX_IMAGE_PIXELS": str(2 * config.max_pixels),
                     "OPENCV_LOG_LEVEL": "FATAL",
-                    # Large bodies and pictures go back to the system when they are done with; by default, the
-                    # C library keeps sizes that it was asked for before.
+                    # Large bodies and pictures are returned to the system after use; by default, the C
+                    # library keeps blocks of sizes that it has seen before.
                     "MALLOC_MMAP_THRESHOLD_": "1000000",
                     "MALLOC_TRIM_THRESHOLD_": "1000000",
                     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT,
                 }
             },
         },
-        # The replica itself refuses what is too much, with a problem; these only bound what it does not see.
+        # The replica itself refuses excess requests, with a problem; these limits only cover what it does not
+        # see.
         max_ongoing_requests=4 * config.max_queue,
         max_queued_requests=config.max_queue,
         backpressure_config={"status_code": 503, "retry_after_s": 1},

@@ -1,4 +1,4 @@
-"""A replica's models and an image's way through them; knows neither Ray nor HTTP."""
+"""Engine: a replica's models, and the path of an image through them; independent of Ray and HTTP."""
 
 import asyncio
 import math
@@ -24,65 +24,66 @@ from brain_ray.serving.schemas import Answer, Explanation, Served
 from brain_ray.serving.uploads import Upload, check_uploads, prepare_upload
 
 BATCHES = 2
-"""Batches that are computed at a time, each by its part of the threads.
+"""Number of batches computed at a time, each with its share of the threads.
 
-Threads that share a batch meet at each operation, and wait for whichever the machine has put aside; and while
-one batch ends, another goes on.
+Threads that share a batch meet at each operation, and wait for any that the machine has suspended; with two
+batches, one continues while the other ends.
 """
 
 READY_S = 1.0
-"""Canary images are run at most so often, in seconds, however many ask."""
+"""Least seconds between two runs of the canary images, however many requests ask for them."""
 
 Item = tuple[int, NDArray[np.uint8]]
-"""A model's number, and an input for it: (height, width, 1)."""
+"""Number of a model, and an input for it, (height, width, 1) uint8."""
 
 Found = tuple[Prediction, int]
-"""A prediction of some images, and which of them is meant."""
+"""A prediction for some images, and the index of one of them."""
 
 Batcher = Callable[[Item], Awaitable[Found]]
-"""Runs a model on one input."""
+"""Function that runs a model on one input."""
 
 
 class Counts(Protocol):
-    """Where it is counted what the engine does."""
+    """Metrics of the engine."""
 
     def batch(self, size: int) -> None:
-        """The model was run on so many images."""
+        """Records the number of images in one run of the model."""
 
     def answer(self, answer: Answer, role: str) -> None:
-        """A model answered."""
+        """Records an answer of a model."""
 
 
 class Uncounted:
-    """Counts nothing."""
+    """Metrics that record nothing."""
 
     def batch(self, size: int) -> None:
-        """Forgets it."""
+        """Does nothing."""
 
     def answer(self, answer: Answer, role: str) -> None:
-        """Forgets it."""
+        """Does nothing."""
 
 
 class Engine:
-    """The models of a replica. Pixels are handled by threads beside the one that runs the models."""
+    """The models of a replica. Threads beside the models' own decode and prepare the images."""
 
     def __init__(
         self, config: ServingConfig, batcher: Batcher | None = None, counts: Counts | None = None
     ) -> None:
-        """Opens the bundles and tries each on its canary images.
+        """Opens the bundles and checks each with its canary images.
 
         Args:
-            config: what is served, and its limits.
-            batcher: runs a model on one input, by `run_batch` of this engine, together with others that come
-                at the same time; None: each input is a batch of its own.
-            counts: where it is counted what the engine does.
+            config: settings of the endpoint.
+            batcher: function that runs a model on one input, by `run_batch` of this engine, together with
+                simultaneous ones; None: each input is a batch of its own.
+            counts: metrics; None: none are recorded.
 
         Raises:
-            BundleError: there is none, it is not what was exported, or it does not give the expected answers.
+            BundleError: no bundle, a file that is not the exported one, or unexpected answers to the canary
+                images.
         """
         self.config = config
         self.counts = counts or Uncounted()
-        cv2.setNumThreads(1)  # images are what is worked on in parallel
+        cv2.setNumThreads(1)  # images are processed in parallel instead
         self._decoder = Decoder(tuple(FORMATS.values()))
         threads = max(1, math.ceil(config.cpus_per_replica))
         bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
@@ -103,7 +104,7 @@ class Engine:
 
     @contextmanager
     def accept(self, num_images: int, num_bytes: int = 0) -> Iterator[None]:
-        """Holds room for a request's images, and for the bytes of its body.
+        """Reserves room for a request's images, and for the bytes of its body.
 
         Raises:
             ProblemError: `queue_full`.
@@ -121,7 +122,8 @@ class Engine:
 
     @contextmanager
     def hold(self, num_bytes: int) -> Iterator[None]:
-        """Counts the bytes of an answer that waits to be taken; who already worked for it is not refused."""
+        """Counts the bytes of an answer until it is sent; does not refuse it, because the work is already
+        done."""
         self._held += num_bytes
         try:
             yield
@@ -129,10 +131,10 @@ class Engine:
             self._held -= num_bytes
 
     async def check_uploads(self, uploads: list[Upload]) -> list[Upload]:
-        """Looks at the images of a form, each once; they are decoded as they are returned.
+        """Checks the images of a form, each once; returns uploads that are decoded without a further check.
 
         Raises:
-            ProblemError: `too_many_pixels`, of all together.
+            ProblemError: `too_many_pixels`, all images together.
         """
         config = self.config
         return await _run(
@@ -143,15 +145,15 @@ class Engine:
         """Classifies one image.
 
         Raises:
-            ProblemError: it is no image that can be used.
+            ProblemError: the image cannot be used.
         """
         return (await self._classify(upload))[0]
 
     async def explain(self, upload: Upload) -> tuple[Explanation, bytes]:
-        """Classifies one image and shows what the answer rests on; also returns the overlay as a PNG file.
+        """Classifies one image and computes its heat map; also returns the overlay as a PNG file.
 
         Raises:
-            ProblemError: it is no image that can be used.
+            ProblemError: the image cannot be used.
         """
         answer, prepared, number, (prediction, i) = await self._classify(upload, MAX_SIDE)
 
@@ -166,7 +168,7 @@ class Engine:
         return Explanation.model_validate(answer.model_dump() | shown), overlay
 
     async def run_batch(self, items: list[Item]) -> list[Found]:
-        """Runs the models on a batch, each on its part of it."""
+        """Runs each model on its part of a batch; returns the predictions in the order of `items`."""
         self.counts.batch(len(items))
         found: dict[int, Found] = {}
         for number, predictor in enumerate(self.predictors):
@@ -181,7 +183,7 @@ class Engine:
         """Runs the canary images of all models, unless that was just done; returns the models' ids.
 
         Raises:
-            BundleError: an answer is not the expected one.
+            BundleError: an unexpected answer.
         """
         if time.monotonic() - self._checked > READY_S:
             for predictor in self.predictors:
@@ -190,7 +192,7 @@ class Engine:
         return [predictor.id for predictor in self.predictors]
 
     def served(self) -> list[Served]:
-        """Says what is on the air."""
+        """Returns the models that are served."""
         split = self.config.canary_mode == "split"
         canary = self.config.canary if len(self.predictors) > 1 else 0.0
         served = []
@@ -213,14 +215,14 @@ class Engine:
         drawn = len(self.predictors) > 1 and self._draws.random() < self.config.canary
         mirrored = drawn and self.config.canary_mode == "mirror"
         number = int(drawn and not mirrored)
-        if mirrored and self._accepted * 2 < self.config.max_queue:  # a trial costs nobody's answer
+        if mirrored and self._accepted * 2 < self.config.max_queue:  # a trial must not cost anybody's answer
             task = asyncio.create_task(self._mirror(upload))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
         return await self._answer(upload, number, side)
 
     async def _mirror(self, upload: Upload) -> None:
-        with suppress(ProblemError):  # the main model's answer tells it
+        with suppress(ProblemError):  # the main model's answer reports it
             await self._answer(upload, 1)
 
     async def _answer(

@@ -10,16 +10,16 @@ from brain_ray.errors import RunError
 from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
 
 PORTS = 100
-"""Of each endpoint on a machine: one for Serve's own proxy, the others for replicas."""
+"""Number of ports of each endpoint on a machine: one for Serve's own proxy, the others for replicas."""
 
 CLIENT_S = 30
 """Seconds without a byte after which a client's connection is closed."""
 
 HEADERS_S = 10
-"""Seconds that the headers of a request may take."""
+"""Seconds within which the headers of a request must arrive."""
 
 FRONT = "brain_ray.serving.security:before_ray"
-"""What Ray Serve calls for middleware, in proxies and replicas."""
+"""Import path of the function that gives Ray Serve its middleware, in proxies and replicas."""
 
 ERROR_PAGE = (
     "HTTP/1.1 503 Service Unavailable\r\n"
@@ -31,7 +31,7 @@ ERROR_PAGE = (
         "not_ready", "no replica is ready, or one was lost while it answered"
     ).problem.model_dump_json()
 )
-"""What the proxy answers while there is no replica; by default, Ray Serve has it say 500."""
+"""Response of the proxy while there is no replica; Ray Serve's default has the status 500."""
 
 
 def proxy_settings(
@@ -41,21 +41,21 @@ def proxy_settings(
     headers_s: int = HEADERS_S,
     shuffle: Callable[[list[int]], None] = random.shuffle,
 ) -> dict[str, str]:
-    """Returns the environment that Ray Serve's proxy and replicas want, with this instance's own files.
+    """Returns the environment variables of Ray Serve's proxy and replicas, with this instance's own files.
 
     HAProxy in front of the replicas handles several times the requests of Serve's Python proxy.
 
     Args:
-        folder: of the instance's files.
+        folder: folder of the instance's files.
         client_s: seconds without a byte after which a client's connection is closed.
-        headers_s: seconds that the headers of a request may take.
-        shuffle: puts the first ports of the ranges that may be free in the order in which they are tried.
+        headers_s: seconds within which the headers of a request must arrive.
+        shuffle: function that shuffles, in place, the first ports of the ranges that may be free.
     """
     first = _free_ports(shuffle)
     return {
-        # Where no replica is ready, HAProxy asks Serve's own proxy, by default at port 8500 of the machine
-        # whoever it belongs to: another endpoint's would answer with its model. So might another's replica at
-        # the port of one that has just died.
+        # If no replica is ready, HAProxy asks Serve's own proxy, by default at port 8500 of the machine,
+        # whichever endpoint owns it: another endpoint's would answer with its model. So might another's
+        # replica at the port of one that has just died.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first + 1),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + PORTS - 1),
@@ -69,22 +69,23 @@ def proxy_settings(
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-        # HAProxy gets half a minute to start; by default, its actor is killed if that has taken 5 s.
+        # HAProxy gets half a minute to start; by default, its actor is killed after 5 s.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
-        # Half a request must not hold a connection, nor a client who takes no more of an answer. Ray has no
-        # variable for the two time-outs of the second setting, which its template puts on a line of its own.
+        # An unfinished request must not hold a connection, nor a client that stops reading its answer. Ray
+        # has no variable for the two time-outs of the second setting, which its template puts on a line of
+        # its own.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(client_s),
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": (
             f"leastconn\n    timeout http-request {headers_s}s\n    timeout http-keep-alive {client_s}s"
         ),
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT,
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # one sound answer puts a replica on the air
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # a replica is served after one healthy check
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     }
 
 
 def mend_error_page() -> None:
-    """Has the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
+    """Makes the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
     import ray
 
     there = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
@@ -100,7 +101,7 @@ def _write_error_page() -> None:
 
 def _free_ports(shuffle: Callable[[list[int]], None]) -> int:
     """Returns the first of PORTS ports that no other endpoint of this machine uses."""
-    starts = list(range(10_000, 32_000, PORTS))  # below those that the system gives to connections
+    starts = list(range(10_000, 32_000, PORTS))  # below the ports that the system gives to connections
     shuffle(starts)
     for start in starts:
         with socket.socket() as probe, suppress(OSError):

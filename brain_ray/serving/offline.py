@@ -1,4 +1,4 @@
-"""Classifies files with a bundle in this process, with the endpoint's answers."""
+"""Offline prediction: classifies files with a bundle in this process; the answers are the endpoint's."""
 
 import os
 import time
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 def predict_offline(
     predictor: "Predictor", images: Iterable[Source], batch_size: int = 16, threads: int = 0
 ) -> Iterator[Answer | Failure]:
-    """Yields a result for each image, in order, by batches, with the names that `Client.predict` gives.
+    """Yields a result for each image, in order, a batch at a time, with the names of `Client.predict`.
 
     While the model runs, the next two batches are read and decoded.
 
     Args:
-        predictor: of the bundle.
+        predictor: predictor of the bundle.
         images: paths, or the bytes of images.
-        batch_size: most images that the model is run on at once.
-        threads: that read and decode, each of which holds one image; 0: one for each CPU of this process.
+        batch_size: largest number of images in one run of the model.
+        threads: threads that read and decode, each of which holds one image; 0: one for each CPU of this
+            process.
     """
 
     batch: list[Prepared | Failure] = []

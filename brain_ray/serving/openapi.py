@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of uploads and problems, where FastAPI cannot tell by itself."""
+"""OpenAPI descriptions of uploads and problems, which FastAPI cannot derive."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ BODY: dict[str, Any] = {
         },
     }
 }
-"""What the OpenAPI document says of an upload: it is read by hand, so that its limits hold while it comes."""
+"""OpenAPI description of an upload; its body is parsed by hand, so that limits apply while it arrives."""
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Describes the responses of some problems, by status."""
+    """Returns the descriptions of some problems' responses, by status."""
     found: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         status, title = KINDS[code]

@@ -1,4 +1,4 @@
-"""Draws a heat map over the part of an image that the model saw."""
+"""Overlay: draws a heat map over the crop of an image."""
 
 import base64
 
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from brain_ray.arrays import Grey
 
 OPACITY = 0.55
-"""Of the heat map where it is hottest, in the overlay."""
+"""Opacity of the heat map at its maximum, in the overlay."""
 
 MAX_SIDE = 512
-"""Longest side, in pixels, of a crop that is shown; longer ones are shrunk."""
+"""Longest side, in pixels, of a displayed crop; longer ones are shrunk."""
 
 
 def draw_overlay(crop: Grey, heat: NDArray[np.float32]) -> tuple[bytes, bytes, bytes]:
-    """Returns three PNG files of one size: the crop, the heat map (RGBA), and the one over the other.
+    """Returns three PNG files of one size: the crop, the heat map (RGBA), and the heat map over the crop.
 
     Args:
-        crop: the part of the image that the model saw, (height, width) uint8.
-        heat: (rows, columns), 0..1, of a feature map that covers it.
+        crop: the content of the crop box, (height, width) uint8.
+        heat: (rows, columns), 0..1, of a feature map that covers the crop.
     """
     height, width = crop.shape
     smooth = np.clip(cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
@@ -36,7 +36,7 @@ def draw_overlay(crop: Grey, heat: NDArray[np.float32]) -> tuple[bytes, bytes, b
 
 
 def to_base64(png: bytes) -> str:
-    """Encodes a file for JSON."""
+    """Encodes a file in base64, for JSON."""
     return base64.b64encode(png).decode()
 
 

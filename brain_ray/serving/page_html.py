@@ -1,4 +1,4 @@
-"""The page's HTML, with what it says of the formats of images filled in."""
+"""HTML of the page, with the formats of images filled in."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,9 @@ from brain_ray.data.formats import Format
 
 
 def fill_page(html: str, formats: Iterable[Format]) -> str:
-    """Puts the formats into the page's HTML: which files its dialog offers, and what is written below."""
+    """Returns the page's HTML with the formats filled in: in its file dialog and in the text below."""
     rows = list(formats)
     *titles, last = [row.title for row in rows]
     suffixes = [suffix for row in rows for suffix in row.suffixes]
-    accept = ",".join(["image/*", *suffixes])  # image/*: telephones then offer pictures, and their camera
+    accept = ",".join(["image/*", *suffixes])  # image/*: phones then offer pictures, and their camera
     return html.replace("{{ accept }}", accept).replace("{{ formats }}", f"{', '.join(titles)} or {last}")

@@ -1,4 +1,4 @@
-"""Job predict: classifies files by an endpoint or with a bundle, as a table or JSON lines."""
+"""Job predict: classifies files by an endpoint or with a bundle; prints a table or JSON lines."""
 
 import argparse
 import io
@@ -25,7 +25,7 @@ KEY_VARIABLE = "BRAIN_RAY_API_KEY"
 
 FIGURES = f"{'label':<14}{'confidence':>10}  {'decision':<8}{'ms':>8}"
 NARROWEST, PIPED = 24, 48
-"""Columns of a file's name: the fewest, and those where the output is no terminal, where none is cut off."""
+"""Columns of a file's name: the fewest on a terminal, and those without one, where no name is cut off."""
 
 
 SILENCE_S = 5.0
@@ -66,7 +66,7 @@ def run(
             raise RunError(f"no image in {' '.join(given.files)}")
         if not given.json:
             print(summary, flush=True)
-    except BrokenPipeError:  # whoever reads has enough; the interpreter must not try again at exit
+    except BrokenPipeError:  # the reader has closed the pipe; the interpreter must not write again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -79,7 +79,7 @@ def run(
 
 
 class Summary:
-    """Counts what passes by, and takes the time from the first image on."""
+    """Counts results, and measures the time from the first image on."""
 
     def __init__(self) -> None:
         self.labels: Counter[str] = Counter()
@@ -89,7 +89,7 @@ class Summary:
 
     @property
     def images(self) -> int:
-        """How many there were, with those that could not be used."""
+        """Number of images, including those that could not be used."""
         return self.decisions.total() + self.errors.total()
 
     def begin(self, images: Iterable[Source]) -> Iterator[Source]:
@@ -142,7 +142,7 @@ def _results(
             finally:
                 waiting.cancel()
         return
-    # Only here: an endpoint's client needs neither ONNX Runtime nor OpenCV.
+    # Imported here: a client of an endpoint needs neither ONNX Runtime nor OpenCV.
     from brain_ray.bundle.predictor import Predictor
     from brain_ray.serving.offline import predict_offline
 
@@ -232,7 +232,7 @@ def _parse(purpose: str, argv: Sequence[str] | None, prog: str) -> argparse.Name
         help="images per run of the model, with --bundle (default: %(default)s)",
     )
     try:
-        refuse_keys_in(words, but="--url")  # whose password the client never shows
+        refuse_keys_in(words, but="--url")  # the client never shows its password
     except RunError as error:
         parser.error(str(error))
     given: argparse.Namespace = parser.parse_args(words)

@@ -30,11 +30,11 @@ KINDS: Mapping[str, tuple[int, str]] = {
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER_S = 1
-"""What a client is told to wait when the queue is full, in seconds."""
+"""Seconds that a client is told to wait if the queue is full."""
 
 
 class ProblemError(Exception):
-    """A request, or one of its images, that gets an error; `code` is one of `KINDS`."""
+    """Error of a request, or of one of its images; `code` is one of `KINDS`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -45,7 +45,7 @@ class ProblemError(Exception):
 
 
 def problem_of(status: int) -> Problem:
-    """Returns the problem for an error of what stands around the application, by its HTTP status."""
+    """Returns the problem for an error raised around the application, by its HTTP status."""
     code = {
         404: "not_found",
         405: "method_not_allowed",
@@ -59,7 +59,7 @@ def problem_of(status: int) -> Problem:
 
 
 def respond(problem: Problem) -> Response:
-    """Makes a response of a problem."""
+    """Returns the response for a problem."""
     headers = {}
     if problem.status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)

@@ -1,4 +1,4 @@
-"""FastAPI routes of the endpoint; knows no Ray."""
+"""FastAPI routes of the endpoint; independent of Ray."""
 
 import asyncio
 import time
@@ -38,11 +38,11 @@ PAGE = Path(__file__).with_name("page")
 DESCRIPTION = "Classifies single MR slices of a head. Research software, not for clinical use."
 
 Seen = Callable[[str, int, float, str], None]
-"""Told of each response: route, status, seconds, and the problem's code or an empty string."""
+"""Function called for each response: route, status, seconds, and the problem's code or an empty string."""
 
 
 def make_app(engine: Engine, seen: Seen = lambda *_: None) -> Guard:
-    """Make the ASGI application of one replica."""
+    """Returns the ASGI application of one replica."""
     app = FastAPIOffline(title="brain_ray", version=__version__, description=DESCRIPTION, redoc_url=None)
     _add_errors(app, seen)
     _add_uploads(app, engine, seen)
@@ -120,7 +120,7 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
     )
     async def sample(name: str) -> Response:
         """Give a sample image: a drawn phantom, no patient's."""
-        if name not in main.canaries:  # a look-up in a dictionary: no path is made of it
+        if name not in main.canaries:  # a dictionary's key: it is never used as a path
             raise ProblemError("not_found", "no such sample; /v1/model lists them")
         return Response(main.canaries[name], media_type="image/png")
 
@@ -186,7 +186,7 @@ def _add_errors(app: FastAPI, seen: Seen) -> None:
 async def _handle(
     request: Request, engine: Engine, work: Callable[[list[Upload]], Awaitable[Response]], seen: Seen
 ) -> Response:
-    """Read a request and work on it, within its time; Serve itself sets none."""
+    """Reads a request and runs its work, within the time-out; Serve itself has none."""
     config = engine.config
     start = time.perf_counter()
     room = request.scope[ROOM]
@@ -198,12 +198,12 @@ async def _handle(
     except TimeoutError as error:
         raise ProblemError("slow_upload", f"expected within {config.timeout_s:g} s") from error
     except ClientDisconnect:
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # the client is gone
     try:
         async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
             uploads = await asyncio.to_thread(parse_uploads, request.headers, body, config.max_images)
             size = len(body)
-            del body  # a form's files are copies
+            del body  # the files of a form are copies
             if len(uploads) > 1:
                 uploads = await engine.check_uploads(uploads)
             room.close()
@@ -218,7 +218,8 @@ async def _handle(
 
 
 async def _each(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) -> list[Any]:
-    """Work on all images at once; a bad one among several becomes a failure in its place."""
+    """Runs the work for all images concurrently; the error of one among several becomes a failure in its
+    place."""
     if len(uploads) == 1:
         return [await work(uploads[0])]
 

@@ -16,37 +16,37 @@ from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.problems import MEDIA_TYPE, ProblemError, problem_of, respond
 
 OPEN = ("/", "/healthz")
-"""Paths that need no key: the page, which asks for one, and whether the endpoint is alive."""
+"""Paths that need no key: the page, which asks for one, and the check whether the endpoint is alive."""
 
 OPEN_BELOW = "/page/"
-"""The page's own files."""
+"""Prefix of the page's own files, which need no key."""
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy: the page runs its own files, and speaks to its own server."""
+"""Content-Security-Policy of the page: it runs its own files, and connects to its own server."""
 
 DOCS_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""For Swagger's page, whose script stands in it."""
+"""Content-Security-Policy of Swagger's page, which contains its script."""
 
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 """Names of this machine itself."""
 
 PIECE = 1 << 18
-"""Bytes of an answer that are handed to the server at a time; it holds all that it was handed."""
+"""Bytes of an answer that are passed to the server at a time; it buffers everything that it was passed."""
 
 ROOM = "brain_ray.room"
-"""Key of an ASGI scope: an ExitStack that is closed when the answer is sent, or nobody waits for it."""
+"""Key of an ASGI scope for an ExitStack, which is closed when the answer is sent or its client is gone."""
 
 
 class Guard:
-    """ASGI middleware: lets in who may ask, adds security headers, and sends answers piece by piece."""
+    """ASGI middleware: checks access, adds security headers, and sends answers in pieces."""
 
     def __init__(self, app: ASGIApp, config: ServingConfig) -> None:
         self._app = app
@@ -116,7 +116,7 @@ class Guard:
         )
 
     def _is_from_elsewhere(self, headers: Headers, host: str) -> bool:
-        """Tells whether a browser sends this for another site; other programs say nothing of sites."""
+        """Returns whether a browser sends the request for another site; other programs name no site."""
         if (site := headers.get("sec-fetch-site")) is not None:
             return site not in ("same-origin", "none")
         if (origin := headers.get("origin")) is None:
@@ -126,7 +126,7 @@ class Guard:
 
     def _is_known(self, key: str) -> bool:
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest().encode()
-        # All of them, so that the time taken does not tell which.
+        # All keys are compared, so that the time taken does not reveal which one matches.
         return sum(hmac.compare_digest(digest, known) for known in self._keys) > 0
 
 
@@ -136,7 +136,7 @@ def _key_of(headers: Headers) -> str:
 
 
 def _name_of(host: str) -> str:
-    """Returns the name in a host with or without a port: localhost of localhost:8000, ::1 of [::1]:8000."""
+    """Returns the name in a host with or without a port: localhost for localhost:8000, ::1 for [::1]:8000."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -151,7 +151,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _pieces(message: Message) -> Iterator[Message]:
-    """Yields a message in messages of at most `PIECE` bytes of body."""
+    """Splits a message into messages with at most `PIECE` bytes of body."""
     body = message.get("body", b"")
     if len(body) <= PIECE:
         yield message
@@ -167,13 +167,13 @@ RAY_HEADERS = (
     "x_session_id",
     "serve_multiplexed_model_id",
 )
-"""Headers by which a client steers Ray Serve, in lower case and with underscores, as Ray compares some."""
+"""Headers by which a client controls Ray Serve, in lower case and with underscores, as Ray compares some."""
 
 
 class Front:
-    """ASGI middleware around Ray Serve's own code: takes its headers away, and makes problems of its errors.
+    """ASGI middleware around Ray Serve's own code: removes its headers, and converts its errors to problems.
 
-    Ray answers in plain text, and with 500 where such a header is not UTF-8; it also reads the body of any
+    Ray answers in plain text, and with 500 if such a header is not UTF-8; it also reads the body of any
     request ahead, without a limit, while a route works.
     """
 
@@ -215,7 +215,7 @@ class Front:
 
 
 def before_ray() -> list[Middleware]:
-    """Returns what Ray Serve puts in front of its own code: for RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."""
+    """Returns the middleware in front of Ray Serve's code, for RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."""
     return [Middleware(Front)]
 
 

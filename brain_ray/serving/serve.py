@@ -1,4 +1,4 @@
-"""Job serve: deploys the endpoint on a running cluster, or on one of its own."""
+"""Job serve: deploys the endpoint on a running cluster, or on a cluster of its own."""
 
 import atexit
 import logging
@@ -37,7 +37,7 @@ Besides the settings below:
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 ANSWER_S = 20.0
-"""How long the endpoint on the air may take to say whether it has API keys."""
+"""Seconds that a running endpoint may take to answer whether it has API keys."""
 
 
 @logs.to_console()
@@ -45,12 +45,12 @@ def main(argv: Sequence[str], purpose: str = "", prog: str = "serve.py") -> None
     """Does what the command line says, until it is interrupted where the cluster is this process's own.
 
     Args:
-        argv: the words.
-        purpose: what the job is for.
-        prog: what the person typed before the words.
+        argv: the words of the command line.
+        purpose: text on what the job is for.
+        prog: the command as typed, before the words.
 
     Raises:
-        RunError: keys in a URI, a bundle that must not be served, no usable keys where some are to be, a
+        RunError: keys in a URI, a bundle that must not be served, no usable keys though keys are required, a
             running endpoint that would lose its keys, or a port in use.
         UsageError: a wrong command line.
         SystemExit: after `--help`, or an option of the three below without its value.
@@ -90,7 +90,7 @@ def launch(config: ServingConfig, *, may_open: bool = False) -> None:
     from brain_ray.cluster import connection
 
     if connection.starts_here():
-        _with_port(config)  # looked at before Ray is started, which takes a while
+        _with_port(config)  # checked before Ray is started, which takes a while
     _try_bundles(config)
     # A short path: the name of a socket has 97 characters at most, and Ray puts a node's 56 into it.
     with tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as folder:
@@ -99,23 +99,23 @@ def launch(config: ServingConfig, *, may_open: bool = False) -> None:
             return
         import ray
 
-        parts = psutil.Process().children()  # Ray's own, of which none ends before the others
+        parts = psutil.Process().children()  # Ray's own; none ends before the others
         try:
             _serve(_with_port(config))
             drain(parts, folder)
         finally:
             gone = has_ended(parts)
             if gone:
-                atexit.unregister(ray.shutdown)  # it would look for Ray for a minute
+                atexit.unregister(ray.shutdown)  # it would wait for Ray for a minute
             else:
                 ray.shutdown()
-            end(find_proxies(folder))  # which outlive their actor, and would keep the port
+            end(find_proxies(folder))  # they outlive their actor, and would keep the port
     if gone:
         sys.stdout.flush()
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        os._exit(0)  # before Ray's threads say that the others are gone
+        os._exit(0)  # before Ray's threads report that the other processes are gone
 
 
 def _try_bundles(config: ServingConfig) -> None:
@@ -127,12 +127,12 @@ def _try_bundles(config: ServingConfig) -> None:
 
 
 def _connect(folder: Path) -> bool:
-    """Joins the cluster of RAY_ADDRESS or of `ray start`, else start one; tell whether it is our own."""
+    """Joins the cluster of RAY_ADDRESS or of `ray start`, else starts one; returns whether it is our own."""
     from brain_ray.cluster import connection
 
     if connection.starts_here():
         for name, value in proxy_settings(folder).items():
-            os.environ.setdefault(name, value)  # before Ray Serve is imported: it reads them then
+            os.environ.setdefault(name, value)  # before Ray Serve is imported, which reads them
     own = connection.start_or_join()
     import ray.serve  # noqa: F401  # which sets the level of its logger
 
@@ -143,7 +143,7 @@ def _connect(folder: Path) -> bool:
 
 
 def _deploy(config: ServingConfig, may_open: bool) -> None:
-    """Replaces what a running cluster serves, or begin to serve on it."""
+    """Replaces what a running cluster serves, or begins to serve on it."""
     if not config.api_keys_sha256 and not may_open:
         _refuse_to_drop_keys()
     put_on_air(config)
@@ -153,10 +153,10 @@ def _deploy(config: ServingConfig, may_open: bool) -> None:
 
 
 def _refuse_to_drop_keys() -> None:
-    """See that the endpoint on the air has no API keys, as the one that is to replace it has none.
+    """Checks that a running endpoint has no API keys, because its replacement has none.
 
     Raises:
-        RunError: it has, or does not say.
+        RunError: it has keys, or does not answer.
     """
     from ray import serve
 
@@ -167,7 +167,7 @@ def _refuse_to_drop_keys() -> None:
         return
     try:
         known = serve.get_app_handle(NAME).list_keys.remote().result(timeout_s=ANSWER_S)
-    except Exception as error:  # of Ray, of Serve or, of an older version of ours, of Python
+    except Exception as error:  # of Ray, of Serve or, from an older version of ours, of Python
         raise RunError(
             f"the endpoint on the air does not say whether it has API keys ({type(error).__name__}): {cure}"
         ) from error

@@ -1,4 +1,4 @@
-"""Serve config file of an endpoint, for `serve run` and `serve deploy`."""
+"""Serves config file of an endpoint, for `serve run` and `serve deploy`."""
 
 import yaml
 
@@ -6,7 +6,7 @@ from brain_ray.serving.config import ServingConfig
 
 
 def serve_config(config: ServingConfig) -> str:
-    """Returns the Serve config file, YAML, of an endpoint."""
+    """Returns the Serve config file of an endpoint, in YAML."""
     content = {
         "proxy_location": "HeadOnly",
         "http_options": {"host": config.host, "port": config.port or 8000},

@@ -1,4 +1,4 @@
-"""The end of an endpoint on a cluster of its own: requests are finished, then processes are ended."""
+"""Shutdown of an endpoint on a cluster of its own: requests are finished, then processes are ended."""
 
 import logging
 import signal
@@ -9,14 +9,14 @@ from contextlib import suppress
 import psutil
 
 RAY_ENDS_S = 9.0
-"""How long Ray's processes go on when they are signalled; a second less."""
+"""Seconds that Ray's processes continue after a signal, less one."""
 
 END_S = 5.0
-"""How long processes may take to end when they are told to."""
+"""Seconds that processes may take to end after they are told to."""
 
 
 def has_ended(processes: Iterable[psutil.Process]) -> bool:
-    """Tells whether one of some processes has ended."""
+    """Returns whether one of some processes has ended."""
     for process in processes:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
@@ -27,20 +27,20 @@ def has_ended(processes: Iterable[psutil.Process]) -> bool:
 
 
 def drain(parts: Sequence[psutil.Process], folder: str) -> None:
-    """Has replicas finish what they accepted; serve.shutdown would take the proxy away first.
+    """Waits until replicas have finished accepted requests; serve.shutdown would stop the proxy first.
 
     Some service managers, `timeout` and others signal all processes at once. Then Ray ends some seconds later
-    whatever it is told, and the proxy alone is left to refuse new requests and to see the others through.
+    in any case, and only the proxy remains to refuse new requests and to finish the others.
 
     Args:
         parts: Ray's own processes.
-        folder: where the proxy's configuration is.
+        folder: folder of the proxy's configuration.
     """
     from ray import serve
 
     from brain_ray.serving.app import NAME
 
-    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what it says in its last moments is of no use
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # its last messages are of no use
     deleted = threading.Event()
 
     def delete() -> None:
@@ -70,7 +70,7 @@ def find_proxies(folder: str) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """Ends processes, at once if they do not do so within `END_S`."""
+    """Ends processes; kills those that have not ended within `END_S`."""
     processes = list(processes)
     for process in processes:
         with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""Request body -> images: limits, multipart forms, and a file's true format."""
+"""Uploads: request body -> images; limits, multipart forms, and a file's true format."""
 
 import re
 from collections.abc import Sequence
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     from brain_ray.bundle.predictor import Predictor
 
 NAME_LENGTH = 200
-"""Characters of a file name that are kept."""
+"""Largest number of characters of a file name that are kept."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An image as it was sent; its name serves to recognise it in the answer, and nothing else."""
+    """An uploaded image; its name only identifies it in the answer."""
 
     name: str
     data: bytes | CheckedFile | ImageError
-    """The file; of one among several, what was found when they were looked at together."""
+    """The file; in a form with several, the result of its check."""
 
 
 def body_size(headers: Headers, max_bytes: int) -> int:
-    """Returns the most bytes that a request's body can have: what is announced, else the limit.
+    """Returns the largest size in bytes of a request's body: its announced length, else the limit.
 
     Raises:
-        ProblemError: `too_large`, by what is announced.
+        ProblemError: `too_large`, by the announced length.
     """
     announced = headers.get("content-length", "")
     if not announced.isdecimal() or "transfer-encoding" in headers:
         return max_bytes
     digits = announced.lstrip("0") or "0"
-    if len(digits) > 15 or int(digits) > max_bytes:  # Python refuses to read thousands of digits
+    if len(digits) > 15 or int(digits) > max_bytes:  # Python refuses to parse thousands of digits
         raise _too_large(max_bytes)
     return int(digits)
 
@@ -51,7 +51,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     """Reads a request's body.
 
     Raises:
-        ProblemError: `too_large`, as soon as there is more than that.
+        ProblemError: `too_large`, as soon as more than `max_bytes` have arrived.
     """
     body = bytearray()
     async for chunk in request.stream():
@@ -62,14 +62,14 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 
 def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload]:
-    """Returns the images of a request's body, in their order: one as it is, or the files of a form.
+    """Returns the images of a request's body, in order: the body itself, or the files of a form.
 
     Takes up to 0.1 s for 20 MB, so it is called in a thread.
 
     Args:
-        headers: of the request.
-        body: of the request.
-        max_images: most parts of a form.
+        headers: the request's headers.
+        body: the request's body.
+        max_images: largest number of parts of a form.
 
     Raises:
         ProblemError: `no_image`, `too_many_images`, `bad_request`, `not_an_image`.
@@ -90,20 +90,21 @@ def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload
 
 
 BODY_TYPES = {"application/octet-stream", *(row.media_type for row in FORMATS.values())}
-"""Media types of a body that is one image, beside all of `image/`: the file itself tells what it is."""
+"""Media types, beside all of `image/`, of a body that is one image; its format is read from the file
+itself."""
 
 
 def check_uploads(
     decoder: Decoder, uploads: Sequence[Upload], max_pixels: int, max_request_pixels: int
 ) -> list[Upload]:
-    """Looks at the images of a form, each once, and counts their pixels before any of them is decoded.
+    """Checks the images of a form, each once, and counts their pixels before any of them is decoded.
 
     Args:
-        decoder: whose worker looks at them.
-        uploads: whose `data` are bytes.
-        max_pixels: most pixels of one image.
-        max_request_pixels: most pixels of all together, by their headers; an image that cannot be read has
-            none, and an answer of its own.
+        decoder: decoder whose worker checks them.
+        uploads: uploads whose `data` are bytes.
+        max_pixels: largest number of pixels of one image.
+        max_request_pixels: largest number of pixels of all together, by their headers; an image that cannot
+            be read counts none, and gets an answer of its own.
 
     Raises:
         ProblemError: `too_many_pixels`.
@@ -121,11 +122,11 @@ def check_uploads(
 
 
 PADDING = 99
-"""Most blanks after a form's boundary; the parser steps through them one by one."""
+"""Largest number of blanks after a form's boundary; the parser reads them one by one."""
 
 
 def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]:
-    """Returns the files of a form; its fields are passed over, and no charset is heeded."""
+    """Returns the files of a form; ignores its fields and any charset."""
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
         raise _damaged()
@@ -141,13 +142,13 @@ def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]
         file.file_object.seek(0)
         files.append(Upload(_clean(_decode(file.file_name or b"")), file.file_object.read()))
 
-    in_memory = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}  # no client's bytes touch a disk
+    in_memory = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}  # no client's bytes are written to a disk
     try:
         parser = FormParser("multipart/form-data", None, keep, boundary=boundary, config=in_memory)
         try:
             parser.write(body)
         finally:
-            # Each refers to the other, and they would keep the files until Python looks for such circles.
+            # Both refer to each other, and would keep the files until Python's garbage collector runs.
             parser.parser = None
     except FormParserError as error:
         raise _damaged() from error
@@ -159,18 +160,18 @@ def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]
 def prepare_upload(
     decoder: Decoder, predictor: "Predictor", upload: Upload, max_pixels: int, start: float, side: int = 0
 ) -> Prepared:
-    """Decodes an image and fit it to a model's input.
+    """Decodes an image and fits it to a model's input.
 
     Args:
-        decoder: whose worker does it.
-        predictor: of the model.
+        decoder: decoder whose worker does it.
+        predictor: the model's predictor.
         upload: the image.
-        max_pixels: most pixels of an image.
-        start: when its bytes were there, in seconds of `time.perf_counter`.
-        side: longest side of the head that is to be shown, in pixels; 0: none is.
+        max_pixels: largest number of pixels of an image.
+        start: time when its bytes were received, in seconds of `time.perf_counter`.
+        side: longest side of the crop for display, in pixels; 0: no such crop.
 
     Raises:
-        ProblemError: it is of no format that is taken, or cannot be used.
+        ProblemError: a format that is not accepted, or an image that cannot be used.
     """
     try:
         if isinstance(upload.data, ImageError):
@@ -182,7 +183,7 @@ def prepare_upload(
 
 
 def _decode(name: bytes) -> str:
-    """Returns a file name as text: UTF-8, as all browsers and clients of today send it, else Latin-1."""
+    """Decodes a file name: UTF-8, as all browsers and clients of today send it, else Latin-1."""
     try:
         return name.decode()
     except UnicodeDecodeError:
@@ -190,7 +191,7 @@ def _decode(name: bytes) -> str:
 
 
 def _clean(name: str) -> str:
-    """Keeps of a file name what can be shown."""
+    """Returns the printable characters of a file name, at most `NAME_LENGTH`; `image` if there are none."""
     return "".join(c for c in name if c.isprintable())[:NAME_LENGTH] or "image"
 
 

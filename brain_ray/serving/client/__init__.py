@@ -1,4 +1,4 @@
-"""The endpoint's client: `Client`, and `AsyncClient` for asyncio."""
+"""Client of the endpoint: `Client`, and `AsyncClient` for asyncio."""
 
 from brain_ray.serving.client.clients import AsyncClient, Client
 from brain_ray.serving.client.protocol import EndpointError

@@ -35,19 +35,20 @@ class _Base:
         in_flight: int = 8,
         pause: Pause = pause_s,
     ) -> None:
-        """Sets up, without a connection as yet.
+        """Stores the settings; opens no connection yet.
 
         Args:
-            url: of the endpoint, such as http://127.0.0.1:8000.
-            api_key: a key that the endpoint knows; it is sent, and shown nowhere.
-            timeout_s: how long to wait for one answer; longer than the endpoint's own limit.
-            retries: after connection errors, 502 and 503; with their waits, 6 take about 16 s. An image that
-                was lost with its connection or its replica is sent a second time, and no third.
-            in_flight: requests of `predict` at a time.
-            pause: gives the seconds to wait before each retry.
+            url: address of the endpoint, such as http://127.0.0.1:8000.
+            api_key: an API key of the endpoint; it is sent, and never shown.
+            timeout_s: seconds to wait for one answer; more than the endpoint's own limit.
+            retries: largest number of retries after connection errors, 502 and 503; with their waits, 6 take
+                about 16 s. An image that was lost with its connection or its replica is sent a second time,
+                but no third.
+            in_flight: largest number of concurrent requests of `predict`.
+            pause: function that returns the seconds to wait before each retry.
 
         Raises:
-            EndpointError: no URL, or not a key.
+            EndpointError: a malformed URL or key.
         """
         self._terms = Terms.agree(url, api_key, retries, pause)
         self._in_flight = in_flight
@@ -64,7 +65,7 @@ class _Base:
 
 
 class Client(_Base):
-    """Asks an endpoint; may be shared by threads. Close it, or use it in a `with`."""
+    """Client of an endpoint; threads may share it. Close it, or use it in a `with`."""
 
     def __init__(
         self,
@@ -77,15 +78,16 @@ class Client(_Base):
         pause: Pause = pause_s,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Sets up as described above; `transport` replaces the network, for tests."""
+        """Stores the settings of the base class; `transport` replaces the network, for tests."""
         super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight, pause=pause)
         self._http = httpx.Client(timeout=self._timeout, limits=self._limits, transport=transport)
 
     def predict(self, images: Iterable[Source]) -> Iterator[Answer | Failure]:
-        """Yields a result for each image, in order, as soon as it is there; several are asked for at a time.
+        """Yields a result for each image, in order, as soon as it is available; several requests run
+        concurrently.
 
-        A result's name is the path as it was given, or `image` for bytes. Of files, at most `in_flight` are
-        held; of an iterable of bytes, twice as many.
+        A result's name is the path as it was given, or `image` for bytes. At most `in_flight` files are held
+        in memory; of an iterable of bytes, twice as many.
 
         Raises:
             EndpointError: the endpoint cannot be used. An image that cannot be used becomes a Failure.
@@ -102,7 +104,7 @@ class Client(_Base):
             stop.set()
 
     def explain(self, image: Source) -> Explanation | Failure:
-        """Returns the answer for an image, and what it rests on.
+        """Returns the answer for an image, with its heat map.
 
         Raises:
             EndpointError: the endpoint cannot be used.
@@ -111,7 +113,7 @@ class Client(_Base):
         return data if isinstance(data, Failure) else self._run(self._terms.explain(image, data))
 
     def model(self) -> Models:
-        """Returns what is on the air: models, classes, limits.
+        """Returns the models that are served, their classes, and the limits.
 
         Raises:
             EndpointError: the endpoint cannot be used.
@@ -119,10 +121,10 @@ class Client(_Base):
         return self._run(self._terms.fetch("v1/model", Models))
 
     def ready(self) -> bool:
-        """Tells whether images would be answered now; asks once.
+        """Returns whether the endpoint would answer images now; asks once.
 
         Raises:
-            EndpointError: there is something, but it lets us not in, or is no endpoint.
+            EndpointError: the server refuses access, or is no endpoint.
         """
         return self._run(self._terms.ready())
 
@@ -159,7 +161,7 @@ class Client(_Base):
 
 
 class AsyncClient(_Base):
-    """Asks an endpoint from asyncio. Close it, or use it in an `async with`."""
+    """Client of an endpoint for asyncio. Close it, or use it in an `async with`."""
 
     def __init__(
         self,
@@ -172,7 +174,7 @@ class AsyncClient(_Base):
         pause: Pause = pause_s,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """Sets up as `Client`."""
+        """Stores the settings, those of `Client`."""
         super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight, pause=pause)
         self._http = httpx.AsyncClient(timeout=self._timeout, limits=self._limits, transport=transport)
 
@@ -198,15 +200,15 @@ class AsyncClient(_Base):
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def explain(self, image: Source) -> Explanation | Failure:
-        """Returns the answer for an image, and what it rests on; see `Client.explain`."""
+        """Returns the answer for an image, with its heat map; see `Client.explain`."""
         return await self._ask(image, self._terms.explain)
 
     async def model(self) -> Models:
-        """Returns what is on the air; see `Client.model`."""
+        """Returns the models that are served; see `Client.model`."""
         return await self._run(self._terms.fetch("v1/model", Models))
 
     async def ready(self) -> bool:
-        """Tells whether images would be answered now; see `Client.ready`."""
+        """Returns whether the endpoint would answer images now; see `Client.ready`."""
         return await self._run(self._terms.ready())
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""Files that a person names: found, and worked through in order and bounded memory."""
+"""Files of a command line: found, and processed in order and bounded memory."""
 
 import os
 import sys
@@ -16,21 +16,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Source = str | Path | bytes
-"""An image: a file's path, or the bytes of one."""
+"""An image: a file's path, or its bytes."""
 
 MEDIA_TYPES = media_types()
-"""Suffixes, in lower case, of the files that count as images in a folder, and what they are sent as."""
+"""Media type by suffix, in lower case, of the files that count as images in a folder."""
 
 
 def find_images(words: Iterable[str], listed: Iterable[str] = ()) -> Iterator[Path]:
-    """Yields files as they are named, and the images of folders, as sorted as they are walked.
+    """Yields files as they are named, and the images of folders, sorted.
 
-    A folder's own files come before those of its folders; hidden ones (`.name`) are left out. No more than
-    the names of the folders on the way down to one file are held.
+    A folder's own files come before those of its folders; hidden ones (`.name`) are left out. Only the names
+    in the folders on the way down to one file are held in memory.
 
     Args:
         words: paths of files and folders; `-` stands for `listed`.
-        listed: lines with such paths, as read from a pipe.
+        listed: lines with such paths, read from a pipe.
 
     Raises:
         OSError: a folder cannot be read.
@@ -45,14 +45,14 @@ def find_images(words: Iterable[str], listed: Iterable[str] = ()) -> Iterator[Pa
 
 
 def name_of(source: Source) -> str:
-    """Returns what an image is called in its answer; bytes of a path that are no UTF-8 are spelt out."""
+    """Returns the name of an image in its answer; bytes of a path that are not UTF-8 are escaped."""
     if isinstance(source, bytes):
         return "image"
     return os.fsencode(source).decode("utf-8", "backslashreplace")
 
 
 def read_image(source: Source) -> bytes | Failure:
-    """Returns an image's bytes, or why its file cannot be read."""
+    """Returns an image's bytes, or a failure if its file cannot be read."""
     if isinstance(source, bytes):
         return source
     try:
@@ -72,9 +72,9 @@ def read_image(source: Source) -> bytes | Failure:
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
 ) -> Iterator[Result]:
-    """Yields `work(item)` of each item in turn, made by threads; at most `ahead` are under way or waiting.
+    """Yields `work(item)` of each item in order, computed by threads; at most `ahead` are running or waiting.
 
-    What `work` raises ends it, and what has not begun by then is dropped; likewise where the caller leaves.
+    An exception of `work` ends it; work that has not begun by then is dropped, also if the caller leaves.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads)

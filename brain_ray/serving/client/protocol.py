@@ -33,11 +33,11 @@ Body = TypeVar("Body", bound=BaseModel)
 Kept = TypeVar("Kept")
 
 ABOUT_THE_IMAGE = (400, 413, 415, 422)
-"""Statuses that one image gets and the next may not."""
+"""Statuses that depend on the image: the next image may get another."""
 
 
 class EndpointError(Exception):
-    """The endpoint cannot be used: it is not there, lets nobody in, is overloaded, or is not one of ours.
+    """The endpoint cannot be used: it cannot be reached, refuses access, is overloaded, or is another server.
 
     `code` is the endpoint's own (unauthorized, queue_full, ...), or one of `unreachable`, `timeout`,
     `unexpected_answer` and `bad_request`; `status` is the HTTP status, if there was one.
@@ -54,12 +54,12 @@ class EndpointError(Exception):
 
 
 Steps = Generator[httpx.Request | float, Heard, Kept]
-"""A conversation: it yields requests to send and seconds to wait, and hears what came of them."""
+"""An exchange: yields requests to send and seconds to wait, receives their outcomes, returns its result."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Where the endpoint is, who asks, and with how much patience."""
+    """An endpoint's address, a client's key, and its rule for retries."""
 
     url: httpx.URL
     headers: dict[str, str]
@@ -71,7 +71,7 @@ class Terms:
         """Checks an address and a key.
 
         Raises:
-            EndpointError: no URL, or not a key.
+            EndpointError: a malformed URL or key.
         """
         try:
             parsed = httpx.URL(url.rstrip("/") + "/")
@@ -83,7 +83,7 @@ class Terms:
             raise EndpointError("bad_request", "not a URL: expected http:// or https:// and a host")
         headers = {"User-Agent": "brain_ray", "Accept": "application/json"}
         if api_key is not None:
-            # Here, since the message of whoever refuses it later would show it.
+            # Checked here, because a later error of another library would show it.
             if not (api_key.isascii() and api_key.isprintable() and api_key and " " not in api_key):
                 raise EndpointError("bad_request", "the API key is empty, or holds spaces or odd characters")
             headers["Authorization"] = f"Bearer {api_key}"
@@ -91,16 +91,16 @@ class Terms:
 
     @property
     def shown(self) -> str:
-        """The endpoint's address without a password."""
+        """Address of the endpoint without a password."""
         return str(self.url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
 
     def fetch(self, route: str, kind: type[Body]) -> Steps[Body]:
-        """Gets what the endpoint says of itself."""
+        """Fetches the endpoint's description of itself."""
         response = yield from self._ask("GET", route)
         return self._read(response, kind)
 
     def predict(self, source: Source, data: bytes) -> Steps[Answer | Failure]:
-        """Has one image classified."""
+        """Classifies one image."""
         response = yield from self._ask("POST", "v1/predict", source, data)
         name = name_of(source)
         if response.status_code != 200:
@@ -108,7 +108,7 @@ class Terms:
         return self._only(self._read(response, Predictions).results).model_copy(update={"name": name})
 
     def explain(self, source: Source, data: bytes) -> Steps[Explanation | Failure]:
-        """Has one image classified and explained."""
+        """Classifies one image and fetches its heat map."""
         response = yield from self._ask("POST", "v1/explain", source, data)
         name = name_of(source)
         if response.status_code != 200:
@@ -116,7 +116,7 @@ class Terms:
         return self._only(self._read(response, Explanations).results).model_copy(update={"name": name})
 
     def ready(self) -> Steps[bool]:
-        """Asks once whether images would be answered now."""
+        """Asks once whether the endpoint would answer images now."""
         heard = yield self._request("GET", "readyz")
         if not isinstance(heard, httpx.Response) or heard.status_code in (*RETRIED, 504):
             return False
@@ -128,10 +128,10 @@ class Terms:
     def _ask(
         self, method: str, route: str, source: Source = b"", data: bytes | None = None
     ) -> Steps[httpx.Response]:
-        """Asks until there is an answer about the matter, at most `retries` times after the first.
+        """Sends a request until there is a final answer, with at most `retries` retries.
 
-        An image that may have ended the replica which had it is sent once more, and not before the endpoint
-        says that it is ready: it must not be carried from replica to replica.
+        An image that may have ended its replica is sent once more, and only when the endpoint reports that it
+        is ready: otherwise it could end one replica after another.
         """
         attempt, was_lost = 0, False
         while True:

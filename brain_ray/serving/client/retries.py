@@ -1,4 +1,4 @@
-"""Whether a client tries a request again, and after how many seconds."""
+"""Retries of a client: whether it sends a request again, and after how many seconds."""
 
 import email.utils
 import random
@@ -11,28 +11,29 @@ from pydantic import ValidationError
 from brain_ray.serving.schemas import Problem
 
 Heard = httpx.Response | httpx.RequestError | None
-"""What came of a request; None after a pause."""
+"""Outcome of a request; None after a pause."""
 
 Pause = Callable[[int, Heard], float]
-"""Seconds to wait before a retry, by the number of retries before it and what came of the last request."""
+"""Function of the number of retries so far and the last outcome; returns the seconds to wait before the next
+retry."""
 
 RETRIED = (408, 429, 502, 503)
-"""Statuses that the same request may not get a second time."""
+"""Statuses after which a retry of the same request may succeed."""
 
 FIRST_WAIT_S = 0.25
-"""Before the first retry; doubled for each further one."""
+"""Seconds before the first retry; doubled for each further one."""
 
 LONGEST_WAIT_S = 30.0
-"""Before any retry, whatever the endpoint asks for."""
+"""Largest number of seconds before any retry, whatever the endpoint asks for."""
 
 
 def is_sent(heard: Heard) -> bool:
-    """Tells whether an endpoint may have got a request that it did not answer."""
+    """Returns whether an endpoint may have received a request that it did not answer."""
     return not isinstance(heard, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
 
 
 def is_passing(heard: Heard) -> bool:
-    """Tells whether trying again may help; what took too long would take so again, and load the endpoint."""
+    """Returns whether a retry may help; after a time-out it would take as long, and load the endpoint."""
     if isinstance(heard, httpx.Response):
         return heard.status_code in RETRIED
     if isinstance(heard, httpx.TimeoutException):
@@ -41,21 +42,22 @@ def is_passing(heard: Heard) -> bool:
 
 
 def may_end_replicas(heard: Heard) -> bool:
-    """Tells whether a replica may have died of a request: no answer, or one in the replica's place."""
+    """Returns whether a replica may have died of a request: no answer, or one in the replica's place."""
     if not isinstance(heard, httpx.Response):
         return is_sent(heard)
     return heard.status_code == 502 or (heard.status_code == 503 and problem_of(heard).code != "queue_full")
 
 
 def pause_s(attempt: int, heard: Heard) -> float:
-    """Returns the seconds to wait: what the endpoint asks for, else a doubling time, spread at random."""
+    """Returns the seconds to wait: those that the endpoint asks for, else a doubling time, spread at
+    random."""
     asked = _retry_after(heard.headers.get("Retry-After", "")) if isinstance(heard, httpx.Response) else 0.0
     backoff = FIRST_WAIT_S * 2.0**attempt * random.uniform(0.5, 1.5)
     return min(LONGEST_WAIT_S, max(asked, backoff))
 
 
 def _retry_after(value: str) -> float:
-    """Reads seconds or a date (RFC 9110, 10.2.3)."""
+    """Parses seconds or a date (RFC 9110, 10.2.3)."""
     if value.strip().isdecimal():
         return float(value)
     try:
@@ -65,7 +67,7 @@ def _retry_after(value: str) -> float:
 
 
 def problem_of(response: httpx.Response) -> Problem:
-    """Returns what a response says is wrong; what stands before the endpoint may say it in its own way."""
+    """Returns the problem in a response; a server in front of the endpoint may use another format."""
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:
