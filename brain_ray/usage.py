@@ -19,10 +19,8 @@ from brain_ray.recipes import RECIPES
 
 Model = TypeVar("Model", bound=BaseModel)
 
-OFTEN = (
-    "data.source", "storage", "name", "model.backbone", "model.weights",
-    "train.epochs", "train.batch_size", "train.num_workers", "train.use_gpu",
-)  # fmt: skip
+OFTEN = ("data.source", "storage", "name", "model.backbone", "model.weights", "train.epochs",
+         "train.batch_size", "train.num_workers", "train.use_gpu")  # fmt: skip
 """Settings that the first page of help shows."""
 
 WIDTH = 110
@@ -46,8 +44,7 @@ class OneLineParser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Prints one line and ends the process with exit code 2; an unknown option comes before other
-        errors."""
+        """Prints one line, of an unknown option before other errors, and ends with exit code 2."""
         known = re.findall(r"--[\w-]+", self.format_usage())
         words = itertools.takewhile(lambda word: word != "--", self._words)
         unknown = [word.partition("=")[0] for word in words if re.match("--[a-zA-Z]", word)]
@@ -106,13 +103,9 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def print_help(prog: str, purpose: str, base: Config, topic: str) -> None:
-    """Prints a page of help on the settings of `Config`.
+    """Prints a page of help on the settings of `Config`, with the default values of `base`.
 
-    Args:
-        prog: the command as typed.
-        purpose: text on what the job is for.
-        base: the default values.
-        topic: "" for the first page, a section's name for its settings, `all` for all of them.
+    `topic` is "" for the first page, a section's name for its settings, or `all`.
 
     Raises:
         UsageError: the topic is unknown.

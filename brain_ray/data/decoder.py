@@ -1,10 +1,8 @@
-"""Decoder of images in separate processes: a file that crashes one, or fills its memory, costs only its own
-result.
+"""Decoder of images in processes of its own: a file that crashes one costs only its own result.
 
-A `Decoder` starts one process, which imports OpenCV once and then forks a worker for each thread that asks. A
-worker has limits on memory and time and decodes one image after another. If it ends, its image is refused,
-and the next image gets a new worker, forked in milliseconds. All end with the process that asks, since a
-socket closes then. This isolates the faults of decoders; it is no sandbox against code that runs in them.
+A `Decoder` starts a process that imports OpenCV and forks a worker for each thread that asks. A worker has
+limits on memory and time. If it ends, its image is refused, and the next image gets a new worker. All end
+with the process that asks. This isolates the faults of decoders; it is no sandbox against code in them.
 """
 
 import json
@@ -66,9 +64,7 @@ class Decoder:
     def __init__(self, formats: Sequence[Format] | None = None, cpu_s: float = CPU_S) -> None:
         """Starts the process that forks workers; it is ready some tenths of a second later.
 
-        Args:
-            formats: accepted formats; None: all known ones.
-            cpu_s: seconds of CPU for one image.
+        `formats` are accepted (None: all known ones); an image may take `cpu_s` seconds of CPU.
         """
         self._formats = formats
         self._cpu_s = cpu_s
@@ -100,8 +96,7 @@ class Decoder:
         self._process.wait()
 
     def check(self, images: Sequence[bytes], max_pixels: int) -> list[CheckedFile | ImageError]:
-        """Checks images' structure, format and size once; returns files that are decoded without a further
-        check.
+        """Checks images' structure, format and size; the files it returns are decoded without another check.
 
         Args:
             images: the encoded files.

@@ -29,7 +29,7 @@ NARROWEST, PIPED = 24, 48
 
 
 SILENCE_S = 5.0
-"""Seconds after which the wait for an endpoint's first answer is spoken of."""
+"""Seconds without an endpoint's first answer after which a line says so."""
 
 
 def run(
@@ -40,14 +40,9 @@ def run(
     make_client: Callable[..., Client] = Client,
     silence_s: float = SILENCE_S,
 ) -> int:
-    """Does what the command line says, and returns the process's exit code.
+    """Runs the command line; returns the process's exit code.
 
-    Args:
-        purpose: what the job is for.
-        argv: the words.
-        prog: what the person typed before the words.
-        make_client: makes a client of an endpoint, of `Client`'s arguments.
-        silence_s: seconds after which the wait for an endpoint's first answer is spoken of.
+    `make_client` takes `Client`'s arguments.
     """
     given = _parse(purpose, argv, prog)
     for stream in (sys.stdin, sys.stdout):  # any file name can be read, and printed

@@ -39,8 +39,7 @@ _FLAIR = Tissue(0.70, 0.08, 0.12, 0.46, 0.36, 0.62, 0.86, 0.68, 0.24)
 
 @dataclass(frozen=True)
 class Head:
-    """A head, (SIDE, SIDE) float32 of 0..1, before a tumour is drawn into it, and the positions of its
-    parts."""
+    """A head without a tumour, (SIDE, SIDE) float32 of 0..1, and the positions of its parts."""
 
     picture: Floats
     brain: Floats
@@ -111,8 +110,7 @@ def _no_tumour(head: Head, rng: np.random.Generator) -> None:
 
 
 def _glioma(head: Head, rng: np.random.Generator) -> None:
-    """Draws a glioma: inside a hemisphere, irregular; an uneven bright rim about a dark core, with fingers of
-    oedema."""
+    """Draws a glioma: irregular, in a hemisphere; a bright uneven rim, a dark core, fingers of oedema."""
     angle = rng.choice((0.0, np.pi)) + rng.uniform(-0.9, 0.9)
     centre = _along(head.skull, angle) * rng.uniform(0.40, 0.56)
     size = rng.uniform(0.075, 0.125) * SIDE * rng.uniform(0.8, 1.2, 2)
@@ -127,8 +125,7 @@ def _glioma(head: Head, rng: np.random.Generator) -> None:
 
 
 def _meningioma(head: Head, rng: np.random.Generator) -> None:
-    """Draws a meningioma: round, even and bright, broad on the inside of the skull, with a cleft of fluid and
-    a dural tail."""
+    """Draws a meningioma: round, even and bright, broad on the skull, with a cleft of fluid and a tail."""
     angle = -np.pi / 2 + rng.uniform(-2.2, 2.2)  # all around but for the base, the pituitary's place
     edge = _along(head.skull, angle)
     reach = float(np.hypot(*edge))
@@ -144,8 +141,7 @@ def _meningioma(head: Head, rng: np.random.Generator) -> None:
 
 
 def _pituitary(head: Head, rng: np.random.Generator) -> None:
-    """Draws a pituitary tumour: small, even and bright, on the midline at the base, where it fills the
-    cistern."""
+    """Draws a pituitary tumour: small, even and bright; it fills the cistern on the midline at the base."""
     centre = head.sella + rng.normal(0, 0.006, 2) * SIDE
     size = rng.uniform(0.048, 0.075) * SIDE * rng.uniform(0.88, 1.14, 2)
     _blend(head.picture, _mask(_blob(centre, size, 0.12, rng)), head.tissue.tumour * rng.uniform(0.9, 1.0))
@@ -161,8 +157,7 @@ TUMOURS: dict[str, Callable[[Head, np.random.Generator], None]] = {
 
 
 def scan(picture: Floats, rng: np.random.Generator) -> Image:
-    """Poses a head, (SIDE, SIDE) of 0..1, samples it on an acquisition matrix, adds bias field and noise, and
-    interpolates it to (height, width) uint8."""
+    """Poses and samples a head, (SIDE, SIDE) of 0..1, with bias field and noise: (height, width) uint8."""
     height = round(float(np.exp(rng.uniform(np.log(128), np.log(512)))))
     aspect = rng.choice((1.0, rng.uniform(0.85, 1.2)))
     width = int(np.clip(round(height * aspect), 128, 512))
@@ -197,8 +192,7 @@ def _blob(
     uneven: float = 0.0,
     rng: np.random.Generator | None = None,
 ) -> Points:
-    """Returns the outline of an ellipse, (72, 2) as x, y from the head's centre, made uneven by five
-    harmonics."""
+    """Returns an ellipse's outline, (72, 2) x, y from the head's centre, made uneven by five harmonics."""
     radius = np.ones(len(_ANGLES))
     if rng is not None:
         for k, phase in enumerate(rng.uniform(0, 2 * np.pi, 5), start=2):
