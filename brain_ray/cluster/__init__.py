@@ -1,1 +1,1 @@
-"""Ray as a place: joining it, what fits on it, how it grows, waiting for it, and what it loses."""
+"""The Ray cluster: connection, capacity, autoscaling, waiting for nodes, and lost nodes."""

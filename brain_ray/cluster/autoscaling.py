@@ -1,4 +1,4 @@
-"""How far the autoscaler can grow the cluster, and the wait for the nodes it starts."""
+"""Autoscaling: how far the cluster can grow, and waiting for the nodes that it starts."""
 
 import os
 import threading
@@ -24,9 +24,9 @@ HEAD = "node:__internal_head__"
 
 
 def nodes_to_come() -> Nodes | None:
-    """Returns the nodes that the autoscaler may start, all of them at once; None: nothing is known of one.
+    """Returns the nodes that the autoscaler may start, all at once; None if it is unknown which.
 
-    It stands in the config that `ray up` hands to the autoscaler's process on the head node.
+    They are read from the config that `ray up` gives to the autoscaler's process on the head node.
     """
     head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
     if head is None:
@@ -38,25 +38,32 @@ def nodes_to_come() -> Nodes | None:
 
 
 def _read_config() -> Any:
-    """Returns the autoscaler's config, on the head node; None if nodes are not started by this Ray."""
+    """Returns the autoscaler's config, on the head node; None if this Ray starts no nodes."""
     file = private.autoscaler_file()
     return None if file is None else yaml.safe_load(file.read_text())
 
 
 def startable_nodes(config: Mapping[str, Any], running: int) -> Nodes:
-    """Returns the nodes that a launcher's config lets start, when so many workers run already."""
+    """Returns the nodes that a launcher's config allows beside `running` workers."""
     most = int(config.get("max_workers", 0))
     nodes: list[Mapping[str, float]] = []
     for name, kind in config.get("available_node_types", {}).items():
         if name != config.get("head_node_type"):
             nodes += [kind.get("resources", {})] * min(most, int(kind.get("max_workers", most)))
-    # Which kinds run already is not told apart: large ones are counted on, as the autoscaler may end others.
+    # Kinds that run already are not distinguished: large ones are counted on, as the autoscaler may end
+    # others.
     nodes.sort(key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), reverse=True)
     return nodes[: max(0, most - running)]
 
 
 def check_room(settings: TrainConfig) -> str:
-    """Makes sure that the workers have room, as `check_now_or_later` does."""
+    """Checks that the workers have room on nodes that run or may be started.
+
+    Returns a line on the nodes to wait for, or "" if there is room already.
+
+    Raises:
+        RunError: there will never be room.
+    """
     return check_now_or_later(partial(check_resources, settings), "training")
 
 
@@ -66,18 +73,18 @@ def check_now_or_later(
     running: Callable[[], Nodes] = running_nodes,
     to_come: Callable[[], Nodes | None] = nodes_to_come,
 ) -> str:
-    """Makes sure that something has room on the nodes that run, or on those that may be started.
+    """Checks that some work has room on the nodes that run, or on those that may be started.
 
     Args:
-        check: raises `RunError` where some nodes do not suffice.
-        what: the name of what starts the nodes.
-        running: returns the nodes that run.
-        to_come: returns those that may be started, None where nothing is known of any.
+        check: function that raises `RunError` if some nodes do not suffice.
+        what: name of the work that starts the nodes.
+        running: function that returns the nodes that run.
+        to_come: function that returns the nodes that may be started; None if it is unknown which.
 
-    Returns what is to be waited for, or "" if there is room already.
+    Returns a line on the nodes to wait for, or "" if there is room already.
 
     Raises:
-        RunError: there never will be.
+        RunError: there will never be room.
     """
     there = running()
     try:
@@ -99,22 +106,22 @@ def check_now_or_later(
 
 
 def _unknown() -> bool:
-    """Whether an operator of Kubernetes starts nodes, out of sight."""
+    """Returns whether an operator of Kubernetes starts nodes, which is not visible here."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def request_nodes(
     settings: TrainConfig, nodes_s: float = NODES_S, sign_s: float = 60.0, look_s: float = 1.0
 ) -> None:
-    """Has the autoscaler start the nodes that the workers need, and waits for them.
+    """Makes the autoscaler start the nodes that the workers need, and waits for them.
 
-    Where there is room already, or nothing starts nodes, it returns at once.
+    Returns at once if there is room already, or if nothing starts nodes.
 
     Args:
-        settings: what the workers need.
-        nodes_s: how long to wait for the nodes.
-        sign_s: how long to wait for a sign that any come, where it is not known what may come.
-        look_s: seconds between two looks at the cluster.
+        settings: settings of the workers.
+        nodes_s: seconds to wait for the nodes.
+        sign_s: seconds to wait for a sign of any node, if it is unknown which may come.
+        look_s: seconds between two checks of the cluster.
 
     Raises:
         RunError: the nodes cannot come, or did not come in time.
@@ -147,10 +154,12 @@ def request_nodes(
 
 
 def _check_requested(settings: TrainConfig) -> str:
-    """Does as `check_now_or_later` once nodes are asked for.
+    """Checks that the workers have room, after nodes were requested.
+
+    Returns a line on the nodes to wait for, or "" if there is room already.
 
     Raises:
-        RunError: there is no room, and no sign that nodes come.
+        RunError: there is no room, and no sign of new nodes.
     """
     try:
         check_resources(settings)
@@ -165,18 +174,17 @@ def _check_requested(settings: TrainConfig) -> str:
 def room_for_loading(
     settings: TrainConfig, requester: str, renew_s: float = 2.0, kept_s: float = 60.0
 ) -> Iterator[None]:
-    """Keeps an elastic group from growing into the CPUs that loading needs; tells it of lost nodes soon.
+    """Context manager: keeps CPUs for loading free of an elastic group, and makes Ray notice lost nodes soon.
 
-    Ray Train sizes such a group by what Ray's autoscaling coordinator sets aside for it, out of all CPUs of
-    the nodes, used or not. So loading asks for its share there, and asks first. The coordinator looks at
-    the nodes every 20 s by itself; with an older view, a group is planned on a node that is lost, and waited
-    for in vain.
+    Ray Train sizes such a group by the reservation of Ray's autoscaling coordinator, out of all CPUs of the
+    nodes, used or not. So loading reserves its share there, and does so first. The coordinator itself looks
+    at the nodes every 20 s; with an older view, a group is planned on a lost node, and waited for in vain.
 
     Args:
-        settings: of the training.
+        settings: settings of the training.
         requester: the loading's name at the coordinator.
-        renew_s: seconds after which the share is asked for anew.
-        kept_s: seconds for which it stays kept when nobody asks any more.
+        renew_s: seconds after which the reservation is renewed.
+        kept_s: seconds after which the reservation expires if it is not renewed.
     """
     reservation = private.reserve_cpus(requester, LOADING_CPUS, kept_s) if settings.elastic else None
     if reservation is None:

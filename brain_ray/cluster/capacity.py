@@ -11,7 +11,7 @@ from brain_ray.errors import RunError
 
 
 def per_worker(settings: TrainConfig) -> dict[str, float]:
-    """Returns the resources that Ray reserves for each worker, its GPU apart.
+    """Returns the resources that Ray reserves for each worker, without its GPU.
 
     For an elastic group, CPUs are rounded up to a sixteenth: Ray adds them up and divides again to count the
     workers, and 0.3 + 0.3 + 0.3 holds 0.3 only twice.
@@ -26,13 +26,13 @@ def running_nodes() -> list[Mapping[str, float]]:
 
 
 def check_resources(settings: TrainConfig, nodes: Sequence[Mapping[str, float]] | None = None) -> None:
-    """Makes sure that as many workers as are needed can run at once, and loading beside them.
+    """Checks that the smallest allowed number of workers can run at once, with loading beside them.
 
-    Ray would wait for ever.
+    Otherwise Ray would wait forever.
 
     Args:
-        settings: what is asked for.
-        nodes: the resources of each node; None: of those that run.
+        settings: settings of the workers.
+        nodes: resources of each node; None: of the nodes that run.
 
     Raises:
         RunError: they cannot.
@@ -40,7 +40,7 @@ def check_resources(settings: TrainConfig, nodes: Sequence[Mapping[str, float]] 
     nodes = running_nodes() if nodes is None else nodes
     needed = settings.min_workers
     places = _places_beside_loading(nodes, settings)
-    # Ray Train keeps room for loading on the first node that has it, whichever that is.
+    # Ray Train keeps room for loading on the first node that has it, and any node may be first.
     if places and (min(places) if settings.elastic else max(places)) >= needed:
         return
     asked = f"{'at least ' if settings.elastic else ''}{needed} x {per_worker(settings)['CPU']:g} CPUs"
@@ -57,7 +57,7 @@ def check_resources(settings: TrainConfig, nodes: Sequence[Mapping[str, float]] 
 
 
 def _places_beside_loading(nodes: Sequence[Mapping[str, float]], settings: TrainConfig) -> list[int]:
-    """Returns how many workers the cluster holds when loading has its room, on each node that can give it."""
+    """Returns how many workers the cluster holds beside loading, for each node that has room for loading."""
 
     def places(node: Mapping[str, float], kept_free: float) -> int:
         by_cpu = int((node.get("CPU", 0.0) - kept_free) // per_worker(settings)["CPU"])
@@ -69,12 +69,13 @@ def _places_beside_loading(nodes: Sequence[Mapping[str, float]], settings: Train
 def places_beside(
     nodes: Sequence[Mapping[str, float]], kept: float, places: Callable[[Mapping[str, float], float], int]
 ) -> list[int]:
-    """Returns how many of something the cluster holds beside other work, on each node that has room for that.
+    """Returns how many of something the cluster holds beside other work, for each node that has room for that
+    work.
 
     Args:
-        nodes: the resources of each node.
+        nodes: resources of each node.
         kept: CPUs of the other work, all on one node.
-        places: tells how many a node holds when so many of its CPUs are kept free.
+        places: function of a node and its CPUs to keep free; returns how many the node holds.
     """
     everywhere = sum(places(node, 0.0) for node in nodes)
     return [
@@ -85,46 +86,46 @@ def places_beside(
 def room_for_trials(settings: TrainConfig, trials_per_gpu: int) -> int:
     """Returns how many trials of a sweep can run at once, with loading beside them; 0: not even one.
 
-    On CPUs not more than there are cores: more would only slow each other down.
+    On CPUs at most one per core: more would only slow each other down.
     """
     nodes = running_nodes()
     cores = int(sum(node.get("CPU", 0.0) for node in nodes))
-    if settings.max_workers == 1:  # they share GPUs
+    if settings.max_workers == 1:  # trials share GPUs
         nodes = [{**node, "GPU": node.get("GPU", 0.0) * trials_per_gpu} for node in nodes]
     found = max(_places_beside_loading(nodes, settings), default=0) // settings.min_workers
     return found if settings.use_gpu else min(found, max(1, cores // settings.min_workers))
 
 
 def on_this_node() -> NodeAffinitySchedulingStrategy:
-    """Returns the strategy for actors that must not be lost with another node."""
+    """Returns the scheduling strategy for actors that must not be lost with another node."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def cpus() -> int:
-    """Returns the CPUs of the cluster."""
+    """Returns the number of CPUs of the cluster."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 Nodes = Sequence[Mapping[str, float]]
-"""The resources of each of some nodes."""
+"""Resources of each of some nodes."""
 
 
 LOADING_CPUS = 0.5
-"""CPUs that a loading task reserves: so many have to be free beside the workers. Nothing that loading does
-may ask for more, such as `ray.data.from_arrow`, whose tasks take a whole CPU each: it would wait for ever."""
+"""CPUs that a loading task reserves, which have to be free beside the workers. No task of loading may reserve
+more, as those of `ray.data.from_arrow` do, with a whole CPU each: it would wait forever."""
 
 
 TASK_CPUS = 1.0
-"""CPUs of a task of Ray Data: one that prepares images, or reads what is scored."""
+"""CPUs of a task of Ray Data that prepares images, or reads rows for scoring."""
 
 
 def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
-    """Makes sure that nodes have room for the copies of the model that score, and for reading beside them.
+    """Checks that nodes have room for the copies of the model that score, and for reading beside them.
 
-    Ray Data would wait for ever.
+    Otherwise Ray Data would wait forever.
 
     Raises:
-        RunError: they have not.
+        RunError: they have no room.
     """
     each = settings.cpus_per_actor
 
@@ -140,10 +141,10 @@ def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
 
 
 def refuse_preparing(nodes: Nodes) -> None:
-    """Makes sure that a task of preparation has room on one of some nodes.
+    """Checks that a task of preparation has room on one of some nodes.
 
     Raises:
-        RunError: it has not.
+        RunError: it has no room.
     """
     if max((node.get("CPU", 0.0) for node in nodes), default=0.0) < TASK_CPUS:
         raise RunError(f"none of the cluster's {len(nodes)} node(s) has a CPU: add nodes")

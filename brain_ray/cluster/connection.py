@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster, the named one or a local one; keeps Ray quiet."""
+"""Connection to a Ray cluster, a named or a local one; also turns off Ray's own messages."""
 
 import logging
 import os
@@ -20,52 +20,52 @@ from brain_ray.cluster.tokens import explain_refusal, make_token, use_token
 from brain_ray.errors import RunError
 
 WORKER_ENV = {
-    # Workers print what they have to say through the driver; frameworks' INFO lines are not that.
+    # Workers' own messages reach the driver by other means; frameworks' INFO lines are noise.
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-    # Ray Train takes one report of each worker every so many seconds: an epoch cannot be shorter. By default,
-    # 2; epochs on cached features take less.
+    # Ray Train takes one report of each worker per interval of so many seconds, which no epoch can undercut.
+    # The default is 2; epochs on cached features take less.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "PYTHONWARNINGS": "ignore",
-    # A group that counted on a node just lost is planned anew after 10 s instead of 60.
+    # A group that was planned on a node just lost is planned anew after 10 s instead of 60.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
 }
 """Environment variables of every worker process."""
 
 SOCKET = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
-"""The longest name of a socket that Ray makes below its temporary folder."""
+"""The longest path of a socket that Ray makes below its temporary folder."""
 
 LONGEST_SOCKET = 107
-"""Bytes of a socket's path that Linux takes."""
+"""Largest number of bytes in a socket's path on Linux."""
 
 ANSWER_S = 5.0
-"""How long a head node may take to say that it is there."""
+"""Seconds within which a head node must answer."""
 
 
 def connect() -> None:
     """Connects to the cluster of RAY_ADDRESS or of the submitted job, else starts Ray on this machine.
 
     A cluster that `ray start` has started on this machine counts as named, as with any `ray.init`. Does
-    nothing when the process is connected already, as tests are.
+    nothing if the process is connected already, as in tests.
 
     Raises:
-        RunError: the named cluster does not answer, or does not take this machine's token; or Ray cannot be
-            started here.
+        RunError: the named cluster does not answer, or refuses this machine's token; or Ray cannot be started
+            here.
     """
     if not ray.is_initialized():
         start_or_join({"env_vars": WORKER_ENV})
         if threading.current_thread() is threading.main_thread():
-            # As Ctrl-C: it is what `ray job stop` sends, and Ray would print the C stack.
+            # Like Ctrl-C: `ray job stop` sends this signal, and Ray would print the C stack.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
     quiet()
 
 
 def join() -> None:
-    """Connects to a cluster that runs already: that of RAY_ADDRESS, else the one on this machine.
+    """Connects to a running cluster: that of RAY_ADDRESS, else the one on this machine.
 
     Raises:
-        RunError: there is none, or it does not take this machine's token.
+        RunError: there is none, or it refuses this machine's token.
     """
     if not ray.is_initialized():
         _join(_named() or "auto")
@@ -73,12 +73,18 @@ def join() -> None:
 
 
 def starts_here() -> bool:
-    """Tells whether Ray has to be started: no cluster is named, and `ray start` has not started one here."""
+    """Returns whether Ray has to be started: no cluster is named, and `ray start` has not started one
+    here."""
     return _named() == "local" or (_named() is None and private.running_address() is None)
 
 
 def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
-    """Does as `connect`, with another runtime environment; returns whether Ray was started here."""
+    """Connects as `connect` does, with another runtime environment; returns whether Ray was started here.
+
+    Raises:
+        RunError: the named cluster does not answer, or refuses this machine's token; or Ray cannot be started
+            here.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = starts_here()
     if own:
@@ -89,12 +95,12 @@ def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
 
 
 def started_logs() -> str | None:
-    """Returns the folder with the logs of the Ray that this process has started, if it has."""
+    """Returns the folder with the logs of the Ray that this process started; None if it started none."""
     return private.session_logs()
 
 
 def _named() -> str | None:
-    """Returns what RAY_ADDRESS says, if anything: the address of a cluster, `auto` or `local`."""
+    """Returns RAY_ADDRESS, the address of a cluster, `auto` or `local`; None if it is not set."""
     return os.environ.get("RAY_ADDRESS") or None
 
 
@@ -102,7 +108,7 @@ def _start(runtime_env: dict[str, Any]) -> None:
     """Starts Ray on this machine."""
     quoted = shlex.quote(sys.executable)
     if quoted != sys.executable:
-        runtime_env["py_executable"] = quoted  # Ray has bash start its workers, and quotes their options only
+        runtime_env["py_executable"] = quoted  # Ray starts its workers by bash, and quotes only their options
     make_token()
     parent = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     too_long = len(os.fsencode(parent + SOCKET)) > LONGEST_SOCKET
@@ -126,7 +132,8 @@ def _start(runtime_env: dict[str, Any]) -> None:
 
 
 def _join(address: str | None, **options: Any) -> None:
-    """Connects to a cluster that runs, after what would take `ray.init` 20 seconds to find wrong."""
+    """Connects to a running cluster, after quick checks of faults that `ray.init` takes 20 seconds to
+    find."""
     where = "on this machine" if address in (None, "auto") else f"at {address}"
     try:
         if _named():
@@ -151,7 +158,7 @@ def quiet() -> None:
     """Turns off the progress bars and INFO lines of Ray Data and Ray Train in this process."""
     from ray.data import DataContext
 
-    # A handful of idle actors is nothing to warn of, and on two CPUs eight are "large".
+    # A handful of idle actors needs no warning, and on two CPUs eight are "large".
     private.skip_lines("worker processes have been started on node")
     context = DataContext.get_current()
     context.enable_progress_bars = False

@@ -1,4 +1,4 @@
-"""Lost processes and nodes: which errors they are, and retrying work after one."""
+"""Lost processes and nodes: which errors mean one, and a retry of work after one."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,27 +7,27 @@ from brain_ray.errors import RunError, last_line
 from brain_ray.logs import log, silenced
 
 LOST = {"RayActorError", "ObjectLostError", "NodeDiedError", "WorkerCrashedError"}
-"""Errors of Ray that come of a lost process or node, and of nothing that was run there."""
+"""Errors of Ray that only a lost process or node causes, never the work itself."""
 
 
 ATTEMPTS = 3
-"""How often work is begun that Ray cannot go on with once an actor of it is lost."""
+"""Largest number of attempts of work that Ray cannot continue after it lost an actor."""
 
 
 T = TypeVar("T")
 
 
 def retry_if_lost(work: Callable[[], T], what: str) -> T:
-    """Does some work by actors of Ray Data; begins it anew when a process or node is lost that it needs.
+    """Does some work by actors of Ray Data; repeats it if a process or node that it needs is lost.
 
-    Ray cannot be relied on to restart such actors (ray-project/ray issue 53727).
+    Ray does not restart such actors reliably (ray-project/ray issue 53727).
 
     Raises:
-        RunError: it happens again and again.
+        RunError: nodes were lost in each of the attempts.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with silenced("ray.data"):  # which prints the trace of what it raises
+            with silenced("ray.data"):  # it prints the trace of what it raises
                 return work()
         except Exception as error:
             if not LOST & {kind.__name__ for kind in type(error).__mro__}:

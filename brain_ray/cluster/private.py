@@ -1,7 +1,7 @@
-"""Uses Ray's private APIs (2.60) for what no public one tells or does; without them, brain_ray does less.
+"""Uses of Ray's private APIs (2.60), where no public one exists; without them, brain_ray does less.
 
-Each function says what is lost where Ray has moved what it uses. tests/cluster/test_private.py calls them
-with Ray's own, so that the day of an upgrade tells.
+Each function documents what is lost if Ray has moved an API that it uses. tests/cluster/test_private.py calls
+them with Ray's own, so that an upgrade that moves one fails there.
 """
 
 import os
@@ -17,7 +17,7 @@ from ray.exceptions import AuthenticationError
 
 
 def running_address() -> str | None:
-    """Address of the cluster that `ray start` has started on this machine, None if there is none.
+    """Returns the address of the cluster that `ray start` has started on this machine; None if there is none.
 
     Without Ray's `read_ray_address`: None, so that a job starts a Ray of its own beside such a cluster, if
     RAY_ADDRESS does not name it.
@@ -30,14 +30,14 @@ def running_address() -> str | None:
 
 
 def ask_head(address: str, timeout_s: float) -> None:
-    """Asks a head node, as `host:port`, whether it is there and takes this process's token.
+    """Checks that a head node, `host:port`, answers and accepts this process's token.
 
-    `ray.init` needs 20 s to find that nothing answers, and does not tell that from a token that is refused.
-    Without Ray's generated gRPC stubs: only whether something answers there is found out.
+    `ray.init` needs 20 s to find that nothing answers, and does not distinguish that from a refused token.
+    Without Ray's generated gRPC stubs: only checks whether something answers there.
 
     Raises:
         ConnectionError: nothing answers there.
-        AuthenticationError: it does not take what it was shown.
+        AuthenticationError: it refuses the token.
     """
     try:
         import grpc  # type: ignore[import-untyped]
@@ -62,7 +62,7 @@ def ask_head(address: str, timeout_s: float) -> None:
 
 
 def session_logs() -> str | None:
-    """Folder with the logs of the Ray that this process has started, None if it has started none.
+    """Returns the folder with the logs of the Ray that this process started; None if it started none.
 
     Without Ray's `_global_node`: None, so that an error cannot name the folder.
     """
@@ -74,10 +74,10 @@ def session_logs() -> str | None:
 
 
 def show_token() -> None:
-    """Makes this process, and those that it starts, show their token to clusters that want one.
+    """Makes this process, and those that it starts, send their token to clusters that require one.
 
     Ray reads RAY_AUTH_MODE once, when it is imported; its `Config.initialize` reads it again. Without that,
-    only a process that sets RAY_AUTH_MODE before it imports Ray shows a token.
+    only a process that sets RAY_AUTH_MODE before it imports Ray sends a token.
     """
     os.environ["RAY_AUTH_MODE"] = "token"
     try:
@@ -88,9 +88,10 @@ def show_token() -> None:
 
 
 def token_headers() -> dict[str, str]:
-    """Headers of HTTP that show this machine's token to a cluster's dashboard, {} if it shows none.
+    """Returns HTTP headers with this machine's token for a cluster's dashboard; {} if there is no token to
+    send.
 
-    Without Ray's `get_auth_headers_if_auth_enabled`: {}, so that a dashboard that wants a token refuses.
+    Without Ray's `get_auth_headers_if_auth_enabled`: {}, so that a dashboard that requires a token refuses.
     """
     try:
         from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
@@ -100,7 +101,7 @@ def token_headers() -> dict[str, str]:
 
 
 def skip_lines(pattern: str) -> None:
-    """Drops lines of workers that match a pattern from this process's output, unless the user names others.
+    """Drops workers' lines that match a pattern from this process's output, unless the user has set patterns.
 
     RAY_DEDUP_LOGS_SKIP_REGEX, the public way, is read when Ray is imported, which is too early. Without Ray's
     `stdout_deduplicator`: the lines are printed.
@@ -114,10 +115,11 @@ def skip_lines(pattern: str) -> None:
 
 
 def autoscaler_file() -> Path | None:
-    """Config that `ray up` has handed to the autoscaler's process on this machine, None if there is none.
+    """Returns the config that `ray up` gave to the autoscaler's process on this machine; None if there is
+    none.
 
-    Its name is read from the process's command line. Where Ray starts that process in another way: None, so
-    that nothing is known of nodes that may come.
+    Its name is read from the process's command line. If Ray starts that process in another way: None, so that
+    it is unknown which nodes may come.
     """
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
@@ -130,7 +132,7 @@ def autoscaler_file() -> Path | None:
 
 
 def nodes_are_coming() -> bool:
-    """Whether the autoscaler is starting nodes.
+    """Returns whether the autoscaler is starting nodes.
 
     Without Ray's `autoscaler.v2.sdk`: True, so that nodes are waited for as long as if they came.
     """
@@ -148,12 +150,13 @@ class CpuReservation(NamedTuple):
     """CPUs that Ray's autoscaling coordinator keeps free of Ray Train's elastic groups."""
 
     renew: Callable[[], Any]
-    """Asks for them, and has the coordinator look at the nodes; returns a reference to what each reserves."""
+    """Renews the reservation, and makes the coordinator look at the nodes; returns a reference to all
+    reservations."""
     cancel: Callable[[], Any]
 
 
 def reserve_cpus(requester: str, cpus: float, kept_s: float) -> CpuReservation | None:
-    """Prepares a reservation of CPUs on one node, which stays for so many seconds after it was renewed.
+    """Returns a reservation of CPUs on one node, which expires `kept_s` seconds after it was renewed.
 
     Without Ray's `default_autoscaling_coordinator`: None, so that an elastic group may take all CPUs.
     """

@@ -1,4 +1,4 @@
-"""Old session folders of Ray: those that local jobs have left are deleted; Ray itself keeps all, for ever."""
+"""Old session folders of Ray: deletes those of ended local jobs; Ray itself keeps all forever."""
 
 import json
 import os
@@ -11,25 +11,26 @@ from typing import Any
 import psutil
 
 MARK = "brain_ray.json"
-"""File in a session's folder that says which process of ours has made it."""
+"""File in a session's folder that names the process of brain_ray that made it."""
 
 KEPT_S = 24 * 3600.0
-"""Seconds for which the logs of a session stay after their last line: an error may have named them."""
+"""Seconds for which the logs of a session are kept after their last line: an error may have named them."""
 
 
 def mark_session(session: Path) -> None:
-    """Notes in a session's folder that this process has made it."""
+    """Marks a session's folder as made by this process."""
     with suppress(OSError):
         own = {"pid": os.getpid(), "started": psutil.Process().create_time(), "pids_of": _namespace()}
         (session / MARK).write_text(json.dumps(own))
 
 
 def remove_old_sessions(parent: Path) -> list[Path]:
-    """Deletes what ended local jobs of this user have left in Ray's temporary folder; returns what was.
+    """Deletes session folders of this user's ended local jobs from Ray's temporary folder; returns their
+    paths.
 
-    Only a folder that `mark_session` has marked, of this user and this container, whose process has ended,
-    which no other process names on its command line (as Ray's own do), and whose logs have been still for
-    `KEPT_S`. What cannot be read or deleted stays.
+    Deletes only a folder that `mark_session` has marked, of this user and this container, whose process has
+    ended, which no other process names on its command line (as Ray's own do), and whose logs have not changed
+    for `KEPT_S`. Folders that cannot be read or deleted stay.
     """
     removed = []
     for mark in parent.glob(f"session_*/{MARK}"):
@@ -48,11 +49,11 @@ def _is_old(session: Path) -> bool:
 
 
 def _has_ended(made_by: dict[str, Any], session: str) -> bool:
-    """Tells whether the process that made a session is gone, and all that name the session."""
+    """Returns whether the process that made a session is gone, and all processes that name the session."""
     if made_by["pids_of"] != _namespace():
-        return False  # of a container with the same /tmp, whose processes are not seen from here
+        return False  # of a container with the same /tmp, whose processes are not visible here
     with suppress(psutil.NoSuchProcess):
-        # Another process may have the number by now.
+        # Another process may have the same number by now.
         if abs(psutil.Process(made_by["pid"]).create_time() - made_by["started"]) < 1.0:
             return False
     lines = (process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"]))
@@ -60,7 +61,7 @@ def _has_ended(made_by: dict[str, Any], session: str) -> bool:
 
 
 def _namespace() -> str:
-    """Returns the name of what this process's number counts in; "" where Linux does not say."""
+    """Returns the name of the namespace of this process's number; "" if Linux does not give it."""
     with suppress(OSError):
         return str(Path("/proc/self/ns/pid").readlink())
     return ""

@@ -1,4 +1,4 @@
-"""Tokens of Ray clusters: where this machine has one, making one, showing it, and why it is refused."""
+"""Tokens of Ray clusters: finds, makes and sends them, and explains why one is refused."""
 
 import os
 import secrets
@@ -12,11 +12,11 @@ from brain_ray.errors import RunError
 TOKEN_CURE = (
     "copy ~/.ray/auth_token from the head node (`ray get-auth-token` prints it), or set RAY_AUTH_TOKEN"
 )
-"""What to do where a cluster's token is missing or another."""
+"""Advice if a cluster's token is missing or differs."""
 
 
 def explain_refusal(address: str) -> tuple[str, str]:
-    """Says why a cluster that wants a token refuses this process, and what to do."""
+    """Returns why a cluster that requires a token refuses this process, and what to do."""
     where, mode = find_token(), os.environ.get("RAY_AUTH_MODE", "token")
     if where is None:
         return f"{address} wants a token, and there is none here", TOKEN_CURE
@@ -27,7 +27,7 @@ def explain_refusal(address: str) -> tuple[str, str]:
 
 
 def find_token() -> str | None:
-    """Returns where this machine has a token for Ray, in Ray's own order; never the token itself."""
+    """Returns the source of this machine's token for Ray, in Ray's own order; never the token itself."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return "RAY_AUTH_TOKEN"
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -40,7 +40,7 @@ def find_token() -> str | None:
 
 
 def _token_file() -> Path:
-    """Returns where Ray has its token by default.
+    """Returns the default path of Ray's token.
 
     Raises:
         FileNotFoundError: this user has no home folder.
@@ -52,14 +52,14 @@ def _token_file() -> Path:
 
 
 def make_token() -> None:
-    """Sees that there is a token for a Ray that is started here, which only its owner can read.
+    """Makes a token for a Ray that is started here, if there is none; only its owner can read it.
 
-    Ray makes one as other files, for all to read who may enter the folder; and who has it runs code on the
-    cluster. Where there is no home folder that can be written, the token is in the environment of this
-    process and of Ray's alone: no other process of the user can join.
+    Ray makes the file readable for all who may enter the folder, and a token gives the right to run code on
+    the cluster. Without a writable home folder, the token is only in the environment of this process and of
+    Ray: no other process of the user can join.
 
     Raises:
-        RunError: RAY_AUTH_TOKEN_PATH names a file that holds none.
+        RunError: RAY_AUTH_TOKEN_PATH names a file without a token.
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
@@ -68,16 +68,16 @@ def make_token() -> None:
         if where is None:
             write_token(_token_file())
         elif where == "~/.ray/auth_token":
-            with suppress(OSError):  # as with one that is mounted, or another user's
+            with suppress(OSError):  # e.g. one that is mounted, or another user's
                 _token_file().chmod(0o600)
     except OSError:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def write_token(path: Path) -> None:
-    """Writes a new token, unless another process is faster, whose token is then the one."""
+    """Writes a new token, unless another process is faster, whose token is then valid."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Such a file is for its owner only from the beginning.
+    # Such a file is readable by its owner only from the beginning.
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix="auth_token-") as file:
         file.write(secrets.token_hex(32))
         file.flush()
@@ -87,10 +87,10 @@ def write_token(path: Path) -> None:
 
 
 def _find_named_token() -> str | None:
-    """Does as `find_token`, but takes RAY_AUTH_TOKEN_PATH at its word.
+    """Returns the source of this machine's token for Ray; never the token itself.
 
     Raises:
-        RunError: it names a file that holds no token.
+        RunError: RAY_AUTH_TOKEN_PATH names a file without a token.
     """
     where, named = find_token(), os.environ.get("RAY_AUTH_TOKEN_PATH")
     if where is None and named:
@@ -99,12 +99,13 @@ def _find_named_token() -> str | None:
 
 
 def use_token() -> None:
-    """Has this process, and those it starts, show the token that is found, if RAY_AUTH_MODE says nothing.
+    """Makes this process, and those that it starts, send the token of this machine, unless RAY_AUTH_MODE is
+    set.
 
-    Ray does so by itself only for a cluster on this machine. A cluster that wants no token ignores it.
+    Ray itself does so only for a cluster on this machine. A cluster that requires no token ignores it.
 
     Raises:
-        RunError: RAY_AUTH_TOKEN_PATH names a file that holds none.
+        RunError: RAY_AUTH_TOKEN_PATH names a file without a token.
     """
     if _find_named_token() is None or "RAY_AUTH_MODE" in os.environ:
         return

@@ -1,4 +1,4 @@
-"""Waiting for room on the cluster: when to say so, when to give up, and ending work that waits in vain."""
+"""Waiting for room on the cluster: logs the wait, and ends work that waits in vain."""
 
 import signal
 import threading
@@ -13,7 +13,7 @@ from brain_ray.errors import RunError
 from brain_ray.logs import log
 
 PATIENCE_S = 60.0
-"""Seconds for which work waits that has no room in the whole cluster, where nothing starts nodes."""
+"""Seconds for which work without room in the whole cluster waits, if nothing starts nodes."""
 
 NODES_S = 30 * 60.0
 """Seconds for which work waits for nodes that an autoscaler starts; GPUs are sold out at times."""
@@ -22,18 +22,18 @@ GIVEN_UP = "no room for {what} within {limit:g} s: {lacking}; the same command g
 
 
 class WaitLines(NamedTuple):
-    """Lines of a wait, as templates of {what}, {lacking}, and the seconds {waited} and {limit}."""
+    """Lines of a wait: templates of {what}, {lacking}, and the seconds {waited} and {limit}."""
 
     begins: str = "waits up to {limit:g} s for nodes: {lacking}"
     ends: str = "there is room again for {what}"
     no_room: str = GIVEN_UP
-    """The error where nothing starts nodes."""
+    """Error if nothing starts nodes."""
     no_nodes: str = GIVEN_UP
-    """The error where nodes could be started, and did not come."""
+    """Error if nodes could be started, and did not come."""
 
 
 class RoomWatch:
-    """Looks for room again and again, says what is waited for, and ends a wait that takes too long."""
+    """Checks for room repeatedly, returns lines on the wait, and ends a wait that takes too long."""
 
     def __init__(
         self,
@@ -45,15 +45,16 @@ class RoomWatch:
         nodes_s: float = NODES_S,
         lines: WaitLines = WaitLines(),  # noqa: B008  # immutable
     ) -> None:
-        """Begins without a wait.
+        """Starts without a wait.
 
         Args:
-            what: the name of what needs the room.
-            check: returns "" if there is room, or which nodes may still come; raises `RunError` if none may.
-            patience_s: how long to wait where `check` raises.
-            clock: tells the time in seconds.
-            nodes_s: how long to wait where nodes may come.
-            lines: what is said.
+            what: name of the work that needs the room.
+            check: function that returns "" if there is room, or which nodes may still come; raises `RunError`
+                if none may.
+            patience_s: seconds to wait if `check` raises.
+            clock: function that returns the time in seconds.
+            nodes_s: seconds to wait if nodes may come.
+            lines: the lines of the wait.
         """
         self._what, self._check, self._clock, self._lines = what, check, clock, lines
         self._patience_s, self._nodes_s = patience_s, nodes_s
@@ -62,13 +63,13 @@ class RoomWatch:
 
     @property
     def waits(self) -> bool:
-        """Whether the last look has found no room."""
+        """Whether the last check found no room."""
         return self._since is not None
 
     def look(self) -> str:
-        """Looks once; returns a line to log if there is something new, else "".
+        """Checks once; returns a line to log if there is something new, else "".
 
-        The time of a wait is counted from the first look that finds no room.
+        The time of a wait is counted from the first check that finds no room.
 
         Raises:
             RunError: there is no room, and has been none for too long.
@@ -98,15 +99,16 @@ class RoomWatch:
 def give_up_without_nodes(
     what: str, check: Callable[[], str], patience_s: float = PATIENCE_S, look_s: float = 2.0
 ) -> Iterator[None]:
-    """Ends work that waits in vain for nodes, which Ray itself does for ever without a word.
+    """Context manager: ends work that waits in vain for nodes; Ray itself waits forever without a message.
 
     To be used by the main thread, which is interrupted.
 
     Args:
-        what: the work's name.
-        check: as of `RoomWatch`.
-        patience_s: how long work waits where nothing starts nodes.
-        look_s: seconds between two looks at the cluster.
+        what: name of the work.
+        check: function that returns "" if there is room, or which nodes may still come; raises `RunError` if
+            none may.
+        patience_s: seconds to wait if nothing starts nodes.
+        look_s: seconds between two checks of the cluster.
 
     Raises:
         RunError: nodes that suffice did not come in time.
@@ -121,7 +123,7 @@ def give_up_without_nodes(
             try:
                 line = room.look()
             except ray.exceptions.RayError:
-                continue  # the head node is not there just now, of which Ray tells
+                continue  # the head node does not answer at present, which Ray reports
             except RunError as error:
                 with lock:
                     if not ended.is_set():
@@ -131,7 +133,7 @@ def give_up_without_nodes(
             if line:
                 log.info(line)
 
-    # SIGINT is ignored in what a script starts in the background; SIGUSR1 is taken by Ray Tune.
+    # SIGINT is ignored in processes that a script starts in the background; SIGUSR1 is used by Ray Tune.
     before = signal.signal(signal.SIGUSR2, signal.default_int_handler)
     thread = threading.Thread(target=watch, name="room watch", daemon=True)
     thread.start()
