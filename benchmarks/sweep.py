@@ -33,7 +33,7 @@ from brain_ray.training.trainer import drive
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trial_store import read_trials
 from brain_ray.tuning.trials import TrialRecord
-from brain_ray.tuning.tune import QUIET, sweep
+from brain_ray.tuning.tune import TUNE_ENVIRONMENT, sweep
 
 SIDE, BATCH = 96, 16
 TRIALS = 4
@@ -80,7 +80,7 @@ def plain(folder: Path, config: Config) -> tuple[float, list[float]]:
         tune.report({"seconds": sum(epoch.seconds for epoch in read_history(home))})
 
     start = time.perf_counter()
-    with mock.patch.dict(os.environ, QUIET):
+    with mock.patch.dict(os.environ, TUNE_ENVIRONMENT):
         found = tune.Tuner(
             tune.with_resources(train, {"cpu": 0.1}),
             param_space={"trial": tune.grid_search(list(range(len(trials))))},

@@ -33,14 +33,14 @@ class Reporter(tune.Callback):  # type: ignore[misc]
     def __init__(
         self,
         run: Run,
-        plan: TrialSearcher,
-        known: Sequence[TrialRecord],
+        searcher: TrialSearcher,
+        records: Sequence[TrialRecord],
         reasons: Mapping[str, str],
         table: TrialTable | None,
     ) -> None:
         self._run = run
-        self._plan = plan
-        self._records = {record.trial.id: record for record in known}
+        self._searcher = searcher
+        self._records = {record.trial.id: record for record in records}
         self._reasons = reasons
         self._table = table
         self._started = self._drawn = time.monotonic()
@@ -103,7 +103,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
     def _show(self, trials: Any) -> None:
         self._drawn = time.monotonic()
         running = {trial.config["trial"] for trial in trials if trial.status == "RUNNING"}
-        lines = [self._line(trial, trial.id in running) for trial in self._plan.trials]
+        lines = [self._line(trial, trial.id in running) for trial in self._searcher.trials]
         prometheus.trials(self._run.name, Counter(line.status for line in lines))
         if self._table is not None:
             self._table.show(lines, time.monotonic() - self._started)
@@ -121,7 +121,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
 
     def _read(self, trial: Any) -> TrialRecord:
         name = trial.config["trial"]
-        self._records[name] = read_trial(self._run, name, answers=False)
+        self._records[name] = read_trial(self._run, name, val_probabilities=False)
         return self._records[name]
 
     def _name(self, trial: Any) -> str:

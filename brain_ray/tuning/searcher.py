@@ -21,7 +21,7 @@ from brain_ray.tuning.trials import Trial, TrialRecord
 class TrialSearcher(Searcher):  # type: ignore[misc]
     """Suggests trials to Ray Tune: interrupted ones first, then new ones, in the order of their ids."""
 
-    def __init__(self, run: Run, space: SearchSpace, known: Sequence[TrialRecord]) -> None:
+    def __init__(self, run: Run, space: SearchSpace, records: Sequence[TrialRecord]) -> None:
         super().__init__(metric=VALUE, mode="min")
         self._run = run
         self._space = space
@@ -30,14 +30,14 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         self._queue: list[Trial] = []
         self._handed_out: dict[str, Trial] = {}
         """Suggested trials, by Tune's own id."""
-        self._ended = {record.trial.id for record in known if record.status != "running"}
-        self._failed = {record.trial.id for record in known if record.status == "failed"}
-        for record in known:
+        self._ended = {record.trial.id for record in records if record.status != "running"}
+        self._failed = {record.trial.id for record in records if record.status == "failed"}
+        for record in records:
             if record.trial.repeat == 0:
                 self._groups.append([])
             self._groups[-1].append(record.trial)
-        if known:  # the last variant may lack some of its trials
-            made = self._make(len(self._groups) - 1, known[-1].trial.changes)
+        if records:  # the last variant may lack some of its trials
+            made = self._make(len(self._groups) - 1, records[-1].trial.changes)
             self._groups[-1] += self._write(made[len(self._groups[-1]) :])
         self._queue += [trial for trial in self.trials if trial.id not in self._ended]
         self.left = space.size - len(self._ended)

@@ -121,7 +121,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         self._home = trial_run(self._shared.run, trial)
 
     def _begin(self) -> Generator[dict[str, Any], None, None]:
-        self._config = read_trial(self._shared.run, self._home.name, answers=False).trial.config
+        self._config = read_trial(self._shared.run, self._home.name, val_probabilities=False).trial.config
         before = Clock.read(self._home)
         self._clock = replace(before, attempts=before.attempts + 1)
         self._clock.write(self._home)

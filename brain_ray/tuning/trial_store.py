@@ -60,16 +60,19 @@ def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> Non
     trial_run(run, trial.id).write_json(value, TRIAL)
 
 
-def read_trials(run: Run, *, answers: bool = True) -> list[TrialRecord]:
-    """Reads the records of a sweep's trials, in the order of their ids, with probabilities if `answers` is
-    set."""
+def read_trials(run: Run, *, val_probabilities: bool = True) -> list[TrialRecord]:
+    """Reads the records of a sweep's trials, in the order of their ids; `val_probabilities`: with those of the
+    validation rows."""
     ids = run.list_folders(*TRIALS)
-    return [read_trial(run, each, answers=answers) for each in ids if trial_run(run, each).exists(TRIAL)]
+    return [
+        read_trial(run, each, val_probabilities=val_probabilities)
+        for each in ids
+        if trial_run(run, each).exists(TRIAL)
+    ]
 
 
-def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
-    """Reads the record of a trial, by its id, with the probabilities of the validation rows if `answers` is
-    set."""
+def read_trial(run: Run, trial: str, *, val_probabilities: bool = True) -> TrialRecord:
+    """Reads the record of a trial, by its id; `val_probabilities`: with those of the validation rows."""
     home = trial_run(run, trial)
     value = home.read_json(TRIAL)
     config = Config.model_validate(value["config"])
@@ -82,7 +85,7 @@ def read_trial(run: Run, trial: str, *, answers: bool = True) -> TrialRecord:
         trial=Trial(trial, value["variant"], value["repeat"], value["changes"], config),
         status="finished" if ended else value["status"],
         history=tuple(read_history(home)),
-        probabilities=read_val_probabilities(home) if answers else None,
+        probabilities=read_val_probabilities(home) if val_probabilities else None,
         reason=value["reason"],
         attempts=clock.attempts,
         held_seconds=clock.held_seconds,

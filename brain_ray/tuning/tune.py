@@ -40,7 +40,7 @@ from brain_ray.tuning.trial_store import (
 from brain_ray.tuning.trial_table import TrialTable
 from brain_ray.tuning.trials import TrialRecord
 
-QUIET = {
+TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials write their own event files
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends it at once: nothing is lost
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing reads Tune's own state
@@ -75,20 +75,20 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     check_writable(trial_run(run, "probe"))
     with suppress(OSError):  # a bucket's folder vanishes with its only file
         run.fs.delete_dir(trial_run(run, "probe").path())
-    known = read_trials(run, answers=False)
-    delete_unneeded(run, known)
+    records = read_trials(run, val_probabilities=False)
+    delete_unneeded(run, records)
     scheduler = make_scheduler(config)
-    scheduler.remember(known)
-    plan = TrialSearcher(run, space, known)
-    log.info(_opening(plan, total, most))
-    if plan.left:
+    scheduler.remember(records)
+    searcher = TrialSearcher(run, space, records)
+    log.info(_opening(searcher, total, most))
+    if searcher.left:
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:
-            watch = Reporter(run, plan, known, scheduler.reasons, table)
+            reporter = Reporter(run, searcher, records, scheduler.reasons, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
             with give_up_without_nodes("the sweep", room):
-                _tune(run, config, shared, most, plan, scheduler, watch)
+                _tune(run, config, shared, most, searcher, scheduler, reporter)
     write_rungs(run, scheduler.rungs())
-    return _summary(run, read_trials(run, answers=False))
+    return _summary(run, read_trials(run, val_probabilities=False))
 
 
 def _share(run: Run, config: Config, framework: Framework) -> tuple[Shared, int]:
@@ -123,21 +123,21 @@ def _tune(
     config: Config,
     shared: Shared,
     most: int,
-    plan: TrialSearcher,
+    searcher: TrialSearcher,
     scheduler: Scheduler,
-    watch: Reporter,
+    reporter: Reporter,
 ) -> None:
     settings, alone = config.train, config.train.max_workers == 1
     resources = {"cpu": settings.cpus_per_worker if alone else DRIVER_CPUS}
     if settings.use_gpu and alone:
         resources["gpu"] = 1 / config.sweep.trials_per_gpu
-    with mock.patch.dict(os.environ, QUIET):
+    with mock.patch.dict(os.environ, TUNE_ENVIRONMENT):
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, shared=shared), resources),
             tune_config=ray.tune.TuneConfig(
-                search_alg=plan,
+                search_alg=searcher,
                 scheduler=scheduler,
-                num_samples=plan.left,
+                num_samples=searcher.left,
                 max_concurrent_trials=most,
                 # The process of a stopped trial still has workers of Ray Train.
                 reuse_actors=alone,
@@ -149,7 +149,7 @@ def _tune(
                 storage_filesystem=run.fs,
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
                 failure_config=ray.tune.FailureConfig(max_failures=config.sweep.max_failures),
-                callbacks=[watch],
+                callbacks=[reporter],
                 verbose=0,
             ),
         )
@@ -164,8 +164,8 @@ def _tune(
                 run.fs.delete_dir(run.path(SWEEP, "tune"))
 
 
-def _opening(plan: TrialSearcher, total: int, most: int) -> str:
-    done = total - plan.left
+def _opening(searcher: TrialSearcher, total: int, most: int) -> str:
+    done = total - searcher.left
     before = f", {done} of them done already" if done else ""
     return f"{total} trials{before}, {most} at a time"
 

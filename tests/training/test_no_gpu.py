@@ -115,7 +115,7 @@ def main(folder: str) -> None:
             error = ""
         except RunError as refused:
             error = str(refused)
-        attempts = [[record.status, record.attempts] for record in read_trials(run, answers=False)]
+        attempts = [[record.status, record.attempts] for record in read_trials(run, val_probabilities=False)]
         seconds = round(time.monotonic() - start, 1)
         told = {"work": name, "error": error, "said": said, "trials": attempts, "seconds": seconds}
         print(json.dumps(told), flush=True)

@@ -54,7 +54,7 @@ def write(run: Run, record: TrialRecord) -> TrialRecord:
 
 def kept(run: Run, name: tuple[str, str] = BEST) -> list[int]:
     """Trials that still have a file."""
-    records = read_trials(run, answers=False)
+    records = read_trials(run, val_probabilities=False)
     return [int(one.trial.id) for one in records if trial_run(run, one.trial.id).exists(*name)]
 
 
@@ -95,7 +95,7 @@ def test_a_trial_has_its_epochs_answers_and_times(run: Run) -> None:
     assert record.probabilities is not None
     assert record.probabilities.tolist() == probabilities.tolist()
     assert (record.attempts, record.held_seconds) == (2, 12.5)
-    assert read_trial(run, "000", answers=False).probabilities is None
+    assert read_trial(run, "000", val_probabilities=False).probabilities is None
 
 
 def test_a_trial_that_has_ended_by_itself_is_finished_before_the_sweep_notes_it(run: Run) -> None:
