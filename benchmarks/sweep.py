@@ -33,7 +33,8 @@ from brain_ray.training.trainer import drive
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trial_store import read_trials
 from brain_ray.tuning.trials import TrialRecord
-from brain_ray.tuning.tune import TUNE_ENVIRONMENT, sweep
+from brain_ray.tuning.tune import TUNE_ENVIRONMENT
+from brain_ray.tuning.tune import tune as train_trials
 
 SIDE, BATCH = 96, 16
 TRIALS = 4
@@ -60,7 +61,7 @@ def sweep_of(folder: Path, config: Config) -> tuple[float, list[TrialRecord]]:
     run = Run(str(folder), "run")
     run.clear("sweep")
     start = time.perf_counter()
-    sweep(run, SearchSpace.parse(config))
+    train_trials(run, SearchSpace.parse(config))
     return time.perf_counter() - start, read_trials(run)
 
 
