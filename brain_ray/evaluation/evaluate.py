@@ -35,7 +35,7 @@ from brain_ray.runs import (
 from brain_ray.scoring.decisions import count_decisions, format_decisions
 from brain_ray.scoring.metrics import Scores, format_scores, score
 
-COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
+SCORED_COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 
 NO_COPY = "no copy found in training or validation by whole-image comparison"
 """Meaning of `leak_free` for a test image, to the extent of the audit's search."""
@@ -112,7 +112,7 @@ def evaluate(run: Run, config: Config) -> str:
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:
     settings = config.evaluate
-    rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=COLUMNS)
+    rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=SCORED_COLUMNS)
     with warnings.catch_warnings():
         # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
