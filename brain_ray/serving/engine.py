@@ -53,7 +53,7 @@ class Counts(Protocol):
         """Records an answer of a model."""
 
 
-class Uncounted:
+class NoMetrics:
     """Metrics that record nothing."""
 
     def batch(self, size: int) -> None:
@@ -82,7 +82,7 @@ class Engine:
                 images.
         """
         self.config = config
-        self.counts = counts or Uncounted()
+        self.counts = counts or NoMetrics()
         cv2.setNumThreads(1)  # images are processed in parallel instead
         self._decoder = Decoder(tuple(FORMATS.values()))
         threads = max(1, math.ceil(config.cpus_per_replica))

@@ -30,7 +30,7 @@ from brain_ray.serving.schemas import (
     Predictions,
     Problem,
 )
-from brain_ray.serving.security import ROOM, Guard
+from brain_ray.serving.security import ROOM, SecurityMiddleware
 from brain_ray.serving.uploads import Upload, body_size, parse_uploads, read_body
 
 PAGE = Path(__file__).with_name("page")
@@ -41,14 +41,14 @@ Seen = Callable[[str, int, float, str], None]
 """Function called for each response: route, status, seconds, and the problem's code or an empty string."""
 
 
-def make_app(engine: Engine, seen: Seen = lambda *_: None) -> Guard:
+def make_app(engine: Engine, seen: Seen = lambda *_: None) -> SecurityMiddleware:
     """Returns the ASGI application of one replica."""
     app = FastAPIOffline(title="brain_ray", version=__version__, description=DESCRIPTION, redoc_url=None)
     _add_errors(app, seen)
     _add_uploads(app, engine, seen)
     _add_facts(app, engine)
     _add_page(app)
-    return Guard(app, engine.config)
+    return SecurityMiddleware(app, engine.config)
 
 
 def _add_uploads(app: FastAPI, engine: Engine, seen: Seen) -> None:

@@ -45,7 +45,7 @@ ROOM = "brain_ray.room"
 """Key of an ASGI scope for an ExitStack, which is closed when the answer is sent or its client is gone."""
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware: checks access, adds security headers, and sends answers in pieces."""
 
     def __init__(self, app: ASGIApp, config: ServingConfig) -> None:

@@ -61,8 +61,7 @@ def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> Non
 
 
 def read_trials(run: Run, *, val_probabilities: bool = True) -> list[TrialRecord]:
-    """Reads the records of a sweep's trials, in the order of their ids; `val_probabilities`: with those of the
-    validation rows."""
+    """Reads the records of a sweep's trials in the order of their ids, if wanted with `val_probabilities`."""
     ids = run.list_folders(*TRIALS)
     return [
         read_trial(run, each, val_probabilities=val_probabilities)

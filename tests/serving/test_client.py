@@ -20,7 +20,7 @@ from brain_ray.data.phantoms.files import draw
 from brain_ray.serving import predict
 from brain_ray.serving.client import AsyncClient, Client, EndpointError
 from brain_ray.serving.client.files import find_images, in_order, name_of
-from brain_ray.serving.client.retries import Heard, pause_s
+from brain_ray.serving.client.retries import Outcome, pause_s
 from brain_ray.serving.schemas import Answer, Explanation, Failure
 
 KEY = "a-key-that-nobody-may-see"
@@ -80,7 +80,7 @@ class Endpoint:
             with self._lock:
                 self.now -= 1
 
-    def pause(self, attempt: int, heard: Heard) -> float:
+    def pause(self, attempt: int, heard: Outcome) -> float:
         self.waits.append(pause_s(attempt, heard))
         return 0.0
 

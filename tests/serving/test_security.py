@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brain_ray.serving.config import ServingConfig
-from brain_ray.serving.security import PIECE, ROOM, Front, Guard
+from brain_ray.serving.security import PIECE, ROOM, Front, SecurityMiddleware
 
 Headers = dict[str, str | bytes]
 
@@ -57,8 +57,8 @@ def code_of(answer: tuple[int, dict[str, str], bytes]) -> str:
     return str(problem["code"])
 
 
-def guarded(app: ASGIApp | None = None, **settings: Any) -> Guard:
-    return Guard(app or PlainTextResponse("fine"), ServingConfig(bundle="none", **settings))
+def guarded(app: ASGIApp | None = None, **settings: Any) -> SecurityMiddleware:
+    return SecurityMiddleware(app or PlainTextResponse("fine"), ServingConfig(bundle="none", **settings))
 
 
 # --- hosts and sites ----------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from typing import Self
 import httpx
 
 from brain_ray.serving.client.files import Source, in_order, read_image
-from brain_ray.serving.client.protocol import EndpointError, Kept, Steps, Terms
-from brain_ray.serving.client.retries import Heard, Pause, pause_s
+from brain_ray.serving.client.protocol import Endpoint, EndpointError, Exchange, Result
+from brain_ray.serving.client.retries import Outcome, Pause, pause_s
 from brain_ray.serving.schemas import Answer, Explanation, Failure, Models
 
 __all__ = ["AsyncClient", "Client", "EndpointError"]
@@ -50,7 +50,7 @@ class _Base:
         Raises:
             EndpointError: a malformed URL or key.
         """
-        self._terms = Terms.agree(url, api_key, retries, pause)
+        self._endpoint = Endpoint.agree(url, api_key, retries, pause)
         self._in_flight = in_flight
         self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10), pool=None)
         self._limits = httpx.Limits(max_connections=in_flight + 1)
@@ -58,7 +58,7 @@ class _Base:
     @property
     def url(self) -> str:
         """The endpoint's address, without a password."""
-        return self._terms.shown
+        return self._endpoint.shown
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -96,7 +96,9 @@ class Client(_Base):
 
         def ask(source: Source) -> Answer | Failure:
             data = read_image(source)
-            return data if isinstance(data, Failure) else self._run(self._terms.predict(source, data), stop)
+            return (
+                data if isinstance(data, Failure) else self._run(self._endpoint.predict(source, data), stop)
+            )
 
         try:
             yield from in_order(ask, images, self._in_flight, 2 * self._in_flight)
@@ -110,7 +112,7 @@ class Client(_Base):
             EndpointError: the endpoint cannot be used.
         """
         data = read_image(image)
-        return data if isinstance(data, Failure) else self._run(self._terms.explain(image, data))
+        return data if isinstance(data, Failure) else self._run(self._endpoint.explain(image, data))
 
     def model(self) -> Models:
         """Returns the models that are served, their classes, and the limits.
@@ -118,7 +120,7 @@ class Client(_Base):
         Raises:
             EndpointError: the endpoint cannot be used.
         """
-        return self._run(self._terms.fetch("v1/model", Models))
+        return self._run(self._endpoint.fetch("v1/model", Models))
 
     def ready(self) -> bool:
         """Returns whether the endpoint would answer images now; asks once.
@@ -126,7 +128,7 @@ class Client(_Base):
         Raises:
             EndpointError: the server refuses access, or is no endpoint.
         """
-        return self._run(self._terms.ready())
+        return self._run(self._endpoint.ready())
 
     def close(self) -> None:
         """Closes the connections."""
@@ -140,24 +142,24 @@ class Client(_Base):
     ) -> None:
         self.close()
 
-    def _run(self, steps: Steps[Kept], stop: threading.Event | None = None) -> Kept:
+    def _run(self, steps: Exchange[Result], stop: threading.Event | None = None) -> Result:
         stop = stop or threading.Event()
-        heard: Heard = None
+        outcome: Outcome = None
         while True:
             try:
-                step = steps.send(heard)
+                step = steps.send(outcome)
             except StopIteration as done:
-                kept: Kept = done.value
+                kept: Result = done.value
                 return kept
             if isinstance(step, float):
-                heard = None
+                outcome = None
                 if stop.wait(step):
                     raise EndpointError("unreachable", "nobody waits for the answer any more")
                 continue
             try:
-                heard = self._http.send(step)
+                outcome = self._http.send(step)
             except httpx.RequestError as error:
-                heard = error
+                outcome = error
 
 
 class AsyncClient(_Base):
@@ -185,7 +187,7 @@ class AsyncClient(_Base):
 
         async def ask(source: Source) -> Answer | Failure:
             async with room:
-                return await self._ask(source, self._terms.predict)
+                return await self._ask(source, self._endpoint.predict)
 
         try:
             for source in images:
@@ -201,15 +203,15 @@ class AsyncClient(_Base):
 
     async def explain(self, image: Source) -> Explanation | Failure:
         """Returns the answer for an image, with its heat map; see `Client.explain`."""
-        return await self._ask(image, self._terms.explain)
+        return await self._ask(image, self._endpoint.explain)
 
     async def model(self) -> Models:
         """Returns the models that are served; see `Client.model`."""
-        return await self._run(self._terms.fetch("v1/model", Models))
+        return await self._run(self._endpoint.fetch("v1/model", Models))
 
     async def ready(self) -> bool:
         """Returns whether the endpoint would answer images now; see `Client.ready`."""
-        return await self._run(self._terms.ready())
+        return await self._run(self._endpoint.ready())
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -224,24 +226,24 @@ class AsyncClient(_Base):
         await self.aclose()
 
     async def _ask(
-        self, source: Source, ask: Callable[[Source, bytes], Steps[Kept | Failure]]
-    ) -> Kept | Failure:
+        self, source: Source, ask: Callable[[Source, bytes], Exchange[Result | Failure]]
+    ) -> Result | Failure:
         data = await asyncio.to_thread(read_image, source)
         return data if isinstance(data, Failure) else await self._run(ask(source, data))
 
-    async def _run(self, steps: Steps[Kept]) -> Kept:
-        heard: Heard = None
+    async def _run(self, steps: Exchange[Result]) -> Result:
+        outcome: Outcome = None
         while True:
             try:
-                step = steps.send(heard)
+                step = steps.send(outcome)
             except StopIteration as done:
-                kept: Kept = done.value
+                kept: Result = done.value
                 return kept
             if isinstance(step, float):
-                heard = None
+                outcome = None
                 await asyncio.sleep(step)
                 continue
             try:
-                heard = await self._http.send(step)
+                outcome = await self._http.send(step)
             except httpx.RequestError as error:
-                heard = error
+                outcome = error

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from brain_ray.serving.client.files import MEDIA_TYPES, Source, name_of
 from brain_ray.serving.client.retries import (
     RETRIED,
-    Heard,
+    Outcome,
     Pause,
     is_passing,
     is_sent,
@@ -30,7 +30,7 @@ from brain_ray.serving.schemas import (
 )
 
 Body = TypeVar("Body", bound=BaseModel)
-Kept = TypeVar("Kept")
+Result = TypeVar("Result")
 
 ABOUT_THE_IMAGE = (400, 413, 415, 422)
 """Statuses that depend on the image: the next image may get another."""
@@ -53,12 +53,12 @@ class EndpointError(Exception):
         return f"{self.detail} ({self.code}{f', HTTP {self.status}' if self.status else ''})"
 
 
-Steps = Generator[httpx.Request | float, Heard, Kept]
+Exchange = Generator[httpx.Request | float, Outcome, Result]
 """An exchange: yields requests to send and seconds to wait, receives their outcomes, returns its result."""
 
 
 @dataclass(frozen=True)
-class Terms:
+class Endpoint:
     """An endpoint's address, a client's key, and its rule for retries."""
 
     url: httpx.URL
@@ -67,7 +67,7 @@ class Terms:
     pause: Pause = pause_s
 
     @classmethod
-    def agree(cls, url: str, api_key: str | None, retries: int, pause: Pause = pause_s) -> "Terms":
+    def agree(cls, url: str, api_key: str | None, retries: int, pause: Pause = pause_s) -> "Endpoint":
         """Checks an address and a key.
 
         Raises:
@@ -94,12 +94,12 @@ class Terms:
         """Address of the endpoint without a password."""
         return str(self.url.copy_with(userinfo=b"", query=None, fragment=None)).rstrip("/")
 
-    def fetch(self, route: str, kind: type[Body]) -> Steps[Body]:
+    def fetch(self, route: str, kind: type[Body]) -> Exchange[Body]:
         """Fetches the endpoint's description of itself."""
         response = yield from self._ask("GET", route)
         return self._read(response, kind)
 
-    def predict(self, source: Source, data: bytes) -> Steps[Answer | Failure]:
+    def predict(self, source: Source, data: bytes) -> Exchange[Answer | Failure]:
         """Classifies one image."""
         response = yield from self._ask("POST", "v1/predict", source, data)
         name = name_of(source)
@@ -107,7 +107,7 @@ class Terms:
             return Failure(name=name, problem=problem_of(response))
         return self._only(self._read(response, Predictions).results).model_copy(update={"name": name})
 
-    def explain(self, source: Source, data: bytes) -> Steps[Explanation | Failure]:
+    def explain(self, source: Source, data: bytes) -> Exchange[Explanation | Failure]:
         """Classifies one image and fetches its heat map."""
         response = yield from self._ask("POST", "v1/explain", source, data)
         name = name_of(source)
@@ -115,19 +115,19 @@ class Terms:
             return Failure(name=name, problem=problem_of(response))
         return self._only(self._read(response, Explanations).results).model_copy(update={"name": name})
 
-    def ready(self) -> Steps[bool]:
+    def ready(self) -> Exchange[bool]:
         """Asks once whether the endpoint would answer images now."""
-        heard = yield self._request("GET", "readyz")
-        if not isinstance(heard, httpx.Response) or heard.status_code in (*RETRIED, 504):
+        outcome = yield self._request("GET", "readyz")
+        if not isinstance(outcome, httpx.Response) or outcome.status_code in (*RETRIED, 504):
             return False
-        if heard.status_code != 200:
-            raise self._error(heard)
-        self._read(heard, Health)
+        if outcome.status_code != 200:
+            raise self._error(outcome)
+        self._read(outcome, Health)
         return True
 
     def _ask(
         self, method: str, route: str, source: Source = b"", data: bytes | None = None
-    ) -> Steps[httpx.Response]:
+    ) -> Exchange[httpx.Response]:
         """Sends a request until there is a final answer, with at most `retries` retries.
 
         An image that may have ended its replica is sent once more, and only when the endpoint reports that it
@@ -135,24 +135,24 @@ class Terms:
         """
         attempt, was_lost = 0, False
         while True:
-            heard = yield self._request(method, route, source, data)
-            if isinstance(heard, httpx.Response):
-                status = heard.status_code
+            outcome = yield self._request(method, route, source, data)
+            if isinstance(outcome, httpx.Response):
+                status = outcome.status_code
                 if status == 200 or (data is not None and status in ABOUT_THE_IMAGE):
-                    return heard
-            if not is_passing(heard) or attempt == self.retries:
-                raise self._error(heard)
-            is_lost = data is not None and may_end_replicas(heard)
+                    return outcome
+            if not is_passing(outcome) or attempt == self.retries:
+                raise self._error(outcome)
+            is_lost = data is not None and may_end_replicas(outcome)
             if is_lost and was_lost:
-                error = self._error(heard)
+                error = self._error(outcome)
                 detail = f"{error.detail}; lost twice while it had {name_of(source)}"
                 raise EndpointError(error.code, detail, error.status)
-            yield self.pause(attempt, heard)
+            yield self.pause(attempt, outcome)
             attempt += 1
             while is_lost and not (yield from self.ready()):
                 if attempt == self.retries:
-                    raise self._error(heard)
-                yield self.pause(attempt, heard)
+                    raise self._error(outcome)
+                yield self.pause(attempt, outcome)
                 attempt += 1
             was_lost = was_lost or is_lost
 
@@ -178,18 +178,18 @@ class Terms:
                 response.status_code,
             ) from None
 
-    def _only(self, results: list[Kept]) -> Kept:
+    def _only(self, results: list[Result]) -> Result:
         if len(results) != 1:
             raise EndpointError(
                 "unexpected_answer", f"{self.shown}: found {len(results)} results, sent one image", 200
             )
         return results[0]
 
-    def _error(self, heard: Heard) -> EndpointError:
-        if isinstance(heard, httpx.Response):
-            problem = problem_of(heard)
+    def _error(self, outcome: Outcome) -> EndpointError:
+        if isinstance(outcome, httpx.Response):
+            problem = problem_of(outcome)
             return EndpointError(problem.code, f"{self.shown}: {problem.detail}", problem.status)
-        if isinstance(heard, httpx.TimeoutException) and is_sent(heard):
+        if isinstance(outcome, httpx.TimeoutException) and is_sent(outcome):
             return EndpointError("timeout", f"{self.shown} does not answer in time")
-        reason = str(heard) or type(heard).__name__
+        reason = str(outcome) or type(outcome).__name__
         return EndpointError("unreachable", f"{self.shown} cannot be reached: {reason}")

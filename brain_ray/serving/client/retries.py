@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from brain_ray.serving.schemas import Problem
 
-Heard = httpx.Response | httpx.RequestError | None
+Outcome = httpx.Response | httpx.RequestError | None
 """Outcome of a request; None after a pause."""
 
-Pause = Callable[[int, Heard], float]
+Pause = Callable[[int, Outcome], float]
 """Function of the number of retries so far and the last outcome; returns the seconds to wait before the next
 retry."""
 
@@ -27,31 +27,35 @@ LONGEST_WAIT_S = 30.0
 """Largest number of seconds before any retry, whatever the endpoint asks for."""
 
 
-def is_sent(heard: Heard) -> bool:
+def is_sent(outcome: Outcome) -> bool:
     """Returns whether an endpoint may have received a request that it did not answer."""
-    return not isinstance(heard, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+    return not isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
 
 
-def is_passing(heard: Heard) -> bool:
+def is_passing(outcome: Outcome) -> bool:
     """Returns whether a retry may help; after a time-out it would take as long, and load the endpoint."""
-    if isinstance(heard, httpx.Response):
-        return heard.status_code in RETRIED
-    if isinstance(heard, httpx.TimeoutException):
-        return not is_sent(heard)
-    return isinstance(heard, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError)
+    if isinstance(outcome, httpx.Response):
+        return outcome.status_code in RETRIED
+    if isinstance(outcome, httpx.TimeoutException):
+        return not is_sent(outcome)
+    return isinstance(outcome, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError)
 
 
-def may_end_replicas(heard: Heard) -> bool:
+def may_end_replicas(outcome: Outcome) -> bool:
     """Returns whether a replica may have died of a request: no answer, or one in the replica's place."""
-    if not isinstance(heard, httpx.Response):
-        return is_sent(heard)
-    return heard.status_code == 502 or (heard.status_code == 503 and problem_of(heard).code != "queue_full")
+    if not isinstance(outcome, httpx.Response):
+        return is_sent(outcome)
+    return outcome.status_code == 502 or (
+        outcome.status_code == 503 and problem_of(outcome).code != "queue_full"
+    )
 
 
-def pause_s(attempt: int, heard: Heard) -> float:
+def pause_s(attempt: int, outcome: Outcome) -> float:
     """Returns the seconds to wait: those that the endpoint asks for, else a doubling time, spread at
     random."""
-    asked = _retry_after(heard.headers.get("Retry-After", "")) if isinstance(heard, httpx.Response) else 0.0
+    asked = (
+        _retry_after(outcome.headers.get("Retry-After", "")) if isinstance(outcome, httpx.Response) else 0.0
+    )
     backoff = FIRST_WAIT_S * 2.0**attempt * random.uniform(0.5, 1.5)
     return min(LONGEST_WAIT_S, max(asked, backoff))
 
