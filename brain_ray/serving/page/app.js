@@ -2,18 +2,19 @@
 // put into the page as text, never as HTML.
 
 import { Problem, TRIES, ask, fetchModel, model, sleep, storeKey, storedKey } from "./api.js";
+import { asJson, copy, plain } from "./copying.js";
+import { $ } from "./dom.js";
+import { HIDDEN, MOST_LISTED, filesOf, inOrder } from "./files.js";
+import { announce, entries, showOnly, summarise } from "./list.js";
 import {
-  cardParts, count, dropPictures, explain, fillAnswer, fillFailure, make, percent, readable, setOpacity,
-  showThumbnail,
+  cardParts, count, dropPictures, explain, fillAnswer, fillFailure, percent, readable, setOpacity, showThumbnail,
 } from "./results.js";
+import { showSamples } from "./samples.js";
 
 const IN_FLIGHT = 4; // requests at a time
 const RESTART_S = 10; // until a replica that was lost is replaced
-const MOST_LISTED = 500; // entries on the page
 const FORM_BYTES = 1000; // what the form around a file adds to it, generously
 
-const $ = (id) => document.getElementById(id);
-const entries = []; // as on the page
 let running = 0;
 
 async function loadModel() {
@@ -31,7 +32,7 @@ async function loadModel() {
   $("limits").textContent = `${$("limits").dataset.formats}, up to ${most} each.`;
   $("card-text").replaceChildren(...cardParts());
   pump();
-  showSamples();
+  showSamples(addFiles);
 }
 
 function showTrouble(error) {
@@ -73,48 +74,11 @@ function useKey(event) {
   $("browse").focus();
   if (model) {
     pump();
-    showSamples();
+    showSamples(addFiles);
   } else loadModel();
 }
 
 // --- Files in ---
-
-const HIDDEN = /^(\..*|thumbs\.db|desktop\.ini|dicomdir)$/i;
-
-/** Files of what was dropped, folders walked through; entries must be taken before the first await. */
-async function filesOf(transfer) {
-  const items = [...transfer.items].filter((item) => item.kind === "file");
-  const found = items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
-  const files = [];
-  for (const item of found) {
-    if (item instanceof File) files.push({ file: item });
-    else if (item?.isFile) files.push({ file: await new Promise((ok, no) => item.file(ok, no)) });
-    else if (item) files.push(...inOrder(await walk(item)));
-  }
-  return files;
-}
-
-async function walk(folder) {
-  const reader = folder.createReader();
-  const files = [];
-  for (;;) {
-    const part = await new Promise((ok, no) => reader.readEntries(ok, no)); // at most a hundred at a time
-    if (!part.length) return files;
-    for (const item of part) {
-      if (files.length > 2 * MOST_LISTED) return files;
-      if (item.isDirectory) files.push(...(await walk(item)));
-      else if (!HIDDEN.test(item.name)) {
-        const file = await new Promise((ok, no) => item.file(ok, no));
-        files.push({ file, path: item.fullPath.replace(/^\//, "") });
-      }
-    }
-  }
-}
-
-/** A folder's files, slice 2 before slice 10. */
-function inOrder(files) {
-  return files.sort((a, b) => a.path.localeCompare(b.path, undefined, { numeric: true }));
-}
 
 function addFiles(files) {
   const room = MOST_LISTED - entries.length;
@@ -264,113 +228,6 @@ function showFailure(entry, problem) {
   setState(entry, "failed");
   const [title, advice] = fillFailure(entry, problem);
   announce(entry, `${title}. ${advice}`);
-}
-
-// --- All of them ---
-
-const GROUPS = [
-  ["", "All"], ["answer", "Answered"], ["abstain", "Not sure"], ["not_mr", "Unlike training"], ["failed", "Failed"],
-];
-
-function groupOf(entry) {
-  if (entry.state === "done") return entry.answer.decision;
-  return entry.state === "failed" ? "failed" : "";
-}
-
-function summarise() {
-  const groups = entries.map(groupOf);
-  const only = $("list").dataset.only ?? "";
-  const numbers = GROUPS.map(([group]) => (group ? groups.filter((of) => of === group).length : entries.length));
-  if (only && !numbers[GROUPS.findIndex(([group]) => group === only)]) return showOnly("");
-  $("empty").hidden = entries.length > 0;
-  $("actions").hidden = !entries.length;
-  $("filters").hidden = entries.length < 2;
-  if (!$("filters").children.length) {
-    $("filters").append(...GROUPS.map(([group, name]) => {
-      const button = make("button", { type: "button" }, `${name} `, make("b"));
-      button.addEventListener("click", () => showOnly(group));
-      return button;
-    }));
-  }
-  GROUPS.forEach(([group], i) => {
-    const button = $("filters").children[i];
-    button.hidden = Boolean(group) && !numbers[i];
-    button.querySelector("b").textContent = numbers[i];
-    button.setAttribute("aria-pressed", String(group === only));
-  });
-}
-
-function showOnly(group) {
-  $("list").dataset.only = group;
-  summarise();
-}
-
-/** Tell a screen reader, once for what comes in quick succession. */
-function announce(entry, text) {
-  announce.texts.push(`${entry.name}: ${text}`);
-  clearTimeout(announce.timer);
-  announce.timer = setTimeout(() => {
-    const open = entries.filter(({ state }) => !["done", "failed"].includes(state)).length;
-    const rest = open ? ` ${open} are still open.` : "";
-    const many = `${announce.texts.length} more images are read.`;
-    $("status").textContent = (announce.texts.length > 3 ? many : announce.texts.join(" ")) + rest;
-    announce.texts = [];
-  }, 400);
-}
-announce.texts = [];
-
-/** An entry as the endpoint told it, without the pictures. */
-function plain(entry) {
-  if (entry.answer) return entry.answer;
-  const { status, code, detail } = entry.problem ?? { status: 0, code: entry.state, detail: "" };
-  return { status: "error", name: entry.name, problem: entry.problem?.body ?? { status, code, detail } };
-}
-
-const asJson = (entry) => JSON.stringify(plain(entry), null, 2);
-
-async function copy(button, area, text) {
-  let copied = false;
-  try {
-    await navigator.clipboard.writeText(text); // there only on https or on this machine
-    copied = true;
-  } catch {
-    area.hidden = false;
-    area.value = text;
-    area.setAttribute("aria-label", "JSON, to copy by hand");
-    area.focus();
-    area.select();
-    copied = document.execCommand("copy");
-    if (copied) {
-      area.hidden = true;
-      button.focus();
-    }
-  }
-  button.dataset.text ??= button.textContent;
-  button.textContent = copied ? "Copied" : "Copy it from the field";
-  $("status").textContent = copied ? "JSON copied" : "JSON is in the field, selected: copy it from there";
-  clearTimeout(button.timer);
-  button.timer = setTimeout(() => { button.textContent = button.dataset.text; }, 2500);
-}
-
-// --- Samples ---
-
-async function showSamples() {
-  if ($("samples").children.length) return;
-  const items = model.samples.map((name) => make("li"));
-  $("samples").replaceChildren(...items);
-  await Promise.all(model.samples.map(async (name, i) => {
-    const shown = readable(name.replace(/\.\w+$/, ""));
-    try {
-      const blob = await (await ask(`v1/samples/${encodeURIComponent(name)}`)).blob();
-      const image = make("img", { alt: "", src: URL.createObjectURL(blob) });
-      const button = make("button", { type: "button", title: `Send the sample ${shown}` }, image, shown);
-      button.addEventListener("click", () => addFiles([{ file: new File([blob], name, { type: blob.type }) }]));
-      items[i].append(button);
-    } catch {
-      items[i].remove(); // the page works without
-    }
-  }));
-  $("samples-part").hidden = !$("samples").children.length;
 }
 
 // --- The page's controls ---
