@@ -23,13 +23,13 @@ from brain_ray.storage import filesystem
 FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256", "pixel_sha256")
 """Columns of a scan that are small enough for the driver."""
 
-READERS = 16
+NUM_READERS = 16
 """Number of files that a task reads at a time: a file in a bucket takes tens of milliseconds."""
 
-BATCH = 16
+DECODER_BATCH = 16
 """Largest number of files that the decoder is given at a time."""
 
-BATCH_BYTES = 4_000_000
+DECODER_BATCH_BYTES = 4_000_000
 """Bytes of files after which the decoder is given no more at a time."""
 
 
@@ -109,11 +109,11 @@ def read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:
         except OSError as error:
             return error
 
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(NUM_READERS) as pool:
         waiting: deque[Future[bytes | OSError]] = deque()
         for path in paths:
             waiting.append(pool.submit(read, path))
-            if len(waiting) > 2 * READERS:
+            if len(waiting) > 2 * NUM_READERS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -124,7 +124,10 @@ def _batches(files: Iterable[bytes | OSError]) -> Iterator[list[bytes | OSError]
     batch: list[bytes | OSError] = []
     for data in files:
         batch.append(data)
-        if len(batch) == BATCH or sum(len(one) for one in batch if isinstance(one, bytes)) > BATCH_BYTES:
+        if (
+            len(batch) == DECODER_BATCH
+            or sum(len(one) for one in batch if isinstance(one, bytes)) > DECODER_BATCH_BYTES
+        ):
             yield batch
             batch = []
     if batch:

@@ -15,12 +15,12 @@ from brain_ray.errors import RunError
 from brain_ray.runs import MARKER
 from brain_ray.storage import filesystem, storage_errors, subfolders
 
-COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
+FILE_COLUMNS = ("path", "source_split", "class_name", "label", "size", "mtime_ns")
 
-OWN = (MARKER, EXPORTED)
+MARKER_FILES = (MARKER, EXPORTED)
 """Files that mark a folder of runs, or of a run's export, which hold no images of the source."""
 
-SHOWN = 5
+MAX_NAMES = 5
 """Largest number of folders or files that a message names."""
 
 
@@ -53,7 +53,7 @@ def find_files(source: str, data: DataConfig) -> pd.DataFrame:
     with storage_errors(f"read {source}"):
         for split, folder in find_layout(source, data).folders.items():
             rows += _list(found, root, folder, split, data)
-    index = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
+    index = pd.DataFrame(rows, columns=list(FILE_COLUMNS)).sort_values("path", ignore_index=True)
     _check_counts(index, source, data)
     index.insert(0, "image_id", range(len(index)))
     return index
@@ -92,8 +92,8 @@ def folder_path(root: str, folder: str) -> str:
 
 def list_names(names: list[str]) -> str:
     """Returns the first few of some names, and the number of the others, as text."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def listing_hash(index: pd.DataFrame) -> str:
@@ -165,7 +165,7 @@ def _looks_like_an_image(info: pafs.FileInfo) -> bool:
 
 def _count_images(found: pafs.FileSystem, folder: str) -> int:
     infos = found.get_file_info(pafs.FileSelector(folder, recursive=True, allow_not_found=True))
-    if any(info.base_name in OWN for info in infos):
+    if any(info.base_name in MARKER_FILES for info in infos):
         return 0
     return sum(_looks_like_an_image(info) for info in infos)
 

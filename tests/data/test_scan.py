@@ -22,8 +22,8 @@ class Bucket:
 
 
 def test_files_are_read_together_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "filesystem", lambda _: (Bucket(scan.READERS), "there"))
-    paths = [str(number) for number in range(4 * scan.READERS)]
+    monkeypatch.setattr(scan, "filesystem", lambda _: (Bucket(scan.NUM_READERS), "there"))
+    paths = [str(number) for number in range(4 * scan.NUM_READERS)]
     found = list(scan.read_files("bucket", paths))
     for path, data in zip(paths, found, strict=True):
         if path.endswith("7"):
