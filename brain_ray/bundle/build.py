@@ -24,7 +24,7 @@ from brain_ray.bundle.bundle import (
 from brain_ray.bundle.isolated import run_module
 from brain_ray.bundle.predictor import open_session
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
-from brain_ray.bundle.thresholds import expect, judge
+from brain_ray.bundle.thresholds import canary_probabilities, fit_thresholds
 from brain_ray.config import Config
 from brain_ray.data.phantoms.drawing import TUMOURS
 from brain_ray.data.phantoms.files import draw
@@ -102,7 +102,7 @@ def export_bundle(
             difference = _check_models(make_models, Path(folder), partial, config, weights, valid_inputs)
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
-        temperature, scores, decision, unlikeness = judge(
+        temperature, scores, decision, unlikeness = fit_thresholds(
             session, config, valid_inputs, valid_labels, train_inputs
         )
         canaries = draw_canaries()
@@ -125,7 +125,7 @@ def export_bundle(
             crop=config.data.crop,
             temperature=temperature,
             decision=decision,
-            canaries=expect(session, config, canaries),
+            canaries=canary_probabilities(session, config, canaries),
             scores=ModelScores(validation=scores),
             data=known.data,
             training=known.training,
@@ -188,11 +188,11 @@ def _check_models(
     return check
 
 
-SEED = 5
+CANARY_SEED = 5
 """Seed of the drawings: they are the same in every bundle."""
 
 
 def draw_canaries() -> dict[str, bytes]:
     """Draws one phantom of each kind; returns encoded PNG files by name."""
-    images = {kind: draw(kind, SEED, index) for index, kind in enumerate(TUMOURS)}
+    images = {kind: draw(kind, CANARY_SEED, index) for index, kind in enumerate(TUMOURS)}
     return {f"{kind}.png": cv2.imencode(".png", image)[1].tobytes() for kind, image in images.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from brain_ray.errors import RunError
 
-QUIET = {
+TENSORFLOW_ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "-1",  # a GPU may be busy with another run, and would change the numbers
@@ -24,7 +24,7 @@ def run_module(module: str, *arguments: Path) -> str:
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
-        env=os.environ | QUIET | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=os.environ | TENSORFLOW_ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ from brain_ray.bundle.bundle import KERAS_FILE, ONNX_FILE, BundleError
 from brain_ray.bundle.predictor import open_session, run
 from brain_ray.errors import first_line
 
-BATCH = 16
+PARITY_BATCH_SIZE = 16
 """Images per call of a model."""
 
 
@@ -32,8 +32,8 @@ def largest_difference(folder: Path, images: NDArray[np.uint8]) -> float:
         raise BundleError(f"{folder / KERAS_FILE} cannot be loaded safely: {first_line(error)}") from error
     session = open_session((folder / ONNX_FILE).read_bytes(), gpu=False)
     largest = 0.0
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH].astype(np.float32)
+    for start in range(0, len(images), PARITY_BATCH_SIZE):
+        batch = images[start : start + PARITY_BATCH_SIZE].astype(np.float32)
         # A plain call: `predict` would compile with XLA, which is several times slower on a CPU.
         difference = np.abs(np.asarray(model(batch, training=False)) - run(session, batch)[0])
         if not np.isfinite(difference).all():

@@ -20,13 +20,13 @@ from brain_ray.scoring.calibration import (
     log_loss,
 )
 
-BATCH = 32
+ONNX_BATCH_SIZE = 32
 """Images per call of the ONNX model."""
 
 Floats = NDArray[np.float32]
 
 
-def judge(
+def fit_thresholds(
     session: onnxruntime.InferenceSession,
     config: Config,
     inputs: NDArray[np.uint8],
@@ -74,7 +74,7 @@ def judge(
     return temperature, scores, decision, unlikeness
 
 
-def expect(
+def canary_probabilities(
     session: onnxruntime.InferenceSession, config: Config, canaries: Mapping[str, bytes]
 ) -> dict[str, tuple[float, ...]]:
     """Returns the model's probabilities of encoded images, by name."""
@@ -86,5 +86,8 @@ def expect(
 def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:
     """Runs the ONNX model on (n, height, width, 1) images in batches; returns one of its outputs, (n,
     ...)."""
-    batches = [run(session, inputs[i : i + BATCH], [output])[0] for i in range(0, len(inputs), BATCH)]
+    batches = [
+        run(session, inputs[i : i + ONNX_BATCH_SIZE], [output])[0]
+        for i in range(0, len(inputs), ONNX_BATCH_SIZE)
+    ]
     return np.concatenate(batches)

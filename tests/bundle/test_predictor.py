@@ -13,7 +13,7 @@ from support.models import noise
 from brain_ray.bundle.bundle import BundleError
 from brain_ray.bundle.predictor import Prediction, Predictor, open_session
 from brain_ray.bundle.schema import BundleInfo
-from brain_ray.bundle.thresholds import judge
+from brain_ray.bundle.thresholds import fit_thresholds
 from brain_ray.config import Config, DataConfig, ExportConfig
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.transforms import Box
@@ -128,7 +128,7 @@ def test_what_is_refused_counts_as_not_answered(bundle: Path, config: Config) ->
     lax = config.model_copy(update={"export": ExportConfig(max_error=0.8, keep_share=0.5)})
     session = open_session((bundle / "model.onnx").read_bytes())
     labels = np.arange(24) % 3
-    temperature, _, decision, _ = judge(session, lax, noise(24), labels, noise(40, seed=9))
+    temperature, _, decision, _ = fit_thresholds(session, lax, noise(24), labels, noise(40, seed=9))
     content = json.loads((bundle / "bundle.json").read_text())
     content |= {"decision": decision.model_dump(), "temperature": temperature}
     (bundle / "bundle.json").write_text(json.dumps(content))
