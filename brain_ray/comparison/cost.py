@@ -27,10 +27,10 @@ from brain_ray.models.network import build_network
 if TYPE_CHECKING:
     import keras
 
-BATCH = 32
+BATCH_SIZE = 32
 """Number of images of a batch whose speed is measured."""
 
-MAX_PIXELS = BATCH * 380**2
+MAX_BATCH_PIXELS = BATCH_SIZE * 380**2
 """Largest number of pixels of such a batch: it has fewer images if they are larger than 380x380, down to one.
 
 A batch of 32 at 600x600 takes EfficientNetB7 more memory than many a machine has.
@@ -49,7 +49,7 @@ class Cost:
     """Median milliseconds for one image, from the network's input on, in ONNX Runtime on all cores of this
     machine."""
     images_per_second: float
-    """Images per second in batches of 32, or of fewer if images are large (`MAX_PIXELS`)."""
+    """Images per second in batches of 32, or of fewer if images are large (`MAX_BATCH_PIXELS`)."""
 
 
 def measure(config: Config) -> Cost:
@@ -96,7 +96,7 @@ def count_flops(model: "keras.Model") -> float:
 def _time(model: bytes, height: int, width: int) -> tuple[float, float]:
     """Returns the median seconds for one image, and images/s in batches."""
     session = open_session(model, gpu=False)
-    size = min(BATCH, max(1, MAX_PIXELS // (height * width)))
+    size = min(BATCH_SIZE, max(1, MAX_BATCH_PIXELS // (height * width)))
     pixels = np.random.default_rng(0).integers(0, 256, (size, height, width, 1), np.uint8)
     latency = _median_seconds(lambda: run(session, pixels[:1], OUTPUTS), seconds=3, most=100)
     batch = _median_seconds(lambda: run(session, pixels, OUTPUTS), seconds=5, most=20)

@@ -13,7 +13,7 @@ from brain_ray.evaluation import plots
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.records import to_json
 
-COLUMNS = 110
+TABLE_WIDTH = 110
 """Largest width of the table for a terminal, in characters."""
 
 MAX_PAIRS = 15
@@ -75,7 +75,7 @@ def write_sweep_report(comparison: Comparison, created: str) -> tuple[str, dict[
 
 
 def format_table(comparison: Comparison) -> str:
-    """Formats the models and the choice as text for a terminal, at most `COLUMNS` wide."""
+    """Formats the models and the choice as text for a terminal, at most `TABLE_WIDTH` wide."""
     record = comparison.record
     width = min(31, max(len(model.model) for model in comparison.models))
     titles = (
@@ -104,12 +104,12 @@ def format_table(comparison: Comparison) -> str:
         f"{sum(one.status == status for one in record.trials)} {status}"
         for status in dict.fromkeys(one.status for one in record.trials)
     )
-    lines += ["", *textwrap.wrap(comparison.sentence, COLUMNS, break_on_hyphens=False)]
+    lines += ["", *textwrap.wrap(comparison.sentence, TABLE_WIDTH, break_on_hyphens=False)]
     lines += textwrap.wrap(
         f"{len(record.trials)} trial{'' if len(record.trials) == 1 else 's'}: {ended}. Scores are of "
         f"{len(record.labels):,} validation images, which chose the model too; no test image was "
         "read.",
-        COLUMNS,
+        TABLE_WIDTH,
         break_on_hyphens=False,
     )
     return "\n".join(lines)

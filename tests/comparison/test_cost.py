@@ -80,7 +80,7 @@ def test_a_network_that_cannot_be_built_ends_in_one_clear_line() -> None:
 
 
 def test_batches_of_the_largest_backbones_are_smaller() -> None:
-    sizes = {name: MAX_PIXELS // row.native_side**2 for name, row in BACKBONES.items()}
+    sizes = {name: MAX_BATCH_PIXELS // row.native_side**2 for name, row in BACKBONES.items()}
     assert sizes["EfficientNetB4"] == 32
     assert sizes["EfficientNetB7"] == 12
 

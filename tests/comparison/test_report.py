@@ -23,7 +23,7 @@ from support.sweep_records import (
 from brain_ray.comparison import plots as sweep_plots
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.parallel_plot import parallel_coordinates
-from brain_ray.comparison.report import COLUMNS, format_table, write_sweep_report
+from brain_ray.comparison.report import TABLE_WIDTH, format_table, write_sweep_report
 from brain_ray.comparison.results import model_colours, short_names
 from brain_ray.evaluation import plots
 from brain_ray.tuning.trials import SweepRecord
@@ -133,7 +133,7 @@ def test_json_is_strict_and_holds_all(record, written):
 def test_table_fits_a_terminal_and_names_the_choice(record):
     comparison = compare(record, COSTS)
     table = format_table(comparison)
-    assert max(map(len, table.splitlines())) <= COLUMNS
+    assert max(map(len, table.splitlines())) <= TABLE_WIDTH
     assert f"trial {comparison.winner}" in table
     assert all(model.model in table for model in comparison.models)
     assert sum(line.startswith("* ") for line in table.splitlines()) == 1
