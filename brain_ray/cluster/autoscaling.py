@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from brain_ray.cluster import private
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
-from brain_ray.cluster.waiting import NODES_S, RoomWatch, WaitLines
+from brain_ray.cluster.waiting import NODES_TIMEOUT_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.logs import log
@@ -111,7 +111,7 @@ def _unknown() -> bool:
 
 
 def request_nodes(
-    settings: TrainConfig, nodes_s: float = NODES_S, sign_s: float = 60.0, look_s: float = 1.0
+    settings: TrainConfig, nodes_s: float = NODES_TIMEOUT_S, sign_s: float = 60.0, look_s: float = 1.0
 ) -> None:
     """Makes the autoscaler start the nodes that the workers need, and waits for them.
 

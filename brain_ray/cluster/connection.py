@@ -39,7 +39,7 @@ SOCKET = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
 LONGEST_SOCKET = 107
 """Largest number of bytes in a socket's path on Linux."""
 
-ANSWER_S = 5.0
+HEAD_NODE_TIMEOUT_S = 5.0
 """Seconds within which a head node must answer."""
 
 
@@ -139,7 +139,7 @@ def _join(address: str | None, **options: Any) -> None:
         if _named():
             use_token()
             if re.fullmatch(r"(\[[^]]+\]|[^:/]+):\d+", str(address)):
-                private.ask_head(str(address), ANSWER_S)
+                private.ask_head(str(address), HEAD_NODE_TIMEOUT_S)
         _init(address, **options)
     except AuthenticationError as error:
         what = "Ray on this machine" if address in (None, "auto") else str(address)

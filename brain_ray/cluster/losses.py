@@ -6,7 +6,7 @@ from typing import TypeVar
 from brain_ray.errors import RunError, last_line
 from brain_ray.logs import log, silenced
 
-LOST = {"RayActorError", "ObjectLostError", "NodeDiedError", "WorkerCrashedError"}
+LOST_ERRORS = {"RayActorError", "ObjectLostError", "NodeDiedError", "WorkerCrashedError"}
 """Errors of Ray that only a lost process or node causes, never the work itself."""
 
 
@@ -30,7 +30,7 @@ def retry_if_lost(work: Callable[[], T], what: str) -> T:
             with silenced("ray.data"):  # it prints the trace of what it raises
                 return work()
         except Exception as error:
-            if not LOST & {kind.__name__ for kind in type(error).__mro__}:
+            if not LOST_ERRORS & {kind.__name__ for kind in type(error).__mro__}:
                 raise
             last = last_line(error)
             if attempt == ATTEMPTS:

@@ -10,10 +10,10 @@ from typing import Any
 
 import psutil
 
-MARK = "brain_ray.json"
+SESSION_MARK = "brain_ray.json"
 """File in a session's folder that names the process of brain_ray that made it."""
 
-KEPT_S = 24 * 3600.0
+SESSION_KEPT_S = 24 * 3600.0
 """Seconds for which the logs of a session are kept after their last line: an error may have named them."""
 
 
@@ -21,7 +21,7 @@ def mark_session(session: Path) -> None:
     """Marks a session's folder as made by this process."""
     with suppress(OSError):
         own = {"pid": os.getpid(), "started": psutil.Process().create_time(), "pids_of": _namespace()}
-        (session / MARK).write_text(json.dumps(own))
+        (session / SESSION_MARK).write_text(json.dumps(own))
 
 
 def remove_old_sessions(parent: Path) -> list[Path]:
@@ -30,10 +30,10 @@ def remove_old_sessions(parent: Path) -> list[Path]:
 
     Deletes only a folder that `mark_session` has marked, of this user and this container, whose process has
     ended, which no other process names on its command line (as Ray's own do), and whose logs have not changed
-    for `KEPT_S`. Folders that cannot be read or deleted stay.
+    for `SESSION_KEPT_S`. Folders that cannot be read or deleted stay.
     """
     removed = []
-    for mark in parent.glob(f"session_*/{MARK}"):
+    for mark in parent.glob(f"session_*/{SESSION_MARK}"):
         session = mark.parent
         with suppress(OSError, ValueError, KeyError, TypeError):
             own = not session.is_symlink() and session.stat().st_uid == os.getuid()
@@ -44,8 +44,8 @@ def remove_old_sessions(parent: Path) -> list[Path]:
 
 
 def _is_old(session: Path) -> bool:
-    files = [session / MARK, *(session / "logs").glob("*")]
-    return time.time() - max(file.lstat().st_mtime for file in files) > KEPT_S
+    files = [session / SESSION_MARK, *(session / "logs").glob("*")]
+    return time.time() - max(file.lstat().st_mtime for file in files) > SESSION_KEPT_S
 
 
 def _has_ended(made_by: dict[str, Any], session: str) -> bool:

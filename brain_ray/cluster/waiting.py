@@ -12,10 +12,10 @@ import ray
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 
-PATIENCE_S = 60.0
+ROOM_TIMEOUT_S = 60.0
 """Seconds for which work without room in the whole cluster waits, if nothing starts nodes."""
 
-NODES_S = 30 * 60.0
+NODES_TIMEOUT_S = 30 * 60.0
 """Seconds for which work waits for nodes that an autoscaler starts; GPUs are sold out at times."""
 
 GIVEN_UP = "no room for {what} within {limit:g} s: {lacking}; the same command goes on from here"
@@ -39,10 +39,10 @@ class RoomWatch:
         self,
         what: str,
         check: Callable[[], str],
-        patience_s: float = PATIENCE_S,
+        patience_s: float = ROOM_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         *,
-        nodes_s: float = NODES_S,
+        nodes_s: float = NODES_TIMEOUT_S,
         lines: WaitLines = WaitLines(),  # noqa: B008  # immutable
     ) -> None:
         """Starts without a wait.
@@ -97,7 +97,7 @@ class RoomWatch:
 
 @contextmanager
 def give_up_without_nodes(
-    what: str, check: Callable[[], str], patience_s: float = PATIENCE_S, look_s: float = 2.0
+    what: str, check: Callable[[], str], patience_s: float = ROOM_TIMEOUT_S, look_s: float = 2.0
 ) -> Iterator[None]:
     """Context manager: ends work that waits in vain for nodes; Ray itself waits forever without a message.
 

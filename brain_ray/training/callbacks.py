@@ -11,7 +11,7 @@ import ray.train.collective
 from ray.util.queue import Queue
 
 from brain_ray.cluster.autoscaling import check_room
-from brain_ray.cluster.waiting import PATIENCE_S, RoomWatch, WaitLines
+from brain_ray.cluster.waiting import ROOM_TIMEOUT_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.logs import log
 from brain_ray.training.failures import describe_lost_worker, fatal_error
@@ -33,7 +33,7 @@ LINES = WaitLines(
 OTHERS_USE_IT = "waits for room for its workers, which others use now"
 
 
-def end_vain_waits(settings: TrainConfig, messages: Queue, patience_s: float = PATIENCE_S) -> list[Any]:
+def end_vain_waits(settings: TrainConfig, messages: Queue, patience_s: float = ROOM_TIMEOUT_S) -> list[Any]:
     """Makes callbacks for Ray Train's controller that end a training which waits for room in vain.
 
     Uses Ray's private `ControllerCallback` (2.60), which alone is called while there are no workers. Without
@@ -63,7 +63,7 @@ class Waiting:
         self,
         check: Callable[[], str],
         messages: Queue,
-        patience_s: float = PATIENCE_S,
+        patience_s: float = ROOM_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         *,
         look_s: float = 5.0,

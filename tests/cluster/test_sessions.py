@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from brain_ray.cluster.sessions import KEPT_S, MARK, mark_session, remove_old_sessions
+from brain_ray.cluster.sessions import SESSION_KEPT_S, SESSION_MARK, mark_session, remove_old_sessions
 
-OLD = time.time() - KEPT_S - 3600
+OLD = time.time() - SESSION_KEPT_S - 3600
 
 
 @pytest.fixture
@@ -32,13 +32,13 @@ def session(tmp_path: Path) -> Path:
 
 
 def age(folder: Path) -> None:
-    for path in (folder / MARK, *(folder / "logs").glob("*")):
+    for path in (folder / SESSION_MARK, *(folder / "logs").glob("*")):
         os.utime(path, (OLD, OLD))
 
 
 def change(folder: Path, **facts: object) -> None:
-    content = json.loads((folder / MARK).read_text())
-    (folder / MARK).write_text(json.dumps({**content, **facts}))
+    content = json.loads((folder / SESSION_MARK).read_text())
+    (folder / SESSION_MARK).write_text(json.dumps({**content, **facts}))
     age(folder)
 
 
@@ -59,14 +59,14 @@ def marked_by_this_process(session: Path) -> None:
 
 
 def marked_by_nobody(session: Path) -> None:
-    (session / MARK).write_text("[]")
+    (session / SESSION_MARK).write_text("[]")
     age(session)
 
 
 KEPT: dict[str, Callable[[Path], object]] = {
-    "no mark": lambda session: (session / MARK).unlink(),
+    "no mark": lambda session: (session / SESSION_MARK).unlink(),
     "a mark that is none": marked_by_nobody,
-    "young": lambda session: os.utime(session / MARK),
+    "young": lambda session: os.utime(session / SESSION_MARK),
     "a young log": lambda session: os.utime(session / "logs" / "raylet.out"),
     "its process runs": marked_by_this_process,
     "of another container": lambda session: change(session, pids_of="pid:[1]"),

@@ -11,7 +11,7 @@ from ray.train.v2._internal.execution.controller.state import RestartingState, R
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Queue
 
-from brain_ray.cluster.waiting import NODES_S
+from brain_ray.cluster.waiting import NODES_TIMEOUT_S
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -83,7 +83,7 @@ def test_a_node_that_comes_ends_the_wait_and_the_next_one_begins_anew(controller
 
 def test_it_waits_longer_for_nodes_that_an_autoscaler_starts(controller: Controller) -> None:
     controller.room = "2 node(s) can be started"
-    controller.pass_through(RestartingState, NODES_S, 1000)
+    controller.pass_through(RestartingState, NODES_TIMEOUT_S, 1000)
     assert controller.heard == ["waits up to 1800 s for room for its workers: 2 node(s) can be started"]
     with pytest.raises(RunError, match="within 1800 s: 2 node"):
         controller.pass_through(RestartingState, 10, 10)
