@@ -30,7 +30,7 @@ Threads that share a batch meet at each operation, and wait for any that the mac
 batches, one continues while the other ends.
 """
 
-READY_S = 1.0
+CANARY_INTERVAL_S = 1.0
 """Least seconds between two runs of the canary images, however many requests ask for them."""
 
 Item = tuple[int, NDArray[np.uint8]]
@@ -185,7 +185,7 @@ class Engine:
         Raises:
             BundleError: an unexpected answer.
         """
-        if time.monotonic() - self._checked > READY_S:
+        if time.monotonic() - self._checked > CANARY_INTERVAL_S:
             for predictor in self.predictors:
                 await _run(self._model, predictor.check_canaries)
             self._checked = time.monotonic()

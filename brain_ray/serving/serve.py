@@ -25,7 +25,7 @@ from brain_ray.serving.shutdown import drain, end, find_proxies, has_ended
 from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser, read_settings
 
-OWN = ("--api-keys-file", "--no-api-keys", "--write-config")
+JOB_OPTIONS = ("--api-keys-file", "--no-api-keys", "--write-config")
 """Options that are no settings of the endpoint."""
 
 OWN_OPTIONS = f"""\
@@ -36,7 +36,7 @@ Besides the settings below:
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
-ANSWER_S = 20.0
+KEY_CHECK_TIMEOUT_S = 20.0
 """Seconds that a running endpoint may take to answer whether it has API keys."""
 
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str], purpose: str = "", prog: str = "serve.py") -> None
     finder.add_argument("--no-api-keys", action="store_true")
     finder.add_argument("--write-config")
     given, rest = finder.parse_known_args(list(argv))
-    config = read_settings(ServingConfig, rest, prog, "\n\n".join([purpose, OWN_OPTIONS]), more=OWN)
+    config = read_settings(ServingConfig, rest, prog, "\n\n".join([purpose, OWN_OPTIONS]), more=JOB_OPTIONS)
     config = config.model_copy(
         update={"api_keys_sha256": config.api_keys_sha256 + hash_keys(given.api_keys_file)}
     )
@@ -166,7 +166,7 @@ def _refuse_to_drop_keys() -> None:
     if NAME not in serve.status().applications:
         return
     try:
-        known = serve.get_app_handle(NAME).list_keys.remote().result(timeout_s=ANSWER_S)
+        known = serve.get_app_handle(NAME).list_keys.remote().result(timeout_s=KEY_CHECK_TIMEOUT_S)
     except Exception as error:  # of Ray, of Serve or, from an older version of ours, of Python
         raise RunError(
             f"the endpoint on the air does not say whether it has API keys ({type(error).__name__}): {cure}"

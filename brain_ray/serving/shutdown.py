@@ -11,7 +11,7 @@ import psutil
 RAY_ENDS_S = 9.0
 """Seconds that Ray's processes continue after a signal, less one."""
 
-END_S = 5.0
+PROCESS_END_TIMEOUT_S = 5.0
 """Seconds that processes may take to end after they are told to."""
 
 
@@ -70,11 +70,11 @@ def find_proxies(folder: str) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """Ends processes; kills those that have not ended within `END_S`."""
+    """Ends processes; kills those that have not ended within `PROCESS_END_TIMEOUT_S`."""
     processes = list(processes)
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    for process in psutil.wait_procs(processes, END_S)[1]:
+    for process in psutil.wait_procs(processes, PROCESS_END_TIMEOUT_S)[1]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
