@@ -113,6 +113,7 @@ def _peak_mb() -> float:
 def prepare(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     """Prepare so many images; return the seconds of each step, and the driver's memory."""
     from brain_ray.data.prepare import prepare as work
+    from brain_ray.logs import log
     from brain_ray.runs import Run
 
     connect(nodes, cpus)
@@ -121,14 +122,19 @@ def prepare(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     seconds: dict[str, float] = {}
     last = time.perf_counter()
 
-    def say(line: str) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        seconds[STEPS[line.split(maxsplit=1)[0]]] = now - last
-        last = now
+    class Clock(logging.Handler):
+        """Takes the time of each step's line."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            seconds[STEPS[record.getMessage().split(maxsplit=1)[0]]] = now - last
+            last = now
 
     started = time.perf_counter()
-    work(run, Config(data=DataConfig(source=str(folder / str(images)))), say)
+    log.setLevel(logging.INFO)
+    log.addHandler(Clock())
+    work(run, Config(data=DataConfig(source=str(folder / str(images)))))
     found = run.read_json("dataset", "audit.json")
     return {
         "images": found["files"],

@@ -29,7 +29,8 @@ from brain_ray.loading.feed import Sources
 from brain_ray.loading.store import PartStore
 from brain_ray.runs import Run
 from brain_ray.tracking.history import read_history
-from brain_ray.training.trainer import drive
+from brain_ray.training.framework import framework_of
+from brain_ray.training.trainer import run_training
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trial_store import read_trials
 from brain_ray.tuning.trials import TrialRecord
@@ -77,7 +78,7 @@ def plain(folder: Path, config: Config) -> tuple[float, list[float]]:
         trial = trials[settings["trial"]]
         home = Run(run.uri("plain"), trial.id)
         sources = Sources(splits, {}, [1.0] * 4, store)  # type: ignore[arg-type]
-        drive(home, trial.config, sources, lambda _: None)
+        run_training(home, trial.config, framework_of(trial.config.model), sources, lambda _: None)
         tune.report({"seconds": sum(epoch.seconds for epoch in read_history(home))})
 
     start = time.perf_counter()

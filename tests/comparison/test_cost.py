@@ -8,7 +8,7 @@ import pytest
 from support.models import tiny
 
 from brain_ray.bundle.convert import with_maps
-from brain_ray.comparison.cost import MAX_PIXELS, Cost, count_flops, measure
+from brain_ray.comparison.cost import MAX_BATCH_PIXELS, Cost, count_flops, measure
 from brain_ray.config import BACKBONES, Config, DataConfig, ModelConfig
 from brain_ray.errors import RunError
 from brain_ray.models.network import build_network
