@@ -4,7 +4,7 @@ PYTHONS := python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # Two tests at a time: most wait for processes that they have started.
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+SIDE_BY_SIDE := -n 2 --no-loadscope-reorder
 
 .PHONY: install demo sweep-demo doctor test test-cluster browser check constraints clean
 

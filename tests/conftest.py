@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,36 @@ import brain_ray  # noqa: F401  # turns telemetry off before a test imports onnx
 TESTS = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)
+DEAR = ("ray_cluster", "serving", "bundle")
+"""Groups of tests that share something dear: a Ray cluster, an endpoint and its bundle, exported bundles."""
+
+
+@cache
+def group_of(path: str) -> str:
+    """Return the group of a file of tests, which one process runs where tests run side by side."""
+    if "ray_cluster" in (TESTS.parent / path).read_text():
+        return "ray_cluster"
+    room = Path(path).parts[1]
+    return room if room in DEAR else path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where tests run side by side, what shares something dear, and begin with it.
+    """Begin with what takes longest."""
+    places = {group: place for place, group in enumerate(DEAR)}
+    paths = {item: str(item.path.relative_to(TESTS.parent)) for item in items}
+    items.sort(key=lambda item: places.get(group_of(paths[item]), len(DEAR)))
 
-    That is the Ray cluster, the endpoint and its bundle, and the exported bundles; else a file's tests.
-    """
-    dear = ["ray_cluster", "serving", "bundle"]
 
-    def group_of(item: pytest.Item) -> str:
-        if "ray_cluster" in getattr(item, "fixturenames", ()):
-            return "ray_cluster"
-        path = item.path.relative_to(TESTS)
-        return path.parts[0] if path.parts[0] in dear else str(path)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give pytest-xdist the groups."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    groups = {item: group_of(item) for item in items}
-    items.sort(key=lambda item: dear.index(groups[item]) if groups[item] in dear else len(dear))
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid.partition("::")[0])
+
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")
