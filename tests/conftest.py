@@ -29,7 +29,9 @@ def group_of(path: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
+    """Begin with what takes longest, where tests run side by side."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
     places = {group: place for place, group in enumerate(DEAR)}
     paths = {item: str(item.path.relative_to(TESTS.parent)) for item in items}
     items.sort(key=lambda item: places.get(group_of(paths[item]), len(DEAR)))
