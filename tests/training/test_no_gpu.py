@@ -73,6 +73,7 @@ def main(folder: str) -> None:
     from brain_ray.runs import Run
     from brain_ray.training import train
     from brain_ray.tuning import tune
+    from brain_ray.tuning.search_space import SearchSpace
     from brain_ray.tuning.trial_store import read_trials
 
     ray.init(
@@ -90,12 +91,16 @@ def main(folder: str) -> None:
     model = ModelConfig(backbone="tiny", weights=str(weights), height=SIDE, width=SIDE)
     trials = SweepConfig(space=("train.learning_rate=grid(0.01, 0.003)",), scheduler="none", max_failures=1)
     frozen = {"frozen_epochs": 1, "epochs": 0, "augment": AugmentConfig()}
+
+    def sweep(run: Run, config: Config) -> str:
+        return tune.tune(run, SearchSpace.parse(config))
+
     settings: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "preflight": (lambda run, config: preflight(run, config, ["train"]), {}),
         "training": (train.train, {"epochs": 1}),
         "features": (train.train, frozen),
-        "sweep": (tune.tune, {"epochs": 1}),
-        "sweep-of-two-workers": (tune.tune, {"num_workers": 2, **frozen}),
+        "sweep": (sweep, {"epochs": 1}),
+        "sweep-of-two-workers": (sweep, {"num_workers": 2, **frozen}),
     }
     for name, (work, changes) in settings.items():
         run = Run(folder, name)
