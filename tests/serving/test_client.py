@@ -25,6 +25,7 @@ from brain_ray.serving.schemas import Answer, Explanation, Failure
 
 KEY = "a-key-that-nobody-may-see"
 MODEL = {"name": "trial", "sha256": "ab" * 32, "id": "trial-abababababab"}
+HERE = Path(__file__).parent
 JOB = Path(__file__).parents[2] / "jobs" / "predict.py"
 
 
@@ -628,16 +629,16 @@ def test_a_reader_who_has_enough_ends_it_quietly(tmp_path: Path) -> None:
         (tmp_path / f"{number:04d}.png").write_bytes(b"")
     code = (
         "import sys, httpx\n"
-        "sys.path.insert(0, sys.argv.pop(1))\n"
+        "sys.path[:0] = sys.argv.pop(1).split(':')\n"
         "from test_client import Endpoint, answered\n"
         "from brain_ray.serving import predict\n"
         "from brain_ray.serving.client import Client\n"
         "transport = httpx.MockTransport(Endpoint(lambda _: answered()))\n"
-        "predict.Client = lambda url, key, **options: Client(url, key, transport=transport, **options)\n"
-        "sys.exit(predict.run('Classify.'))\n"
+        "make = lambda url, key, **options: Client(url, key, transport=transport, **options)\n"
+        "sys.exit(predict.run('Classify.', make_client=make))\n"
     )
     writer = subprocess.Popen(
-        [sys.executable, "-c", code, str(Path(__file__).parent), "--url", "http://endpoint", str(tmp_path)],
+        [sys.executable, "-c", code, f"{HERE}:{HERE.parent}", "--url", "http://endpoint", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
