@@ -126,6 +126,8 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         self._clock = replace(before, attempts=before.attempts + 1)
         self._clock.write(self._home)
         checkpoints.repair(self._home)
+        # Of epochs before this attempt: in a process that is used again, not those of another trial.
+        self._best = best_value(read_history(self._home), self._config.train.monitor)
         return self._alone() if self._shared.workers == 1 else self._with_workers()
 
     def _end(self) -> None:
@@ -202,7 +204,6 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
                 heard.put(error)
 
         threading.Thread(target=work, daemon=True).start()
-        self._best = best_value(read_history(home), config.train.monitor)
         record, line = None, ""
         while (message := heard.get()) is not None:
             if isinstance(message, BaseException):

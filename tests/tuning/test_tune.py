@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import ray
+import ray.tune
 from numpy.testing import assert_allclose, assert_array_equal
 from support.filling_disk import FillingRun
 from support.messages import messages_to
@@ -25,9 +26,11 @@ from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.tracking import prometheus
 from brain_ray.training import checkpoints
+from brain_ray.training.sources import open_dataset
 from brain_ray.tuning import tune
 from brain_ray.tuning.search_space import SearchSpace
-from brain_ray.tuning.trial_store import Clock, read_sweep, read_trials, trial_run
+from brain_ray.tuning.trainable import VALUE, Shared, TrialProcess
+from brain_ray.tuning.trial_store import Clock, read_sweep, read_trials, trial_run, write_trial
 from brain_ray.tuning.trials import TrialRecord
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -197,6 +200,30 @@ def test_a_trial_that_never_reports_is_given_up(run: Run, make: Callable[..., Co
     config = make("train.learning_rate=grid(0.01)", silence_minutes=0.1)
     with pytest.raises(RunError, match=r"no trial of .* has finished \(1 trials: 1 failed\); ActorDiedError"):
         tune.tune(run, SearchSpace.parse(config), Numpy(lambda *_: time.sleep(600)))
+
+
+def test_a_trial_whose_end_was_not_reported_reports_its_own_best_value(
+    run: Run, make: Callable[..., Config]
+) -> None:
+    """Its process was killed between the last checkpoint and the report; another trial's goes on with it."""
+    space = SearchSpace.parse(make("train.learning_rate=grid(0.01, 0.003)"))
+    trials = [trial for i, changes in enumerate(space.variants()) for trial in space.make_trials(i, changes)]
+    for trial in trials:
+        write_trial(run, trial, "running")
+    shared = Shared(run, open_dataset(run, space.config), Numpy(), 1, 1, 60.0)
+    kind = ray.tune.with_parameters(TrialProcess, shared=shared)
+    values = []
+    for trial in trials:
+        process = kind({"trial": trial.id})
+        values.append([process.train()[VALUE] for _ in range(2)][-1])
+        process.stop()
+    assert values[0] != values[1]
+    process = kind({"trial": "001"})
+    assert process.train()[VALUE] == values[1]
+    assert process.reset({"trial": "000"})
+    ended = process.train()
+    assert (ended["done"], ended[VALUE]) == (True, values[0])
+    process.stop()
 
 
 def test_no_trial_that_finishes_is_an_error(run: Run, make: Callable[..., Config]) -> None:
