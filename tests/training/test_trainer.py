@@ -25,7 +25,7 @@ from support.training_problem import MakeConfig, write_dataset
 from support.undisturbed import EXACT, sources_of, store_of, undisturbed
 
 from brain_ray.cluster.capacity import check_resources
-from brain_ray.config import AugmentConfig
+from brain_ray.config import AugmentConfig, Config
 from brain_ray.data import decoding, transforms
 from brain_ray.data.dataset import find_parts
 from brain_ray.errors import RunError
@@ -189,8 +189,12 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
             workers[0].kill()
         lines.append(line)
 
+    def pause(_: Config, epoch: int, step: int) -> None:
+        if (epoch, step) == (1, 1):
+            time.sleep(1)  # the kill falls here, and not between an epoch's checkpoint and its other files
+
     with messages_to(lose_worker):
-        summary = train(run, config, Numpy())
+        summary = train(run, config, Numpy(pause))
     expected = undisturbed(run, config, Numpy())
     assert_same_history(run, expected)
     assert summary.startswith(f"best epoch {expected.dwell.best_epoch} of 4: val_cross_entropy")
