@@ -18,18 +18,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import ray
 from ray import tune
 
 from brain_ray.cluster import connection
 from brain_ray.config import Config, DataConfig, ModelConfig, PhantomConfig, SweepConfig, TrainConfig
-from brain_ray.data.dataset import find_parts
 from brain_ray.data.prepare import prepare
-from brain_ray.loading.feed import Sources
-from brain_ray.loading.store import PartStore
 from brain_ray.runs import Run
 from brain_ray.tracking.history import read_history
 from brain_ray.training.framework import framework_of
+from brain_ray.training.sources import find_sources, open_dataset
 from brain_ray.training.trainer import run_training
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trial_store import read_trials
@@ -70,15 +67,14 @@ def plain(folder: Path, config: Config) -> tuple[float, list[float]]:
     """Run the same trials as a function that starts Ray Train; returns its seconds, and those in epochs."""
     run, space = Run(str(folder), "run"), SearchSpace.parse(config)
     trials = [trial for i, changes in enumerate(space.variants()) for trial in space.make_trials(i, changes)]
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
-
-    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 100_000)
+    dataset = open_dataset(run, config)
 
     def train(settings: dict[str, int]) -> None:
         trial = trials[settings["trial"]]
         home = Run(run.uri("plain"), trial.id)
-        sources = Sources(splits, {}, [1.0] * 4, store)  # type: ignore[arg-type]
-        run_training(home, trial.config, framework_of(trial.config.model), sources, lambda _: None)
+        framework = framework_of(trial.config.model)
+        sources = find_sources(home, trial.config, dataset, framework)
+        run_training(home, trial.config, framework, sources, lambda _: None)
         tune.report({"seconds": sum(epoch.seconds for epoch in read_history(home))})
 
     start = time.perf_counter()

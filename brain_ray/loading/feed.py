@@ -18,8 +18,6 @@ from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
 class Feed:
     """Batches of one worker."""
 
-    rank: int
-    """Rank of this worker, from 0."""
     steps_per_epoch: int
     """Number of steps per epoch, the same for all workers."""
     train: Callable[[int], Iterable[Batch]]
@@ -27,8 +25,6 @@ class Feed:
     `TrainConfig.phase`."""
     valid: Callable[[int], Iterable[Batch]]
     """Returns the batches of the validation split for an epoch, counted from 0."""
-    class_weights: NDArray[np.float32] | None = None
-    """(classes,), factor of a training row's loss; None: 1."""
     close: Callable[[], None] = lambda: None
     """Called when no more batches are needed."""
 
@@ -45,6 +41,10 @@ class Sources:
     """(classes,), factor of a training row's loss."""
     store: Any
     """Handle of the `PartStore` actor."""
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Returns the number of training steps of an epoch."""
+        return num_steps(sum(part.num_rows for part in self.images["train"]), batch_size)
 
 
 PREFETCH_BYTES = 128_000_000
@@ -88,14 +88,12 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
         return ("train", epoch + 1) if epoch + 1 < settings.total_epochs else None
 
     batch_bytes = settings.batch_size * config.model.height * config.model.width // num_workers
-    steps = num_steps(sum(part.num_rows for part in sources.images["train"]), settings.batch_size)
+    steps = sources.steps_per_epoch(settings.batch_size)
     most = min(PREFETCH_BYTES // batch_bytes, max(PREFETCH_STEPS, steps))
     prefetcher = Prefetcher(open_stream, after, most=max(2, most))
     return Feed(
-        rank=rank,
         steps_per_epoch=steps,
         train=lambda epoch: prefetcher.stream(("train", epoch)),
         valid=lambda epoch: prefetcher.stream(("valid", epoch)),
-        class_weights=sources.class_weights,
         close=prefetcher.close,
     )

@@ -46,8 +46,8 @@ def find_sources(
 ) -> Sources:
     """Returns what the workers of a training load from; computes the features that its first phase wants.
 
-    With `processes_here` they are computed in this process, one of so many on its node that do the same, and
-    not in actors.
+    `config` has absolute paths. With `processes_here` the features are computed in this process, one of so
+    many on its node that do the same, and not in actors.
 
     Raises:
         RunError: `train.class_weights` names no way to choose them, or as `cache_features`.
@@ -55,8 +55,7 @@ def find_sources(
     weights = class_weights(config.train.class_weights, dataset.counts["train"], config.data.classes)
     features = {}
     if config.train.phase(0) == "frozen_features":
-        settings = with_absolute_paths(config)
-        features = cache_features(run, settings, dataset.splits, framework, processes_here)
+        features = cache_features(run, config, dataset.splits, framework, processes_here)
     return Sources(dataset.splits, features, weights, dataset.store)
 
 

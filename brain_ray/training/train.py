@@ -22,7 +22,7 @@ from brain_ray.training.features import drop_features
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.messages import Epoch, Message
 from brain_ray.training.results import summary
-from brain_ray.training.sources import Dataset, find_sources, open_dataset
+from brain_ray.training.sources import Dataset, find_sources, open_dataset, with_absolute_paths
 from brain_ray.training.trainer import run_training
 
 
@@ -46,11 +46,12 @@ def train(run: Run, config: Config, framework: Framework | None = None) -> str:
     check_writable(run)
     for fault in checkpoints.repair(run):
         log.info(f"passed over: {fault}")
-    sources = _find_sources(run, config, dataset, framework)
+    absolute = with_absolute_paths(config)
+    sources = _find_sources(run, absolute, dataset, framework)
     scalars = split_weights(config.data.classes, dataset.counts, sources.class_weights)
     tensorboard.write_scalars(run, 0, scalars)
     with _shown(run, config) as take:
-        run_training(run, config, framework, sources, take)
+        run_training(run, absolute, framework, sources, take)
     with naming_storage(run.uri(TRAIN)):
         checkpoints.prune(run, config.train.keep_checkpoints)
         drop_features(run)

@@ -17,7 +17,6 @@ from brain_ray.training.callbacks import EndAtFaults, end_vain_waits
 from brain_ray.training.failures import to_run_error
 from brain_ray.training.framework import Framework
 from brain_ray.training.messages import Message, message_queue
-from brain_ray.training.sources import with_absolute_paths
 from brain_ray.training.worker import Task, train_worker_task
 
 
@@ -32,6 +31,8 @@ def run_training(
 ) -> None:
     """Has workers train by Ray Train, from the newest sound checkpoint on; `take` gets their messages.
 
+    `config` has absolute paths.
+
     Raises:
         RunError: what ended the training.
     """
@@ -45,7 +46,7 @@ def run_training(
     ):
         task = Task(
             run=run,
-            config=with_absolute_paths(config),
+            config=config,
             framework=framework,
             sources=sources,
             messages=messages,

@@ -13,7 +13,6 @@ import ray.train.collective
 
 from brain_ray.config import Config
 from brain_ray.loading.feed import Sources, make_feed
-from brain_ray.loading.sampler import num_steps
 from brain_ray.runs import TRAIN, Run
 from brain_ray.training import checkpoints
 from brain_ray.training.commands import Command, ControlState
@@ -132,11 +131,10 @@ def _train(task: Task) -> None:
     rank, num_workers = context.get_world_rank(), context.get_world_size()
     if rank == 0:
         task.messages.put(Reservation(ray.util.get_current_placement_group()))
-    rows = sum(part.num_rows for part in task.sources.images["train"])
     progress = ProgressSender(
         task.messages if rank == 0 and task.terminal else None,
         config.train.total_epochs,
-        num_steps(rows, config.train.batch_size),
+        task.sources.steps_per_epoch(config.train.batch_size),
     )
 
     def poll_commands(orders: ControlState) -> list[Command]:

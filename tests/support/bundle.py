@@ -57,7 +57,6 @@ def make_bundle(folder: Path) -> Path:
             yield Batch(part[0][step.rows], part[1][step.rows], weights, step.total)
 
     feed = Feed(
-        rank=0,
         steps_per_epoch=num_steps(len(data[0]), CONFIG.train.batch_size),
         train=lambda epoch: load(data, epoch_order([len(data[0])], CONFIG.seed, epoch, 1000)),
         valid=lambda _: load(valid, np.arange(len(valid[0]))),

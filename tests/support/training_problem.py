@@ -60,7 +60,6 @@ def memory_feed(config: Config, num_train: int = 44, num_valid: int = 13) -> Fee
             yield Batch(data[0][step.rows], data[1][step.rows], weights, step.total)
 
     return Feed(
-        rank=0,
         steps_per_epoch=num_steps(num_train, config.train.batch_size),
         train=lambda epoch: load(train, epoch_order([num_train], config.seed, epoch, 1000)),
         valid=lambda _: load(valid, np.arange(num_valid)),

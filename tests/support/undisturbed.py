@@ -7,13 +7,12 @@ import numpy as np
 import ray
 
 from brain_ray.config import Config
-from brain_ray.data.dataset import find_parts
 from brain_ray.loading.feed import Feed, Sources, make_feed
 from brain_ray.loading.store import PartStore
 from brain_ray.runs import Run
-from brain_ray.training.features import cache_features
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.loop import epochs
+from brain_ray.training.sources import find_sources, open_dataset
 from brain_ray.training.state import TrainState
 
 EXACT = {"batch_norm": "fixed", "dropout": 0.0}
@@ -25,11 +24,7 @@ def store_of(run: Run, capacity: int = 100_000) -> Any:
 
 
 def sources_of(run: Run, config: Config, framework: Framework | None = None) -> Sources:
-    splits = {split: find_parts(run, split) for split in ("train", "valid")}
-    framework = framework or framework_of(config.model)
-    staged = config.train.phase(0) == "frozen_features"
-    features = cache_features(run, config, splits, framework) if staged else {}
-    return Sources(splits, features, np.ones(4, np.float32), store_of(run))
+    return find_sources(run, config, open_dataset(run, config), framework or framework_of(config.model))
 
 
 def train(config: Config, feed: Feed, framework: Framework | None = None) -> TrainState:
