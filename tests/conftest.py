@@ -58,6 +58,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     home = os.environ["HOME"]
     os.environ["PYTHONPATH"] = str(TESTS)  # so that workers can import `support`
+    os.environ.update(connection.LOCAL_ENV)
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))  # Ray leaves tokens there
     ray.init(
         address="local",  # another cluster may run on this machine
@@ -65,7 +66,6 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env={"env_vars": connection.WORKER_ENV},
     )
     connection.quiet()
     yield

@@ -33,6 +33,9 @@ WORKER_ENV = {
 }
 """Environment variables of every worker process."""
 
+LOCAL_ENV = {**WORKER_ENV, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""Those where Ray is started on this machine, which no cloud takes away."""
+
 SOCKET = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
 """The longest path of a socket that Ray makes below its temporary folder."""
 
@@ -54,7 +57,7 @@ def connect() -> None:
             here.
     """
     if not ray.is_initialized():
-        start_or_join({"env_vars": WORKER_ENV})
+        start_or_join(WORKER_ENV, LOCAL_ENV)
         if threading.current_thread() is threading.main_thread():
             # Like Ctrl-C: `ray job stop` sends this signal, and Ray would print the C stack.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -78,8 +81,13 @@ def starts_here() -> bool:
     return _named() == "local" or (_named() is None and private.running_address() is None)
 
 
-def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
-    """Connects as `connect` does, with another runtime environment; returns whether Ray was started here.
+def start_or_join(
+    worker_env: Mapping[str, str] | None = None, local_env: Mapping[str, str] | None = None
+) -> bool:
+    """Connects as `connect` does, with other variables for workers; returns whether Ray was started here.
+
+    A Ray that is started here has `local_env` from this process, whose environment it inherits: a runtime
+    environment costs each worker a second start of Python.
 
     Raises:
         RunError: the named cluster does not answer, or refuses this machine's token; or Ray cannot be started
@@ -88,9 +96,10 @@ def start_or_join(runtime_env: Mapping[str, Any] | None = None) -> bool:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = starts_here()
     if own:
-        _start(dict(runtime_env or {}))
+        os.environ.update(local_env or {})
+        _start()
     else:
-        _join(_named(), runtime_env=runtime_env)
+        _join(_named(), runtime_env={"env_vars": dict(worker_env)} if worker_env else None)
     return own
 
 
@@ -104,11 +113,10 @@ def _named() -> str | None:
     return os.environ.get("RAY_ADDRESS") or None
 
 
-def _start(runtime_env: dict[str, Any]) -> None:
+def _start() -> None:
     """Starts Ray on this machine."""
+    # A worker with a runtime environment is started by bash, where Ray quotes only the options.
     quoted = shlex.quote(sys.executable)
-    if quoted != sys.executable:
-        runtime_env["py_executable"] = quoted  # Ray starts its workers by bash, and quotes only their options
     make_token()
     parent = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     too_long = len(os.fsencode(parent + SOCKET)) > LONGEST_SOCKET
@@ -116,7 +124,7 @@ def _start(runtime_env: dict[str, Any]) -> None:
         _init(
             "local",
             include_dashboard=False,
-            runtime_env=runtime_env or None,
+            runtime_env={"py_executable": quoted} if quoted != sys.executable else None,
             _temp_dir="/tmp/ray" if too_long else None,
         )
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from brain_ray.config import Config
@@ -43,8 +43,8 @@ class Clock:
 
 
 def trial_run(run: Run, trial: str) -> Run:
-    """Returns the run of a trial, by the trial's id."""
-    return Run(run.uri(*TRIALS), trial)
+    """Returns the run of a trial, by the trial's id; it is of the sweep's kind."""
+    return replace(run, storage=run.uri(*TRIALS), name=trial)
 
 
 def write_trial(run: Run, trial: Trial, status: Status, reason: str = "") -> None:

@@ -1,6 +1,7 @@
 """A GPU that Ray offers and TensorFlow does not see: work that asks for it ends at once, with a line."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,7 @@ def main(folder: str) -> None:
     from brain_ray.tuning.search_space import SearchSpace
     from brain_ray.tuning.trial_store import read_trials
 
+    os.environ.update(connection.LOCAL_ENV)
     ray.init(
         address="local",
         num_cpus=4,
@@ -83,7 +85,6 @@ def main(folder: str) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
-        runtime_env={"env_vars": connection.WORKER_ENV},
     )
     connection.quiet()
     weights = Path(folder) / "never_read.weights.h5"
