@@ -58,9 +58,9 @@ def run_epochs(
 ) -> Iterator[FinishedEpoch]:
     """Trains as one of the workers, from the run's newest sound checkpoint on; yields each kept epoch.
 
-    After each epoch every worker calls `save_checkpoint`, and rank 0 writes history.csv, the numbers for
-    TensorBoard and, where they are kept, the validation rows' probabilities; after the last, best.npz and
-    result.json. A run that is over already has these two written anew, and builds no network.
+    After each epoch rank 0 writes history.csv, the numbers for TensorBoard and, where they are kept, the
+    validation rows' probabilities, and every worker calls `save_checkpoint`; after the last, rank 0 writes
+    best.npz and result.json. A run that is over already has these two written anew, and builds no network.
 
     Args:
         run: where checkpoints are looked for and files are written.
@@ -97,9 +97,9 @@ def run_epochs(
             ):
                 state = finished.state
                 with naming_storage(run.uri(TRAIN)):
-                    save_checkpoint(finished)
-                    if rank == 0:
+                    if rank == 0:  # before the checkpoint, after which the epoch is not trained again
                         write_epoch(run, finished.record, state)
+                    save_checkpoint(finished)
                 yield finished
     if rank == 0:
         assert state is not None  # there is one epoch at least, or a state that says that all are done

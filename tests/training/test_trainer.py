@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -37,12 +38,12 @@ from brain_ray.runs import MLFLOW, TENSORBOARD, Run
 from brain_ray.tracking import mlflow
 from brain_ray.tracking.history import from_csv
 from brain_ray.training import checkpoints
-from brain_ray.training.framework import Framework
 from brain_ray.training.loop import epochs
-from brain_ray.training.state import TrainState
+from brain_ray.training.state import FinishedEpoch, TrainState
 from brain_ray.training.tensorflow.backend import TensorflowWorkers
 from brain_ray.training.tensorflow.framework import TensorFlow
 from brain_ray.training.train import train
+from brain_ray.training.worker import run_epochs
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -64,6 +65,42 @@ def assert_same_history(run: Run, expected: TrainState) -> None:
             values, [record.loss, record.accuracy, record.val_loss, record.val_accuracy], rtol=1e-4
         )
         assert (row["best"], row["rolled_back"]) == (f"{record.best:d}", f"{record.rolled_back:d}")
+
+
+def assert_same_metrics(run: Run, expected: TrainState) -> None:
+    state, _ = checkpoints.newest(run)
+    assert state is not None
+    for record, other in zip(state.history, expected.history, strict=True):
+        found, wanted = record.metrics(), other.metrics()
+        assert found.keys() == wanted.keys()
+        for name in found.keys() - {"seconds", "images_per_second", "input_wait"}:
+            assert_allclose(found[name], wanted[name], rtol=1e-5, err_msg=f"{name} of epoch {record.epoch}")
+
+
+def assert_best_exported(run: Run, expected: TrainState) -> None:
+    with np.load(io.BytesIO(run.read_bytes("train", "best.npz"))) as stored:
+        assert stored.files == [str(i) for i in range(len(expected.best))]
+        for name, array in zip(stored.files, expected.best, strict=True):
+            assert_allclose(stored[name], array, rtol=1e-4, atol=1e-5)
+
+
+def assert_tracked(run: Run, config: Config, epochs: int) -> None:
+    files = run.list_files(*TENSORBOARD)
+    assert [Path(file).name for file in files] == [f"events.out.tfevents.{i:06}" for i in range(epochs + 1)]
+    client = MlflowClient(tracking_uri=mlflow.tracking_uri(run, config))
+    number = run.read_json(*MLFLOW)["run_id"]
+    losses = {metric.step: metric.value for metric in client.get_metric_history(number, "loss")}
+    history = from_csv(run.read_bytes("train", "history.csv"))
+    assert losses == {record.epoch: record.loss for record in history}
+
+
+def assert_same_weights(run: Run, expected: TrainState) -> None:
+    state, _ = checkpoints.newest(run)
+    assert state is not None
+    for ours, theirs in zip(
+        [*state.learner["weights"], *state.best], [*expected.learner["weights"], *expected.best], strict=True
+    ):
+        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [1000, 25])
@@ -177,31 +214,54 @@ def test_a_run_without_rows_is_refused(tmp_path: Path, make_config: MakeConfig) 
         train(Run(str(tmp_path), "empty"), make_config())
 
 
+def test_an_epoch_has_its_files_before_its_checkpoint(run: Run, make_config: MakeConfig) -> None:
+    """A worker that is killed between them trains the epoch again, and writes the same files again."""
+    config = make_config()
+    seen: list[list[int]] = []
+
+    def save_checkpoint(_: FinishedEpoch) -> None:
+        history = from_csv(run.read_bytes("train", "history.csv"))
+        seen.append([record.epoch for record in history])
+        assert len(run.list_files(*TENSORBOARD)) == len(history)
+
+    assert len(list(run_epochs(run, config, Numpy(), lambda: sources_of(run, config), save_checkpoint))) == 2
+    assert seen == [[1], [1, 2]]
+
+
 @pytest.mark.slow
-def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config: MakeConfig) -> None:
-    config = make_config(epochs=4, batch_size=20, learning_rate=0.03, mlflow_uri="auto")
+def test_a_run_survives_lost_workers_and_files_cut_short(run: Run, make_config: MakeConfig) -> None:
+    config = make_config(epochs=4, batch_size=20, learning_rate=0.03, max_failures=2, mlflow_uri="auto")
     lines: list[str] = []
+    in_mid_epoch: list[bool] = []
+
+    def kill(seen: int) -> None:
+        time.sleep(0.3)
+        (worker,) = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
+        worker.kill()
+        in_mid_epoch.append(len(lines) == seen)
 
     def lose_worker(line: str) -> None:
-        if not lines:
-            workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
-            assert workers
-            workers[0].kill()
         lines.append(line)
+        if line.startswith(("epoch 1/4", "epoch 2/4")):
+            threading.Thread(target=kill, args=[len(lines)]).start()
 
     def pause(_: Config, epoch: int, step: int) -> None:
-        if (epoch, step) == (1, 1):
-            time.sleep(1)  # the kill falls here, and not between an epoch's checkpoint and its other files
+        if epoch and step == 1:
+            time.sleep(1)  # the kill falls here
 
     with messages_to(lose_worker):
         summary = train(run, config, Numpy(pause))
+    assert in_mid_epoch == [True, True]
+    assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/4", "2/4", "3/4", "4/4"]
+    lost = [line for line in lines if "ended with" in line]
+    assert len(lost) == 2
+    assert all("worker 0 ended with: The actor is dead" in line for line in lost)
     expected = undisturbed(run, config, Numpy())
     assert_same_history(run, expected)
+    assert_same_metrics(run, expected)
+    assert_same_weights(run, expected)
     assert summary.startswith(f"best epoch {expected.dwell.best_epoch} of 4: val_cross_entropy")
-    with np.load(io.BytesIO(run.read_bytes("train", "best.npz"))) as stored:
-        assert stored.files == [str(i) for i in range(len(expected.best))]
-        for name, array in zip(stored.files, expected.best, strict=True):
-            assert_allclose(stored[name], array, rtol=1e-4, atol=1e-5)
+    assert_best_exported(run, expected)
     assert run.read_json("train", "result.json")["best_epoch"] == expected.dwell.best_epoch
 
     before, newest = checkpoints.checkpoint_folders(run)
@@ -209,61 +269,53 @@ def test_a_run_survives_a_lost_worker_and_files_cut_short(run: Run, make_config:
     state_file.write_bytes(state_file.read_bytes()[:1000])
     snapshot = Path(run.path("train", checkpoints.SNAPSHOT))
     snapshot.write_bytes(snapshot.read_bytes()[:50])
-    lines = ["resumed"]
-    config = make_config(epochs=5, batch_size=20, learning_rate=0.03, mlflow_uri="auto")
+    lines.clear()
+    config = make_config(epochs=5, batch_size=20, learning_rate=0.03, max_failures=2, mlflow_uri="auto")
     with messages_to(lose_worker):
         train(run, config, Numpy())
-    assert [line[:10] for line in lines[1:]] == ["passed ove", "passed ove", "epoch 4/5 ", "epoch 5/5 "]
-    assert newest in lines[1]
-    assert "cut short" in lines[2]
+    assert [line[:10] for line in lines] == ["passed ove", "passed ove", "epoch 4/5 ", "epoch 5/5 "]
+    assert newest in lines[0]
+    assert "cut short" in lines[1]
     assert_same_history(run, undisturbed(run, config, Numpy()))
     assert len(checkpoints.checkpoint_folders(run)) == 2
     assert before not in checkpoints.checkpoint_folders(run)
-
-    files = run.list_files(*TENSORBOARD)
-    assert [Path(file).name for file in files] == [f"events.out.tfevents.{i:06}" for i in range(6)]
-    client = MlflowClient(tracking_uri=mlflow.tracking_uri(run, config))
-    number = run.read_json(*MLFLOW)["run_id"]
-    losses = {metric.step: metric.value for metric in client.get_metric_history(number, "loss")}
-    history = from_csv(run.read_bytes("train", "history.csv"))
-    assert losses == {record.epoch: record.loss for record in history}
+    assert_tracked(run, config, epochs=5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("framework", "num_train", "num_valid", "cpus"),
-    [
-        # 61 and 13 are prime. Of 61 rows the last batch has one, and so leaves workers without any.
-        # Of the four CPUs less than one is left for loading, and nothing waits for a whole one.
-        (TensorFlow(), 61, 13, 1.125),
-        (Numpy(), 61, 13, 1.125),
-        (Numpy(), 67, 2, 0.5),  # a worker without a validation row, on a split smaller than a batch
-    ],
-)
-def test_many_workers_do_what_one_does(
-    framework: Framework,
-    num_train: int,
-    num_valid: int,
-    cpus: float,
-    tmp_path: Path,
-    make_config: MakeConfig,
+def test_three_workers_of_tensorflow_do_what_one_does(
+    run: Run, make_config: MakeConfig, tiny_weights: str
 ) -> None:
-    run = Run(str(tmp_path), "trial")
-    write_dataset(run, num_train, num_valid)
-    workers = {"num_workers": 3, "cpus_per_worker": cpus}
-    config = make_config(EXACT, epochs=3, batch_size=20, clip_norm=0.1, ema=0.9, dwell=False, **workers)
+    """61 training rows and 13 validation rows are prime, and the last batch has one training row."""
+    # Of the four CPUs less than one is left for loading, and nothing waits for a whole one.
+    workers = {"num_workers": 3, "cpus_per_worker": 1.125}
+    stages = {"frozen_epochs": 2, "epochs": 2, "learning_blocks": 3, "learning_rate": 1e-3}
+    others = {"batch_size": 20, "clip_norm": 0.1, "ema": 0.9, "dwell": False}
+    config = make_config({**EXACT, "weights": tiny_weights}, **workers, **stages, **others)
     lines: list[str] = []
     with messages_to(lines.append):
-        train(run, config, framework)
-    assert len(lines) == 3
-    expected = undisturbed(run, config, framework)
+        train(run, config)
+    assert lines[0].startswith("features of 74 rows: ")
+    assert [line[:9] for line in lines[1:]] == [f"epoch {i}/4" for i in range(1, 5)]
+    assert not run.exists("train", "features")
+    expected = undisturbed(run, config)
     assert_same_history(run, expected)
-    state, _ = checkpoints.newest(run)
-    assert state is not None
-    for ours, theirs in zip(
-        [*state.learner["weights"], *state.best], [*expected.learner["weights"], *expected.best], strict=True
-    ):
-        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert_same_weights(run, expected)
+
+
+@pytest.mark.slow
+def test_three_workers_do_what_one_does_where_some_have_no_rows(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    """Two validation rows are fewer than workers, and 61 training rows leave a last batch of one."""
+    run = Run(str(tmp_path), "trial")
+    write_dataset(run, 61, 2)
+    workers = {"num_workers": 3, "cpus_per_worker": 0.5}
+    config = make_config(EXACT, epochs=3, batch_size=20, ema=0.9, dwell=False, **workers)
+    train(run, config, Numpy())
+    expected = undisturbed(run, config, Numpy())
+    assert_same_history(run, expected)
+    assert_same_weights(run, expected)
 
 
 @pytest.mark.slow

@@ -352,8 +352,13 @@ def test_what_a_stopped_trial_held_is_free_at_once(
 
 @pytest.mark.slow
 def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Config]) -> None:
-    """Several workers train a trial through Ray Train, in a run that bears the trial's id."""
-    config = make("train.learning_rate=grid(0.003)", {"epochs": 4, "num_workers": 2})
+    """Several workers train a trial through Ray Train, in a run that bears the trial's id.
+
+    Actors compute the features of its frozen epochs, each with what a worker gets: the trial's own process
+    has none of it.
+    """
+    train = {"frozen_epochs": 2, "epochs": 2, "num_workers": 2, "model": {"weights": "any.weights.h5"}}
+    config = make("train.learning_rate=grid(0.003)", train)
     lines: list[str] = []
 
     def pause(_: Config, epoch: int, step: int) -> None:
@@ -379,18 +384,6 @@ def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Co
     losses = -np.log(record.probabilities[np.arange(13), labels])
     assert_allclose(losses.mean(), best.val_cross_entropy, rtol=1e-4)
     assert trial_run(run, "000").uri().endswith("sweep/trials/000")
-
-
-@pytest.mark.slow
-def test_a_trial_of_two_workers_learns_from_features(run: Run, make: Callable[..., Config]) -> None:
-    """Actors compute them, each with what a worker gets: the trial's own process has none of it."""
-    model = {"weights": "none.weights.h5"}
-    train = {"frozen_epochs": 2, "epochs": 0, "num_workers": 2, "model": model}
-    config = make("train.learning_rate=grid(0.003)", train)
-    assert tune.tune(run, SearchSpace.parse(config), Numpy()) == "1 trials: 1 finished"
-    (record,) = read_trials(run)
-    assert [epoch.epoch for epoch in record.history] == [1, 2]
-    assert record.attempts == 1
 
 
 def is_worker(process: psutil.Process) -> bool:
