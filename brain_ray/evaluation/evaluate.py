@@ -1,5 +1,6 @@
 """Stage evaluate: scores a run's bundle on its test split with Ray Data, and writes report/."""
 
+import os
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -112,6 +113,8 @@ def evaluate(run: Run, config: Config) -> str:
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:
     settings = config.evaluate
+    # Ray Data 2.60 starts 32 processes that read the footers of Parquet files, however few there are.
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=SCORED_COLUMNS)
     with warnings.catch_warnings():
         # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
