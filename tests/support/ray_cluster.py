@@ -1,6 +1,8 @@
 """Clusters of several nodes, in a process of their own, whose nodes can be lost; and jobs on them."""
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -94,6 +96,7 @@ class Job:
             stderr=subprocess.STDOUT,
             text=True,
             env=environment,
+            start_new_session=True,
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -126,7 +129,8 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # with what it has started
         self._process.wait()
 
     def _read(self) -> None:
