@@ -1,4 +1,4 @@
-"""The whole road on phantoms: done once, and not done again; tests/test_wheel.py kills it on its way."""
+"""The whole road on phantoms: done once, and not done again; tests/test_storage.py kills it on its way."""
 
 import os
 from collections.abc import Iterator

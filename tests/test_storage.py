@@ -1,16 +1,22 @@
-"""Data, runs, bundles and weights in a bucket, as a user has them: the scores are those of a disk."""
+"""Data, runs, bundles and weights in a bucket, as a user has them: the scores are those of a disk.
+
+The run on a disk is one of the built wheel, without a checkout.
+"""
 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
@@ -21,6 +27,7 @@ from support.jobs import ROOT, finish, kill_at, start
 from support.s3_server import Server, s3_server
 from support.small_road import LEFT, small
 from support.small_road import words as road_words
+from support.wheel import begin, call, install
 
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import ModelConfig
@@ -31,10 +38,12 @@ from brain_ray.serving.offline import predict_offline
 
 pytestmark = pytest.mark.cluster
 
-EPOCHS = 6
+EPOCHS = 4
 """Enough to be killed among them."""
 
 words = partial(road_words, train__epochs=EPOCHS)
+
+IN_A_BUCKET = words("pipeline", data__source="s3://images/tree")
 
 
 @pytest.fixture(scope="module")
@@ -53,45 +62,97 @@ def tree(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Path:
 
 
 @pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an environment with the built wheel."""
+    return install(tmp_path_factory.mktemp("wheel"))
+
+
+@contextmanager
+def beside(job: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    """Lend a job that runs beside other ones, and tests; end it if it has not ended by itself."""
+    try:
+        yield job
+    finally:
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
+            job.wait()
+
+
+@pytest.fixture(scope="module")
 def disk(
-    tree: Path, tmp_path_factory: pytest.TempPathFactory
+    tree: Path, environment: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
-    """A folder, and the job that runs in it, without a stop, beside the one in a bucket."""
+    """A folder, and the wheel's job that runs in it, without a stop, beside the one in a bucket."""
     folder = tmp_path_factory.mktemp("disk")
-    job = start(folder, *words("pipeline", data__source=tree))
-    yield folder, job
-    if job.poll() is None:
-        os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
+    command = "brain-ray", "pipeline", *words(data__source=tree)[1:]
+    with beside(begin(environment, folder, *command)) as job:
+        yield folder, job
 
 
 @pytest.fixture(scope="module")
 def run(disk: object, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run in a bucket, killed in training and gone on with."""
     folder, run = tmp_path_factory.mktemp("jobs"), Run("s3://runs/deep", "smoke")
-    command = words("pipeline", data__source="s3://images/tree")
-    kill_at(start(folder, *command, storage=run.storage), f"epoch 1/{EPOCHS}")
+    kill_at(start(folder, *IN_A_BUCKET, storage=run.storage), f"epoch 1/{EPOCHS}")
     assert run.finished("dataset") is not None
     assert run.finished("train") is None
 
-    said = finish(start(folder, *command, storage=run.storage))
+    said = finish(start(folder, *IN_A_BUCKET, storage=run.storage))
     assert "prepare: complete and unchanged" in said
     assert "train: goes on where it was interrupted" in said, said
     assert f"epoch 1/{EPOCHS}" not in said, "the first epoch is not trained again"
     assert re.search(r"report: s3://runs/deep/smoke/report/report\.html$", said, re.MULTILINE)
-
-    again = finish(start(folder, *command, storage=run.storage))
-    for stage in ("prepare", "train", "export", "evaluate"):
-        assert f"{stage}: complete and unchanged" in again
     return run
 
 
 @pytest.fixture(scope="module")
+def again(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[str]"]:
+    """The job that has made the run in the bucket, once more."""
+    with beside(start(tmp_path_factory.mktemp("again"), *IN_A_BUCKET, storage=run.storage)) as job:
+        yield job
+
+
+@pytest.fixture(scope="module")
 def on_disk(run: Run, disk: tuple[Path, "subprocess.Popen[str]"]) -> Run:
-    """The same run on a disk."""
+    """The same run on a disk, in `runs` of the folder where its job was started."""
     folder, job = disk
-    finish(job)
-    return Run(str(folder), "smoke")
+    said, errors = job.communicate(timeout=300)
+    assert job.returncode == 0, said + errors
+    run = Run(str(folder / "runs"), "smoke")
+    assert f"report: {run.path('report', 'report.html')}" in said
+    return run
+
+
+@pytest.fixture(scope="module")
+def sweep(
+    tree: Path, run: Run, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Run, str, "subprocess.Popen[str]"]]:
+    """A sweep's run, the URI of its weights, and its job; images, weights and the run are in buckets.
+
+    Only the keys are in the job's environment. It begins when the other run is there.
+    """
+    folder, place = tmp_path_factory.mktemp("sweep"), f"s3://{{}}?{server.query}"
+    weights = Run(place.format("images"), "weights")
+    file = folder / "tiny.weights.h5"
+    build_backbone(ModelConfig(backbone="tiny", weights="none", height=32, width=32)).save_weights(file)
+    weights.write_bytes(file.read_bytes(), file.name)
+    swept = Run(place.format("runs"), "swept")
+    command = words(
+        "tune",
+        name=swept.name,
+        data__source=place.format("images/tree"),
+        model__weights=weights.uri(file.name),
+        train__epochs=2,
+        sweep__space="train.learning_rate=grid(0.003, 0.001)",
+        sweep__scheduler="none",
+        sweep__max_concurrent=1,
+        sweep__bootstrap=200,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_ENDPOINT_URL")
+        job = start(folder, *command, storage=swept.storage)
+    with beside(job):
+        yield swept, weights.uri(file.name), job
 
 
 def test_a_run_in_a_bucket_leaves_what_one_on_a_disk_does(run: Run, on_disk: Run, server: Server) -> None:
@@ -106,6 +167,29 @@ def test_a_run_in_a_bucket_leaves_what_one_on_a_disk_does(run: Run, on_disk: Run
     assert not [key for key in server.objects("runs") if key.endswith(".partial")]
 
 
+def test_an_installed_wheel_leaves_a_whole_run_whose_card_has_an_example_that_works(
+    on_disk: Run, environment: Path
+) -> None:
+    history = pd.read_csv(on_disk.path("train", "history.csv"))
+    assert history["epoch"].tolist() == list(range(1, EPOCHS + 1))
+    manifest = pq.read_table(on_disk.path("dataset", "manifest.parquet")).to_pandas()
+    rows = pq.read_table(on_disk.path("dataset", "test")).to_pandas()
+    assert rows["image_id"].is_unique
+    assert len(rows) == (manifest["split"] == "test").sum()
+    assert on_disk.read_json("report", "metrics.json")["official"]["images"] == len(rows)
+
+    card = on_disk.read_bytes("bundle", "MODEL_CARD.md").decode()
+    use = card.partition("```python\n")[2].partition("```")[0]
+    assert use.startswith("from pathlib import Path\nfrom brain_ray import Predictor\n")
+    folder = Path(on_disk.storage).parent
+    (image,) = list(Path(on_disk.path("bundle", "canaries")).glob("*.png"))[:1]
+    shutil.copy(image, folder / "slice.jpg")
+    done = call(environment, folder, "python", "-c", use.replace('"bundle"', '"runs/smoke/bundle"'))
+    assert done.returncode == 0, done.stderr
+    assert "glioma" in done.stdout
+
+
+@pytest.mark.usefixtures("again", "sweep")  # which run meanwhile
 def test_a_bundle_in_a_bucket_answers_like_a_copy_of_it(
     run: Run, tree: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,35 +218,23 @@ def test_a_bundle_in_a_bucket_is_served(run: Run, tmp_path: Path) -> None:
         stop(endpoint)
 
 
+def test_what_is_complete_in_a_bucket_is_not_done_again(again: "subprocess.Popen[str]") -> None:
+    said = finish(again)
+    for stage in ("prepare", "train", "export", "evaluate"):
+        assert f"{stage}: complete and unchanged" in said
+
+
 def test_a_sweep_in_a_bucket_that_its_uri_alone_tells(
-    tree: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    sweep: tuple[Run, str, "subprocess.Popen[str]"],
 ) -> None:
-    """Images, weights, and the folder of the sweep; only the keys are in the environment."""
-    monkeypatch.delenv("AWS_ENDPOINT_URL")
-    place = f"s3://{{}}?{server.query}"
-    weights = Run(place.format("images"), "weights")
-    file = tmp_path / "tiny.weights.h5"
-    build_backbone(ModelConfig(backbone="tiny", weights="none", height=32, width=32)).save_weights(file)
-    weights.write_bytes(file.read_bytes(), file.name)
-    run = Run(place.format("runs"), "swept")
-    command = words(
-        "tune",
-        name=run.name,
-        data__source=place.format("images/tree"),
-        model__weights=weights.uri(file.name),
-        train__epochs=2,
-        sweep__space="train.learning_rate=grid(0.003, 0.001)",
-        sweep__scheduler="none",
-        sweep__max_concurrent=1,
-        sweep__bootstrap=200,
-    )
-    said = finish(start(tmp_path, *command, storage=run.storage))
+    run, weights, job = sweep
+    said = finish(job)
     assert "2 trials: 2 finished" in said
     assert run.exists("report", "sweep.html")
     assert not run.exists("sweep", "tune")
     info = Predictor(run.uri("bundle")).info
     assert info["sweep"]["winner"] in ("000", "001")
-    assert info["config"]["model"]["weights"] == weights.uri(file.name)
+    assert info["config"]["model"]["weights"] == weights
 
 
 def test_a_bucket_that_is_not_there_ends_a_job_in_a_line(tmp_path: Path, server: Server) -> None:

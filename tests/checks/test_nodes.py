@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support.jobs import ROOT, environment_of
+from support.jobs import ROOT, environment_of, wait_for
 from support.ray_cluster import Nodes, nodes_of
 
 CURRENT = Path("/tmp/ray/ray_current_cluster")
@@ -47,11 +47,8 @@ def test_a_folder_of_one_machine_is_no_storage_for_two(tmp_path: Path) -> None:
         pytest.skip("only root can give a process a disk of its own")
     storage = tmp_path / "runs"
     storage.mkdir()
-    count = "import ray; ray.init(log_to_driver=False); print(len(ray.nodes()))"
     with nodes_of(tmp_path / "home", 1) as nodes, node_with_a_disk_of_its_own(nodes, storage):
-        deadline = time.monotonic() + 60
-        while nodes.start("-c", count).finish().splitlines()[-1] != "3":
-            assert time.monotonic() < deadline
+        wait_for(lambda: nodes.count() == 3, 60)
         started = time.monotonic()
         job = nodes.start(str(ROOT / "jobs/pipeline.py"), "smoke", *SMALL, "--storage", str(storage))
         said = job.finish(code=1)

@@ -1,11 +1,11 @@
 """A program for tests: a job whose work on the nodes pauses, at the right moment, until one of them is lost.
 
-python pausing_job.py FOLDER PATIENCE JOB WORDS...
+python pausing_job.py FOLDER PATIENCE FRAMEWORK JOB WORDS...
 
 FOLDER gets a folder for each kind of work, and in it a note of each piece that was done, named by the piece
 and the node. After the first few, what is done waits until there is a file `lost` beside the notes. A
 training pauses before the epochs that have a folder there: `epoch1` after the first one. Nodes are waited
-for PATIENCE seconds.
+for PATIENCE seconds. It trains in FRAMEWORK, `tensorflow` or `numpy`.
 """
 
 import sys
@@ -16,27 +16,28 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import pyarrow as pa
 import ray
-from numpy.typing import NDArray
+from support.numpy_learner import Numpy
 
 from brain_ray import jobs
+from brain_ray.cluster import connection
 from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
 from brain_ray.config.model import BACKBONES
 from brain_ray.data import prepare, scan, writing
 from brain_ray.evaluation import evaluate
 from brain_ray.training import callbacks, trainer
-from brain_ray.training.framework import Extract
+from brain_ray.training.framework import Learner
 from brain_ray.training.tensorflow.framework import TensorFlow
-from brain_ray.training.tensorflow.learner import Learner
 from brain_ray.tuning import tune
 
-FIRST = {"scan": 4, "write": 4, "score": 4, "features": 0, "trial": 0}
+FIRST = {"scan": 4, "write": 4, "score": 4, "trial": 0}
 """Pieces of work that are done without a pause."""
 
 FOLDER = Path(sys.argv[1])
+
+TRIALS = Path(sys.argv[4]).stem == "tune"
 
 
 def pause(kind: str, piece: object) -> None:
@@ -78,41 +79,39 @@ class Classifier(evaluate.Classifier):
         return scored
 
 
-class Pausing(TensorFlow):
-    """Pauses after batches of features and before epochs: of trials all, else those with a folder."""
-
-    def __init__(self) -> None:
-        self.trials = Path(sys.argv[3]).stem == "tune"  # known here, where the job starts
-
-    def make_extractor(self, config: Config, processes: int) -> Extract:
-        """Compute features, and pause."""
-        extract = super().make_extractor(config, processes)
-
-        def extract_and_pause(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            features = extract(images)
-            pause("features", "")
-            return features
-
-        return extract_and_pause
+class Pausing:
+    """Has a framework's trainings pause before epochs: trials before all, others where there is a folder."""
 
     def make_learner(self, config: Config, *rest: Any) -> Learner:
         """Make a learner whose epochs pause when they begin, the first excepted."""
-        learner = super().make_learner(config, *rest)
+        learner: Any = super().make_learner(config, *rest)  # type: ignore[misc]
         start_epoch = learner.start_epoch
 
         def pause_and_start(epoch: int) -> None:
-            if self.trials and epoch:
+            if TRIALS and epoch:
                 pause("trial", f"{round(10 * config.model.dropout):03d}")  # of a sweep over 0.0 and 0.1
             elif learner.rank == 0 and (FOLDER / f"epoch{epoch}").exists():
                 pause(f"epoch{epoch}", "")
             start_epoch(epoch)
 
-        learner.start_epoch = pause_and_start  # type: ignore[method-assign]
-        return learner
+        learner.start_epoch = pause_and_start
+        return learner  # type: ignore[no-any-return]
 
 
-def main(patience: float, job: str, words: list[str]) -> None:
+class PausingTensorFlow(Pausing, TensorFlow):
+    """TensorFlow, with pauses."""
+
+
+class PausingNumpy(Pausing, Numpy):
+    """NumPy, with pauses."""
+
+
+FRAMEWORKS = {"tensorflow": PausingTensorFlow, "numpy": PausingNumpy}
+
+
+def main(patience: float, framework: str, job: str, words: list[str]) -> None:
     """Run a job with what is above."""
+    connection.WORKER_ENV.clear()  # the nodes have it, which starts workers with half the work
     for kind in FIRST:
         (FOLDER / kind).mkdir(parents=True, exist_ok=True)
     changed: list[tuple[Any, str, Any]] = [
@@ -124,9 +123,9 @@ def main(patience: float, job: str, words: list[str]) -> None:
     ]
     for module, name, value in changed:
         setattr(module, name, value)
-    BACKBONES["tiny"] = replace(BACKBONES["tiny"], framework=f"{__name__}.Pausing")
+    BACKBONES["tiny"] = replace(BACKBONES["tiny"], framework=f"{__name__}.{FRAMEWORKS[framework].__name__}")
     sys.exit(jobs.run(Path(job).stem, Path(job).name, words))
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[2]), sys.argv[3], sys.argv[4:])
+    main(float(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5:])

@@ -1,6 +1,8 @@
 """Clusters of several nodes, in a process of their own, whose nodes can be lost; and jobs on them."""
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
-from support.jobs import ROOT, environment_of
+from support.jobs import LASTING, ROOT, environment_of
 
 SOON = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 4}
 """By which Ray sees after two seconds, and not after some ten, that a node is lost."""
@@ -32,7 +34,7 @@ class Nodes:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**self._environment, **environment},
+            env={**self._environment, **LASTING, **environment},
             start_new_session=True,
         )
         self.names: list[str] = []
@@ -52,6 +54,10 @@ class Nodes:
         """Kill all processes of a node, and wait until Ray has seen that it is gone."""
         self.names.remove(name)
         self._ask(f"lose {name}")
+
+    def count(self) -> int:
+        """Count the nodes that are there, the head and those that others have added too."""
+        return int(self._ask("count all"))
 
     def start(self, *words: str) -> "Job":
         """Start a job, or another Python program, as a user of this cluster does."""
@@ -90,6 +96,7 @@ class Job:
             stderr=subprocess.STDOUT,
             text=True,
             env=environment,
+            start_new_session=True,
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -122,7 +129,8 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # with what it has started
         self._process.wait()
 
     def _read(self) -> None:
@@ -153,8 +161,8 @@ def run_cluster() -> None:
     # Whoever starts Ray on this machine would find the address there, and join this cluster.
     ray._private.utils.write_ray_address = lambda *_: None
     logging.getLogger("ray").setLevel(logging.ERROR)
-    head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "_system_config": SOON})
     nodes: dict[str, Any] = {}
     print("answer", cluster.address, flush=True)
     for line in sys.stdin:
@@ -163,6 +171,8 @@ def run_cluster() -> None:
             node = cluster.add_node(num_cpus=float(value))
             nodes[node.node_id] = node
             print("answer", node.node_id, flush=True)
+        elif word == "count":
+            print("answer", sum(node["Alive"] for node in cluster.global_state.node_table()), flush=True)
         else:
             _kill(cluster, nodes.pop(value))
             cluster.wait_for_nodes()
