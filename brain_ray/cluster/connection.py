@@ -33,8 +33,13 @@ WORKER_ENV = {
 }
 """Environment variables of every worker process."""
 
-LOCAL_ENV = {**WORKER_ENV, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-"""Those where Ray is started on this machine, which no cloud takes away."""
+LOCAL_ENV = {
+    **WORKER_ENV,
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # no cloud takes this machine away
+    # A worker without work waits a minute for more of it, and not a second: starting one takes 2 CPU seconds.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
+}
+"""Those of a Ray that is started on this machine, and of its workers."""
 
 SOCKET = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
 """The longest path of a socket that Ray makes below its temporary folder."""

@@ -112,7 +112,7 @@ def evaluate(run: Run, config: Config) -> str:
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:
     settings = config.evaluate
-    # Ray Data's new reader of Parquet starts 32 processes for the files' footers, however few files there are.
+    # Ray Data's new reader of Parquet starts 32 processes for the footers, however few files there are.
     DataContext.get_current().use_datasource_v2 = False
     rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=SCORED_COLUMNS)
     with warnings.catch_warnings():

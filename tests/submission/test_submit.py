@@ -21,7 +21,8 @@ import cv2
 import psutil
 import pytest
 import requests
-from support.jobs import LASTING, environment_of, free_port, wait_for
+from support.jobs import environment_of, free_port, wait_for
+from support.ray_cluster import LASTING
 
 from brain_ray.data.phantoms.files import draw
 

@@ -11,9 +11,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-LASTING = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
-"""By which the idle workers of a Ray wait a minute, and not a second, for later tasks."""
-
 
 def environment_of(home: Path | str, **more: str) -> dict[str, str]:
     """Environment variables of somebody at home there, who knows of no cluster unless `more` names one."""
@@ -41,7 +38,7 @@ def start(folder: Path, *words: str, storage: str | None = None) -> "subprocess.
     home = folder / "home"
     home.mkdir(exist_ok=True)
     unset = ("RAY_ADDRESS", "PYTHONUNBUFFERED")  # lines come at once without the latter too
-    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(home), **LASTING}
+    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(home)}
     return subprocess.Popen(
         [sys.executable, *words, "--storage", storage or str(folder)],
         stdout=subprocess.PIPE,

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
-from support.jobs import LASTING, ROOT, environment_of
+from support.jobs import ROOT, environment_of
+
+LASTING = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
+"""By which idle workers wait a minute, and not a second, for later tasks."""
 
 SOON = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 4}
 """By which Ray sees after two seconds, and not after some ten, that a node is lost."""

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from support.jobs import LASTING, ROOT
+from support.jobs import ROOT
 
 
 def install(folder: Path) -> Path:
@@ -37,7 +37,7 @@ def begin(environment: Path, folder: Path, *words: str) -> "subprocess.Popen[str
     """Start a program of the environment in an empty folder, in a process group of its own."""
     unset = ("RAY_ADDRESS", "PYTHONPATH")
     variables = {k: v for k, v in os.environ.items() if k not in unset}
-    variables |= {"HOME": str(folder), **LASTING}
+    variables |= {"HOME": str(folder)}
     return subprocess.Popen(
         [str(environment / "bin" / words[0]), *words[1:]],
         stdout=subprocess.PIPE,
