@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from support.training_problem import MakeConfig, problem_config
@@ -58,15 +59,15 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     home = os.environ["HOME"]
     os.environ["PYTHONPATH"] = str(TESTS)  # so that workers can import `support`
-    os.environ.update(connection.LOCAL_ENV)
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))  # Ray leaves tokens there
-    ray.init(
-        address="local",  # another cluster may run on this machine
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with mock.patch.dict(os.environ, connection.LOCAL_ENV):
+        ray.init(
+            address="local",  # another cluster may run on this machine
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     connection.quiet()
     yield
     ray.shutdown()
