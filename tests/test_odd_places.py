@@ -163,9 +163,9 @@ def test_a_token_that_is_named_or_not_wanted_is_not_made(home: Path, monkeypatch
 
 def test_a_node_that_does_not_answer_is_looked_up_where_its_logs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "started_logs", lambda: "/tmp/ray/session_x/logs")
-    assert "see Ray's logs in /tmp/ray/session_x/logs" in nodes._no_answer("n", "late").message()
+    assert "see Ray's logs in /tmp/ray/session_x/logs" in nodes.no_answer("n", "late").message()
     monkeypatch.setattr(connection, "started_logs", lambda: None)
-    assert "see its logs (`ray logs`), or take it out" in nodes._no_answer("n", "late").message()
+    assert "see its logs (`ray logs`), or take it out" in nodes.no_answer("n", "late").message()
 
 
 @pytest.mark.usefixtures("home")

@@ -32,7 +32,7 @@ def facts() -> dict[str, Any]:
     temporary = tempfile.gettempdir()
     return {
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in sorted(required())},
+        "versions": {name: version_of(name) for name in sorted(required())},
         "free_gib": shutil.disk_usage(temporary).free / GIB,
         "temporary": temporary,
         "shm_gib": shutil.disk_usage("/dev/shm").total / GIB if Path("/dev/shm").is_dir() else None,
@@ -50,7 +50,8 @@ def required() -> dict[str, Requirement]:
     return {each.name: each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})}
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Returns the version of a package that is installed here; None if it is not."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -67,12 +68,12 @@ def check_packages() -> list[Finding]:
     wrong = []
     needed = required()
     for name, requirement in needed.items():
-        found = _version(name)
+        found = version_of(name)
         if found is None:
             wrong.append(f"{name} is missing")
         elif not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{name} is {found}, expected {requirement.specifier}")
-    shown = ", ".join(f"{name} {_version(name)}" for name in ("ray", "tensorflow", "keras", "onnxruntime"))
+    shown = ", ".join(f"{name} {version_of(name)}" for name in ("ray", "tensorflow", "keras", "onnxruntime"))
     cure = "pip install -c constraints.txt -e ."
     if wrong:
         installed = Finding("packages", "error", "; ".join(wrong), cure)
@@ -84,7 +85,7 @@ def check_packages() -> list[Finding]:
 def _known_bad() -> list[Finding]:
     """Returns warnings of combinations that install without an error and fail, or mislead, later."""
     found = []
-    if _version("opencv-python") and _version("opencv-python-headless"):
+    if version_of("opencv-python") and version_of("opencv-python-headless"):
         found.append(
             Finding(
                 "packages",
@@ -93,7 +94,7 @@ def _known_bad() -> list[Finding]:
                 "pip uninstall opencv-python, then reinstall opencv-python-headless",
             )
         )
-    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+    if version_of("onnxruntime") and version_of("onnxruntime-gpu"):
         found.append(
             Finding(
                 "packages",

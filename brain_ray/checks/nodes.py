@@ -99,15 +99,16 @@ def visit_nodes(
             visits.append(ray.get(task))
         except ray.exceptions.RayError as error:
             first = str(error).strip().splitlines()[0]
-            findings.append(_no_answer(waiting[task], f"its task ended with: {first}"))
+            findings.append(no_answer(waiting[task], f"its task ended with: {first}"))
     for task in late:
         ray.cancel(task, force=True)
-        findings.append(_no_answer(waiting[task], f"it has not answered within {timeout:.0f} s"))
+        findings.append(no_answer(waiting[task], f"it has not answered within {timeout:.0f} s"))
     end_probe(run)
     return findings, visits
 
 
-def _no_answer(node: str, text: str) -> Finding:
+def no_answer(node: str, text: str) -> Finding:
+    """Returns the error of a node that has not answered, with the place of its logs."""
     logs = connection.started_logs()
     cure = f"see Ray's logs in {logs}" if logs else "see its logs (`ray logs`), or take it out"
     return Finding("nodes", "error", f"{node}: {text}", cure)

@@ -69,7 +69,7 @@ def pins(root: Path) -> dict[str, str]:
     found = {}
     for line in (root / "constraints.txt").read_text().splitlines():
         match = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", line)
-        if match and _holds(line):
+        if match and marker_holds(line):
             found[_plain(match[1])] = match[2]
     return found
 
@@ -104,11 +104,11 @@ def _with_extras(requirement: str) -> Iterator[str]:
     with suppress(PackageNotFoundError):
         for extra in filter(None, re.split(r"[\s,]+", extras)):
             for line in requires(name) or ():
-                if re.search(rf"""extra == ['"]{re.escape(extra)}['"]""", line) and _holds(line, extra):
+                if re.search(rf"""extra == ['"]{re.escape(extra)}['"]""", line) and marker_holds(line, extra):
                     yield from _with_extras(line)
 
 
-def _holds(requirement: str, extra: str = "") -> bool:
+def marker_holds(requirement: str, extra: str = "") -> bool:
     """Returns whether a requirement's marker (PEP 508), if it has one, is true on this machine.
 
     The marker is evaluated as the Python expression that it resembles; `~=` and `===` are not supported.

@@ -97,11 +97,11 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
     }
     changed = {kind: both.loc[rows, "path"].tolist() for kind, rows in kinds.items()}
     if not any(changed.values()):
-        changed = {"with other contents": _read_and_compare(source, both)}
+        changed = {"with other contents": read_and_compare(source, both)}
     return [f"{len(paths)} {kind} ({list_names(paths)})" for kind, paths in changed.items() if paths]
 
 
-def _read_and_compare(source: str, files: pd.DataFrame) -> list[str]:
+def read_and_compare(source: str, files: pd.DataFrame) -> list[str]:
     """Returns the sorted paths of files whose SHA-256 is not their `file_sha256`; tasks read a block each."""
     read = ray.remote(hash_files).options(num_cpus=1)
     size = max(1, min(BLOCK_IMAGES, -(-len(files) // (4 * capacity.cpus()))))

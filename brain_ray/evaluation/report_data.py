@@ -132,7 +132,7 @@ def gather(
         is_leak_free=predictions["leak_free"].to_numpy(bool),
         history=pd.read_csv(io.BytesIO(run.read_bytes(*HISTORY))),
         rejected=read_table(run, DATASET, "rejected.parquet"),
-        samples=_samples(run, config),
+        samples=training_samples(run, config),
         crop_examples=_crop_examples(run, config),
         misclassified=_misclassified(run, config, predictions),
         pairs=_pairs(run, config),
@@ -148,7 +148,7 @@ def _input(row: Mapping[str, Any], config: Config, epoch: int | None = None) -> 
     return read_input(row, config.model.input_spec, config.data.max_pixels, changes)[..., 0]
 
 
-def _samples(run: Run, config: Config) -> list[LabelledImage]:
+def training_samples(run: Run, config: Config) -> list[LabelledImage]:
     """Reads training images, augmented as in the first epoch that trained on images."""
     classes, epoch = config.data.classes, first_epoch_on_images(config)
     rows = sample_rows(run, "train", NUM_SAMPLES, config.seed)

@@ -97,8 +97,10 @@ class Engine:
         self._pixels = ThreadPoolExecutor(threads, "pixels")
         self._model = ThreadPoolExecutor(batches, "model")
         self._draws = random.Random()
-        self._accepted = 0
-        self._held = 0
+        self.accepted_images = 0
+        """Images of requests whose answers are not made yet."""
+        self.held_bytes = 0
+        """Bytes of bodies and answers that are held now."""
         self._checked = -math.inf
         self._background: set[asyncio.Task[None]] = set()
 
@@ -109,26 +111,26 @@ class Engine:
         Raises:
             ProblemError: `queue_full`.
         """
-        if self._accepted + num_images > self.config.max_queue:
-            raise ProblemError("queue_full", f"{self._accepted} images are waiting; try again soon")
-        if self._held + num_bytes > self.config.max_held_mb * 1e6:
-            raise ProblemError("queue_full", f"{self._held / 1e6:.0f} MB are waiting; try again soon")
-        self._accepted += num_images
+        if self.accepted_images + num_images > self.config.max_queue:
+            raise ProblemError("queue_full", f"{self.accepted_images} images are waiting; try again soon")
+        if self.held_bytes + num_bytes > self.config.max_held_mb * 1e6:
+            raise ProblemError("queue_full", f"{self.held_bytes / 1e6:.0f} MB are waiting; try again soon")
+        self.accepted_images += num_images
         try:
             with self.hold(num_bytes):
                 yield
         finally:
-            self._accepted -= num_images
+            self.accepted_images -= num_images
 
     @contextmanager
     def hold(self, num_bytes: int) -> Iterator[None]:
         """Counts the bytes of an answer until it is sent; does not refuse it, because the work is already
         done."""
-        self._held += num_bytes
+        self.held_bytes += num_bytes
         try:
             yield
         finally:
-            self._held -= num_bytes
+            self.held_bytes -= num_bytes
 
     async def check_uploads(self, uploads: list[Upload]) -> list[Upload]:
         """Checks the images of a form, each once; returns uploads that are decoded without a further check.
@@ -215,7 +217,9 @@ class Engine:
         drawn = len(self.predictors) > 1 and self._draws.random() < self.config.canary
         mirrored = drawn and self.config.canary_mode == "mirror"
         number = int(drawn and not mirrored)
-        if mirrored and self._accepted * 2 < self.config.max_queue:  # a trial must not cost anybody's answer
+        if (
+            mirrored and self.accepted_images * 2 < self.config.max_queue
+        ):  # a trial must not cost anybody's answer
             task = asyncio.create_task(self._mirror(upload))
             self._background.add(task)
             task.add_done_callback(self._background.discard)

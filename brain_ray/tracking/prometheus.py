@@ -55,40 +55,40 @@ def epoch(run: str, record: Mapping[str, float], trial: str = "") -> None:
     labels = {"run": run, "trial": trial}
     for name, gauge in FIELDS.items():
         split = {"split": gauge.split} if gauge.split else {}
-        _VALUES.put(gauge.name, record.get(name, math.nan), **labels, **split)
+        VALUES.put(gauge.name, record.get(name, math.nan), **labels, **split)
     seconds = record.get("seconds", 0.0)
     if seconds > 0:
-        _VALUES.put("input_wait", record.get("input_wait", math.nan) / seconds, **labels)
-    _VALUES.put("epoch_timestamp_seconds", time.time(), **labels)
+        VALUES.put("input_wait", record.get("input_wait", math.nan) / seconds, **labels)
+    VALUES.put("epoch_timestamp_seconds", time.time(), **labels)
 
 
 def end_trial(run: str, trial: str) -> None:
     """Removes the gauges of an ended trial, so that for a large sweep only running trials are sent."""
-    _VALUES.drop({("run", run), ("trial", trial)})
+    VALUES.drop({("run", run), ("trial", trial)})
 
 
 def trials(run: str, counts: Mapping[str, int]) -> None:
     """Sets how many trials of a sweep have each of STATUSES."""
     for status in STATUSES:
-        _VALUES.put("trials", counts.get(status, 0), run=run, status=status)
+        VALUES.put("trials", counts.get(status, 0), run=run, status=status)
 
 
 def prepared(run: str, images: Mapping[Any, int]) -> None:
     """Sets how many images of a data set went to each split, including `dropped` and `rejected`."""
     for split, number in images.items():
-        _VALUES.put("prepared_images", number, run=run, split=str(split))
+        VALUES.put("prepared_images", number, run=run, split=str(split))
 
 
 @contextmanager
 def stage(run: str, name: str) -> Iterator[None]:
     """Sets the gauges of a running stage inside the block, and its duration at the end."""
     start = time.monotonic()
-    _VALUES.put("stage", 1, run=run, stage=name)
+    VALUES.put("stage", 1, run=run, stage=name)
     try:
         yield
     finally:
-        _VALUES.put("stage", 0, run=run, stage=name)
-        _VALUES.put("stage_seconds", time.monotonic() - start, run=run, stage=name)
+        VALUES.put("stage", 0, run=run, stage=name)
+        VALUES.put("stage_seconds", time.monotonic() - start, run=run, stage=name)
 
 
 @cache
@@ -97,14 +97,14 @@ def _gauge(name: str) -> Any:
     return Gauge(PREFIX + name, text, labels)
 
 
-def _give(series: Series, value: float) -> None:
+def give_to_ray(series: Series, value: float) -> None:
     """Gives a value to Ray; errors are ignored, because they are no concern of a run."""
     with suppress(Exception):
         _gauge(series[0]).set(value, dict(series[1]))
 
 
 @dataclass
-class _Values:
+class Values:
     """Latest values of this process, which a thread gives to Ray repeatedly while the process lives."""
 
     last: dict[Series, float] = field(default_factory=dict)
@@ -112,6 +112,7 @@ class _Values:
     thread: threading.Thread | None = None
 
     def put(self, name: str, value: float, **labels: str) -> None:
+        """Keeps and gives a value of a gauge, by its name without PREFIX, if it is finite."""
         if not math.isfinite(value):
             return
         series = (name, frozenset(labels.items()))
@@ -120,17 +121,19 @@ class _Values:
             if self.thread is None:
                 self.thread = threading.Thread(target=self._refresh, name="metrics", daemon=True)
                 self.thread.start()
-        _give(series, float(value))
+        give_to_ray(series, float(value))
 
     def drop(self, labels: set[tuple[str, str]]) -> None:
+        """Forgets the gauges that have all of some labels."""
         with self.lock:
             self.last = {series: value for series, value in self.last.items() if not labels <= series[1]}
 
     def give(self) -> None:
+        """Gives all values to Ray again."""
         with self.lock:
             values = list(self.last.items())
         for series, value in values:
-            _give(series, value)
+            give_to_ray(series, value)
 
     def _refresh(self) -> None:
         while True:
@@ -138,4 +141,5 @@ class _Values:
             self.give()
 
 
-_VALUES = _Values()
+VALUES = Values()
+"""Those of this process."""

@@ -50,7 +50,7 @@ def train(run: Run, config: Config, framework: Framework | None = None) -> str:
     sources = _find_sources(run, absolute, dataset, framework)
     scalars = split_weights(config.data.classes, dataset.counts, sources.class_weights)
     tensorboard.write_scalars(run, 0, scalars)
-    with _shown(run, config) as take:
+    with take_messages(run, config) as take:
         run_training(run, absolute, framework, sources, take)
     with naming_storage(run.uri(TRAIN)):
         checkpoints.prune(run, config.train.keep_checkpoints)
@@ -71,8 +71,8 @@ def _find_sources(run: Run, config: Config, dataset: Dataset, framework: Framewo
 
 
 @contextmanager
-def _shown(run: Run, config: Config) -> Iterator[Callable[[Message], None]]:
-    """Lend the function that takes what workers say: to people, to MLflow and to Prometheus."""
+def take_messages(run: Run, config: Config) -> Iterator[Callable[[Message], None]]:
+    """Lends the function that passes workers' messages on: to people, MLflow and Prometheus."""
     with ExitStack() as stack:
         keep = stack.enter_context(mlflow.mlflow_run(run, config))
         bar = stack.enter_context(ProgressBar(config.train.batch_size)) if on_a_terminal() else None

@@ -56,8 +56,8 @@ def test_combinations_known_to_be_bad_are_found(
     text: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    really = machine._version
-    monkeypatch.setattr(machine, "_version", lambda name: installed.get(name, really(name)))
+    really = machine.version_of
+    monkeypatch.setattr(machine, "version_of", lambda name: installed.get(name, really(name)))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     found = [each for each in machine.check_packages() if each.level != "ok"]

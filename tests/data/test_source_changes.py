@@ -72,13 +72,13 @@ def changes(folder: Path, config: Config | None = None) -> tuple[list[str], list
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many files each comparison of contents has read."""
     counts = list[int]()
-    original = source_changes._read_and_compare
+    original = source_changes.read_and_compare
 
     def count(source: str, files: pd.DataFrame) -> list[str]:
         counts.append(len(files))
         return original(source, files)
 
-    monkeypatch.setattr(source_changes, "_read_and_compare", count)
+    monkeypatch.setattr(source_changes, "read_and_compare", count)
     return counts
 
 
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_read_just_now_is_no_change(
     with pytest.raises(
         RunError, match=r"cannot read Training/glioma/a\.jpg in s3://x, .*: the network is down"
     ):
-        source_changes._read_and_compare("s3://x", files)
+        source_changes.read_and_compare("s3://x", files)
 
 
 def test_a_run_of_an_earlier_version_stays_good(copied: Path) -> None:

@@ -41,6 +41,6 @@ def test_samples_are_as_the_network_first_got_them(tmp_path: Path, train: dict, 
     def inputs(number: int | None) -> list[bytes]:
         return [read_input(row, spec, 10_000, changes_of(row, config, number)).tobytes() for row in rows]
 
-    found = [sample.image.tobytes() for sample in report_data._samples(run, config)]
+    found = [sample.image.tobytes() for sample in report_data.training_samples(run, config)]
     assert sorted(found) == sorted(inputs(epoch))
     assert sorted(inputs(epoch)) != sorted(inputs(1)), "the flips of the second epoch are others"

@@ -301,7 +301,7 @@ def test_unfinished_bodies_hold_what_they_announce_until_they_are_late_or_gone(e
             asyncio.create_task(call(engine, stall, content_length=str(19 * MEGABYTE))) for _ in range(180)
         ]
         refused, waiting = await asyncio.wait(asked, timeout=0.1)
-        held = engine._held
+        held = engine.held_bytes
         if timeout_s > 1:
             for task in waiting:
                 task.cancel()
@@ -314,7 +314,7 @@ def test_unfinished_bodies_hold_what_they_announce_until_they_are_late_or_gone(e
         for timeout_s, expected in ((60.0, {503: 170}), (0.9, {503: 170, 408: 10})):
             statuses, held = asyncio.run(many(timeout_s))
             assert (Counter(statuses), held) == (expected, 190 * MEGABYTE)
-            assert (engine._held, engine._accepted) == (0, 0)
+            assert (engine.held_bytes, engine.accepted_images) == (0, 0)
     finally:
         engine.config = before
 
@@ -325,14 +325,14 @@ def test_an_answer_counts_until_it_is_sent(engine: Engine) -> None:
     image = picture()
 
     async def receive() -> Message:
-        held.append(engine._held)
+        held.append(engine.held_bytes)
         return {"type": "http.request", "body": image, "more_body": False}
 
     async def talk() -> None:
         async def send(message: Message) -> None:
-            held.append(engine._held)
+            held.append(engine.held_bytes)
             sizes.append(len(message.get("body", b"")))
-            assert engine._accepted == 0, "the next image may be worked on"
+            assert engine.accepted_images == 0, "the next image may be worked on"
 
         scope = {
             "type": "http",
@@ -346,7 +346,7 @@ def test_an_answer_counts_until_it_is_sent(engine: Engine) -> None:
     asyncio.run(talk())
     assert held == [len(image), sum(sizes), sum(sizes)]
     assert sum(sizes) > 10_000
-    assert engine._held == 0
+    assert engine.held_bytes == 0
 
 
 def test_an_explanation_has_at_most_the_size_that_is_documented(ask: Ask) -> None:
@@ -573,7 +573,7 @@ def test_a_share_goes_to_the_challenger(bundle: Path) -> None:
 
         async def many(engine: Engine = engine, upload: Any = upload) -> None:
             await asyncio.gather(*(engine.predict(upload) for _ in range(200)))
-            await asyncio.gather(*engine._background)
+            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
         asyncio.run(many())
         assert abs(len(counted) - expected) <= (0 if mode == "split" else 40)

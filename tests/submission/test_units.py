@@ -204,7 +204,7 @@ def test_requirements_count_where_their_markers_say_so() -> None:
         for extra in ("", "data", "and-cuda", "standard"):
             marker = Requirement(line).marker
             assert marker is not None
-            assert packages._holds(line, extra) == marker.evaluate({"extra": extra}), line
+            assert packages.marker_holds(line, extra) == marker.evaluate({"extra": extra}), line
 
 
 @pytest.mark.parametrize("driver", [True, False])

@@ -51,7 +51,7 @@ def test_an_epoch_is_told_to_people_and_to_prometheus(
 ) -> None:
     told: list[Any] = []
     monkeypatch.setattr(prometheus, "epoch", lambda *words: told.append(words))
-    with messages_to(told.append), train._shown(run, make_config()) as take:
+    with messages_to(told.append), train.take_messages(run, make_config()) as take:
         take(Epoch(replace(RECORD, val_loss=math.nan), "epoch 1", False))
     numbers = RECORD.metrics()
     del numbers["val_loss"]

@@ -19,8 +19,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
         labels = [f"{label}={text}" for label, text in sorted(series[1]) if text]
         values[" ".join([series[0], *labels])] = value
 
-    monkeypatch.setattr(prometheus, "_give", give)
-    monkeypatch.setattr(prometheus, "_VALUES", prometheus._Values())
+    monkeypatch.setattr(prometheus, "give_to_ray", give)
+    monkeypatch.setattr(prometheus, "VALUES", prometheus.Values())
     return values
 
 
@@ -87,7 +87,7 @@ def test_values_are_given_again_until_their_trial_ends(said: dict[str, float]) -
     prometheus.epoch("first", RECORD, "002")
     prometheus.end_trial("first", "001")
     said.clear()
-    prometheus._VALUES.give()
+    prometheus.VALUES.give()
     assert said["loss run=first split=train trial=002"] == 0.5
     assert not any("trial=001" in name for name in said)
 

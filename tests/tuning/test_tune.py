@@ -89,7 +89,7 @@ def test_a_sweep_leaves_what_a_comparison_needs_and_no_more(
     # What Prometheus gets: how many trials run, at the end none, and no epochs of trials that have ended.
     assert max(counts.get("running", 0) for counts in counted) == 2
     assert counted[-1] == {status: len(trials) for status, trials in ended.items()}
-    assert not any(("run", "sweep") in labels for _, labels in prometheus._VALUES.last)
+    assert not any(("run", "sweep") in labels for _, labels in prometheus.VALUES.last)
     found = read_sweep(run, config)
     assert len(found.labels) == 13
     for record in records.values():
