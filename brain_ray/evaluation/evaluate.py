@@ -1,5 +1,6 @@
 """Stage evaluate: scores a run's bundle on its test split with Ray Data, and writes report/."""
 
+import os
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy
 
 from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
@@ -112,8 +113,9 @@ def evaluate(run: Run, config: Config) -> str:
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:
     settings = config.evaluate
-    # Ray Data's new reader of Parquet starts 32 processes for the footers, however few files there are.
-    DataContext.get_current().use_datasource_v2 = False
+    # Ray Data 2.60 starts 32 processes that read the files' footers, however few files there are. (Its older
+    # reader does not, but makes so many small blocks that batches are not full.)
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=SCORED_COLUMNS)
     with warnings.catch_warnings():
         # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
