@@ -217,9 +217,8 @@ class Engine:
         drawn = len(self.predictors) > 1 and self._draws.random() < self.config.canary
         mirrored = drawn and self.config.canary_mode == "mirror"
         number = int(drawn and not mirrored)
-        if (
-            mirrored and self.accepted_images * 2 < self.config.max_queue
-        ):  # a trial must not cost anybody's answer
+        # A trial must not cost anybody's answer.
+        if mirrored and self.accepted_images * 2 < self.config.max_queue:
             task = asyncio.create_task(self._mirror(upload))
             self._background.add(task)
             task.add_done_callback(self._background.discard)

@@ -33,21 +33,28 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.2)
 
 
+def launch(
+    folder: Path, home: Path, *command: str, unset: str, stderr: int = subprocess.STDOUT
+) -> "subprocess.Popen[str]":
+    """Start a program in a folder, in a process group of its own; it knows of no cluster, nor a variable."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", unset)}
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        cwd=folder,
+        env={**environment, "HOME": str(home)},
+        start_new_session=True,
+    )
+
+
 def start(folder: Path, *words: str, storage: str | None = None) -> "subprocess.Popen[str]":
     """Start a job, by the words of its command line, whose runs are in a folder, or in another storage."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
-    unset = ("RAY_ADDRESS", "PYTHONUNBUFFERED")  # lines come at once without the latter too
-    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(home)}
-    return subprocess.Popen(
-        [sys.executable, *words, "--storage", storage or str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        cwd=folder,
-        start_new_session=True,
-    )
+    command = [sys.executable, *words, "--storage", storage or str(folder)]
+    return launch(folder, home, *command, unset="PYTHONUNBUFFERED")  # lines come at once without it too
 
 
 def kill_at(process: "subprocess.Popen[str]", sign: str) -> str:

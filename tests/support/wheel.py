@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from support.jobs import ROOT
+from support.jobs import ROOT, launch
 
 
 def install(folder: Path) -> Path:
@@ -35,18 +35,8 @@ def install(folder: Path) -> Path:
 
 def begin(environment: Path, folder: Path, *words: str) -> "subprocess.Popen[str]":
     """Start a program of the environment in an empty folder, in a process group of its own."""
-    unset = ("RAY_ADDRESS", "PYTHONPATH")
-    variables = {k: v for k, v in os.environ.items() if k not in unset}
-    variables |= {"HOME": str(folder)}
-    return subprocess.Popen(
-        [str(environment / "bin" / words[0]), *words[1:]],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env=variables,
-        start_new_session=True,
-    )
+    program = str(environment / "bin" / words[0])
+    return launch(folder, folder, program, *words[1:], unset="PYTHONPATH", stderr=subprocess.PIPE)
 
 
 def call(environment: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":

@@ -5,17 +5,15 @@ import errno
 import os
 import re
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, UserCodeException
 from support.filling_disk import FillingRun
+from support.lost_workers import Killer, pausing_in_epochs
 from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
@@ -42,49 +40,6 @@ def run(tmp_path: Path) -> Run:
     run = Run(str(tmp_path), "trial")
     write_dataset(run, num_train=2000, part_rows=700)
     return run
-
-
-def workers() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
-
-
-class Killer:
-    """Takes a run's lines, and kills a worker in the middle of the epochs that follow the first ones."""
-
-    def __init__(self, kills: int) -> None:
-        self.kills = kills
-        self.lines: list[str] = []
-        self.in_mid_epoch: list[bool] = []
-
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-        if line.startswith("epoch") and self.kills:
-            self.kills -= 1
-            threading.Thread(target=self._kill, args=[len(self.lines)]).start()
-
-    def _kill(self, seen: int) -> None:
-        time.sleep(0.3)
-        workers()[-1].kill()
-        self.in_mid_epoch.append(len(self.lines) == seen)
-
-    @property
-    def epochs(self) -> list[str]:
-        return [line.split()[1] for line in self.lines if line.startswith("epoch")]
-
-    @property
-    def losses(self) -> list[str]:
-        return [line for line in self.lines if "ended with" in line]
-
-
-@pytest.fixture
-def unhurried() -> Numpy:
-    """A framework that pauses within each epoch but the first, for a kill to fall there."""
-
-    def pause(_: Config, epoch: int, step: int) -> None:
-        if epoch and step == 9:
-            time.sleep(1)
-
-    return Numpy(pause)
 
 
 def tf_error(name: str, text: str) -> Exception:
@@ -159,7 +114,7 @@ def test_a_fault_is_told_rather_than_what_others_saw_of_it() -> None:
 
 
 @pytest.mark.slow
-def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfig, unhurried: Numpy) -> None:
+def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfig) -> None:
     # The worker that survives fails too, or waits in the middle of a sum: that is no fault of its own.
     config = make_config(epochs=4, batch_size=8, num_workers=2, max_failures=1)
     killer = Killer(kills=2)
@@ -167,7 +122,7 @@ def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfi
         pytest.raises(RunError, match=r"was resumed 1 times; then worker \d ended with: "),
         messages_to(killer),
     ):
-        train.train(run, config, unhurried)
+        train.train(run, config, pausing_in_epochs(at_step=9))
     assert killer.in_mid_epoch == [True, True]
     assert killer.epochs == ["1/4", "2/4"]
     assert len(killer.losses) == 2

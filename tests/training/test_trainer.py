@@ -4,14 +4,12 @@ import csv
 import hashlib
 import io
 import json
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +18,7 @@ import ray.train
 from mlflow import MlflowClient
 from numpy.testing import assert_allclose, assert_array_equal
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from support.lost_workers import Killer, pausing_in_epochs
 from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
@@ -231,31 +230,13 @@ def test_an_epoch_has_its_files_before_its_checkpoint(run: Run, make_config: Mak
 @pytest.mark.slow
 def test_a_run_survives_lost_workers_and_files_cut_short(run: Run, make_config: MakeConfig) -> None:
     config = make_config(epochs=4, batch_size=20, learning_rate=0.03, max_failures=2, mlflow_uri="auto")
-    lines: list[str] = []
-    in_mid_epoch: list[bool] = []
-
-    def kill(seen: int) -> None:
-        time.sleep(0.3)
-        (worker,) = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
-        worker.kill()
-        in_mid_epoch.append(len(lines) == seen)
-
-    def lose_worker(line: str) -> None:
-        lines.append(line)
-        if line.startswith(("epoch 1/4", "epoch 2/4")):
-            threading.Thread(target=kill, args=[len(lines)]).start()
-
-    def pause(_: Config, epoch: int, step: int) -> None:
-        if epoch and step == 1:
-            time.sleep(1)  # the kill falls here
-
-    with messages_to(lose_worker):
-        summary = train(run, config, Numpy(pause))
-    assert in_mid_epoch == [True, True]
-    assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/4", "2/4", "3/4", "4/4"]
-    lost = [line for line in lines if "ended with" in line]
-    assert len(lost) == 2
-    assert all("worker 0 ended with: The actor is dead" in line for line in lost)
+    killer = Killer(kills=2)
+    with messages_to(killer):
+        summary = train(run, config, pausing_in_epochs(at_step=1))
+    assert killer.in_mid_epoch == [True, True]
+    assert killer.epochs == ["1/4", "2/4", "3/4", "4/4"]
+    assert len(killer.losses) == 2
+    assert all("worker 0 ended with: The actor is dead" in line for line in killer.losses)
     expected = undisturbed(run, config, Numpy())
     assert_same_history(run, expected)
     assert_same_metrics(run, expected)
@@ -269,9 +250,9 @@ def test_a_run_survives_lost_workers_and_files_cut_short(run: Run, make_config: 
     state_file.write_bytes(state_file.read_bytes()[:1000])
     snapshot = Path(run.path("train", checkpoints.SNAPSHOT))
     snapshot.write_bytes(snapshot.read_bytes()[:50])
-    lines.clear()
+    lines: list[str] = []
     config = make_config(epochs=5, batch_size=20, learning_rate=0.03, max_failures=2, mlflow_uri="auto")
-    with messages_to(lose_worker):
+    with messages_to(lines.append):
         train(run, config, Numpy())
     assert [line[:10] for line in lines] == ["passed ove", "passed ove", "epoch 4/5 ", "epoch 5/5 "]
     assert newest in lines[0]
