@@ -36,7 +36,7 @@ WORKER_ENV = {
 LOCAL_ENV = {
     **WORKER_ENV,
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # no cloud takes this machine away
-    # A worker without work waits a minute for more of it, and not a second: starting one takes 2 CPU seconds.
+    # A worker without work waits a minute for more of it, and not a second: another would import Ray anew.
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
 }
 """Those of a Ray that is started on this machine, and of its workers."""
