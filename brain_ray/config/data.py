@@ -101,7 +101,7 @@ class DataConfig(Settings):
     conflicts: Literal["drop", "keep"] = "drop"
     """What happens to training images with a copy of another label (with `leaks=regroup`, to any such image):
     `drop` all of them, or `keep` them."""
-    copy_similarity: Annotated[float, Field(gt=0.9, le=1.0)] = 0.99
+    copy_similarity: Annotated[float, Field(gt=0.9, le=1.0)] = 0.97
     """Lowest correlation, above 0.9 up to 1, at which the 96x96 thumbnails of two whole images count as
     copies."""
     max_rejected: Share = 0.01

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from brain_ray.arrays import Grey
 from brain_ray.data.decoding import CheckedFile, ImageError, check_file, decode_checked, pixel_hash
 from brain_ray.data.formats import Format
-from brain_ray.data.transforms import Box, find_box, prepare_image, shrink, thumbnail
+from brain_ray.data.head_view import view_twice
+from brain_ray.data.transforms import Box, find_box, prepare_image, shrink
 from brain_ray.input_spec import InputSpec
 
 if TYPE_CHECKING:
@@ -96,10 +97,15 @@ def prepare(image: Grey, crop: dict[str, Any], spec: InputSpec, side: int) -> tu
 
 
 def audit(image: Grey, crop: dict[str, Any]) -> tuple[Facts, Arrays]:
-    """Returns an image's facts and thumbnail for a scan."""
+    """Returns an image's facts and the two views of its head, (2, 64, 64), for a scan.
+
+    `frames` are x, y and size of the whole image's view, then of that of the crop, in pixels of the image.
+    """
     found = find_box(image, _rule(crop))
-    facts = {"width": image.shape[1], "height": image.shape[0], **vars(found or Box.whole(image))}
-    return facts | {"has_box": found is not None, "pixel_sha256": pixel_hash(image)}, [thumbnail(image)]
+    box = found or Box.whole(image)
+    views, frames = view_twice(image, box)
+    facts = {"width": image.shape[1], "height": image.shape[0], **vars(box), "frames": frames}
+    return facts | {"has_box": found is not None, "pixel_sha256": pixel_hash(image)}, [views]
 
 
 def _rule(crop: dict[str, Any]) -> "CropConfig":

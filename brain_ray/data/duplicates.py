@@ -1,23 +1,28 @@
 """Search for duplicates among all scanned images: Ray tasks compare groups of blocks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations_with_replacement
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import ray
 import ray.data
 
-from brain_ray.arrays import fixed_size, from_fixed_size
 from brain_ray.cluster import capacity
-from brain_ray.data import similarity
-from brain_ray.data.transforms import THUMBNAIL_SIDE
+from brain_ray.data.candidates import floors
+from brain_ray.data.clusters import equal_pairs
+from brain_ray.data.pair_tasks import (
+    NO_PAIRS,
+    SAME,
+    find_candidates,
+    select_index,
+    take_rows,
+    verify_candidates,
+)
 
 GROUP_BLOCKS = 8
-"""Largest number of blocks in a group; a task compares two groups. For 10 million images these are 47,000
-tasks, which are sent 3 TB; pair by pair they would be 3 million, and 25 TB."""
+"""Largest number of blocks in a group; a task compares two groups. Pair by pair, each block would be sent to
+eight times as many tasks."""
 
 REPEATS = 16
 """Largest number of images with equal pixels that are compared; thousands of equal images would be millions
@@ -31,8 +36,9 @@ def find_copies(
 ) -> tuple[pd.DataFrame, int]:
     """Compares all pairs of images, block by block; returns the copies and the number of near misses.
 
-    Of more than `REPEATS` images with equal pixels, each further one is listed as a copy of the one before
-    it, and in no other pair.
+    Candidates stay in the cluster's memory: the driver sees the copies and near misses alone. Of more than
+    `REPEATS` images with equal pixels, each further one is listed as a copy of the one before it, and in no
+    other pair.
 
     Args:
         scanned: the result of `Scan`.
@@ -40,43 +46,42 @@ def find_copies(
         threshold: least similarity of two copies.
 
     Returns:
-        Table of pairs with a < b (image_ids), similarity, transform (one of `TRANSFORMS`), and columns that
-            describe both images.
+        Table of pairs with a < b (image_ids), similarity, transform (of `TRANSFORMS`), view (of `VIEWS`),
+            shift, angle and zoom (see `Placement`), and columns that describe both images.
     """
     blocks = scanned.to_arrow_refs()
-    select, find, verify = (
-        ray.remote(work).options(num_cpus=1)
-        for work in (select_embeddings, find_candidates, verify_candidates)
+    select, take, verify = (
+        ray.remote(work).options(num_cpus=1) for work in (select_index, take_rows, verify_candidates)
     )
+    find = ray.remote(find_candidates).options(num_cpus=1, num_returns=2)
     further = images.groupby("pixel_sha256").cumcount().to_numpy() >= REPEATS
     passed_over = ray.put(images["image_id"].to_numpy()[further])
-    embeddings = [select.remote(block, passed_over) for block in blocks]
-    lowest = similarity.lowest_counted(threshold)
+    selected = [select.remote(block, passed_over) for block in blocks]
+    least = floors(threshold)
     size = min(GROUP_BLOCKS, max(1, len(blocks) // (2 * capacity.cpus())))
     groups = [range(k, min(k + size, len(blocks))) for k in range(0, len(blocks), size)]
+    candidates: dict[Any, Any] = {}
 
     def start_finding(pair: tuple[range, range]) -> Any:
-        members = [embeddings[k] for group in dict.fromkeys(pair) for k in group]
-        return find.remote(lowest, len(pair[0]), *members)
+        members = [selected[k] for group in dict.fromkeys(pair) for k in group]
+        used, candidates[pair] = find.remote(least, len(pair[0]), *members)
+        return used
 
-    def start_verifying(found: tuple[int, int, Any, Any]) -> Any:
-        i, j, a, b = found
-        return verify.remote(blocks[i], blocks[j], a, b, lowest)
+    def start_verifying(found: tuple[tuple[range, range], Sequence[tuple[int, int]]]) -> Any:
+        pair, used = found
+        members = [blocks[k] for group in dict.fromkeys(pair) for k in group]
+        own = candidates.pop(pair)
+        return verify.remote(own, threshold, *(take.remote(members[k], own, start) for k, start in used))
 
-    candidates = (
-        (one[i], other[j], a, b)
-        for (one, other), found in run_tasks(start_finding, combinations_with_replacement(groups, 2))
-        for i, j, a, b in found
-    )
-    found = [pairs for _, pairs in run_tasks(start_verifying, candidates)]
-    pairs: pd.DataFrame = pd.concat([NO_PAIRS, *found], ignore_index=True)
+    searched = run_tasks(start_finding, combinations_with_replacement(groups, 2))
+    verified = run_tasks(start_verifying, (found for found in searched if found[1]))
+    pairs: pd.DataFrame = pd.concat([NO_PAIRS, *(table for _, table in verified)], ignore_index=True)
     pairs = pairs[pairs["a"].isin(images.index) & pairs["b"].isin(images.index)]
     near = pairs["similarity"] < threshold
     near_misses = int(near.sum())
-    pairs = pairs[~near]
     same = pd.DataFrame(_same_pixels(images), columns=["a", "b"])
     # A uniform image correlates with nothing; its copies are found by their hash.
-    pairs = pd.concat([pairs, same.assign(similarity=1.0, transform="identity")])
+    pairs = pd.concat([same.assign(**SAME), pairs[~near]])
     pairs = pairs.drop_duplicates(["a", "b"]).sort_values(["a", "b"], ignore_index=True)
     return _describe(pairs, images), near_misses
 
@@ -98,7 +103,7 @@ def run_tasks(start: Callable[[T], Any], inputs: Iterable[T]) -> Iterator[tuple[
 
 
 def _same_pixels(images: pd.DataFrame) -> list[tuple[int, int]]:
-    a, b = similarity.equal_pairs(images["pixel_sha256"])
+    a, b = equal_pairs(images["pixel_sha256"])
     ids = images["image_id"].to_numpy()
     return list(zip(ids[a].tolist(), ids[b].tolist(), strict=True))
 
@@ -111,89 +116,3 @@ def _describe(pairs: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     pairs.loc[(a["pixel_sha256"].to_numpy() == b["pixel_sha256"].to_numpy()), "kind"] = "same pixels"
     pairs.loc[(a["file_sha256"].to_numpy() == b["file_sha256"].to_numpy()), "kind"] = "same bytes"
     return pairs
-
-
-Candidates = list[tuple[int, int, similarity.Ints, similarity.Ints]]
-"""Positions of two blocks in their groups, and of rows in them that may be copies of each other."""
-
-
-NO_PAIRS = pd.DataFrame({"a": [], "b": [], "similarity": [], "transform": []}).astype(
-    {"a": "int64", "b": "int64", "similarity": "float32", "transform": "str"}
-)
-"""Empty table of `verify_candidates`."""
-
-
-def select_embeddings(block: pa.Table, passed_over: similarity.Ints) -> pa.Table:
-    """Returns a scanned block's column `embedding`, a tenth of its bytes, from which candidates are found.
-
-    Args:
-        block: a block from `Scan`.
-        passed_over: image_ids whose embeddings become zeros, so that they resemble nothing.
-    """
-    chosen = block.select(["embedding"])
-    over = np.isin(block["image_id"].to_numpy(), passed_over)
-    if not over.any():
-        return chosen
-    embeddings = _embeddings(chosen)
-    embeddings[over] = 0.0
-    return pa.table({"embedding": fixed_size(embeddings)})
-
-
-def find_candidates(lowest: float, count: int, *blocks: pa.Table) -> Candidates:
-    """Returns the pairs of rows, one from each group of blocks, that may be copies or near misses.
-
-    Args:
-        lowest: least similarity of the pairs.
-        count: number of blocks in the first group; if there is no other, pairs are searched within it.
-        blocks: tables from `select_embeddings`, those of the first group, then those of the second.
-    """
-    first = [_embeddings(block) for block in blocks[:count]]
-    second = [_embeddings(block) for block in blocks[count:]] or first
-    a, b = similarity.candidates(np.concatenate(first), np.concatenate(second), lowest)
-    if len(blocks) == count:
-        a, b = a[a < b], b[a < b]
-    starts_a, starts_b = (np.cumsum([0, *map(len, group)]) for group in (first, second))
-    block_a, block_b = (
-        np.searchsorted(starts, rows, "right") - 1 for starts, rows in ((starts_a, a), (starts_b, b))
-    )
-    found: Candidates = []
-    for i, j in sorted(set(zip(block_a.tolist(), block_b.tolist(), strict=True))):
-        chosen = (block_a == i) & (block_b == j)
-        found.append((i, j, a[chosen] - starts_a[i], b[chosen] - starts_b[j]))
-    return found
-
-
-def verify_candidates(
-    first: pa.Table, second: pa.Table, a: similarity.Ints, b: similarity.Ints, lowest: float
-) -> pd.DataFrame:
-    """Returns the candidates with a similarity of at least `lowest`.
-
-    Args:
-        first: a block from `Scan`.
-        second: another block, or the same one.
-        a: positions of the candidates in `first`.
-        b: positions of the candidates in `second`.
-        lowest: least similarity.
-
-    Returns:
-        Table with a < b (image_ids), similarity, and transform (one of `TRANSFORMS`).
-    """
-    pairs = similarity.verify(_thumbnails(first), _thumbnails(second), a, b, lowest)
-    ids_a, ids_b = first["image_id"].to_numpy()[pairs.a], second["image_id"].to_numpy()[pairs.b]
-    names = np.array(similarity.TRANSFORMS)[pairs.transform]
-    return pd.DataFrame(
-        {
-            "a": np.minimum(ids_a, ids_b),
-            "b": np.maximum(ids_a, ids_b),
-            "similarity": pairs.similarity,
-            "transform": names,
-        }
-    )
-
-
-def _thumbnails(table: pa.Table) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return from_fixed_size(table["thumbnail"]).reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-
-
-def _embeddings(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return from_fixed_size(table["embedding"]).reshape(-1, similarity.EMBEDDING_SIZE)

@@ -15,7 +15,7 @@ import ray.data
 
 from brain_ray.cluster import capacity
 from brain_ray.config import PHANTOMS, Config, DataConfig
-from brain_ray.data import similarity
+from brain_ray.data import clusters
 from brain_ray.data.audit import account, as_text
 from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import find_copies
@@ -35,7 +35,7 @@ from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
 
 BLOCK_IMAGES = 4096
-"""Largest number of images that a task opens; it holds a thumbnail of each. Ray Data pauses between two
+"""Largest number of images that a task opens; it holds views of each. Ray Data pauses between two
 tasks."""
 
 
@@ -182,7 +182,7 @@ def _check_rejected(manifest: pd.DataFrame, data: DataConfig) -> None:
 
 
 def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFrame) -> pd.DataFrame:
-    ids = similarity.cluster(len(manifest), pairs["a"].to_numpy(np.int64), pairs["b"].to_numpy(np.int64))
+    ids = clusters.cluster(len(manifest), pairs["a"].to_numpy(np.int64), pairs["b"].to_numpy(np.int64))
     manifest["cluster"] = ids
     manifest["cluster_size"] = np.bincount(ids)[ids]
     manifest.loc[~usable, "cluster_size"] = 0

@@ -1,4 +1,4 @@
-"""Ray task of preparation: the files of a block -> facts and thumbnails."""
+"""Ray task of preparation: the files of a block -> facts, and views of heads."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,15 +14,19 @@ import pyarrow as pa
 
 from brain_ray.arrays import fixed_size
 from brain_ray.config import DataConfig
-from brain_ray.data import similarity
+from brain_ray.data.candidates import NUM_VIEWS, index
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoding import ImageError
+from brain_ray.data.head_view import SIDE
 from brain_ray.data.rows import BOX
-from brain_ray.data.transforms import THUMBNAIL_SIDE
 from brain_ray.storage import filesystem
 
 FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "file_sha256", "pixel_sha256")
 """Columns of a scan that are small enough for the driver."""
+
+AUDITED = ("views", "frames", "embeddings", "spectra")
+"""Columns that copies are found by: two views of the head, (2, 64, 64) uint8, their frames, (2, 3) float32,
+and their `candidates.Index`."""
 
 NUM_READERS = 16
 """Number of files that a task reads at a time: a file in a bucket takes tens of milliseconds."""
@@ -41,17 +46,17 @@ class Scan:
     data: DataConfig
 
     def __call__(self, files: pa.Table) -> pa.Table:
-        """Returns a row per file: reason ("" if it can be used), size, crop box, hashes, thumbnail and
-        embedding.
+        """Returns a row per file: reason ("" if it can be used), size, crop box, hashes, and what copies are
+        found by.
 
-        The columns are those of `FACTS`, thumbnail, embedding and path. The files' bytes are not kept:
-        `Write` reads the used files again, so that the cluster's memory holds a thumbnail of each image and
-        not all images.
+        The columns are those of `FACTS`, `AUDITED` and path. The files' bytes are not kept: `Write` reads the
+        used files again, so that the cluster's memory holds 10 KB of each image and not all images.
         """
         cv2.setNumThreads(1)  # the cluster's other CPUs have blocks of their own
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         rows = []
-        thumbnails = np.zeros((len(files), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+        views = np.zeros((len(files), NUM_VIEWS, SIDE, SIDE), np.uint8)
+        frames = np.zeros((len(files), NUM_VIEWS, 3), np.float32)
         for batch in _batches(read_files(self.source, files["path"].to_pylist())):
             read = [data for data in batch if isinstance(data, bytes)]
             found = iter(_decoder().audit(read, self.data.max_pixels, self.data.crop))
@@ -69,10 +74,13 @@ class Scan:
                 if isinstance(told, ImageError):
                     rows.append({"reason": str(told), **_NO_FACTS, "file_sha256": sha256(data).hexdigest()})
                 else:
-                    facts, (thumbnails[len(rows)],) = told
+                    facts, (views[len(rows)],) = told
+                    frames[len(rows)] = np.reshape(facts.pop("frames"), (NUM_VIEWS, 3))
                     rows.append({"reason": "", "file_sha256": sha256(data).hexdigest(), **facts})
         table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
-        for name, array in (("thumbnail", thumbnails), ("embedding", similarity.embed(thumbnails))):
+        indexed = index(views)
+        arrays: list[np.ndarray[Any, Any]] = [views, frames, indexed.embeddings, indexed.packed]
+        for name, array in zip(AUDITED, arrays, strict=True):
             table = table.append_column(name, fixed_size(array))
         return table.append_column("image_id", files["image_id"]).append_column("path", files["path"])
 

@@ -17,9 +17,6 @@ if TYPE_CHECKING:  # its import takes longer than all others of decoding
     from brain_ray.config import AugmentConfig, CropConfig
 
 
-THUMBNAIL_SIDE = 96
-"""Side, in pixels, of the thumbnails that the audit compares."""
-
 MAX_STARTS = 2**14
 """Number of starts, places where a row of a mask turns from 0 to 255, up to which components are not
 counted."""
@@ -45,11 +42,6 @@ class Box:
     def crop(self, image: Grey) -> Grey:
         """Returns the box's view of an image, (height, width)."""
         return image[self.top : self.bottom, self.left : self.right]
-
-
-def thumbnail(image: Grey) -> Grey:
-    """Shrinks a whole image, (height, width), to (96, 96) by area, for the audit for copies."""
-    return _as_grey(cv2.resize(image, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA))
 
 
 def head_mask(image: Grey, crop: "CropConfig") -> Grey:

@@ -1,0 +1,123 @@
+"""Alignment of two head views, and the similarity of what both show.
+
+Views are compared by their details: ranks of grey levels, smoothed, without what varies slowly. Neither
+the outline nor a bright frame around the head makes two slices alike then.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.arrays import Grey
+from brain_ray.data.head_view import SIDE
+
+Floats = NDArray[np.float32]
+Affine = NDArray[np.float32]
+"""(2, 3) matrix from pixels (x, y) of a first view to pixels of a second one."""
+
+FINE = 0.7
+"""Deviation, in pixels, of the Gaussian that smooths ranks."""
+
+SLOW = 13
+"""Side, in pixels, of the squares whose means are subtracted."""
+
+LEAST_SHARE = 0.5
+"""Least share of the smaller head that both views must show."""
+
+
+def poses(angles: Floats, mirrored: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Returns the transforms, (n, 2, 3), for second views that are turned by angles, in radians, and then
+    mirrored top-bottom where `mirrored` is true (see `spectra.Matches`)."""
+    cosine, sine, flip = np.cos(angles), np.sin(angles), np.where(mirrored, -1, 1)
+    linear = np.stack([cosine, -sine, flip * sine, flip * cosine], axis=1).reshape(-1, 2, 2)
+    return about_middle(linear)
+
+
+def about_middle(linear: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Returns transforms, (n, 2, 3), that leave the middle of a view in its place, from (n, 2, 2)
+    matrices."""
+    middle = np.full(2, (SIDE - 1) / 2)
+    shift = middle - linear @ middle
+    return np.concatenate([linear, shift[:, :, None]], axis=2).astype(np.float32)
+
+
+def details(view: Grey) -> Floats:
+    """Returns the details of a view, (64, 64) uint8, and where they count, 1 or 0: (2, 64, 64)."""
+    head = (view > 0).astype(np.float32)
+    levels = (view.astype(np.float32) - 128) * head
+    slow = cv2.blur(levels, (SLOW, SLOW)) / np.maximum(cv2.blur(head, (SLOW, SLOW)), 1e-3)
+    # The outline itself is left out.
+    inside = cv2.erode(head, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+    return np.stack(
+        [(cv2.GaussianBlur(levels, (0, 0), FINE) - slow) * inside, np.asarray(inside, np.float32)]
+    )
+
+
+def correlate(first: Floats, second: Floats) -> Floats:
+    """Returns the correlations, -1 to 1, of (n, 2, 64, 64) details where both heads are, in their places.
+
+    It is 0 where the heads overlap too little, or one is uniform.
+    """
+    one, own, other, its = (part.reshape(len(part), -1) for part in (*_parts(first), *_parts(second)))
+    dot = "ij,ij->i"
+    power = np.einsum("ij,ij,ij->i", one, one, its) * np.einsum("ij,ij,ij->i", other, other, own)
+    least = LEAST_SHARE * np.minimum(own.sum(axis=1), its.sum(axis=1))
+    enough = (np.einsum(dot, own, its) >= np.maximum(least, 1)) & (power > 0)
+    return np.where(enough, np.einsum(dot, one, other) / np.sqrt(np.maximum(power, 1e-9)), 0).astype(
+        np.float32
+    )
+
+
+def _parts(found: Floats) -> tuple[Floats, Floats]:
+    return found[:, 0], found[:, 1]
+
+
+def correlate_moved(first: Floats, second: Floats, transform: Affine) -> float:
+    """Returns the correlation of a view's details, (2, 64, 64), with those of a second one that is
+    transformed."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    values, its = (cv2.warpAffine(part, transform, (SIDE, SIDE), flags=flags) for part in second)
+    both = (first[1] > 0) & (its > 0.99)
+    if np.count_nonzero(both) < max(1, LEAST_SHARE * min(first[1].sum(), second[1].sum())):
+        return 0.0
+    one, other = first[0][both], values[both]
+    power = float((one @ one) * (other @ other))
+    return float(one @ other) / power**0.5 if power > 0 else 0.0
+
+
+def align(first: Grey, second: Grey, start: Affine, side: int, steps: int) -> Affine:
+    """Improves a transform from a first to a second view by maximising their correlation.
+
+    The method is ECC (Evangelidis and Psarakis, 2008) with an affine transform.
+
+    Args:
+        first: ranks, (64, 64) uint8.
+        second: ranks, (64, 64) uint8.
+        start: the transform to begin with; it is returned if the method does not converge.
+        side: pixels to which the views' sides are shrunk.
+        steps: largest number of steps.
+    """
+    one, other = (_shrink(view, side) for view in (first, second))
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-4)
+    begin = _rescale(start, side / SIDE)
+    everywhere = np.full((side, side), 255, np.uint8)
+    try:
+        found = cv2.findTransformECC(one, other, begin, cv2.MOTION_AFFINE, criteria, everywhere, 1)[1]
+    except cv2.error:
+        return start
+    return _rescale(np.asarray(found, np.float32), SIDE / side)
+
+
+def _shrink(view: Grey, side: int) -> Floats:
+    levels = np.where(view > 0, view.astype(np.float32) - 128, np.float32(0))
+    if side == SIDE:
+        return levels
+    return np.asarray(cv2.resize(levels, (side, side), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _rescale(transform: Affine, factor: float) -> Affine:
+    """Returns a transform between views whose sides are `factor` times as long."""
+    linear, shift = transform[:, :2], transform[:, 2]
+    offset = np.full(2, 0.5 / factor - 0.5, np.float32)
+    moved = factor * (linear @ offset + shift - offset)
+    return np.column_stack([linear, moved]).astype(np.float32)

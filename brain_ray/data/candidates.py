@@ -1,0 +1,121 @@
+"""Search for pairs of images that may be copies, by products of embeddings and then by spectra.
+
+Two images are copies if they show the same slice, in any of eight orientations, with any brightness, contrast
+and gamma, with other margins, cut to the head, and shifted, turned, zoomed or stretched a little. No bound
+proves that none is missed: `benchmarks/audit.py` measures which share of planted copies is found.
+
+Each stage leaves few pairs to the next, costlier one. All pairs are compared by a product of embeddings;
+those left by their spectra, which also gives the pose (`brain_ray.data.matching`); those left are aligned
+(`brain_ray.data.verification`). Every image has two views: of the head in the whole image, and of the head
+in the crop that training takes, which may show a part of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.data import matching, spectra
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+NUM_VIEWS = 2
+"""Number of views of an image: of the whole image's head, and of the crop's."""
+
+CANDIDATE = np.dtype(
+    {
+        "names": ["a", "b", "view", "changed", "angle", "mirrored"],
+        "formats": [np.int64, np.int64, np.int64, np.float32, np.float32, np.bool_],
+    }
+)
+"""Fields of a candidate: positions a and b of two images, the view, 0 or 1, in which they resemble each other
+most, and their match (see `matching.Matches`)."""
+
+Candidates = NDArray[np.void]
+"""(n,) array of `CANDIDATE`."""
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Least values of pairs that are compared further."""
+
+    embedding: float
+    """Least product of two embeddings."""
+    correlation: float
+    """Least correlation of two spectra in the best pose."""
+    changed: float
+    """Least correlation of two spectra after small changes."""
+
+
+def floors(threshold: float) -> Floors:
+    """Returns the floors for a least similarity of copies: lower ones below 0.97, as looser copies need."""
+    looser = max(0.0, 0.97 - threshold)
+    return Floors(0.74 - looser, 0.68 - looser, 0.84 - 2 * looser)
+
+
+@dataclass(frozen=True)
+class Index:
+    """What candidates are found from, for n images."""
+
+    embeddings: Floats
+    """(n, 2, 104): of each view, from `spectra.embed`; zeros resemble nothing."""
+    packed: NDArray[np.int8]
+    """(n, 2, 336): of each view, from `spectra.pack`."""
+
+
+def index(views: NDArray[np.uint8]) -> Index:
+    """Returns the index of (n, 2, 64, 64) views, from `head_view.view_twice`."""
+    found = [spectra.transform(views[:, k]) for k in range(NUM_VIEWS)]
+    return Index(
+        np.stack([spectra.embed(view) for view in found], axis=1),
+        np.stack([spectra.pack(view) for view in found], axis=1),
+    )
+
+
+def search(first: Index, second: Index | None, least: Floors, step: int = 512) -> Candidates:
+    """Finds the pairs of images whose embeddings and spectra reach the floors, ordered by a and b.
+
+    Args:
+        first: images of the first group.
+        second: images of the second group; None: pairs a < b within the first one.
+        least: floors.
+        step: images compared with as many others at a time, so that products stay in the processor's cache.
+    """
+    other = second or first
+    parts = [np.empty(0, CANDIDATE)]
+    for view in range(NUM_VIEWS):
+        embeddings = np.ascontiguousarray(other.embeddings[:, view])
+        others = matching.coarsen(spectra.unpack(other.packed[:, view]))
+        for i in range(0, len(first.embeddings), step):
+            rows = first.embeddings[i : i + step, view]
+            own = matching.prepare(spectra.unpack(first.packed[i : i + step, view]))
+            for a, b in _products(rows, embeddings, least.embedding, None if second else i):
+                matches = matching.match(own, others, a, b, least.correlation)
+                found = np.empty(len(a), CANDIDATE)
+                found["a"], found["b"], found["view"] = a + i, b, view
+                for name in ("changed", "angle", "mirrored"):
+                    found[name] = getattr(matches, name)
+                parts.append(found[matches.changed >= least.changed])
+    joined = np.concatenate(parts)
+    # A pair that is found in both views is compared further in the better one.
+    joined = joined[np.lexsort((-joined["changed"], joined["b"], joined["a"]))]
+    again = (np.diff(joined["a"], prepend=-1) == 0) & (np.diff(joined["b"], prepend=-1) == 0)
+    return np.asarray(joined[~again])
+
+
+def _products(rows: Floats, others: Floats, least: float, after: int | None) -> Iterator[tuple[Ints, Ints]]:
+    """Yields the positions of pairs whose embeddings reach the floor, some thousands at a time.
+
+    If the rows are those of `others` from position `after` on, each pair is yielded once.
+    """
+    step = len(rows)
+    for j in range(after or 0, len(others), max(1, step)):
+        part = others[j : j + step]
+        a, b = np.divmod(np.flatnonzero(rows @ part.T >= least), len(part))
+        b += j
+        if after is not None:
+            a, b = a[a + after < b], b[a + after < b]
+        for k in range(0, len(a), 4096):
+            yield a[k : k + 4096], b[k : k + 4096]

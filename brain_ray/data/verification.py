@@ -1,0 +1,116 @@
+"""Verification of candidates: which pairs of images are copies, after alignment of their views."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.data import alignment
+from brain_ray.data.candidates import Candidates
+from brain_ray.data.clusters import cluster
+from brain_ray.data.placement import TURNS, nearest_turns, turn
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+MARGIN = 0.02
+"""Width of the range of near misses below the threshold."""
+
+COARSE, FULL = (48, 2), (64, 5)
+"""Side of the views, in pixels, and number of steps of the two alignments."""
+
+COARSE_MARGIN = 0.03
+"""How much lower than the threshold the similarity may be after the first alignment for the second to be
+tried."""
+
+FAILURES = 2
+"""Number of pairs of two groups of copies that are aligned in vain before the others are passed over."""
+
+BATCH = 256
+"""Number of candidates that are compared at a time."""
+
+DETAILS = 4096
+"""Number of views whose details are kept, 32 KB of each."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Verified pairs: copies and near misses."""
+
+    a: Ints
+    """(n,): positions of the first images."""
+    b: Ints
+    """(n,): positions of the second images."""
+    view: Ints
+    """(n,): the view that was compared."""
+    similarity: Floats
+    """(n,): correlation of the views' details (see `brain_ray.data.alignment`)."""
+    aligned: NDArray[np.bool_]
+    """(n,): whether they are so similar only after alignment."""
+    transforms: Floats
+    """(n, 2, 3): from the first view to the second."""
+    num_full: int
+    """Number of pairs that were aligned in full."""
+
+
+def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -> Pairs:
+    """Compares candidates, in the nearest of eight orientations and then aligned; returns the copies and near
+    misses.
+
+    Args:
+        views: (n, 2, 64, 64) views of the images.
+        candidates: pairs of positions in `views`, with poses from `candidates.search`.
+        threshold: least similarity of two copies; near misses are `MARGIN` lower at most.
+    """
+
+    @lru_cache(DETAILS)
+    def details(row: int, view: int) -> Floats:
+        return alignment.details(views[row, view])
+
+    starts = alignment.poses(candidates["angle"], candidates["mirrored"])
+    turns = nearest_turns(starts)
+    similarity = np.zeros(len(candidates), np.float32)
+    for number in np.unique(turns).tolist():
+        chosen = np.flatnonzero(turns == number)
+        for k in range(0, len(chosen), BATCH):
+            rows = candidates[chosen[k : k + BATCH]]
+            one, other = (
+                np.stack([details(*key) for key in rows[[side, "view"]].tolist()]) for side in ("a", "b")
+            )
+            similarity[chosen[k : k + BATCH]] = alignment.correlate(one, turn(other, number))
+    transforms = alignment.about_middle(TURNS[turns].astype(np.float32))
+    aligned = np.zeros(len(candidates), np.bool_)
+    num_full = 0
+    groups = _groups(candidates, similarity >= threshold)
+    failures: Counter[int] = Counter()
+    rest = np.flatnonzero(similarity < threshold)
+    for k in rest[np.argsort(-candidates["changed"][rest], kind="stable")].tolist():
+        if failures[groups[k]] >= FAILURES:
+            continue
+        a, b, view, *_ = candidates[k].item()
+        pair, compared = (views[a, view], views[b, view]), (details(a, view), details(b, view))
+        moved = alignment.align(*pair, starts[k], *COARSE)
+        value = alignment.correlate_moved(*compared, moved)
+        if threshold - COARSE_MARGIN <= value < threshold:
+            num_full += 1
+            moved = alignment.align(*pair, moved, *FULL)
+            value = max(value, alignment.correlate_moved(*compared, moved))
+        failures[groups[k]] += value < threshold - MARGIN
+        if value > similarity[k]:
+            similarity[k], transforms[k], aligned[k] = value, moved, True
+    kept = np.flatnonzero(similarity >= threshold - MARGIN)
+    a, b, view = (candidates[name][kept] for name in ("a", "b", "view"))
+    return Pairs(a, b, view, similarity[kept], aligned[kept], transforms[kept], num_full)
+
+
+def _groups(candidates: Candidates, copies: NDArray[np.bool_]) -> list[int]:
+    """Returns a number for each candidate, equal if its images are copies of those of another one."""
+    a, b = candidates["a"], candidates["b"]
+    count = 1 + int(max(a.max(initial=0), b.max(initial=0)))
+    joined = cluster(count, a[copies], b[copies])
+    numbers: list[int] = (
+        np.minimum(joined[a], joined[b]) * count + np.maximum(joined[a], joined[b])
+    ).tolist()
+    return numbers
