@@ -36,23 +36,14 @@ most, and their match (see `matching.Matches`)."""
 Candidates = NDArray[np.void]
 """(n,) array of `CANDIDATE`."""
 
+EMBEDDED = 0.74
+"""Least product of two embeddings whose spectra are compared."""
 
-@dataclass(frozen=True)
-class Floors:
-    """Least values of pairs that are compared further."""
+CORRELATED = 0.68
+"""Least correlation of two spectra for which small changes are tried."""
 
-    embedding: float
-    """Least product of two embeddings."""
-    correlation: float
-    """Least correlation of two spectra in the best pose."""
-    changed: float
-    """Least correlation of two spectra after small changes."""
-
-
-def floors(threshold: float) -> Floors:
-    """Returns the floors for a least similarity of copies: lower ones below 0.97, as looser copies need."""
-    looser = max(0.0, 0.97 - threshold)
-    return Floors(0.74 - looser, 0.68 - looser, 0.84 - 2 * looser)
+CHANGED = 0.84
+"""Least correlation, after small changes, of two spectra whose views are aligned."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +65,12 @@ def index(views: NDArray[np.uint8]) -> Index:
     )
 
 
-def search(first: Index, second: Index | None, least: Floors, step: int = 512) -> Candidates:
-    """Finds the pairs of images whose embeddings and spectra reach the floors, ordered by a and b.
+def search(first: Index, second: Index | None = None, step: int = 512) -> Candidates:
+    """Finds the pairs of images that may be copies, ordered by a and b.
 
     Args:
         first: images of the first group.
         second: images of the second group; None: pairs a < b within the first one.
-        least: floors.
         step: images compared with as many others at a time, so that products stay in the processor's cache.
     """
     other = second or first
@@ -91,13 +81,13 @@ def search(first: Index, second: Index | None, least: Floors, step: int = 512) -
         for i in range(0, len(first.embeddings), step):
             rows = first.embeddings[i : i + step, view]
             own = matching.prepare(spectra.unpack(first.packed[i : i + step, view]))
-            for a, b in _products(rows, embeddings, least.embedding, None if second else i):
-                matches = matching.match(own, others, a, b, least.correlation)
+            for a, b in _products(rows, embeddings, None if second else i):
+                matches = matching.match(own, others, a, b, CORRELATED)
                 found = np.empty(len(a), CANDIDATE)
                 found["a"], found["b"], found["view"] = a + i, b, view
                 for name in ("changed", "angle", "mirrored"):
                     found[name] = getattr(matches, name)
-                parts.append(found[matches.changed >= least.changed])
+                parts.append(found[matches.changed >= CHANGED])
     joined = np.concatenate(parts)
     # A pair that is found in both views is compared further in the better one.
     joined = joined[np.lexsort((-joined["changed"], joined["b"], joined["a"]))]
@@ -105,15 +95,15 @@ def search(first: Index, second: Index | None, least: Floors, step: int = 512) -
     return np.asarray(joined[~again])
 
 
-def _products(rows: Floats, others: Floats, least: float, after: int | None) -> Iterator[tuple[Ints, Ints]]:
-    """Yields the positions of pairs whose embeddings reach the floor, some thousands at a time.
+def _products(rows: Floats, others: Floats, after: int | None) -> Iterator[tuple[Ints, Ints]]:
+    """Yields the positions of pairs whose embeddings are alike enough, some thousands at a time.
 
     If the rows are those of `others` from position `after` on, each pair is yielded once.
     """
     step = len(rows)
     for j in range(after or 0, len(others), max(1, step)):
         part = others[j : j + step]
-        a, b = np.divmod(np.flatnonzero(rows @ part.T >= least), len(part))
+        a, b = np.divmod(np.flatnonzero(rows @ part.T >= EMBEDDED), len(part))
         b += j
         if after is not None:
             a, b = a[a + after < b], b[a + after < b]

@@ -9,7 +9,6 @@ import ray
 import ray.data
 
 from brain_ray.cluster import capacity
-from brain_ray.data.candidates import floors
 from brain_ray.data.clusters import equal_pairs
 from brain_ray.data.pair_tasks import (
     NO_PAIRS,
@@ -57,14 +56,13 @@ def find_copies(
     further = images.groupby("pixel_sha256").cumcount().to_numpy() >= REPEATS
     passed_over = ray.put(images["image_id"].to_numpy()[further])
     selected = [select.remote(block, passed_over) for block in blocks]
-    least = floors(threshold)
     size = min(GROUP_BLOCKS, max(1, len(blocks) // (2 * capacity.cpus())))
     groups = [range(k, min(k + size, len(blocks))) for k in range(0, len(blocks), size)]
     candidates: dict[Any, Any] = {}
 
     def start_finding(pair: tuple[range, range]) -> Any:
         members = [selected[k] for group in dict.fromkeys(pair) for k in group]
-        used, candidates[pair] = find.remote(least, len(pair[0]), *members)
+        used, candidates[pair] = find.remote(len(pair[0]), *members)
         return used
 
     def start_verifying(found: tuple[tuple[range, range], Sequence[tuple[int, int]]]) -> Any:

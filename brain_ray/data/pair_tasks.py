@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from brain_ray.arrays import fixed_size, from_fixed_size
-from brain_ray.data.candidates import CANDIDATE, NUM_VIEWS, Floors, Index, Ints, search
+from brain_ray.data.candidates import CANDIDATE, NUM_VIEWS, Index, Ints, search
 from brain_ray.data.head_view import SIDE
 from brain_ray.data.placement import TRANSFORMS, VIEWS, place
 from brain_ray.data.spectra import EMBEDDING_SIZE, PACKED_SIZE
@@ -40,11 +40,10 @@ def select_index(block: pa.Table, passed_over: Ints) -> pa.Table:
     return chosen.set_column(0, "embeddings", fixed_size(embeddings))
 
 
-def find_candidates(floors: Floors, count: int, *blocks: pa.Table) -> tuple[list[tuple[int, int]], pa.Table]:
+def find_candidates(count: int, *blocks: pa.Table) -> tuple[list[tuple[int, int]], pa.Table]:
     """Finds the pairs of rows, one from each group of blocks, that may be copies or near misses.
 
     Args:
-        floors: least values of such pairs.
         count: number of blocks in the first group; if there is no other, pairs are searched within it.
         blocks: tables from `select_index`, those of the first group, then those of the second.
 
@@ -53,7 +52,7 @@ def find_candidates(floors: Floors, count: int, *blocks: pa.Table) -> tuple[list
             them; and a table with the fields of `CANDIDATE`, where a and b are positions in all blocks.
     """
     starts = np.cumsum([0, *map(len, blocks)])
-    found = search(_index(blocks[:count]), _index(blocks[count:]) if len(blocks) > count else None, floors)
+    found = search(_index(blocks[:count]), _index(blocks[count:]) if len(blocks) > count else None)
     if len(blocks) > count:
         found["b"] += starts[count]
     numbers = np.unique(np.searchsorted(starts, _rows(found["a"], found["b"]), "right") - 1)
