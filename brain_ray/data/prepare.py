@@ -98,7 +98,7 @@ def known_id(run: Run, rows: str) -> str:
     return str(run.read_json(*DATASET_IDS).get(rows, rows)) if run.exists(*DATASET_IDS) else rows
 
 
-def prepare(run: Run, config: Config) -> str:
+def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     """Fills the empty `dataset/` of a run; returns a table of its content. Logs a line for each step.
 
     Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
@@ -119,7 +119,7 @@ def prepare(run: Run, config: Config) -> str:
     lap(f"listed {len(index)} files")
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)
-    scanned = _scan(index, source, data)
+    scanned = _scan(index, source, data, block_images)
     facts = scanned.select_columns(list(FACTS)).to_pandas().set_index("image_id").sort_index()
     manifest = index.join(facts, on="image_id").drop(columns="mtime_ns")
     lap("opened them and took their facts")
@@ -158,8 +158,8 @@ def _laps() -> Callable[[str], None]:
     return lap
 
 
-def _scan(index: pd.DataFrame, source: str, data: DataConfig) -> ray.data.Dataset:
-    size = max(1, min(BLOCK_IMAGES, -(-len(index) // (4 * capacity.cpus()))))
+def _scan(index: pd.DataFrame, source: str, data: DataConfig, block_images: int) -> ray.data.Dataset:
+    size = max(1, min(block_images, -(-len(index) // (4 * capacity.cpus()))))
     files = pa.Table.from_pandas(index[["image_id", "path"]], preserve_index=False)
     blocks = [files.slice(k, size).combine_chunks() for k in range(0, len(files), size)]
     context = ray.data.DataContext.get_current()

@@ -33,6 +33,8 @@ class Write:
     seed: int
     plan: pd.DataFrame
     """Table indexed by image_id: split, label, cluster, copies, first_row (row_id of the image itself)."""
+    file_images: int = FILE_IMAGES
+    """Largest number of images in one file."""
 
     def __call__(self, block: pa.Table) -> dict[str, int]:
         """Writes a scanned block; returns the number of rows in each split.
@@ -45,8 +47,8 @@ class Write:
         for split in SPLITS:
             chosen = np.flatnonzero((plan["split"] == split).to_numpy())
             counts[split] = int((plan["copies"].to_numpy()[chosen] + 1).sum())
-            for k in range(0, len(chosen), FILE_IMAGES):
-                part = chosen[k : k + FILE_IMAGES]
+            for k in range(0, len(chosen), self.file_images):
+                part = chosen[k : k + self.file_images]
                 self._write(self._rows(self._with_bytes(block.take(part)), plan.iloc[part]), split)
         return counts
 

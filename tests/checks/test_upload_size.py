@@ -9,7 +9,6 @@ import pytest
 from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 
-from brain_ray.checks import upload_size as upload
 from brain_ray.checks.upload_size import MB, check_upload, upload_files
 
 ROOT = Path(__file__).parents[2]
@@ -90,9 +89,8 @@ def test_a_large_one_is_a_warning_that_names_the_largest_files(cluttered: Path) 
     assert ".rayignore" in found.cure
 
 
-def test_one_over_the_limit_is_an_error(cluttered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "LIMIT", 6 * MB)
+def test_one_over_the_limit_is_an_error(cluttered: Path) -> None:
     (cluttered / "brain_ray" / "weights.bin").write_bytes(bytes(6 * MB))
-    found = check_upload(cluttered)
+    found = check_upload(cluttered, limit=6 * MB)
     assert found.level == "error"
     assert "Ray takes less than 6 MB" in found.text

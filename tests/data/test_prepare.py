@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data import decoding, prepare, transforms, writing
+from brain_ray.data import decoding, prepare, transforms
 from brain_ray.data.duplicates import REPEATS
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
@@ -46,10 +46,12 @@ class Prepared:
         return table.sort_values("row_id", ignore_index=True)
 
 
-def prepare_folder(root: Path, source: Path, data: DataConfig, seed: int = 7) -> tuple[Run, str]:
+def prepare_folder(
+    root: Path, source: Path, data: DataConfig, seed: int = 7, block_images: int = prepare.BLOCK_IMAGES
+) -> tuple[Run, str]:
     run = Run(str(root), "run")
     config = Config(seed=seed, data=data.model_copy(update={"source": str(source)}))
-    return run, prepare.prepare(run, config)
+    return run, prepare.prepare(run, config, block_images)
 
 
 @pytest.fixture(scope="module")
@@ -156,11 +158,8 @@ def test_the_table_tells_counts_copies_and_leaks(prepared: Prepared) -> None:
     assert "leaks=drop: 6 dropped from training" in prepared.text
 
 
-def test_other_blocks_give_the_same_rows(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prepare, "BLOCK_IMAGES", 3)
-    run, _ = prepare_folder(tmp_path, prepared.source, DATA)
+def test_other_blocks_give_the_same_rows(prepared: Prepared, tmp_path: Path) -> None:
+    run, _ = prepare_folder(tmp_path, prepared.source, DATA, block_images=3)
     again = Prepared(run, prepared.source, prepared.planted, "")
     pd.testing.assert_frame_equal(again.manifest, prepared.manifest)
     for split in SPLITS:
@@ -168,7 +167,7 @@ def test_other_blocks_give_the_same_rows(
 
 
 def test_a_large_block_becomes_several_files_with_each_row_once(
-    source: tuple[Path, list[Planted]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: tuple[Path, list[Planted]], tmp_path: Path
 ) -> None:
     files = find_files(str(source[0]), DATA).head(40)
     block = Scan(str(source[0]), DATA)(pa.Table.from_pandas(files[["image_id", "path"]]))
@@ -176,8 +175,7 @@ def test_a_large_block_becomes_several_files_with_each_row_once(
     plan["first_row"] = 2 * np.arange(len(plan))
     run = Run(str(tmp_path), "run")
     run.fs.create_dir(run.path("dataset", "train"), recursive=True)
-    monkeypatch.setattr(writing, "FILE_IMAGES", 16)
-    counts = Write(run, str(source[0]), DATA, 7, plan)(block)
+    counts = Write(run, str(source[0]), DATA, 7, plan, file_images=16)(block)
     assert counts == {"train": 80, "valid": 0, "test": 0}
     assert len(run.list_files("dataset", "train", suffix=".parquet")) == 3
     rows = pq.read_table(run.path("dataset", "train")).to_pandas()
