@@ -19,7 +19,7 @@ from brain_ray.data import similarity
 from brain_ray.data.audit import account, as_text
 from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import find_copies
-from brain_ray.data.file_names import is_no_image
+from brain_ray.data.file_names import ALONE, is_no_image
 from brain_ray.data.image_export import begin_export
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import SPLITS, rows_digest
@@ -115,7 +115,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
         begin_export(run, str(data.export_images))
     source = source_of(run, config)
     lap = _laps()
-    layout, index = find_layout(source, data), find_files(source, data)
+    layout, index = find_layout(source, data), find_files(source, data).assign(frame=ALONE)
     lap(f"listed {len(index)} files")
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)
@@ -160,7 +160,7 @@ def _laps() -> Callable[[str], None]:
 
 def _scan(index: pd.DataFrame, source: str, data: DataConfig, block_images: int) -> ray.data.Dataset:
     size = max(1, min(block_images, -(-len(index) // (4 * capacity.cpus()))))
-    files = pa.Table.from_pandas(index[["image_id", "path"]], preserve_index=False)
+    files = pa.Table.from_pandas(index[["image_id", "path", "frame"]], preserve_index=False)
     blocks = [files.slice(k, size).combine_chunks() for k in range(0, len(files), size)]
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True

@@ -15,7 +15,7 @@ from brain_ray.data import decoding, transforms
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.transforms import Box
 from brain_ray.errors import RunError
-from brain_ray.input_spec import InputSpec
+from brain_ray.input_spec import InputSpec, ReadSpec
 
 SPLITS = ("train", "valid", "test")
 
@@ -45,6 +45,7 @@ def read_input(
     row: Mapping[str, Any],
     spec: InputSpec,
     max_pixels: int,
+    read: ReadSpec,
     changes: Iterable[tuple[AugmentConfig, np.random.Generator]] = (),
 ) -> NDArray[np.uint8]:
     """Returns a row's network input, uint8 (height, width, 1): decoded, cropped, fitted and augmented.
@@ -53,13 +54,14 @@ def read_input(
         row: `path`, `bytes` and the sides of its crop box.
         spec: the network's input.
         max_pixels: largest number of pixels allowed.
+        read: how the pixels of its file become grey.
         changes: augmentations, applied in order: ranges, and the generator that draws from them.
 
     Raises:
         RunError: the row cannot be decoded any more.
     """
     try:
-        grey = decoding.decode(row["bytes"], max_pixels)
+        grey = decoding.decode(row["bytes"], max_pixels, read=read)
     except ImageError as error:
         raise RunError(f"the data set's row of {row['path']} is damaged: {error}; prepare again") from error
     return transforms.to_input(grey, Box(*(row[side] for side in BOX)), spec, changes)

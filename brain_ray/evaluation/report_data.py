@@ -145,7 +145,8 @@ def _columns(predictions: pd.DataFrame, kind: str, classes: Sequence[str]) -> An
 
 def _input(row: Mapping[str, Any], config: Config, epoch: int | None = None) -> Grey:
     changes = changes_of(row, config, epoch)
-    return read_input(row, config.model.input_spec, config.data.max_pixels, changes)[..., 0]
+    data = config.data
+    return read_input(row, config.model.input_spec, data.max_pixels, data.read_spec, changes)[..., 0]
 
 
 def training_samples(run: Run, config: Config) -> list[LabelledImage]:
@@ -159,7 +160,8 @@ def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
     """Reads a training image of each class, without crop."""
     return [
         LabelledImage(
-            decoding.decode(row["bytes"], config.data.max_pixels), config.data.classes[row["label"]]
+            decoding.decode(row["bytes"], config.data.max_pixels, read=config.data.read_spec),
+            config.data.classes[row["label"]],
         )
         for row in first_rows(run, "train")
     ]
