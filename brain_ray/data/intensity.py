@@ -98,5 +98,5 @@ def luma(colours: NDArray[Any]) -> NDArray[Any]:
     """Returns the luma (ITU-R BT.601) of (height, width, 3) pixels, red first: float32, or float64 of large
     numbers."""
     kind: Any = np.float32 if colours.dtype.itemsize <= 2 or colours.dtype == np.float32 else np.float64
-    grey: NDArray[Any] = colours.astype(kind) @ np.array([0.299, 0.587, 0.114], kind)
+    grey: NDArray[Any] = colours.astype(kind, copy=False) @ np.array([0.299, 0.587, 0.114], kind)
     return grey

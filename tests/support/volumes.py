@@ -2,15 +2,19 @@
 
 import gzip
 import io
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import cv2
+import gdcm
 import h5py
 import nibabel
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from brain_ray.data.phantoms.files import draw
 
@@ -21,9 +25,10 @@ STUDY, SERIES = "1.2.826.0.1.3680043.8.498.1111111", "1.2.826.0.1.3680043.8.498.
 
 
 def head(index: int = 0) -> NDArray[np.uint8]:
-    """A drawn head, (height, width)."""
+    """A drawn head, (160, 128)."""
     drawn = draw("glioma", 5, index)
-    return drawn if drawn.ndim == 2 else np.ascontiguousarray(drawn[..., 0])
+    grey = drawn if drawn.ndim == 2 else np.ascontiguousarray(drawn[..., 0])
+    return np.asarray(cv2.resize(grey, (128, 160), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def dicom(pixels: NDArray[Any], syntax: str = ExplicitVRLittleEndian, **elements: Any) -> bytes:
@@ -59,11 +64,35 @@ def dicom(pixels: NDArray[Any], syntax: str = ExplicitVRLittleEndian, **elements
             delattr(made, name)
         else:
             setattr(made, name, value)
-    if syntax != ExplicitVRLittleEndian:
+    if UID(syntax) == RLELossless:
         made.compress(syntax, generate_instance_uid=False)
+    elif not UID(syntax).is_encapsulated:
+        meta.TransferSyntaxUID = syntax
+    if not UID(syntax).is_little_endian:
+        made.PixelData = pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
     file = io.BytesIO()
-    made.save_as(file, enforce_file_format=True)
-    return file.getvalue()
+    pydicom.dcmwrite(file, made, enforce_file_format=True)
+    return _recoded(file.getvalue(), syntax) if UID(syntax).is_encapsulated else file.getvalue()
+
+
+def _recoded(data: bytes, syntax: str) -> bytes:
+    """A DICOM file in a coding that GDCM writes."""
+    if syntax == RLELossless:
+        return data
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder, "before"), Path(folder, "after")
+        before.write_bytes(data)
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(before))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(str(after))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+        return after.read_bytes()
 
 
 def series(count: int = 5, **elements: Any) -> list[bytes]:
@@ -111,19 +140,17 @@ def mat(
     label: float = 2,
     patient: str = PATIENT,
     mask: NDArray[np.uint8] | None = None,
-    **more: Any,
+    packing: str | None = None,
 ) -> bytes:
     """A file as those of Figshare's set: MATLAB's header, then HDF5 with columns first."""
     file = io.BytesIO()
     with h5py.File(file, "w", userblock_size=512) as made:
         struct = made.create_group("cjdata")
-        struct["image"] = image.T
+        struct.create_dataset("image", data=image.T, compression=packing)
         struct["label"] = np.full((1, 1), label)
         struct["PID"] = np.array([[ord(letter)] for letter in patient], np.uint16)
         struct["tumorMask"] = (np.zeros(image.shape, np.uint8) if mask is None else mask).T
         struct["tumorBorder"] = np.zeros((1, 8))
-        for name, value in more.items():
-            struct[name] = value
     data = bytearray(file.getvalue())
     start = b"MATLAB 7.3 MAT-file, Platform: PCWIN64, Created on: Sat Jan  1 00:00:00 2000 HDF5 schema 1.00 ."
     data[: len(start)] = start

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 MAX_STRIPS = 2**15
 """Largest number of strips or tiles: OpenCV prepares the conversion of colours anew for each."""
 
-PIXEL_BITS = 64
-"""Largest number of bits of a pixel: four samples of 16, or one of 64."""
+PIXEL_BITS, COLOUR_BITS = 64, 96
+"""Largest number of bits of a pixel: four samples of 16, or one of 64; and three of 32 if the picture has at
+most a quarter of the pixels allowed, since their luma is taken of copies."""
 
 FREE_TILE = 2**20
 """Pixels of a tile allowed for any picture; a larger tile may have up to four times the picture's pixels."""
@@ -31,7 +32,7 @@ MAX_JPEG_TABLES = 4096
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _PLANES = 256, 257, 258, 259, 262, 277, 284
 _EXTRA, _UNASSOCIATED = 338, 2
 _SAMPLE_KIND, _FLOAT = 339, 3
-_WHITE_IS_ZERO = 0
+_WHITE_IS_ZERO, _RGB = 0, 2
 _NO_PICTURE = 5
 """Bits of a page's kind: a smaller version of another page, or a mask for it."""
 _STRIPS, _STRIP_ROWS, _STRIP_BYTES = 273, 278, 279
@@ -53,7 +54,7 @@ def reduce_tiff(data: bytes, max_pixels: int) -> bytes:
     width, height = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
     samples = page.first(_SAMPLES, 1)
     bits = samples * max(page.numbers(_BITS), default=1)
-    if bits > PIXEL_BITS:
+    if bits > (COLOUR_BITS if 4 * width * height <= max_pixels else PIXEL_BITS):
         raise StructureError(f"{bits} bits a pixel")
     if samples == 2 and bits > 16 and page.length(_EXTRA):  # OpenCV makes eight bits of them
         raise StructureError("grey and alpha of more than 8 bits")
@@ -121,7 +122,9 @@ def decode_tiff(data: bytes, width: int, height: int) -> "NDArray[Any]":
     """
     page = Page(data)
     samples, bits = page.first(_SAMPLES, 1), max(page.numbers(_BITS), default=1)
-    if _first(page, _EXTRA) == _UNASSOCIATED and (bits > 8 or samples != 4):
+    extra = _first(page, _EXTRA)
+    is_fourth = samples == 4 and extra == -1 and _first(page, _COLOURS) == _RGB  # OpenCV writes no tag for it
+    if is_fourth or (extra == _UNASSOCIATED and (bits > 8 or samples != 4)):
         return libraries.decode_on_black(data, width, height)
     image = libraries.decode(data, width, height, colours=samples >= 3 and (bits > 16 or _is_float(page)))
     if _first(page, _COLOURS) == _WHITE_IS_ZERO and bits > 8:
