@@ -14,6 +14,9 @@ Plane = Literal["axial", "coronal", "sagittal"]
 Window = tuple[float, float]
 """Two percentiles, 0 to 100."""
 
+WINDOW: Window = (0.5, 99.5)
+"""The usual window."""
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -29,7 +32,7 @@ class InputSpec:
 class ReadSpec:
     """How the pixels of a file become grey images of 8 bits, in training, evaluation and serving alike."""
 
-    window: Window = (0.5, 99.5)
+    window: Window = WINDOW
     """Percentiles of the pixels that become 0 and 255, where these have more than 8 bits."""
     plane: Plane = "axial"
     """Plane of the slices into which a volume is cut."""

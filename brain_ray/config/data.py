@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from brain_ray.config.base import Fraction, Positive, Settings, Share
-from brain_ray.input_spec import Plane, ReadSpec
+from brain_ray.input_spec import WINDOW, Plane, ReadSpec
 
 PHANTOMS = "phantoms"
 """The value of `data.source` that stands for images drawn by `brain_ray.data.phantoms.files`."""
@@ -124,7 +124,7 @@ class DataConfig(Settings):
     as Thumbs.db or a table, do not count."""
     max_pixels: Positive = 40_000_000
     """Most pixels of an image. Larger images are rejected by their header, before they are decoded."""
-    window: tuple[Percentile, Percentile] = (0.5, 99.5)
+    window: tuple[Percentile, Percentile] = WINDOW
     """Percentiles of an image's pixels, of a volume's all together, that become 0 and 255 where they have
     more than 8 bits; a DICOM file's own window comes first. A few hot pixels change nothing, as they would
     with `0 100`, the darkest and the brightest pixel."""

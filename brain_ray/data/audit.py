@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from brain_ray.config import DataConfig
-from brain_ray.data.file_names import is_no_image
+from brain_ray.data.file_names import image_name, is_no_image
+from brain_ray.data.intensity import FEW_LEVELS
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.similarity import TRANSFORMS
-from brain_ray.data.sources import Layout, list_names
+from brain_ray.data.sources import MAX_NAMES, Layout, list_names
 from brain_ray.data.split import COPIED
 from brain_ray.fingerprints import digest
 
@@ -44,6 +45,8 @@ def account(
         "rejected": len(manifest) - len(usable),
         "dropped": int(reasons.sum()),
         "no_contour": int((~usable["has_box"].astype(bool)).sum()),
+        "few_grey_levels": _count_few_levels(usable),
+        "modalities": _count_modalities(usable),
         "splits": {split: per_class(rows) for split, rows in groups.items()},
         "balanced_train": per_class(training, training["copies"] + 1),
         "copies": _count_copies(usable, pairs, near_misses),
@@ -89,6 +92,17 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"leaks={leaks['policy']}: {leaks['dropped_from_train']} dropped from training as copies of "
         f"test images, {leaks['conflict_dropped']} for another label",
     ]
+    few = found["few_grey_levels"]
+    if few["images"]:
+        names = list_names([*few["first"], *[""] * (few["images"] - len(few["first"]))])
+        lines.append(
+            f"fewer than {FEW_LEVELS} grey levels, so masks, drawings or darkened by a few bright pixels: "
+            f"{few['images']} images: {names}"
+        )
+    others = {name: count for name, count in found["modalities"].items() if name != "MR"}
+    if others:
+        told = ", ".join(f"{count} {name}" for name, count in others.items())
+        lines.append(f"not MR, by their DICOM headers: {told}")
     if leaks["dropped_for_valid"]:
         lines.append(f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images")
     return "\n".join([*lines, *_left_out(found["left_out"])])
@@ -107,6 +121,21 @@ def _left_out(left_out: Mapping[str, Any]) -> list[str]:
         names = left_out["no_images"]
         lines.append(f"rejected, no images by their names: {len(names)} files: {list_names(names)}")
     return lines
+
+
+def _count_few_levels(usable: pd.DataFrame) -> dict[str, object]:
+    """Returns how many images have few grey levels, and the names of the first."""
+    few = usable[usable["grey_levels"] < FEW_LEVELS]
+    named = few.head(MAX_NAMES)
+    first = [image_name(path, frame) for path, frame in zip(named["path"], named["frame"], strict=True)]
+    return {"images": len(few), "first": first}
+
+
+def _count_modalities(usable: pd.DataFrame) -> dict[str, int]:
+    """Returns the number of images of each modality that their headers tell."""
+    if "modality" not in usable:
+        return {}
+    return {str(name): int(count) for name, count in usable["modality"].value_counts().items()}
 
 
 def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int) -> dict[str, object]:

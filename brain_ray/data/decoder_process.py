@@ -66,12 +66,22 @@ def describe(file: CheckedFile, limits: Limits, level: int, min_content: float) 
         limits: how it is read.
         level: grey level of the background.
         min_content: least share of an image's pixels above that level; with less it is empty.
+
+    Raises:
+        ImageError: a damaged header, or of several images none can be decoded.
     """
     opened = OpenFile(file, limits.max_pixels, limits.read)
-    positions, empty = list(opened.positions), []
-    if len(positions) > 1 and min_content > 0:
-        shares = ((number, (opened.image(number) > level).mean()) for number in range(len(positions)))
-        empty = [number for number, share in shares if share < min_content]
+    positions, empty, error = list(opened.positions), [], None
+    decoded = 0
+    for number in range(len(positions)) if len(positions) > 1 and min_content > 0 else ():
+        try:
+            if (opened.image(number) > level).mean() < min_content:
+                empty.append(number)
+            decoded += 1
+        except ImageError as found:  # what is wrong with an image is said when it is looked at itself
+            error = found
+    if error is not None and not decoded:
+        raise error
     return {"format": file.format.name, "positions": positions, "empty": empty, **vars(opened.facts)}, ()
 
 

@@ -1,10 +1,13 @@
 """Decoding: an encoded file -> 8-bit grey images."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
 from brain_ray.data import intensity
@@ -183,10 +186,15 @@ class OpenFile:
         return grey
 
     def _find_range(self, volume: Volume) -> tuple[float, float] | None:
-        images = (volume.pixels(number) for number in range(len(volume.positions)))
-        deep = (image for image in images if image.dtype != np.uint8)
+        def deep() -> Iterator[NDArray[Any]]:
+            for number in range(len(volume.positions)):
+                with suppress(ImageError):  # told when that image is asked for
+                    pixels = volume.pixels(number)
+                    if pixels.dtype != np.uint8:
+                        yield pixels
+
         count = volume.width * volume.height * len(volume.positions)
-        return intensity.find_range(deep, count, self._read.window)
+        return intensity.find_range(deep(), count, self._read.window)
 
 
 def _not_an_image(data: bytes, formats: Sequence[AnyFormat] | None) -> ImageError:

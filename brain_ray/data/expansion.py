@@ -2,7 +2,6 @@
 images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 import ray
@@ -14,41 +13,35 @@ from brain_ray.data.duplicates import run_tasks
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.formats import is_volume
 from brain_ray.data.frames import FileImages, expand, images_of, is_picture
-from brain_ray.data.scan import batches, read_files, shared_decoder
+from brain_ray.data.scan import batches, describe, read_files
 
 BLOCK_FILES = 1024
 """Largest number of files that a task opens."""
 
 
-@dataclass(frozen=True)
-class OpenFiles:
-    """Ray task: reads the headers of files. Their ids leave it as salted hashes only."""
+def open_files(source: str, data: DataConfig, salt: str, paths: Sequence[str]) -> dict[str, FileImages]:
+    """Ray task: returns the images of each file, by its path; pictures, and files that cannot be read, have
+    one.
 
-    source: str
-    data: DataConfig
-    salt: str
+    The ids in the headers leave it as salted hashes only.
 
-    def __call__(self, paths: Sequence[str]) -> dict[str, FileImages]:
-        """Returns the images of each file, by its path; pictures, and files that cannot be read, have one."""
-        found, rest = {}, iter(paths)
-        for batch in batches(read_files(self.source, paths)):
-            named = [(next(rest), content) for content in batch]
-            volumes = [
-                (path, content)
-                for path, content in named
-                if isinstance(content, bytes) and is_volume(content)
-            ]
-            told = shared_decoder().describe(
-                [content for _, content in volumes],
-                self.data.max_pixels,
-                self.data.crop.threshold,
-                self.data.volumes.min_content,
-                self.data.read_spec,
-            )
-            for (path, _), description in zip(volumes, told, strict=True):
-                if not isinstance(description, ImageError):
-                    found[path] = images_of(path, description, self.salt)
-        return {path: found.get(path, FileImages()) for path in paths}
+    Args:
+        source: folder or URI.
+        data: settings of the slices.
+        salt: secret of the run.
+        paths: paths of the files within the source.
+    """
+    found, rest = {}, iter(paths)
+    for batch in batches(read_files(source, paths)):
+        named = [(next(rest), content) for content in batch]
+        volumes = [
+            (path, content) for path, content in named if isinstance(content, bytes) and is_volume(content)
+        ]
+        told = describe([content for _, content in volumes], data)
+        for (path, _), description in zip(volumes, told, strict=True):
+            if not isinstance(description, ImageError):
+                found[path] = images_of(path, description, salt)
+    return {path: found.get(path, FileImages()) for path in paths}
 
 
 def expand_files(
@@ -67,10 +60,10 @@ def expand_files(
         block_files: largest number of files that a task opens.
     """
     to_open = [path for path in files["path"] if not (is_picture(path) or is_no_image(path))]
-    work = ray.remote(OpenFiles(source, data, salt).__call__).options(num_cpus=1)
+    work = ray.remote(open_files).options(num_cpus=1)
     size = max(1, min(block_files, -(-len(to_open) // (4 * capacity.cpus()))))
     blocks = (to_open[k : k + size] for k in range(0, len(to_open), size))
     opened: dict[str, FileImages] = {}
-    for _, found in run_tasks(work.remote, blocks):
+    for _, found in run_tasks(lambda block: work.remote(source, data, salt, block), blocks):
         opened |= found
     return expand(files, opened), {path: one.empty for path, one in opened.items() if one.empty}

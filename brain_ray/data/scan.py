@@ -15,7 +15,7 @@ import pyarrow as pa
 from brain_ray.arrays import fixed_size
 from brain_ray.config import DataConfig
 from brain_ray.data import similarity
-from brain_ray.data.decoder import Decoder
+from brain_ray.data.decoder import Decoder, Description
 from brain_ray.data.decoder_messages import Frames, Item
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.file_names import ALONE
@@ -72,7 +72,7 @@ class Scan:
                     rows[row] = {"reason": "", "file_sha256": _sha256(content)}
                     found = next(told) if isinstance(content, bytes) else content
                     if isinstance(found, OSError | ImageError):
-                        rows[row] |= {"reason": _reason(found, content), **_NO_FACTS}
+                        rows[row] |= {"reason": _reason(found, content, self.data), **_NO_FACTS}
                     else:
                         facts, (thumbnails[row],) = found
                         rows[row] |= facts
@@ -101,13 +101,23 @@ def item_of(content: bytes, frames: Sequence[int]) -> Item:
     return content if list(frames) == [ALONE] else Frames(content, tuple(frames))
 
 
-def _reason(error: OSError | ImageError, content: bytes | OSError) -> str:
+def describe(files: Sequence[bytes], data: DataConfig) -> list[Description | ImageError]:
+    """Returns what the headers of files say of their images, by the settings of a data set."""
+    level, min_content = data.crop.threshold, data.volumes.min_content
+    return shared_decoder().describe(files, data.max_pixels, level, min_content, data.read_spec)
+
+
+def _reason(error: OSError | ImageError, content: bytes | OSError, data: DataConfig) -> str:
     """Returns why an image is rejected."""
     if isinstance(error, OSError):
         return f"cannot be read: {error}"
     if error.code == "several_images" and isinstance(content, bytes) and is_volume(content):
-        # Each image that shows something has a row of its own.
-        return f"{error}: each of them is empty, by data.volumes.min_content"
+        # Each image that shows something has a row of its own: there is none, or the file could not be read.
+        (found,) = describe([content], data)
+        empty = (
+            f"each of its {len(found.positions)} images is empty" if isinstance(found, Description) else ""
+        )
+        return f"{empty}, by data.volumes.min_content" if empty else str(found)
     return str(error)
 
 
