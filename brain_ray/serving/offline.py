@@ -92,12 +92,12 @@ def _slices(
         raise ProblemError(found.code, str(found))
     if len(found.positions) == 1:
         return None
-    if found.empty:
-        left_out.slices[name] = len(found.empty)
     empty = set(found.empty)
     numbers = tuple(number for number in range(len(found.positions)) if number not in empty)
     if not numbers:
         raise ProblemError("no_image", f"each of its {len(found.positions)} images is empty")
+    if empty:
+        left_out.slices[name] = len(empty)
     return numbers
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import median_filter
 from support.picture_files import saved
 from support.volumes import head
 
@@ -231,22 +232,38 @@ def test_formats_that_are_not_read_say_what_to_do() -> None:
 
 def test_percentiles_are_those_of_all_images_together() -> None:
     rng = np.random.default_rng(0)
-    images = [rng.normal(100, 10, (40, 50)).astype(np.float32) for _ in range(6)]
-    images[0][0, 0] = np.nan
-    together = np.sort(np.concatenate([image[np.isfinite(image)] for image in images]))
-    low, high = find_range(images, 6 * 2000, WINDOW) or (0, 0)
-    assert low == pytest.approx(float(together[round(0.005 * len(together)) - 1]), abs=0.05)
-    assert high == pytest.approx(float(together[round(0.995 * len(together)) - 1]), abs=0.05)
-    assert find_range(images, 6 * 2000, (0, 100)) == (float(together[0]), float(together[-1]))
-    sampled = find_range(images, 6 * 2000, WINDOW, max_sample=2000) or (0, 0)
-    assert sampled == pytest.approx((low, high), rel=0.1)
-    assert find_range(images, 6 * 2000, (0, 100), max_sample=10) == (float(together[0]), float(together[-1]))
-    assert find_range([np.full((9, 9), np.nan)], 81, WINDOW) is None
+    images = [rng.normal(100, 10, (140, 50)).astype(np.float32) for _ in range(6)]
+    medians = np.stack([median_filter(image, 3, mode="mirror") for image in images])
+    low, high = find_range(images, 6 * 7000, WINDOW) or (0, 0)
+    assert (low, high) == tuple(np.percentile(medians, WINDOW, method="inverted_cdf"))
+    everything = (float(np.min(images)), float(np.max(images)))
+    assert find_range(images, 6 * 7000, (0, 100)) == everything
+    sampled = find_range(images, 6 * 7000, WINDOW, max_sample=9000) or (0, 0)
+    assert sampled == pytest.approx((low, high), rel=0.02)
+    assert find_range(images, 6 * 7000, (0, 100), max_sample=10) == everything
+    lost = [np.where(rng.random(image.shape) < 0.01, np.nan, image) for image in images]
+    assert find_range(lost, 6 * 7000, WINDOW) == pytest.approx((low, high), rel=0.05)
+    assert find_range([np.full((20, 20), np.nan)], 400, WINDOW) is None
 
 
 def test_a_sample_meets_all_columns() -> None:
-    stripes = np.tile(np.arange(64, dtype=np.float32), (64, 1))
-    assert find_range([stripes], stripes.size, WINDOW, max_sample=512) == (0, 63)
+    stripes = np.repeat(np.tile(np.arange(32, dtype=np.float32), (64, 1)), 2, axis=1)
+    assert find_range([stripes], stripes.size, WINDOW, max_sample=512) == (0, 31)
+
+
+def test_single_hot_pixels_get_their_surroundings_and_structures_stay() -> None:
+    image = np.add.outer(np.arange(100), np.arange(100)).astype(np.uint16)
+    spoilt, bright = image.copy(), image.copy()
+    for place in ((0, 0), (0, 50), (63, 20), (64, 80), (99, 99)):
+        spoilt[place] = 60_000
+    bright[40:50, 40:43] = 3000
+    before, after = to_grey(image, WINDOW), to_grey(spoilt, WINDOW)
+    assert before is not None
+    assert after is not None
+    assert difference(before, after) <= 3
+    vessel = to_grey(bright, WINDOW)
+    assert vessel is not None
+    assert (vessel[41:49, 40:43] == 255).all()
 
 
 def test_an_image_that_is_nearly_empty_is_scaled_by_its_extremes() -> None:

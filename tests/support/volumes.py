@@ -15,6 +15,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, generate_uid
+from scipy.ndimage import median_filter
 
 from brain_ray.data.phantoms.files import draw
 
@@ -155,3 +156,11 @@ def mat(
     start = b"MATLAB 7.3 MAT-file, Platform: PCWIN64, Created on: Sat Jan  1 00:00:00 2000 HDF5 schema 1.00 ."
     data[: len(start)] = start
     return bytes(data)
+
+
+def windowed(image: NDArray[Any], *images: NDArray[Any]) -> NDArray[np.float64]:
+    """Grey levels, 0..255, of an image by the usual window over it, or over all of some images."""
+    medians = [median_filter(each.astype(float), 3, mode="mirror") for each in images or (image,)]
+    low, high = np.percentile(np.stack(medians), (0.5, 99.5), method="inverted_cdf")
+    scaled: NDArray[np.float64] = np.clip((image.astype(float) - low) / (high - low) * 255, 0, 255)
+    return scaled
