@@ -1,7 +1,6 @@
 """Hostile DICOM, NIfTI and MATLAB files: images or a reason, in bounded time and memory, whatever comes."""
 
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 
@@ -41,29 +40,20 @@ def test_every_mutant_gives_images_or_a_reason_within_bounds(form: str) -> None:
                     peak = max(peak, worker.memory_info().rss)
 
     endings: Counter[str] = Counter()
-    slowest, before = (0.0, ""), own.memory_info().rss
+    before = own.memory_info().rss
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     with Decoder(cpu_s=CPU_S) as decoder:
         for name, data in mutants(form, COUNT, seed=1):
-            start = time.monotonic()
             endings[ending(decoder, name, data)] += 1
-            slowest = max(slowest, (time.monotonic() - start, name))
     done.set()
     watching.join()
-    print(form, dict(endings), slowest, f"{peak / 1e6:.0f} MB")
-    assert set(endings) <= {
-        "images",
-        "not_an_image",
-        "undecodable",
-        "too_small",
-        "too_many_pixels",
-        "several_images",
-    }
+    reasons = {"not_an_image", "undecodable", "too_small", "too_many_pixels", "several_images", "ended"}
+    assert set(endings) <= {"images", *reasons}
     assert endings.total() == COUNT
     assert endings["images"] > COUNT / 20
     assert endings["undecodable"] > COUNT / 20
-    assert slowest[0] < 30, slowest[1]
+    assert endings["ended"] <= 3, "few reach the limit on CPU"
     assert peak < 450e6
     assert own.memory_info().rss - before < 100e6
 
@@ -72,15 +62,20 @@ def ending(decoder: Decoder, name: str, data: bytes) -> str:
     """Have a file described and its first images prepared; returns "images" or the kind of reason."""
     (described,) = decoder.describe([data], MAX_PIXELS, 45, 0.05)
     if isinstance(described, ImageError):
-        assert str(described), name
-        return described.code
+        return kind_of(described, name)
     several = len(described.positions) > 1
     item: Item = Frames(data, tuple(range(min(3, len(described.positions))))) if several else data
     images = decoder.prepare_all(item, MAX_PIXELS, CropConfig(), InputSpec(32, 32))
     assert len(images) == min(3, len(described.positions)), name
     for image in images:
         if isinstance(image, ImageError):
-            return image.code
+            return kind_of(image, name)
         assert isinstance(image, FittedImage)
         assert image.input.shape == (32, 32, 1)
     return "images"
+
+
+def kind_of(error: ImageError, name: str) -> str:
+    """Return the kind of a reason; `ended` if the worker did not survive the file."""
+    assert str(error), name
+    return "ended" if str(error).startswith("the decoder ended") else error.code
