@@ -136,7 +136,7 @@ _MEDIAN_TYPES = (np.dtype(np.uint16), np.dtype(np.int16), np.dtype(np.float32))
 
 def count_levels(image: Grey) -> int:
     """Returns the number of different grey levels of an image."""
-    return int(np.count_nonzero(np.bincount(image.ravel(), minlength=256)))
+    return int(np.count_nonzero(cv2.calcHist([image], [0], None, [256], [0, 256])))
 
 
 def luma(colours: NDArray[Any]) -> NDArray[Any]:
