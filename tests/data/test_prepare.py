@@ -89,7 +89,12 @@ def test_a_blank_image_is_kept_whole_and_counted(prepared: Prepared) -> None:
     blank = manifest.loc[next(item.path for item in prepared.planted if item.kind == "blank")]
     assert not blank["has_box"]
     assert (blank["bottom"], blank["right"]) == (blank["height"], blank["width"])
-    assert prepared.run.read_json("dataset", "audit.json")["no_contour"] == 1
+    found = prepared.run.read_json("dataset", "audit.json")
+    assert found["no_contour"] == 1
+    assert blank["grey_levels"] == 1
+    assert found["few_grey_levels"] == {"images": 1, "first": [blank.name]}
+    assert f"1 images: {blank.name}" in prepared.text
+    assert found["modalities"] == {}
 
 
 def test_every_planted_copy_is_found_as_what_it_is(prepared: Prepared) -> None:

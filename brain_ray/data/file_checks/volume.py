@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeaderFacts:
-    """Facts of a file's header. The ids are the file's own: they leave the process that reads them as hashes
-    only."""
+    """Facts of a file's header. The ids are the file's own: only their hashes are stored."""
 
     patient: str = ""
     study: str = ""
