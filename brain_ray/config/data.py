@@ -91,13 +91,17 @@ class DataConfig(Settings):
     test_fraction: Fraction = 0.15
     """Share of all images used as the test split, if the source has no test folder."""
     split_by: Literal["cluster", "image"] = "cluster"
-    """`cluster`: all copies of a slice are on the same side of the train/validation split. `image`: they may
-    be on both sides, with `leaks=keep` also of a test split that is drawn here. No effect with
-    `leaks=regroup`."""
-    leaks: Literal["drop", "keep", "regroup", "fail"] = "drop"
-    """What happens to training images with a copy in the test split: `drop`, `keep`, `regroup` (draws all
-    splits anew over whole clusters of copies) or `fail`. A test split that is drawn here shares no cluster
-    with training and validation, except with `keep`."""
+    """`cluster`: all copies of a slice, and all images of a patient, are on the same side of the
+    train/validation split. `image`: they may be on both sides, with `leaks=keep` also of a test split that is
+    drawn here. No effect with `leaks=regroup`."""
+    leaks: Literal["auto", "drop", "keep", "regroup", "fail"] = "auto"
+    """What happens to training images with a copy, or with another image of their patient, in the test split:
+    `drop`, `keep`, `regroup` (draws all splits anew over whole groups of patients and copies) or `fail`.
+    `auto`: `drop` if no class loses more than a quarter of its training images by it, else `regroup`. A test
+    split that is drawn here shares no group with training and validation, except with `keep`."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Number of folds to which the training and validation images are dealt, stratified and by whole groups;
+    None: the folds that the source gives, if any."""
     conflicts: Literal["drop", "keep"] = "drop"
     """What happens to training images with a copy of another label (with `leaks=regroup`, to any such image):
     `drop` all of them, or `keep` them."""
