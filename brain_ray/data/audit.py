@@ -8,15 +8,21 @@ import pandas as pd
 
 from brain_ray.config import DataConfig
 from brain_ray.data.file_names import is_no_image
+from brain_ray.data.group_counts import count_groups, describe_groups, describe_leaks
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.similarity import TRANSFORMS
 from brain_ray.data.sources import Layout, list_names
-from brain_ray.data.split import COPIED
+from brain_ray.data.split import CONFLICT, COPIED, SAME_PATIENT, Assignment
 from brain_ray.fingerprints import digest
 
 
 def account(
-    manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int, data: DataConfig, layout: Layout
+    manifest: pd.DataFrame,
+    pairs: pd.DataFrame,
+    near_misses: int,
+    data: DataConfig,
+    layout: Layout,
+    assignment: Assignment,
 ) -> dict[str, Any]:
     """Returns the content of `audit.json`, all counts.
 
@@ -26,6 +32,7 @@ def account(
         near_misses: number of pairs just below the threshold.
         data: classes and leaks.
         layout: folders of the source.
+        assignment: the splits, and the leak policy that was followed.
     """
 
     def per_class(rows: pd.DataFrame, weights: pd.Series | None = None) -> dict[str, int]:
@@ -47,11 +54,16 @@ def account(
         "splits": {split: per_class(rows) for split, rows in groups.items()},
         "balanced_train": per_class(training, training["copies"] + 1),
         "copies": _count_copies(usable, pairs, near_misses),
+        "units": count_groups(manifest, data.classes),
         "leaks": {
-            "policy": data.leaks,
+            "policy": assignment.leaks,
+            "asked": data.leaks,
+            "cost": assignment.cost,
             "dropped_from_train": int(reasons.get(COPIED["test"], 0)),
             "dropped_for_valid": int(reasons.get(COPIED["valid"], 0)),
-            "conflict_dropped": int(reasons.get("a copy carries another label", 0)),
+            "patients_dropped_from_train": int(reasons.get(SAME_PATIENT["test"], 0)),
+            "patients_dropped_for_valid": int(reasons.get(SAME_PATIENT["valid"], 0)),
+            "conflict_dropped": int(reasons.get(CONFLICT, 0)),
         },
         "left_out": {
             "folders": layout.ignored,
@@ -65,8 +77,8 @@ def account(
     }
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """Formats audit.json for a terminal: images per split and class, copies, leaks."""
+def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
+    """Formats audit.json for a terminal: images, patients and groups per split and class, copies, leaks."""
     classes = list(found["balanced_train"])
     rows = dict(found["splits"])
     if found["balanced_train"] != rows["train"]:
@@ -76,6 +88,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     for name, counts in rows.items():
         cells = [*counts.values(), sum(counts.values())]
         lines.append(f"{name:<16}" + "".join(f"{cell:>{width}}" for cell in cells))
+    lines += describe_groups(found["units"], classes, width)
     copies, leaks = found["copies"], found["leaks"]
     across, turned = copies["across_splits"], copies["by_transform"]
     lines += [
@@ -86,11 +99,16 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"across the source's splits: {across['test_images']} test images have a copy among "
         f"{across['train_images']} training images; "
         f"clusters with two labels: {len(copies['label_conflicts'])}",
-        f"leaks={leaks['policy']}: {leaks['dropped_from_train']} dropped from training as copies of "
-        f"test images, {leaks['conflict_dropped']} for another label",
+        *describe_leaks(assignment),
+        f"leaks={leaks['policy']}: dropped from training: {leaks['dropped_from_train']} copies of test "
+        f"images, {leaks['patients_dropped_from_train']} others of their patients, "
+        f"{leaks['conflict_dropped']} for another label",
     ]
-    if leaks["dropped_for_valid"]:
-        lines.append(f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images")
+    if leaks["dropped_for_valid"] or leaks["patients_dropped_for_valid"]:
+        lines.append(
+            f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images, "
+            f"{leaks['patients_dropped_for_valid']} others of their patients"
+        )
     return "\n".join([*lines, *_left_out(found["left_out"])])
 
 

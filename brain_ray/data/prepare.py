@@ -20,6 +20,7 @@ from brain_ray.data.audit import account, as_text
 from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import find_copies
 from brain_ray.data.file_names import is_no_image
+from brain_ray.data.groups import fold_numbers, join_groups
 from brain_ray.data.image_export import begin_export
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import SPLITS, rows_digest
@@ -103,7 +104,8 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
 
     Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
     manifest has a row per file: the columns of `find_files` but mtime_ns, those of `FACTS`, cluster,
-    cluster_size, split, reason and copies (the number of balancing copies).
+    cluster_size, group (of patients and copies), fold (0: none), split, reason and copies (the number of
+    balancing copies).
 
     Raises:
         RunError: the source is not as expected (see `find_files`), the folder for exported images holds other
@@ -116,6 +118,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     source = source_of(run, config)
     lap = _laps()
     layout, index = find_layout(source, data), find_files(source, data)
+    index = index.assign(patient="", source="", fold=0)
     lap(f"listed {len(index)} files")
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)
@@ -128,21 +131,24 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     pairs, near_misses = find_copies(scanned, manifest[usable], data.copy_similarity)
     lap(f"compared each with each, {len(pairs)} pairs are copies")
     manifest = _join_clusters(manifest, usable, pairs)
+    manifest["group"] = join_groups(manifest["cluster"].to_numpy(np.int64), manifest["patient"])
     manifest["split"] = "rejected"
     drawn = assign(manifest[usable], data, config.seed)
-    manifest.loc[usable, ["split", "reason"]] = drawn[["split", "reason"]]
+    manifest.loc[usable, ["split", "reason"]] = drawn.table[["split", "reason"]]
+    if data.folds is not None:
+        manifest["fold"] = fold_numbers(manifest, data.folds, config.seed)
     manifest["copies"] = 0
     training = manifest["split"] == "train"
     manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
     _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
     rows = rows_digest(manifest, config.seed, data.model_dump(mode="json"))
-    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, layout)}
+    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, layout, drawn)}
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, *AUDIT)
     prometheus.prepared(run.name, manifest["split"].value_counts().to_dict())
-    return as_text(found)
+    return as_text(found, drawn)
 
 
 def _laps() -> Callable[[str], None]:

@@ -19,7 +19,7 @@ from brain_ray.data.sources import find_files, list_names, listing_hash
 from brain_ray.errors import RunError
 from brain_ray.fingerprints import differences
 from brain_ray.logs import log
-from brain_ray.runs import DATASET_MANIFEST, LISTINGS, Run
+from brain_ray.runs import AUDIT, DATASET_MANIFEST, LISTINGS, Run
 
 UNREAD = sha256(b"").hexdigest()
 """`file_sha256` of a file that could not be read when it was scanned."""
@@ -49,6 +49,11 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     if settings:
         files_differ = [] if now["files"] in listings.values() else ["files: other names, sizes or times"]
         return [*settings, *place, *files_differ]
+    if "units" not in run.read_json(*AUDIT):
+        log.info(
+            "the data set was prepared by an earlier version, which knew no patients: its splits may share "
+            "some; with another --name it is prepared anew"
+        )
     if listings.get(now["data.source"]) == now["files"]:
         return []
     started = time.monotonic()

@@ -24,7 +24,7 @@ from brain_ray.errors import RunError
 from brain_ray.runs import Run
 
 PHANTOMS = PhantomConfig(train_per_class=16, test_per_class=6, copies=6, conflicts=1, faults=6)
-DATA = DataConfig(phantoms=PHANTOMS, max_rejected=0.1, balance_to=20)
+DATA = DataConfig(phantoms=PHANTOMS, max_rejected=0.1, balance_to=20, leaks="drop")
 TRANSFORMS = {"mirrored": "mirrored", "flipped": "flipped", "turned": "turned"}
 
 
@@ -155,7 +155,27 @@ def test_validation_is_stratified_and_shares_no_cluster_with_training(prepared: 
 def test_the_table_tells_counts_copies_and_leaks(prepared: Prepared) -> None:
     assert "train, balanced" in prepared.text
     assert "6 test images have a copy among 6 training images" in prepared.text
-    assert "leaks=drop: 6 dropped from training" in prepared.text
+    assert "leaks=drop: dropped from training: 6 copies of test images, 0 others" in prepared.text
+
+
+def test_auto_says_what_it_chose_and_why(prepared: Prepared, tmp_path: Path) -> None:
+    run, text = prepare_folder(tmp_path, prepared.source, DATA.model_copy(update={"leaks": "auto"}))
+    assert "leaks=auto: all splits are drawn anew over whole groups of patients and copies (regroup)" in text
+    assert "cost a class more than 25 % of its training images: glioma " in text
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    used = manifest[manifest["split"].isin(SPLITS)]
+    assert (used.groupby("group")["split"].nunique() == 1).all()
+    found = run.read_json("dataset", "audit.json")
+    assert (found["leaks"]["asked"], found["leaks"]["policy"]) == ("auto", "regroup")
+
+
+def test_folds_are_kept_in_the_data_set(prepared: Prepared, tmp_path: Path) -> None:
+    run, text = prepare_folder(tmp_path, prepared.source, DATA.model_copy(update={"folds": 3}))
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    developed = manifest["split"].isin(["train", "valid"])
+    assert set(manifest.loc[developed, "fold"]) == {1, 2, 3}
+    assert (manifest.loc[~developed, "fold"] == 0).all()
+    assert "folds, images (groups): 1: " in text
 
 
 def test_other_blocks_give_the_same_rows(prepared: Prepared, tmp_path: Path) -> None:
@@ -215,7 +235,7 @@ def test_many_images_with_the_same_pixels_are_one_cluster_and_few_pairs(
 
 
 def test_leaks_can_be_an_error(source: tuple[Path, list[Planted]], tmp_path: Path, ray_cluster: None) -> None:
-    with pytest.raises(RunError, match="6 training images have a copy in the test split"):
+    with pytest.raises(RunError, match=r"6 training images have a copy or .* in the test split"):
         prepare_folder(tmp_path, source[0], DATA.model_copy(update={"leaks": "fail"}))
 
 
