@@ -23,14 +23,15 @@ def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
     source has a test folder or the test split is drawn here.
 
     Args:
-        images: usable images with path, label, source_split ("train", "valid" or "test") and cluster.
+        images: usable images with path, label, source_split ("train", "valid", "test", or "": as of "train")
+            and cluster.
         data: leaks, conflicts, split_by, valid_fraction, test_fraction.
         seed: seed of the draws.
 
     Raises:
         RunError: `leaks=fail` and there are some, or a class is left without a training or validation image.
     """
-    source = images["source_split"]
+    source = images["source_split"].replace("", "train")
     result = pd.DataFrame({"split": source, "reason": ""}, index=images.index)
     regroup = data.leaks == "regroup"
     if data.conflicts == "drop":

@@ -17,7 +17,7 @@ from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
 from brain_ray.data.scan import Scan
-from brain_ray.data.sources import find_files
+from brain_ray.data.sources.find import list_source
 from brain_ray.data.transforms import Box
 from brain_ray.data.writing import Write
 from brain_ray.errors import RunError
@@ -170,7 +170,7 @@ def test_other_blocks_give_the_same_rows(
 def test_a_large_block_becomes_several_files_with_each_row_once(
     source: tuple[Path, list[Planted]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = find_files(str(source[0]), DATA).head(40)
+    files = list_source(str(source[0]), DATA).files.head(40).rename_axis("image_id").reset_index()
     block = Scan(str(source[0]), DATA)(pa.Table.from_pandas(files[["image_id", "path"]]))
     plan = files.set_index("image_id")[["label"]].assign(split="train", cluster=0, copies=1)
     plan["first_row"] = 2 * np.arange(len(plan))
@@ -311,29 +311,28 @@ def test_official_splits_are_used_and_what_is_left_out_is_named(tmp_path: Path, 
     (source / "valid/glioma/copy.jpg").write_bytes(copied)
     (source / "train/stray.png").write_bytes(copied)
 
-    data = DataConfig(classes=classes, train_folder="train", valid_folder="valid", test_folder="test")
-    with pytest.raises(RunError, match=r"extra/ \(6 images\)"):
-        prepare_folder(tmp_path, source, data)
-    data = data.model_copy(update={"ignore_folders": ("extra",)})
-    run, text = prepare_folder(tmp_path, source, data)
+    run, text = prepare_folder(tmp_path, source, DataConfig(classes=classes))
 
     found = run.read_json("dataset", "audit.json")
     assert found["splits"]["train"] == {"glioma": 19, "notumor": 20}
     assert found["splits"]["valid"] == {"glioma": 6, "notumor": 5}
     assert found["splits"]["test"] == {"glioma": 5, "notumor": 5}
-    assert found["rejected"] == 4
+    assert found["rejected"] == 1
     assert found["leaks"]["dropped_for_valid"] == 1
     assert found["copies"]["across_splits"]["train_images"] == 0
-    assert found["left_out"] == {
-        "folders": {"extra": 6},
-        "loose_images": {"train": ["stray.png"]},
-        "no_images": [
-            "test/notumor/Thumbs.db",
-            "train/glioma/metadata.csv",
-            "train/notumor/Thumbs.db",
-            "valid/notumor/Thumbs.db",
-        ],
-    }
-    assert "left out, by data.ignore_folders: extra/ (6 images)" in text
-    assert "left out, in no class's folder: 1 images in train/ itself: stray.png" in text
-    assert "rejected, no images by their names: 4 files: test/notumor/Thumbs.db" in text
+    beside, loose = "neither a split nor a class by their names", "images in no class's folder"
+    junk = "hidden files, and files that systems and archives add"
+    assert found["left_out"] == [
+        {"path": "extra", "files": 6, "reason": beside, "first": ""},
+        {"path": "test/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+        {"path": "train", "files": 1, "reason": loose, "first": "stray.png"},
+        {"path": "train/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+        {"path": "valid/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+    ]
+    assert found["no_images"] == ["train/glioma/metadata.csv"]
+    assert found["source"]["folders"] == {"train": "train", "valid": "valid", "test": "test"}
+    assert "splits by folders: train from train/, valid from valid/, test from test/" in text
+    assert f"left out, 6 files, {beside}: extra (6)" in text
+    assert f"left out, 1 file, {loose}: train (stray.png)" in text
+    assert f"left out, 3 files, {junk}: test/notumor (Thumbs.db), train/notumor (Thumbs.db)" in text
+    assert "rejected, no images by their names: 1 files: train/glioma/metadata.csv" in text
