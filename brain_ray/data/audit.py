@@ -10,8 +10,9 @@ from brain_ray.config import DataConfig
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.similarity import TRANSFORMS
-from brain_ray.data.sources.listing import Listing, list_names
+from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import COPIED
+from brain_ray.errors import list_names
 from brain_ray.fingerprints import digest
 
 

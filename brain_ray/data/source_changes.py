@@ -16,8 +16,8 @@ from brain_ray.data.file_names import is_no_image
 from brain_ray.data.prepare import BLOCK_IMAGES, source_of
 from brain_ray.data.scan import hash_files
 from brain_ray.data.sources.find import list_source
-from brain_ray.data.sources.listing import Listing, list_names, listing_hash
-from brain_ray.errors import RunError
+from brain_ray.data.sources.listing import Listing, listing_hash
+from brain_ray.errors import RunError, list_names
 from brain_ray.fingerprints import differences
 from brain_ray.logs import log
 from brain_ray.runs import DATASET_MANIFEST, LISTINGS, Run

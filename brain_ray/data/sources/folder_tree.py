@@ -4,10 +4,11 @@ from pathlib import PurePosixPath
 
 from brain_ray.config import DataConfig
 from brain_ray.data.sources.layout import find_layout
-from brain_ray.data.sources.listing import MASK, Listing, check_counts, list_names, make_table
+from brain_ray.data.sources.listing import MASK, Listing, check_counts, make_table
 from brain_ray.data.sources.manifest_names import suffix_of
 from brain_ray.data.sources.names import find_masks
-from brain_ray.data.sources.walk import File, below, join, open_tree
+from brain_ray.data.sources.walk import File, below, open_tree
+from brain_ray.errors import list_names
 
 
 def list_tree(source: str, data: DataConfig) -> Listing:
@@ -38,7 +39,7 @@ def list_tree(source: str, data: DataConfig) -> Listing:
             "mtime_ns": [file.mtime_ns for file, _, _ in found],
         }
     )
-    check_counts(table, join(source, layout.splits["train"]).removesuffix("/."), data.classes)
+    check_counts(table, source, data.classes, layout.splits["train"])
     notes = [_say_splits(layout.splits), *layout.notes]
     tables = [file.path for file in tree.look(".").files if suffix_of(file.path)]
     if tables:

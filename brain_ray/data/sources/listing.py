@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from brain_ray.errors import RunError, printable
+from brain_ray.errors import MAX_NAMES, RunError
 
 FILE_COLUMNS = (
     *("path", "source_split", "class_name", "label", "patient", "source", "fold"),
@@ -16,9 +16,6 @@ FILE_COLUMNS = (
 
 LEFT_OUT_COLUMNS = ("path", "files", "reason", "first")
 """Columns of `Listing.left_out`."""
-
-MAX_NAMES = 5
-"""Largest number of folders or files that a message names."""
 
 MASK = "masks of other files, by their names (to keep them: --data.masks keep)"
 JUNK = "hidden files, and files that systems and archives add"
@@ -76,12 +73,6 @@ class LeftOut:
         return table.sort_values(["path", "reason"], ignore_index=True)
 
 
-def list_names(names: Sequence[str]) -> str:
-    """Returns the first few of some names, and the number of the others, as text."""
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return printable(", ".join(names[:MAX_NAMES])) + more
-
-
 def listing_hash(listing: Listing) -> str:
     """Returns the SHA-256 (hex) of the files' names, sizes and times, and of what the source states of
     them."""
@@ -112,15 +103,26 @@ def make_table(columns: Mapping[str, Sequence[object]], others: pd.DataFrame | N
     return table.sort_values("path", ignore_index=True)
 
 
-def check_counts(files: pd.DataFrame, where: str, classes: Sequence[str]) -> None:
-    """Checks that each class has two files to learn from at least: one to train and one to validate.
+def check_counts(files: pd.DataFrame, source: str, classes: Sequence[str], folder: str = ".") -> None:
+    """Checks that each class has two files to learn from at least, one to train and one to validate; and one
+    in the source's own validation split, if it has one.
+
+    Args:
+        files: the columns source_split and class_name.
+        source: folder, manifest or URI, for messages.
+        classes: names of the classes.
+        folder: the training folder within the source, for messages.
 
     Raises:
         RunError: a class has fewer.
     """
+    valid = files.loc[files["source_split"] == "valid", "class_name"]
+    if len(valid) and (missing := [name for name in classes if name not in set(valid)]):
+        raise RunError(f"{source}: the validation split has no files of {missing}: add some, or leave it out")
     counts = files[files["source_split"].isin(["train", ""])]["class_name"].value_counts()
     few = {name: int(counts.get(name, 0)) for name in classes if counts.get(name, 0) < 2}
     if few:
+        where = source if folder == "." else f"{source}/{folder}"
         raise RunError(
             f"{where} has too few files in {few}: "
             "a class needs two at least, one to train and one to validate"

@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow as pa
 
 from brain_ray.config import DataConfig
-from brain_ray.data.sources.listing import LeftOut, Listing, check_counts, list_names, make_table
+from brain_ray.data.sources.listing import LeftOut, Listing, check_counts, make_table
 from brain_ray.data.sources.manifest_files import Found, find_paths
 from brain_ray.data.sources.manifest_names import match_columns, own_names
 from brain_ray.data.sources.manifest_rows import Rows, read_rows
 from brain_ray.data.sources.messages import add_classes
 from brain_ray.data.sources.names import SPLIT_WORDS, split_of
-from brain_ray.errors import RunError
+from brain_ray.errors import RunError, list_names
 from brain_ray.storage import resolve, storage_errors
 
 MAX_LABELS = 8

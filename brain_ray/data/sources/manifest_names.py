@@ -36,6 +36,10 @@ RESERVED = {
 before it."""
 
 
+STATED = ("source_split", "patient", "source", "fold")
+"""Those of them that say what a source states of an image."""
+
+
 def suffix_of(source: str) -> str:
     """Returns the suffix, in lower case, by which a path or URI names a manifest; "" if it does not."""
     found = MANIFEST.search(source.partition("?")[0] if "://" in source else source)

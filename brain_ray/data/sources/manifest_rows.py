@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from brain_ray.data.sources.listing import MAX_NAMES
 from brain_ray.data.sources.manifest_names import PATH_COLUMNS, suffix_of
-from brain_ray.errors import RunError, printable
+from brain_ray.errors import MAX_NAMES, RunError, printable
 from brain_ray.storage import filesystem, storage_errors
 
 SEPARATORS = (",", ";", "\t", "|")

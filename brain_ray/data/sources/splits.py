@@ -4,11 +4,10 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 
 from brain_ray.config import DataConfig
-from brain_ray.data.sources.listing import list_names
 from brain_ray.data.sources.manifest_names import MANIFEST
 from brain_ray.data.sources.names import split_of
 from brain_ray.data.sources.walk import Tree, join
-from brain_ray.errors import RunError
+from brain_ray.errors import RunError, list_names
 
 MAX_WRAPPERS = 3
 """Most folders, each with nothing beside it, that may lie around the splits: archives add one or two."""

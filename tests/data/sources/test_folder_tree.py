@@ -248,9 +248,9 @@ def test_some_of_the_classes_can_be_used(tmp_path: Path) -> None:
 
 def test_splits_within_the_folders_of_the_classes_are_splits(tmp_path: Path) -> None:
     fill(tmp_path, *(f"{label}/{split}" for label in ("no", "yes") for split in ("train", "test")))
-    fill(tmp_path, "no/odd", "yes/val")
+    fill(tmp_path, "no/odd", "yes/val", "no/validation")
     listing = find(touch(tmp_path, "no/stray.png"))
-    assert splits(listing) == {"train": 6, "test": 6, "valid": 3}
+    assert splits(listing) == {"train": 6, "test": 6, "valid": 6}
     assert left_out(listing) == {
         "no/odd": (3, "beside the folders of the splits"),
         "no": (1, "beside the folders of the splits"),

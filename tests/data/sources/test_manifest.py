@@ -51,20 +51,21 @@ def test_rows_become_files_with_all_that_is_known_of_them(folder: Path) -> None:
         "a.png,no,training,8,,,,\n"
         "b.png,no,val,8,Lyon,1,70,S\n"
         "./d ä.png, yes ,,,,,,\n"
-        "e.png,yes,train,9,,3,,\n"
+        "e.png,yes,val,9,,3,,\n"
     )
     (folder / "e.png").touch()
     (folder / "f.png").touch()
-    listing = find(folder, text + "f.png,no,,,,,,\n")
+    (folder / "g.png").touch()
+    listing = find(folder, text + "f.png,no,,,,,,\ng.png,yes,,,,,,\n")
     files = listing.files.set_index("path")
-    assert list(files.index) == ["a.png", "b.png", "d ä.png", "e.png", "f.png", "sub/c.png"]
-    assert files["source_split"].tolist() == ["train", "valid", "", "train", "", "test"]
-    assert files["class_name"].tolist() == ["no", "no", "yes", "yes", "no", "yes"]
-    assert files["label"].tolist() == [0, 0, 1, 1, 0, 1]
-    assert files["patient"].tolist() == ["8", "8", "", "9", "", "7"]
-    assert files["source"].tolist() == ["", "Lyon", "", "", "", "Lyon"]
-    assert files["fold"].tolist() == [-1, 1, -1, 3, -1, 2]
-    assert files["size"].tolist() == [5, 5, 8, 0, 0, 9]
+    assert list(files.index) == ["a.png", "b.png", "d ä.png", "e.png", "f.png", "g.png", "sub/c.png"]
+    assert files["source_split"].tolist() == ["train", "valid", "", "valid", "", "", "test"]
+    assert files["class_name"].tolist() == ["no", "no", "yes", "yes", "no", "yes", "yes"]
+    assert files["label"].tolist() == [0, 0, 1, 1, 0, 1, 1]
+    assert files["patient"].tolist() == ["8", "8", "", "9", "", "", "7"]
+    assert files["source"].tolist() == ["", "Lyon", "", "", "", "", "Lyon"]
+    assert files["fold"].tolist() == [-1, 1, -1, 3, -1, -1, 2]
+    assert files["size"].tolist() == [5, 5, 8, 0, 0, 0, 9]
     assert files.loc["sub/c.png", ["age", "manifest_size"]].tolist() == ["61", "XL"]
     assert listing.root == str(folder)
     assert listing.notes == ("columns: path, label, split, patient, source, fold; carried along: age, size",)
@@ -307,6 +308,15 @@ def test_labels_are_those_of_the_classes(
         for name, label in zip(("a.png", "b.png", "sub/c.png", "d ä.png"), labels, strict=True)
     ]
     assert refused(folder, "\n".join(["path,label", *rows]), **settings).startswith(said)
+
+
+def test_a_validation_split_without_a_class_is_refused(folder: Path) -> None:
+    for name in ("e.png", "f.png"):
+        (folder / name).touch()
+    text = ROWS.replace("\n", ",train\n").replace("label,train", "label,split") + "e.png,no,val\nf.png,no,\n"
+    assert refused(folder, text) == (
+        ": the validation split has no files of ['yes']: add some, or leave it out"
+    )
 
 
 def test_rows_of_a_label_can_be_left_out(folder: Path) -> None:
