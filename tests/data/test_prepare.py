@@ -336,3 +336,33 @@ def test_official_splits_are_used_and_what_is_left_out_is_named(tmp_path: Path, 
     assert f"left out, 1 file, {loose}: train (stray.png)" in text
     assert f"left out, 3 files, {junk}: test/notumor (Thumbs.db), train/notumor (Thumbs.db)" in text
     assert "rejected, no images by their names: 1 files: train/glioma/metadata.csv" in text
+
+
+def test_what_a_manifest_states_is_kept_and_names_in_any_encoding_are_used(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    rows = ["file,label,split,patient,fold,scanner"]
+    for number, label in enumerate(("glioma", "notumor")):
+        heads(tmp_path / "source" / label, label, 12, 100 * number)
+        for k in range(12):
+            path = f"{label}/{k:02d}.jpg"
+            rows.append(f"{path},{label},{'test' if k < 2 else ''},{label[0]}{k // 3},{k // 3 % 5},S{k}")
+    odd = Path((bytes(tmp_path) + b"/source/glioma/caf\xe9.jpg").decode("utf-8", "surrogateescape"))
+    (tmp_path / "source/glioma/00.jpg").rename(odd)
+    rows[1] = rows[1].replace("00.jpg", r"caf\xe9.jpg")
+    (tmp_path / "source/list.csv").write_text("\n".join(rows))
+    data = DataConfig(classes=("glioma", "notumor"), export_images=str(tmp_path / "tree"))
+
+    run, text = prepare_folder(tmp_path, tmp_path / "source/list.csv", data)
+
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    assert manifest["image_id"].tolist() == list(range(24))
+    assert manifest["source_split"].value_counts().to_dict() == {"": 20, "test": 4}
+    assert set(manifest.loc[manifest["source_split"] == "test", "split"]) == {"test"}
+    assert set(manifest.loc[manifest["source_split"] == "", "split"]) == {"train", "valid"}
+    first = manifest[manifest["path"] == r"glioma/caf\xe9.jpg"].iloc[0]
+    assert first[["patient", "fold", "scanner", "source"]].tolist() == ["g0", 0, "S0", ""]
+    tested = pq.read_table(run.path("dataset", "test")).to_pandas().set_index("path")
+    assert tested.loc[r"glioma/caf\xe9.jpg", "bytes"] == odd.read_bytes()
+    assert len(list((tmp_path / "tree").rglob("*.jpg"))) == 24
+    assert "columns: path from file, label, split, patient, fold; carried along: scanner" in text

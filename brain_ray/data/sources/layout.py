@@ -178,11 +178,12 @@ def _inner_splits(
 
 
 def _count_images(tree: Tree, folder: str) -> int:
-    """Returns the number of files below a folder that are images by their names; 0 for runs and exports."""
+    """Returns the number of files below a folder that are images by their names, or have no suffix, as in
+    DICOM; 0 for runs and exports."""
     images = 0
     for file in tree.walk(folder, LeftOut()):
         name = PurePosixPath(file.path).name
         if name in MARKER_FILES:
             return 0
-        images += IMAGE.search(name) is not None
+        images += IMAGE.search(name) is not None or "." not in name
     return images

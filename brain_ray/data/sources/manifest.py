@@ -40,6 +40,8 @@ def list_manifest(source: str, data: DataConfig) -> Listing:
     rows = read_rows(source, data.columns.path)
     columns = match_columns(source, rows.table.column_names, data.columns)
     text = {role: _texts(rows.table[name]) for role, name in columns.items()}
+    names = text.pop("path")
+    text = {role: [cell.strip() for cell in cells] for role, cells in text.items()}
     nothing = [""] * len(rows.lines)
     _check_labels(source, text["label"], rows, data)
     splits = _read_splits(text.get("split", nothing), rows)
@@ -48,7 +50,7 @@ def list_manifest(source: str, data: DataConfig) -> Listing:
     left_out = LeftOut()
     used = [k for k, label in enumerate(text["label"]) if label not in data.ignore_labels]
     with storage_errors(f"read the files of {source}"):
-        found = find_paths(root, {k: text["path"][k] for k in used}, rows.lines, rows.faults, left_out)
+        found = find_paths(root, {k: names[k] for k in used}, rows.lines, rows.faults, left_out)
     _check_doubles(found, rows)
     rows.faults.refuse()
     table = _make_table(source, found, rows, columns, text, splits, folds, data)
@@ -165,14 +167,14 @@ def _check_doubles(found: Sequence[Found], rows: Rows) -> None:
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:
-    """Returns cells as texts without white space around them; "" for an empty one."""
+    """Returns cells as texts; "" for an empty one."""
 
     def text(value: object) -> str:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return ""
         if isinstance(value, float) and value.is_integer():  # whole numbers, of which some are missing
             return str(int(value))
-        return str(value).strip()
+        return str(value)
 
     return [text(value) for value in column.to_pylist()]
 

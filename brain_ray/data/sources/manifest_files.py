@@ -51,21 +51,21 @@ def find_paths(
     found: list[Found] = []
     plain: dict[int, str] = {}
     for row, path in paths.items():
-        wrong = _refuse(path)
+        wrong = _refuse(path.strip())
         if wrong:
             faults.add(lines[row], wrong)
         elif "*" in path:
-            matches = list(_expand(root, path, left_out))
+            matches = list(_expand(root, path.strip(), left_out))
             found += [Found(row, *match) for match in matches]
             if not matches:
                 faults.add(lines[row], f"no file matches {path}")
         else:
-            plain[row] = path if "://" in path else str(PurePosixPath(path))
+            plain[row] = path.strip() if "://" in path else str(PurePosixPath(path))
     reader = FileReader(root)
     if reader.folder is not None:
         here = {row: plain.pop(row) for row in list(plain) if "://" not in plain[row]}
         found += _look_here(reader.folder, here, lines, faults)
-    found += _look_away(reader, plain, lines, faults)
+    found += _look_away(reader, {row: path.strip() for row, path in plain.items()}, lines, faults)
     return sorted(found)
 
 
@@ -112,6 +112,7 @@ def _look_here(root: str, paths: Mapping[int, str], lines: Sequence[int], faults
 def _spellings(path: str) -> Iterator[str]:
     """Yields a path as it is written, and then as other systems spell the same one."""
     yield path
+    yield (path := path.strip())
     yield path.replace("\\", "/")  # Windows
     for form in ("NFC", "NFD"):  # macOS writes an umlaut as two characters
         yield unicodedata.normalize(form, path)

@@ -167,29 +167,37 @@ class StoredTree(Tree):
     def look(self, folder: str) -> Content:
         if folder not in self._seen:
             found = Content()
-            for name in subfolders(self._found, self._path(folder)):
+            infos = self._infos(folder, recursive=False)
+            folders = sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+            if self._found.type_name == "gcs":  # which lists only folders that were created as such
+                folders = subfolders(self._found, self._path(folder))
+            for name in folders:
                 (found.junk if is_junk(name) else found.folders).append(name)
-            for info in self._infos(folder, recursive=False):
-                if is_junk(info.base_name):
+            for info in infos:
+                if info.type == pafs.FileType.File and is_junk(info.base_name):
                     found.junk.append(info.base_name)
-                else:
+                elif info.type == pafs.FileType.File:
                     found.files.append(_file(info, join(folder, info.base_name)))
             self._seen[folder] = found
         return self._seen[folder]
 
     def walk(self, folder: str, left_out: LeftOut, ignored: Collection[str] = ()) -> Iterator[File]:
-        base = self._path(folder)
+        base, junk = self._path(folder), set[str]()
         for info in self._infos(folder, recursive=True):
-            name = info.path.removeprefix(base).strip("/")
-            parts = PurePosixPath(name).parts
-            if any(is_junk(part) for part in parts):
-                left_out.add(folder, JUNK, name)
+            if info.type != pafs.FileType.File:
+                continue
+            parts = info.path.removeprefix(base).strip("/").split("/")
+            hidden = next((k for k, part in enumerate(parts, 1) if is_junk(part)), None)
+            if hidden:
+                junk.add("/".join(parts[:hidden]))
             elif not any(join(folder, *parts[:k]) in ignored for k in range(1, len(parts))):
-                yield _file(info, join(folder, name))
+                yield _file(info, join(folder, *parts))
+        for name in sorted(junk):
+            left_out.add(folder, JUNK, name)
 
-    def _infos(self, folder: str, *, recursive: bool) -> Iterator[pafs.FileInfo]:
+    def _infos(self, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:
         selector = pafs.FileSelector(self._path(folder), allow_not_found=True, recursive=recursive)
-        return (info for info in self._found.get_file_info(selector) if info.type == pafs.FileType.File)
+        return list(self._found.get_file_info(selector))
 
 
 def open_tree(root: str) -> Tree:

@@ -246,6 +246,11 @@ def test_some_of_the_classes_can_be_used(tmp_path: Path) -> None:
     assert len(left_out(listing)) == 4
 
 
+def test_a_folder_of_files_without_suffixes_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    touch(fill(tmp_path, "train/no", "train/yes"), "train/unsure/IM0001", "train/unsure/IM0002")
+    assert left_out(find(tmp_path)) == {"train/unsure": (2, "none of data.classes")}
+
+
 def test_splits_within_the_folders_of_the_classes_are_splits(tmp_path: Path) -> None:
     fill(tmp_path, *(f"{label}/{split}" for label in ("no", "yes") for split in ("train", "test")))
     fill(tmp_path, "no/odd", "yes/val", "no/validation")

@@ -149,6 +149,12 @@ def test_a_root_can_be_elsewhere(folder: Path, tmp_path_factory: pytest.TempPath
     assert len(listing.files) == 4
 
 
+def test_a_name_may_end_in_a_space(folder: Path) -> None:
+    (folder / "e.png ").touch()
+    files = find(folder, ROWS.replace("b.png,", "b.png ,") + "e.png ,no\n").files
+    assert files["path"].tolist() == ["a.png", "b.png", "d ä.png", "e.png ", "sub/c.png"]
+
+
 def test_patterns_stand_for_files(folder: Path) -> None:
     (folder / "sub/deep").mkdir()
     for name in ("sub/deep/e.png", "sub/.hidden.png", "sub/Thumbs.db"):
