@@ -66,30 +66,57 @@ class PhantomConfig(Settings):
     16-bit)."""
 
 
+class ColumnsConfig(Settings):
+    """Names of a manifest's columns. None: found by their usual names; `none`: there is no such column."""
+
+    path: str | None = None
+    """Column of the files' paths; usually path, file, filename, filepath or image."""
+    label: str | None = None
+    """Column of the classes; usually label, class or class_name."""
+    split: str | None = None
+    """Column of the splits: train, valid or test, spelled as folders may be; usually split."""
+    patient: str | None = None
+    """Column of the patients; usually patient, patient_id, subject or subject_id."""
+    source: str | None = None
+    """Column of where images come from, such as a hospital; usually source."""
+    fold: str | None = None
+    """Column of the folds, whole numbers; usually fold."""
+
+
 class DataConfig(Settings):
     """The source of the images, and how they become rows of a data set."""
 
     source: str = PHANTOMS
-    """Folder or URI with `Training/<class>` and, if any, `Testing/<class>`; `phantoms` draws images
-    instead."""
+    """Folder or URI of images in a folder for each class, within folders for the splits if there are any
+    (`Training/<class>`, `Testing/<class>`); or a manifest: a table (.csv, .tsv, .parquet, .jsonl, .ndjson) of
+    their paths and labels; `phantoms` draws images instead."""
     phantoms: PhantomConfig = PhantomConfig()
-    train_folder: str = "Training"
-    """Name of the folder with the training images; `.`: the class folders are in `source` itself."""
+    train_folder: str | None = None
+    """Folder with the training images, as a path within `source`; `.`: the class folders are in `source`
+    itself. None: found by its name (Training, train, ...), or where the class folders are."""
     valid_folder: str | None = None
-    """Name of the folder with the validation images; None: validation takes `valid_fraction` of the training
-    images."""
-    test_folder: str = "Testing"
-    """Name of the folder with the test images; if it does not exist, the test split takes `test_fraction` of
-    all images."""
+    """Folder with the validation images; None: found by its name (valid, val, ...) beside the training
+    folder. Without one, validation takes `valid_fraction` of the training images."""
+    test_folder: str | None = None
+    """Folder with the test images; None: found by its name (Testing, test, ...) beside the training folder.
+    Without one, the test split takes `test_fraction` of all images."""
     ignore_folders: tuple[str, ...] = ()
-    """Folders to leave out, as paths within `source`. A folder that is neither used nor named here ends the
-    run if it contains images."""
+    """Folders to leave out, as paths within `source`, though they would be used by their names."""
+    masks: Literal["leave_out", "keep"] = "leave_out"
+    """What happens to masks beside images (`x_mask.png` beside `x.png`, a folder `masks/`): `leave_out`, or
+    `keep` them as images."""
+    columns: ColumnsConfig = ColumnsConfig()
+    root: str | None = None
+    """Folder or URI at which the paths in a manifest start; None: the manifest's own folder."""
+    ignore_labels: tuple[str, ...] = ()
+    """Labels of a manifest whose rows are left out."""
     classes: tuple[str, ...] = ("glioma", "meningioma", "notumor", "pituitary")
-    """Names of the class folders, in the order of the model's outputs; two or more."""
+    """Names of the class folders, or a manifest's labels, in the order of the model's outputs; two or
+    more."""
     valid_fraction: Fraction = 0.2
-    """Share of the training images used for validation, if there is no `valid_folder`."""
+    """Share of the training images used for validation, if the source has none."""
     test_fraction: Fraction = 0.15
-    """Share of all images used as the test split, if the source has no test folder."""
+    """Share of all images used as the test split, if the source has none."""
     split_by: Literal["cluster", "image"] = "cluster"
     """`cluster`: all copies of a slice, and all images of a patient, are on the same side of the
     train/validation split. `image`: they may be on both sides, with `leaks=keep` also of a test split that is

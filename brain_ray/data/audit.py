@@ -1,7 +1,7 @@
 """audit.json: counts of the images that preparation found, used and left out; and their table for a
 terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,8 +11,9 @@ from brain_ray.data.file_names import is_no_image
 from brain_ray.data.group_counts import count_groups, describe_groups, describe_leaks
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.similarity import TRANSFORMS
-from brain_ray.data.sources import Layout, list_names
+from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import CONFLICT, COPIED, SAME_PATIENT, Assignment
+from brain_ray.errors import list_names
 from brain_ray.fingerprints import digest
 
 
@@ -21,7 +22,7 @@ def account(
     pairs: pd.DataFrame,
     near_misses: int,
     data: DataConfig,
-    layout: Layout,
+    listing: Listing,
     assignment: Assignment,
 ) -> dict[str, Any]:
     """Returns the content of `audit.json`, all counts.
@@ -31,7 +32,7 @@ def account(
         pairs: verified pairs of copies with transform, kind, split_a, split_b.
         near_misses: number of pairs just below the threshold.
         data: classes and leaks.
-        layout: folders of the source.
+        listing: the source's files, and what was found beside them.
         assignment: the splits, and the leak policy that was followed.
     """
 
@@ -65,11 +66,9 @@ def account(
             "patients_dropped_for_valid": int(reasons.get(SAME_PATIENT["valid"], 0)),
             "conflict_dropped": int(reasons.get(CONFLICT, 0)),
         },
-        "left_out": {
-            "folders": layout.ignored,
-            "loose_images": layout.loose,
-            "no_images": [path for path in groups["rejected"]["path"] if is_no_image(path)],
-        },
+        "source": {"notes": list(listing.notes), "folders": dict(listing.folders)},
+        "left_out": listing.left_out.to_dict("records"),
+        "no_images": [path for path in groups["rejected"]["path"] if is_no_image(path)],
         "sha256": {
             split: digest(rows[["path", "label", "file_sha256", "copies"]].to_numpy().tolist())
             for split, rows in used.items()
@@ -109,21 +108,24 @@ def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
             f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images, "
             f"{leaks['patients_dropped_for_valid']} others of their patients"
         )
-    return "\n".join([*lines, *_left_out(found["left_out"])])
-
-
-def _left_out(left_out: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each kind of images in the source that are not used."""
-    lines = []
-    if left_out["folders"]:
-        told = [f"{folder}/ ({count} images)" for folder, count in left_out["folders"].items()]
-        lines.append(f"left out, by data.ignore_folders: {list_names(told)}")
-    for folder, names in left_out["loose_images"].items():
-        where = "the source itself" if folder == "." else f"{folder}/ itself"
-        lines.append(f"left out, in no class's folder: {len(names)} images in {where}: {list_names(names)}")
-    if left_out["no_images"]:
-        names = left_out["no_images"]
+    lines += found["source"]["notes"]
+    lines += _left_out(found["left_out"])
+    if names := found["no_images"]:
         lines.append(f"rejected, no images by their names: {len(names)} files: {list_names(names)}")
+    return "\n".join(lines)
+
+
+def _left_out(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each reason to leave files of the source out."""
+    lines = []
+    for reason in dict.fromkeys(row["reason"] for row in rows):
+        same = [row for row in rows if row["reason"] == reason]
+        number = sum(row["files"] for row in same)
+        where = [
+            f"{'the source itself' if row['path'] == '.' else row['path']} ({row['first'] or row['files']})"
+            for row in same
+        ]
+        lines.append(f"left out, {number} file{'s' * (number != 1)}, {reason}: {list_names(where)}")
     return lines
 
 

@@ -14,7 +14,7 @@ def count_groups(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, An
 
     Args:
         manifest: one row per image, with class_name, split, source_split, patient ("" unknown), source (""
-            unknown), group and fold (0: none).
+            unknown), group and fold (-1: none).
         classes: names of the classes.
 
     Returns:
@@ -36,7 +36,7 @@ def count_groups(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, An
 
     tested = known["source_split"] == "test"
     both = set(known.loc[tested, "patient"]) & set(known.loc[~tested, "patient"])
-    dealt = used[used["fold"] > 0]
+    dealt = used[used["fold"] >= 0]
     return {
         "patients": count(known, "patient"),
         "groups": count(used, "group"),

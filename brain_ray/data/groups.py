@@ -97,14 +97,14 @@ def fold_numbers(images: pd.DataFrame, folds: int, seed: int) -> Ints:
         seed: seed of the shuffle.
 
     Returns:
-        Fold of each image, (n,), 1 to `folds`; 0 for images of other splits.
+        Fold of each image, (n,), 1 to `folds`; -1 for images of other splits.
 
     Raises:
         RunError: a class has fewer groups than there are folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    numbers = np.zeros(len(images), np.int64)
+    numbers = np.full(len(images), -1, np.int64)
     chosen = np.flatnonzero(images["split"].isin(["train", "valid"]))
     labels, groups = (images[name].to_numpy()[chosen] for name in ("label", "group"))
     fewest = pd.Series(groups).groupby(labels).nunique().min()

@@ -25,7 +25,8 @@ from brain_ray.data.image_export import begin_export
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan
-from brain_ray.data.sources import find_files, find_layout, listing_hash
+from brain_ray.data.sources.find import list_source
+from brain_ray.data.sources.listing import Listing, listing_hash
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.data.writing import Write
 from brain_ray.errors import RunError
@@ -34,6 +35,12 @@ from brain_ray.logs import log
 from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, Run
 from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
+
+TRAIN_FOLDER, TEST_FOLDER = "Training", "Testing"
+"""Folders of the phantoms, unless settings name others."""
+
+SHOWN = {"ignore_folders", "ignore_labels", "masks", "columns", "root"}
+"""Settings of the data that show in the list of files."""
 
 BLOCK_IMAGES = 4096
 """Largest number of images that a task opens; it holds a thumbnail of each. Ray Data pauses between two
@@ -55,8 +62,8 @@ def source_of(run: Run, config: Config) -> str:
                 data.phantoms,
                 data.classes,
                 config.seed,
-                train_folder=data.train_folder,
-                test_folder=data.test_folder,
+                train_folder=data.train_folder or TRAIN_FOLDER,
+                test_folder=data.test_folder or TEST_FOLDER,
             )
             run.upload(Path(folder), PHANTOM_IMAGES)
         run.finish(PHANTOM_IMAGES, inputs, time.monotonic() - started)
@@ -65,11 +72,23 @@ def source_of(run: Run, config: Config) -> str:
 
 def inputs_of(run: Run, config: Config) -> dict[str, Any]:
     """Returns the inputs of the prepared data set: settings, seed and the files of the source."""
-    source = source_of(run, config)
-    files = listing_hash(find_files(source, config.data))
-    # Ignored folders show in the list of files.
-    data = config.data.model_dump(mode="json", exclude={"ignore_folders"})
-    return {"seed": config.seed, "data": data, "files": files}
+    listing = list_source(source_of(run, config), config.data)
+    data = config.data.model_dump(mode="json", exclude=SHOWN)
+    return {
+        "seed": config.seed,
+        "data": data | _folders(listing, config.data),
+        "files": listing_hash(listing),
+    }
+
+
+def _folders(listing: Listing, data: DataConfig) -> dict[str, str | None]:
+    """Returns the folders of the splits as settings, whether they were set or found.
+
+    Earlier versions found none, and named a folder for the test split whether it was there or not.
+    """
+    found = listing.folders
+    test = found.get("test", data.test_folder or TEST_FOLDER) if found else None
+    return {"train_folder": found.get("train"), "valid_folder": found.get("valid"), "test_folder": test}
 
 
 def id_of(run: Run) -> str:
@@ -103,22 +122,22 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     """Fills the empty `dataset/` of a run; returns a table of its content. Logs a line for each step.
 
     Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
-    manifest has a row per file: the columns of `find_files` but mtime_ns, those of `FACTS`, cluster,
-    cluster_size, group (of patients and copies), fold (0: none), split, reason and copies (the number of
-    balancing copies).
+    manifest has a row per file: image_id, the columns of `Listing.files` but mtime_ns, those of `FACTS`,
+    cluster, cluster_size, group (of patients and copies), split, reason and copies (the number of balancing
+    copies).
 
     Raises:
-        RunError: the source is not as expected (see `find_files`), the folder for exported images holds other
-            files, too many files cannot be used, leaks with `leaks=fail`, or a class is left empty.
+        RunError: the source is not as expected (see `list_source`), the folder for exported images holds
+            other files, too many files cannot be used, leaks with `leaks=fail`, or a class is left empty.
     """
     data = config.data
     if data.export_images:
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
         begin_export(run, str(data.export_images))
-    source = source_of(run, config)
     lap = _laps()
-    layout, index = find_layout(source, data), find_files(source, data)
-    index = index.assign(patient="", source="", fold=0)
+    listing = list_source(source_of(run, config), data)
+    source, index = listing.root, listing.files.copy()
+    index.insert(0, "image_id", range(len(index)))
     lap(f"listed {len(index)} files")
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)
@@ -143,7 +162,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
     rows = rows_digest(manifest, config.seed, data.model_dump(mode="json"))
-    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, layout, drawn)}
+    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, listing, drawn)}
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, *AUDIT)

@@ -15,8 +15,9 @@ from brain_ray.data.duplicates import run_tasks
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.prepare import BLOCK_IMAGES, source_of
 from brain_ray.data.scan import hash_files
-from brain_ray.data.sources import find_files, list_names, listing_hash
-from brain_ray.errors import RunError
+from brain_ray.data.sources.find import list_source
+from brain_ray.data.sources.listing import Listing, listing_hash
+from brain_ray.errors import RunError, list_names
 from brain_ray.fingerprints import differences
 from brain_ray.logs import log
 from brain_ray.runs import AUDIT, DATASET_MANIFEST, LISTINGS, Run
@@ -58,20 +59,21 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
         return []
     started = time.monotonic()
     source = source_of(run, config)
-    files = find_files(source, config.data)
-    changed = compare_files(run, source, files)
+    listing = list_source(source, config.data)
+    changed = compare_files(run, listing)
     if changed:
         return [f"files: {', '.join(changed)}", *place]
-    run.write_json({**known, now["data.source"]: listing_hash(files)}, *LISTINGS)
-    same = f"have the same contents as those of {before['data.source']}" if place else ""
+    run.write_json({**known, now["data.source"]: listing_hash(listing)}, *LISTINGS)
+    same = "have new times and the same contents"
+    if place:
+        same = f"have the same contents as those of {before['data.source']}"
     log.info(
-        f"{len(files)} files in {source} {same or 'have new times and the same contents'}, by their SHA-256: "
-        f"{time.monotonic() - started:.0f} s"
+        f"{len(listing.files)} files in {source} {same}, by their SHA-256: {time.monotonic() - started:.0f} s"
     )
     return []
 
 
-def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
+def compare_files(run: Run, listing: Listing) -> list[str]:
     """Returns how a source's files differ from a data set's manifest, as lines: how many, and the first by
     name.
 
@@ -80,18 +82,20 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
 
     Args:
         run: a run with a finished data set.
-        source: folder or URI.
-        files: the table of `find_files`.
+        listing: the source's files now.
 
     Raises:
         RunError: a file that was readable then cannot be read.
     """
-    keys = ["path", "source_split", "label"]
+    files, keys = listing.files, ["path", "source_split", "label"]
     manifest = read_table(run, *DATASET_MANIFEST)
     if "size" not in manifest:  # of an earlier version's data set
         manifest["size"] = -1
-    manifest = manifest[[*keys, "split", "size", "file_sha256"]]
-    both = files[[*keys, "size"]].merge(manifest, "outer", keys, suffixes=("", "_before"), indicator="side")
+    stated = [name for name in listing.given if name not in (*keys, "class_name")]
+    manifest = manifest.reindex(columns=[*keys, "split", "size", "file_sha256", *stated])
+    both = files[[*keys, "size", *stated]].merge(
+        manifest, "outer", keys, suffixes=("", "_before"), indicator="side"
+    )
     unused = both["split"].isna() | (both["split"] == "rejected")
     both = both[~(unused & both["path"].map(is_no_image).astype(bool))]
     resized = (both["size"] != both["size_before"]) & (both["size_before"] >= 0)
@@ -100,10 +104,18 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
         "gone": both["side"] == "right_only",
         "of another size": (both["side"] == "both") & resized,
     }
+    for name in stated:
+        kinds[f"with another {name}"] = (both["side"] == "both") & _differ(both[name], both[f"{name}_before"])
     changed = {kind: both.loc[rows, "path"].tolist() for kind, rows in kinds.items()}
     if not any(changed.values()):
-        changed = {"with other contents": read_and_compare(source, both)}
+        changed = {"with other contents": read_and_compare(listing.root, both)}
     return [f"{len(paths)} {kind} ({list_names(paths)})" for kind, paths in changed.items() if paths]
+
+
+def _differ(now: pd.Series, before: pd.Series) -> pd.Series:
+    if now.dtype == object:  # lists and the like, which a manifest of JSON may have
+        now, before = now.map(str), before.map(str)
+    return (now != before) & ~(now.isna() & before.isna())
 
 
 def read_and_compare(source: str, files: pd.DataFrame) -> list[str]:

@@ -45,14 +45,15 @@ def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> Assignment:
     `split_by=image`.
 
     Args:
-        images: usable images with path, label, source_split ("train", "valid" or "test"), cluster (of copies)
-            and group (of patients and clusters, see `join_groups`).
+        images: usable images with path, label, source_split ("train", "valid", "test", or "": as of "train"),
+            cluster (of copies) and group (of patients and clusters, see `join_groups`).
         data: leaks, conflicts, split_by, valid_fraction, test_fraction.
         seed: seed of the draws.
 
     Raises:
         RunError: `leaks=fail` and there are some, or a class is left without a training or validation image.
     """
+    images = images.assign(source_split=images["source_split"].replace("", "train"))
     leaks, cost = data.leaks, {}
     if leaks == "auto":
         cost = _cost_of_dropping(images, data)

@@ -17,7 +17,7 @@ from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
-from brain_ray.data.dataset import read_table
+from brain_ray.data.dataset import add_source_columns, read_table
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
 from brain_ray.evaluation.report import write_report
@@ -136,8 +136,8 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
 
 
 def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
-    """Returns the test images by row_id, with the columns class_name, predicted, predicted_name and
-    leak_free.
+    """Returns the test images by row_id, with the columns class_name, predicted, predicted_name, leak_free,
+    and what the source states of them.
 
     Raises:
         RunError: an image is missing, or there twice.
@@ -161,7 +161,7 @@ def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
         "predicted_name": names[predicted],
         "leak_free": ~found["cluster"].isin(learned),
     }
-    return found.assign(**facts)
+    return add_source_columns(found.assign(**facts), run)
 
 
 def _score(predictions: pd.DataFrame, config: Config, exported: Mapping[str, Any]) -> Scores:

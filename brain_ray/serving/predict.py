@@ -14,9 +14,9 @@ from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from brain_ray.errors import RunError, printable
+from brain_ray.errors import MAX_NAMES, RunError, list_names, printable
 from brain_ray.serving.client import Client, EndpointError
-from brain_ray.serving.client.files import Source, find_images, watch_doubles
+from brain_ray.serving.client.files import Source, find_images, name_of, watch_doubles
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser
@@ -52,15 +52,19 @@ def run(
         summary = Summary()
         folders: set[Path] = set()
         words = watch_doubles(given.files, folders)
-        images = summary.begin(find_images(words, watch_doubles(sys.stdin, folders)))
+        listed = watch_doubles(sys.stdin, folders)
+        images = summary.begin(find_images(words, listed, summary.pass_over))
         results = summary.watch(_results(given, images, make_client, silence_s))
         show = _lines if given.json else _table
         for line in show(results, sys.stdout):
             print(line, flush=True)
         if not summary.images:
-            raise RunError(f"no image in {' '.join(given.files)}")
+            others = f"; {summary.others_text()}" * bool(summary.others)
+            raise RunError(f"no image in {' '.join(given.files)}{others}")
         if not given.json:
             print(summary, flush=True)
+        elif summary.others:
+            print(summary.others_text(), file=sys.stderr)
     except BrokenPipeError:  # the reader has closed the pipe; the interpreter must not write again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -80,6 +84,9 @@ class Summary:
         self.labels: Counter[str] = Counter()
         self.decisions: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.others = 0
+        """Number of files in folders that are no images."""
+        self._first_others: list[str] = []
         self.start = time.perf_counter()
 
     @property
@@ -111,8 +118,22 @@ class Summary:
             _count(self.labels),
             _count(self.decisions),
             f"{number or 'no'} error{'s' * (number != 1)}{f': {_count(self.errors)}' if number else ''}",
+            self.others_text(),
         ]
         return "; ".join(part for part in parts if part)
+
+    def pass_over(self, path: Path) -> None:
+        """Counts a file of a folder that is no image."""
+        self.others += 1
+        if self.others <= MAX_NAMES:
+            self._first_others.append(name_of(path))
+
+    def others_text(self) -> str:
+        """Returns text on the files that were passed over; "" if there are none."""
+        if not self.others:
+            return ""
+        what = "file that is no image" if self.others == 1 else "files that are no images"
+        return f"{self.others} {what} passed over: {list_names(self._first_others, self.others)}"
 
 
 def _count(counts: Counter[str]) -> str:

@@ -17,7 +17,7 @@ from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
 from brain_ray.data.scan import Scan
-from brain_ray.data.sources import find_files
+from brain_ray.data.sources.find import list_source
 from brain_ray.data.transforms import Box
 from brain_ray.data.writing import Write
 from brain_ray.errors import RunError
@@ -174,7 +174,7 @@ def test_folds_are_kept_in_the_data_set(prepared: Prepared, tmp_path: Path) -> N
     manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
     developed = manifest["split"].isin(["train", "valid"])
     assert set(manifest.loc[developed, "fold"]) == {1, 2, 3}
-    assert (manifest.loc[~developed, "fold"] == 0).all()
+    assert (manifest.loc[~developed, "fold"] == -1).all()
     assert "folds, images (groups): 1: " in text
 
 
@@ -189,7 +189,7 @@ def test_other_blocks_give_the_same_rows(prepared: Prepared, tmp_path: Path) -> 
 def test_a_large_block_becomes_several_files_with_each_row_once(
     source: tuple[Path, list[Planted]], tmp_path: Path
 ) -> None:
-    files = find_files(str(source[0]), DATA).head(40)
+    files = list_source(str(source[0]), DATA).files.head(40).rename_axis("image_id").reset_index()
     block = Scan(str(source[0]), DATA)(pa.Table.from_pandas(files[["image_id", "path"]]))
     plan = files.set_index("image_id")[["label"]].assign(split="train", cluster=0, copies=1)
     plan["first_row"] = 2 * np.arange(len(plan))
@@ -329,29 +329,58 @@ def test_official_splits_are_used_and_what_is_left_out_is_named(tmp_path: Path, 
     (source / "valid/glioma/copy.jpg").write_bytes(copied)
     (source / "train/stray.png").write_bytes(copied)
 
-    data = DataConfig(classes=classes, train_folder="train", valid_folder="valid", test_folder="test")
-    with pytest.raises(RunError, match=r"extra/ \(6 images\)"):
-        prepare_folder(tmp_path, source, data)
-    data = data.model_copy(update={"ignore_folders": ("extra",)})
-    run, text = prepare_folder(tmp_path, source, data)
+    run, text = prepare_folder(tmp_path, source, DataConfig(classes=classes))
 
     found = run.read_json("dataset", "audit.json")
     assert found["splits"]["train"] == {"glioma": 19, "notumor": 20}
     assert found["splits"]["valid"] == {"glioma": 6, "notumor": 5}
     assert found["splits"]["test"] == {"glioma": 5, "notumor": 5}
-    assert found["rejected"] == 4
+    assert found["rejected"] == 1
     assert found["leaks"]["dropped_for_valid"] == 1
     assert found["copies"]["across_splits"]["train_images"] == 0
-    assert found["left_out"] == {
-        "folders": {"extra": 6},
-        "loose_images": {"train": ["stray.png"]},
-        "no_images": [
-            "test/notumor/Thumbs.db",
-            "train/glioma/metadata.csv",
-            "train/notumor/Thumbs.db",
-            "valid/notumor/Thumbs.db",
-        ],
-    }
-    assert "left out, by data.ignore_folders: extra/ (6 images)" in text
-    assert "left out, in no class's folder: 1 images in train/ itself: stray.png" in text
-    assert "rejected, no images by their names: 4 files: test/notumor/Thumbs.db" in text
+    beside, loose = "neither a split nor a class by their names", "images in no class's folder"
+    junk = "hidden files, and files that systems and archives add"
+    assert found["left_out"] == [
+        {"path": "extra", "files": 6, "reason": beside, "first": ""},
+        {"path": "test/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+        {"path": "train", "files": 1, "reason": loose, "first": "stray.png"},
+        {"path": "train/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+        {"path": "valid/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+    ]
+    assert found["no_images"] == ["train/glioma/metadata.csv"]
+    assert found["source"]["folders"] == {"train": "train", "valid": "valid", "test": "test"}
+    assert "splits by folders: train from train/, valid from valid/, test from test/" in text
+    assert f"left out, 6 files, {beside}: extra (6)" in text
+    assert f"left out, 1 file, {loose}: train (stray.png)" in text
+    assert f"left out, 3 files, {junk}: test/notumor (Thumbs.db), train/notumor (Thumbs.db)" in text
+    assert "rejected, no images by their names: 1 files: train/glioma/metadata.csv" in text
+
+
+def test_what_a_manifest_states_is_kept_and_names_in_any_encoding_are_used(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    rows = ["file,label,split,patient,fold,scanner"]
+    for number, label in enumerate(("glioma", "notumor")):
+        heads(tmp_path / "source" / label, label, 12, 100 * number)
+        for k in range(12):
+            path = f"{label}/{k:02d}.jpg"
+            rows.append(f"{path},{label},{'test' if k < 2 else ''},{label[0]}{k // 3},{k // 3 % 5},S{k}")
+    odd = Path((bytes(tmp_path) + b"/source/glioma/caf\xe9.jpg").decode("utf-8", "surrogateescape"))
+    (tmp_path / "source/glioma/00.jpg").rename(odd)
+    rows[1] = rows[1].replace("00.jpg", r"caf\xe9.jpg")
+    (tmp_path / "source/list.csv").write_text("\n".join(rows))
+    data = DataConfig(classes=("glioma", "notumor"), export_images=str(tmp_path / "tree"))
+
+    run, text = prepare_folder(tmp_path, tmp_path / "source/list.csv", data)
+
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    assert manifest["image_id"].tolist() == list(range(24))
+    assert manifest["source_split"].value_counts().to_dict() == {"": 20, "test": 4}
+    assert set(manifest.loc[manifest["source_split"] == "test", "split"]) == {"test"}
+    assert set(manifest.loc[manifest["source_split"] == "", "split"]) == {"train", "valid"}
+    first = manifest[manifest["path"] == r"glioma/caf\xe9.jpg"].iloc[0]
+    assert first[["patient", "fold", "scanner", "source"]].tolist() == ["g0", 0, "S0", ""]
+    tested = pq.read_table(run.path("dataset", "test")).to_pandas().set_index("path")
+    assert tested.loc[r"glioma/caf\xe9.jpg", "bytes"] == odd.read_bytes()
+    assert len(list((tmp_path / "tree").rglob("*.jpg"))) == 24
+    assert "columns: path from file, label, split, patient, fold; carried along: scanner" in text

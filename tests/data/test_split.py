@@ -348,7 +348,7 @@ def test_folds_cut_no_group_and_have_all_classes_alike(seed: int) -> None:
     folds = pd.Series(fold_numbers(images, 5, seed))
     developed = images["split"].isin(["train", "valid"])
     assert set(folds[developed]) == {1, 2, 3, 4, 5}
-    assert (folds[~developed] == 0).all()
+    assert (folds[~developed] == -1).all()
     assert (folds.groupby(images["group"]).nunique() == 1).all()
     for label in range(4):
         shares = folds[developed & (images["label"] == label)].value_counts(normalize=True)

@@ -493,6 +493,19 @@ def test_folders_are_walked_in_order_and_only_for_images(tmp_path: Path) -> None
     assert found == ["first", "a.webp", "notes.txt", "last.dcm"]
 
 
+def test_images_in_a_folder_are_known_by_their_content_too(tmp_path: Path) -> None:
+    jpeg, png = b"\xff\xd8\xff\xe0...", b"\x89PNG\r\n\x1a\n..."
+    for name in ("a.jfif", "b.jpe", "c", "d.jpg_large", "e.JPG", "f.jpeg ", "g.JFIF", "h.jpg"):
+        (tmp_path / name).write_bytes(png if name == "e.JPG" else jpeg)
+    for name in ("notes.txt", "empty", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    others = list[Path]()
+    found = [path.name for path in find_images([str(tmp_path)], pass_over=others.append)]
+    assert found == ["a.jfif", "b.jpe", "c", "d.jpg_large", "e.JPG", "f.jpeg ", "g.JFIF", "h.jpg"]
+    assert [path.name for path in others] == ["empty", "notes.txt", "pipe"]
+
+
 def test_ten_thousand_are_worked_through_with_few_in_hand() -> None:
     lock, held, most = threading.Lock(), 0, 0
 

@@ -56,6 +56,22 @@ def test_the_wait_for_a_silent_endpoint_is_spoken_of_and_it_needs_no_scheme(
     assert "error: not this one (no)" in capsys.readouterr().out
 
 
+def test_files_that_are_no_images_are_passed_over_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.txt").write_text("x")
+    assert predict.run("", ["--url", "127.0.0.1:9", str(tmp_path)]) == 1
+    names = ", ".join(f"{tmp_path}/{number}.txt" for number in range(5))
+    assert capsys.readouterr().err == (
+        f"error: no image in {tmp_path}; 7 files that are no images passed over: {names} and 2 more\n"
+    )
+    summary = predict.Summary()
+    assert "passed over" not in str(summary)
+    summary.pass_over(Path("notes.txt"))
+    assert str(summary).endswith("; no errors; 1 file that is no image passed over: notes.txt")
+
+
 def test_what_lies_in_a_folder_named_before_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

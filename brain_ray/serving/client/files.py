@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from brain_ray.data.formats import media_types
+from brain_ray.data.formats import FORMATS, format_of, media_types
 from brain_ray.errors import printable
 from brain_ray.serving.schemas import Failure, Problem
 
@@ -19,11 +19,16 @@ Source = str | Path | bytes
 """An image: a file's path, or its bytes."""
 
 MEDIA_TYPES = media_types()
-"""Media type by suffix, in lower case, of the files that count as images in a folder."""
+"""Media type by suffix, in lower case, of the files that count as images in a folder whatever is in them."""
+
+SIGNATURE_BYTES = 512
+"""Bytes at the start of a file by which one with another suffix, or none, counts as an image."""
 
 
-def find_images(words: Iterable[str], listed: Iterable[str] = ()) -> Iterator[Path]:
-    """Yields files as they are named, and the images of folders, sorted.
+def find_images(
+    words: Iterable[str], listed: Iterable[str] = (), pass_over: Callable[[Path], object] = lambda path: None
+) -> Iterator[Path]:
+    """Yields files as they are named, and the images of folders, by their suffix or content, sorted.
 
     A folder's own files come before those of its folders; hidden ones (`.name`) are left out. Only the names
     in the folders on the way down to one file are held in memory.
@@ -31,15 +36,17 @@ def find_images(words: Iterable[str], listed: Iterable[str] = ()) -> Iterator[Pa
     Args:
         words: paths of files and folders; `-` stands for `listed`.
         listed: lines with such paths, read from a pipe.
+        pass_over: called with each file of a folder that is no image.
 
     Raises:
         OSError: a folder cannot be read.
     """
     for word in words:
         if word == "-":
-            yield from find_images(path for line in listed if (path := line.rstrip("\r\n")) not in ("", "-"))
+            paths = (path for line in listed if (path := line.rstrip("\r\n")) not in ("", "-"))
+            yield from find_images(paths, pass_over=pass_over)
         elif Path(word).is_dir():
-            yield from _walk(word)
+            yield from _walk(word, pass_over)
         else:
             yield Path(word)
 
@@ -89,12 +96,26 @@ def in_order(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _walk(folder: str) -> Iterator[Path]:
+def _walk(folder: str, pass_over: Callable[[Path], object]) -> Iterator[Path]:
     for path, folders, names in os.walk(folder, onerror=_give_up):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in MEDIA_TYPES:
-                yield Path(path, name)
+        for name in sorted(name for name in names if not name.startswith(".")):
+            file = Path(path, name)
+            if file.suffix.lower() in MEDIA_TYPES or _has_signature(file):
+                yield file
+            else:
+                pass_over(file)
+
+
+def _has_signature(file: Path) -> bool:
+    """Returns whether a file begins as an image does."""
+    try:
+        if not file.is_file():  # a pipe would wait for somebody to write
+            return False
+        with file.open("rb") as stream:
+            return format_of(stream.read(SIGNATURE_BYTES), FORMATS.values()) is not None
+    except OSError:
+        return False
 
 
 def _give_up(error: OSError) -> None:
