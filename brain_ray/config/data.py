@@ -65,6 +65,13 @@ class PhantomConfig(Settings):
     faults: Annotated[int, Field(ge=0)] = 0
     """Additional unusable or odd files (in turn: corrupt, truncated, not an image, one pixel, blank,
     16-bit)."""
+    slices_per_patient: Positive = 1
+    """Images of each patient, neighbouring slices of one head by one scanner; 1: each image is a head of its
+    own, and no patients are told."""
+    sources: Positive = 3
+    """Scanners, which differ in contrast, noise and size, with several slices per patient."""
+    shared_patients: Annotated[int, Field(ge=0)] = 0
+    """Additional training images, each another slice of a patient in the test folder."""
 
 
 class DataConfig(Settings):
