@@ -69,9 +69,10 @@ class PhantomConfig(Settings):
     """Images of each patient, neighbouring slices of one head by one scanner; 1: each image is a head of its
     own, and no patients are told."""
     sources: Positive = 3
-    """Scanners, which differ in contrast, noise and size, with several slices per patient."""
+    """Scanners, which differ in contrast, noise and size; no effect with one slice per patient."""
     shared_patients: Annotated[int, Field(ge=0)] = 0
-    """Additional training images, each another slice of a patient in the test folder."""
+    """Additional training images, each another slice of a patient in the test folder; no effect with one
+    slice per patient."""
 
 
 class DataConfig(Settings):

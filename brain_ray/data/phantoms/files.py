@@ -137,11 +137,12 @@ def write_tree(
     planted += [
         plant_conflict(folder, k, origins[phantoms.copies + k], classes) for k in range(phantoms.conflicts)
     ]
-    tested = [i for i in range(total, len(places)) if places[i].number == 0]
-    chosen = np.random.default_rng([seed, 0, 8]).permutation(tested)[: phantoms.shared_patients]
-    for k, i in enumerate(chosen.tolist()):
-        beyond = replace(places[i], number=phantoms.slices_per_patient)
-        planted.append(plant_slice(folder, k, paths[i], train_folder, draw_place(beyond)))
+    if phantoms.slices_per_patient > 1:
+        tested = [i for i in range(total, len(places)) if places[i].number == 0]
+        chosen = np.random.default_rng([seed, 0, 8]).permutation(tested)[: phantoms.shared_patients]
+        for k, i in enumerate(chosen.tolist()):
+            beyond = draw_place(replace(places[i], number=phantoms.slices_per_patient))
+            planted.append(plant_slice(folder, k, paths[i], train_folder, beyond))
     for k in range(phantoms.faults):
         name = classes[k % len(classes)]
         spare = draw_place(_Place(name, "", places[-1].patient + 1 + k, 0))
@@ -184,12 +185,11 @@ def _check_counts(phantoms: PhantomConfig, classes: int) -> None:
             f"{phantoms.copies} copies and {phantoms.conflicts} conflicts were asked of {total} training "
             "phantoms: lower --data.phantoms.copies or raise --data.phantoms.train-per-class"
         )
-    several = phantoms.slices_per_patient > 1
-    patients = classes * -(-phantoms.test_per_class // phantoms.slices_per_patient) if several else 0
-    if phantoms.shared_patients > patients:
+    patients = classes * -(-phantoms.test_per_class // phantoms.slices_per_patient)
+    if phantoms.slices_per_patient > 1 and phantoms.shared_patients > patients:
         raise RunError(
-            f"{phantoms.shared_patients} shared patients were asked of {patients} test patients with several "
-            "slices: lower --data.phantoms.shared-patients or raise --data.phantoms.slices-per-patient"
+            f"{phantoms.shared_patients} shared patients were asked of {patients} test patients: lower "
+            "--data.phantoms.shared-patients or raise --data.phantoms.test-per-class"
         )
 
 

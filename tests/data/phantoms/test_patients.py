@@ -175,9 +175,14 @@ def test_the_tree_is_the_same_for_the_same_seed(tree: tuple[Path, list[Planted]]
     }
 
 
-@pytest.mark.parametrize("slices", [1, 4])
-def test_more_shared_patients_than_there_are_are_refused(tmp_path: Path, slices: int) -> None:
-    greedy = COUNTS.model_copy(update={"shared_patients": 9, "slices_per_patient": slices})
-    there = 8 if slices == 4 else 0
-    with pytest.raises(RunError, match=f"9 shared patients were asked of {there} test patients with several"):
+def test_more_shared_patients_than_there_are_are_refused(tmp_path: Path) -> None:
+    greedy = COUNTS.model_copy(update={"shared_patients": 9})
+    with pytest.raises(RunError, match="9 shared patients were asked of 8 test patients: lower"):
         phantom.write_tree(tmp_path, greedy, CLASSES, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_with_one_slice_each_no_patient_is_shared_or_told(tmp_path: Path) -> None:
+    single = PhantomConfig(train_per_class=2, test_per_class=1, shared_patients=9)
+    assert phantom.write_tree(tmp_path, single, CLASSES, 1) == []
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 12
