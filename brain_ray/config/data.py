@@ -1,8 +1,9 @@
 """Settings of `data`: the source of the images, and how they become rows of a data set."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from brain_ray.config.base import Fraction, Positive, Settings, Share
 
@@ -64,6 +65,14 @@ class PhantomConfig(Settings):
     faults: Annotated[int, Field(ge=0)] = 0
     """Additional unusable or odd files (in turn: corrupt, truncated, not an image, one pixel, blank,
     16-bit)."""
+    slices_per_patient: Positive = 1
+    """Images of each patient, neighbouring slices of one head by one scanner; 1: each image is a head of its
+    own, and no patients are told."""
+    sources: Positive = 3
+    """Scanners, which differ in contrast, noise and size; no effect with one slice per patient."""
+    shared_patients: Annotated[int, Field(ge=0)] = 0
+    """Additional training images, each another slice of a patient in the test folder; no effect with one
+    slice per patient."""
 
 
 class ColumnsConfig(Settings):
@@ -113,6 +122,15 @@ class DataConfig(Settings):
     classes: tuple[str, ...] = ("glioma", "meningioma", "notumor", "pituitary")
     """Names of the class folders, or a manifest's labels, in the order of the model's outputs; two or
     more."""
+    patients: str = "auto"
+    """The patient whom each file shows. `auto`: what the source itself tells (a manifest's column, DICOM, a
+    known data set), `none`: nobody is known, `folder`: the first folder below the class's, `regex:PATTERN`:
+    group `patient`, or the first one, of a regular expression that is searched in the path within `source`,
+    `csv:FILE`: a table (path or URI) with the columns path or file, and patient. Where one of the last three
+    knows none, what the source tells counts."""
+    registry: Literal["auto", "none"] = "auto"
+    """`auto`: images of published data sets whose patients are known are recognised by their pixels; `none`:
+    not looked for."""
     valid_fraction: Fraction = 0.2
     """Share of the training images used for validation, if the source has none."""
     test_fraction: Fraction = 0.15
@@ -155,3 +173,21 @@ class DataConfig(Settings):
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
             raise ValueError(f"classes are {list(self.classes)}: expected two or more different names")
         return self
+
+    @field_validator("patients")
+    @classmethod
+    def _patients(cls, value: str) -> str:
+        kind, mark, rest = value.partition(":")
+        if (kind in ("auto", "none", "folder") and not mark) or (kind == "csv" and rest):
+            return value
+        if kind != "regex" or not rest:
+            raise ValueError(f"patients is {value!r}: expected auto, none, folder, regex:PATTERN or csv:FILE")
+        try:
+            groups = re.compile(rest).groups
+        except re.error as error:
+            raise ValueError(f"patients is {value!r}, no regular expression: {error}") from error
+        if not groups:
+            raise ValueError(
+                f"patients is {value!r}, without a group, such as (p\\d+), that holds the patient"
+            )
+        return value

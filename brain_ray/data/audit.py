@@ -9,6 +9,7 @@ import pandas as pd
 from brain_ray.config import DataConfig
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.group_counts import count_groups, describe_groups, describe_leaks
+from brain_ray.data.registry.summary import as_text as describe_known
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.similarity import TRANSFORMS
 from brain_ray.data.sources.listing import Listing
@@ -88,6 +89,7 @@ def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
         cells = [*counts.values(), sum(counts.values())]
         lines.append(f"{name:<16}" + "".join(f"{cell:>{width}}" for cell in cells))
     lines += describe_groups(found["units"], classes, width)
+    lines += [line for known in found["known_sets"] for line in describe_known(known)]
     copies, leaks = found["copies"], found["leaks"]
     across, turned = copies["across_splits"], copies["by_transform"]
     lines += [

@@ -22,7 +22,9 @@ from brain_ray.data.duplicates import find_copies
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.groups import fold_numbers, join_groups
 from brain_ray.data.image_export import begin_export
+from brain_ray.data.patients import by_setting, first_known, read_patients
 from brain_ray.data.phantoms import files as phantom
+from brain_ray.data.recognition import find_known, sum_up_known
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan
 from brain_ray.data.sources.find import list_source
@@ -123,8 +125,8 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
 
     Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
     manifest has a row per file: image_id, the columns of `Listing.files` but mtime_ns, those of `FACTS`,
-    cluster, cluster_size, group (of patients and copies), split, reason and copies (the number of balancing
-    copies).
+    patient_from (the source of patient), cluster, cluster_size, group (of patients and copies), split, reason
+    and copies (the number of balancing copies); and those of `find_known` if a known set was found.
 
     Raises:
         RunError: the source is not as expected (see `list_source`), the folder for exported images holds
@@ -138,6 +140,9 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     listing = list_source(source_of(run, config), data)
     source, index = listing.root, listing.files.copy()
     index.insert(0, "image_id", range(len(index)))
+    told = by_setting(index, data.patients)
+    if data.source == PHANTOMS and data.phantoms.slices_per_patient > 1:
+        index = _name_phantoms(index, f"{source}/{phantom.PATIENTS}")
     lap(f"listed {len(index)} files")
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)
@@ -147,6 +152,11 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     lap("opened them and took their facts")
     _check_rejected(manifest, data)
     usable = manifest["reason"] == ""
+    known = None
+    if data.registry == "auto" and data.source != PHANTOMS:
+        known = find_known(scanned, usable)
+        lap(f"looked for images of known sets, {int((known['known_set'] != '').sum())} are of one")
+    manifest = _name_patients(manifest, told, known, data)
     pairs, near_misses = find_copies(scanned, manifest[usable], data.copy_similarity)
     lap(f"compared each with each, {len(pairs)} pairs are copies")
     manifest = _join_clusters(manifest, usable, pairs)
@@ -163,6 +173,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
     rows = rows_digest(manifest, config.seed, data.model_dump(mode="json"))
     found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, listing, drawn)}
+    found["known_sets"] = sum_up_known(manifest)
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, *AUDIT)
@@ -204,6 +215,35 @@ def _check_rejected(manifest: pd.DataFrame, data: DataConfig) -> None:
             f"{len(bad)} of {len(manifest)} files cannot be used{apart}, more than --data.max-rejected "
             f"{data.max_rejected:g} allows; the first are\n{first}"
         )
+
+
+def _name_phantoms(index: pd.DataFrame, table: str) -> pd.DataFrame:
+    """Returns the phantoms with the patients and sources by which they were drawn."""
+    drawn = read_patients(table).set_index("path")[["patient", "source"]].reindex(index["path"]).fillna("")
+    return index.assign(patient=drawn["patient"].to_numpy(), source=drawn["source"].to_numpy())
+
+
+def _name_patients(
+    manifest: pd.DataFrame, told: pd.Series, known: pd.DataFrame | None, data: DataConfig
+) -> pd.DataFrame:
+    """Returns the manifest with the patient of each image and who tells it, and what the registry found.
+
+    Args:
+        manifest: one row per file, with patient from the source.
+        told: patients by `data.patients`.
+        known: the result of `find_known`; None: not looked for.
+        data: patients.
+    """
+    sources = {data.patients.partition(":")[0]: told}
+    if data.patients != "none":
+        sources["source"] = manifest["patient"]
+        if known is not None:
+            sources["registry"] = known["patient"]
+    named = first_known(manifest.index, sources)
+    manifest = manifest.assign(patient=named["patient"], patient_from=named["patient_from"])
+    if known is None or not (known["known_set"] != "").any():
+        return manifest
+    return manifest.join(known.drop(columns="patient"))
 
 
 def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFrame) -> pd.DataFrame:
