@@ -64,6 +64,40 @@ def first_known(index: pd.Index, sources: Mapping[str, pd.Series]) -> pd.DataFra
     return table
 
 
+def name_patients(
+    manifest: pd.DataFrame, told: pd.Series, known: pd.DataFrame | None, setting: str
+) -> pd.DataFrame:
+    """Returns the manifest with the patient of each image and who tells it, and what the registry found.
+
+    Args:
+        manifest: one row per file, with patient from the source.
+        told: the result of `by_setting`.
+        known: the result of `recognition.find_known`; None: not looked for.
+        setting: `data.patients`.
+    """
+    sources = {setting.partition(":")[0]: told}
+    if setting != "none":
+        sources["source"] = manifest["patient"]
+        if known is not None:
+            sources["registry"] = known["patient"]
+    named = first_known(manifest.index, sources)
+    manifest = manifest.assign(patient=named["patient"], patient_from=named["patient_from"])
+    if known is None or not (known["known_set"] != "").any():
+        return manifest
+    return manifest.join(known.drop(columns="patient"))
+
+
+def name_by_table(files: pd.DataFrame, location: str) -> pd.DataFrame:
+    """Returns files with the columns patient and source of a table; "" where it has no row for a file.
+
+    Args:
+        files: one row per file, with path.
+        location: path or URI of the table, see `read_patients`, which has a column source, too.
+    """
+    rows = read_patients(location).set_index("path")[["patient", "source"]].reindex(files["path"]).fillna("")
+    return files.assign(patient=rows["patient"].to_numpy(), source=rows["source"].to_numpy())
+
+
 def read_patients(location: str) -> pd.DataFrame:
     """Reads a table of patients: CSV with the columns path or file, and patient; others are kept.
 

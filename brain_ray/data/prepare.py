@@ -1,10 +1,7 @@
 """Stage prepare: scans files, finds duplicates, splits, balances, and writes the data set."""
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,107 +14,28 @@ from brain_ray.cluster import capacity
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data import similarity
 from brain_ray.data.audit import account, as_text
-from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import find_copies
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.groups import fold_numbers, join_groups
+from brain_ray.data.identity import known_id, source_of
 from brain_ray.data.image_export import begin_export
-from brain_ray.data.patients import by_setting, first_known, read_patients
+from brain_ray.data.patients import by_setting, name_by_table, name_patients
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.recognition import find_known, sum_up_known
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan
 from brain_ray.data.sources.find import list_source
-from brain_ray.data.sources.listing import Listing, listing_hash
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.data.writing import Write
 from brain_ray.errors import RunError
-from brain_ray.fingerprints import digest
 from brain_ray.logs import log
-from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, Run
+from brain_ray.runs import AUDIT, DATASET, PHANTOM_IMAGES, Run
 from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
-
-TRAIN_FOLDER, TEST_FOLDER = "Training", "Testing"
-"""Folders of the phantoms, unless settings name others."""
-
-SHOWN = {"ignore_folders", "ignore_labels", "masks", "columns", "root"}
-"""Settings of the data that show in the list of files."""
 
 BLOCK_IMAGES = 4096
 """Largest number of images that a task opens; it holds a thumbnail of each. Ray Data pauses between two
 tasks."""
-
-
-def source_of(run: Run, config: Config) -> str:
-    """Returns the folder or URI of the images; draws phantoms into the run if they are not there yet."""
-    data = config.data
-    if data.source != PHANTOMS:
-        return resolve(data.source)
-    inputs = {"phantoms": data.phantoms.model_dump(), "classes": list(data.classes), "seed": config.seed}
-    if run.finished(PHANTOM_IMAGES) != inputs:
-        started = time.monotonic()
-        run.clear(PHANTOM_IMAGES)
-        with tempfile.TemporaryDirectory() as folder:
-            phantom.write_tree(
-                Path(folder),
-                data.phantoms,
-                data.classes,
-                config.seed,
-                train_folder=data.train_folder or TRAIN_FOLDER,
-                test_folder=data.test_folder or TEST_FOLDER,
-            )
-            run.upload(Path(folder), PHANTOM_IMAGES)
-        run.finish(PHANTOM_IMAGES, inputs, time.monotonic() - started)
-    return run.uri(PHANTOM_IMAGES)
-
-
-def inputs_of(run: Run, config: Config) -> dict[str, Any]:
-    """Returns the inputs of the prepared data set: settings, seed and the files of the source."""
-    listing = list_source(source_of(run, config), config.data)
-    data = config.data.model_dump(mode="json", exclude=SHOWN)
-    return {
-        "seed": config.seed,
-        "data": data | _folders(listing, config.data),
-        "files": listing_hash(listing),
-    }
-
-
-def _folders(listing: Listing, data: DataConfig) -> dict[str, str | None]:
-    """Returns the folders of the splits as settings, whether they were set or found.
-
-    Earlier versions found none, and named a folder for the test split whether it was there or not.
-    """
-    found = listing.folders
-    test = found.get("test", data.test_folder or TEST_FOLDER) if found else None
-    return {"train_folder": found.get("train"), "valid_folder": found.get("valid"), "test_folder": test}
-
-
-def id_of(run: Run) -> str:
-    """Returns the id of a run's data set: equal for equal rows, whatever their history.
-
-    A data set of a version that stored no id is identified by its settings and the files' names, sizes and
-    times.
-
-    Raises:
-        RunError: the data set is not complete.
-    """
-    inputs = run.require(DATASET, "prepare")
-    return str(run.read_json(*AUDIT).get("id", digest(inputs)))
-
-
-def keep_id(run: Run) -> None:
-    """Stores the id of an earlier version's data set before it is prepared again: its rows may be the
-    same."""
-    inputs, name = run.require(DATASET, "prepare"), id_of(run)
-    if name == digest(inputs):
-        rows = rows_digest(read_table(run, *DATASET_MANIFEST), inputs["seed"], inputs["data"])
-        run.write_json({rows: name}, *DATASET_IDS)
-
-
-def known_id(run: Run, rows: str) -> str:
-    """Returns the id of a data set from its `rows_digest`."""
-    return str(run.read_json(*DATASET_IDS).get(rows, rows)) if run.exists(*DATASET_IDS) else rows
 
 
 def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
@@ -142,7 +60,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     index.insert(0, "image_id", range(len(index)))
     told = by_setting(index, data.patients)
     if data.source == PHANTOMS and data.phantoms.slices_per_patient > 1:
-        index = _name_phantoms(index, f"{source}/{phantom.PATIENTS}")
+        index = name_by_table(index, run.uri(PHANTOM_IMAGES, phantom.PATIENTS))
     lap(f"listed {len(index)} files")
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)
@@ -156,7 +74,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     if data.registry == "auto" and data.source != PHANTOMS:
         known = find_known(scanned, usable)
         lap(f"looked for images of known sets, {int((known['known_set'] != '').sum())} are of one")
-    manifest = _name_patients(manifest, told, known, data)
+    manifest = name_patients(manifest, told, known, data.patients)
     pairs, near_misses = find_copies(scanned, manifest[usable], data.copy_similarity)
     lap(f"compared each with each, {len(pairs)} pairs are copies")
     manifest = _join_clusters(manifest, usable, pairs)
@@ -215,35 +133,6 @@ def _check_rejected(manifest: pd.DataFrame, data: DataConfig) -> None:
             f"{len(bad)} of {len(manifest)} files cannot be used{apart}, more than --data.max-rejected "
             f"{data.max_rejected:g} allows; the first are\n{first}"
         )
-
-
-def _name_phantoms(index: pd.DataFrame, table: str) -> pd.DataFrame:
-    """Returns the phantoms with the patients and sources by which they were drawn."""
-    drawn = read_patients(table).set_index("path")[["patient", "source"]].reindex(index["path"]).fillna("")
-    return index.assign(patient=drawn["patient"].to_numpy(), source=drawn["source"].to_numpy())
-
-
-def _name_patients(
-    manifest: pd.DataFrame, told: pd.Series, known: pd.DataFrame | None, data: DataConfig
-) -> pd.DataFrame:
-    """Returns the manifest with the patient of each image and who tells it, and what the registry found.
-
-    Args:
-        manifest: one row per file, with patient from the source.
-        told: patients by `data.patients`.
-        known: the result of `find_known`; None: not looked for.
-        data: patients.
-    """
-    sources = {data.patients.partition(":")[0]: told}
-    if data.patients != "none":
-        sources["source"] = manifest["patient"]
-        if known is not None:
-            sources["registry"] = known["patient"]
-    named = first_known(manifest.index, sources)
-    manifest = manifest.assign(patient=named["patient"], patient_from=named["patient_from"])
-    if known is None or not (known["known_set"] != "").any():
-        return manifest
-    return manifest.join(known.drop(columns="patient"))
 
 
 def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import run_tasks
 from brain_ray.data.file_names import is_no_image
-from brain_ray.data.prepare import BLOCK_IMAGES, source_of
+from brain_ray.data.identity import source_of
+from brain_ray.data.prepare import BLOCK_IMAGES
 from brain_ray.data.scan import hash_files
 from brain_ray.data.sources.find import list_source
 from brain_ray.data.sources.listing import Listing, listing_hash
@@ -36,7 +37,7 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     Args:
         run: a run with a finished data set.
         config: the current config.
-        before: the result of `prepare.inputs_of` then, flattened.
+        before: the result of `identity.inputs_of` then, flattened.
         now: the current result, flattened.
 
     Raises:

@@ -12,7 +12,7 @@ import pytest
 from support.messages import messages_to
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data import prepare, source_changes
+from brain_ray.data import identity, prepare, source_changes
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.source_changes import find_changes
 from brain_ray.errors import RunError
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 def inputs_of(run: Run, config: Config) -> dict[str, Any]:
     """What the stage depends on, as it is stored."""
-    return json.loads(json.dumps(prepare.inputs_of(run, config)))
+    return json.loads(json.dumps(identity.inputs_of(run, config)))
 
 
 @pytest.fixture(scope="module")
@@ -242,15 +242,15 @@ def test_a_run_of_an_earlier_version_stays_good(copied: Path) -> None:
     del stored["inputs"]["data"]["valid_folder"], audit["id"]
     run.write_json(stored, "dataset", "stage.json")
     run.write_json(audit, "dataset", "audit.json")
-    name = prepare.id_of(run)
+    name = identity.id_of(run)
     assert changes(copied)[0] == []
-    assert prepare.id_of(run) == name
+    assert identity.id_of(run) == name
 
-    prepare.keep_id(run)  # as before it is prepared again
+    identity.keep_id(run)  # as before it is prepared again
     run.clear("dataset")
     prepare.prepare(run, config_of(copied))
     run.finish("dataset", inputs_of(run, config_of(copied)), 1.0)
-    assert prepare.id_of(run) == name, "the rows are the same"
+    assert identity.id_of(run) == name, "the rows are the same"
 
 
 @pytest.mark.parametrize(
@@ -269,4 +269,4 @@ def test_a_data_set_is_the_same_if_its_rows_are(
     run, config = Run(str(tmp_path), "run"), config_of(made, **data)
     prepare.prepare(run, config)
     run.finish("dataset", inputs_of(run, config), 1.0)
-    assert (prepare.id_of(run) == prepare.id_of(Run(str(made), "run"))) == same
+    assert (identity.id_of(run) == identity.id_of(Run(str(made), "run"))) == same
