@@ -1,5 +1,6 @@
 """Files that a manifest names: patterns are expanded, and each file is looked for."""
 
+import os
 import re
 import stat
 import unicodedata
@@ -22,6 +23,9 @@ NUM_LOOKERS = 16
 
 FEW = 20
 """Number of files in a folder of a bucket up to which each is asked for, rather than the folder listed."""
+
+ODD = re.compile(r"(^|/)\.?(/|$)")
+"""Parts of a path that mean nothing, such as `./` and `//`."""
 
 
 class Found(NamedTuple):
@@ -60,7 +64,7 @@ def find_paths(
             if not matches:
                 faults.add(lines[row], f"no file matches {path}")
         else:
-            plain[row] = path.strip() if "://" in path else str(PurePosixPath(path))
+            plain[row] = str(PurePosixPath(path)) if ODD.search(path) and "://" not in path else path
     reader = FileReader(root)
     if reader.folder is not None:
         here = {row: plain.pop(row) for row in list(plain) if "://" not in plain[row]}
@@ -86,18 +90,20 @@ def _refuse(path: str) -> str:
 def _look_here(root: str, paths: Mapping[int, str], lines: Sequence[int], faults: Faults) -> Iterator[Found]:
     """Yields the files on the disk."""
     real_root = Path(root).resolve()
-    outside: dict[Path, bool] = {}
+    outside: dict[str, bool] = {}
     for row, path in paths.items():
         for name in _spellings(path):
-            file = Path(root, local_name(name))
+            file = f"{root.rstrip('/')}/{local_name(name)}"  # a Path would take most of the time
             try:
-                is_link = stat.S_ISLNK(file.lstat().st_mode)
-                facts = file.stat()
+                facts = os.lstat(file)
+                is_link = stat.S_ISLNK(facts.st_mode)
+                facts = os.stat(file) if is_link else facts  # noqa: PTH116
             except (OSError, ValueError):
                 continue
-            if file.parent not in outside:
-                outside[file.parent] = not file.parent.resolve().is_relative_to(real_root)
-            if outside[file.parent] or (is_link and not file.resolve().is_relative_to(real_root)):
+            folder = file.rpartition("/")[0]
+            if folder not in outside:
+                outside[folder] = not Path(folder).resolve().is_relative_to(real_root)
+            if outside[folder] or (is_link and not Path(file).resolve().is_relative_to(real_root)):
                 faults.add(lines[row], f"{path} is a link out of {root}: copy what it leads to")
             elif stat.S_ISREG(facts.st_mode):
                 yield Found(row, name, facts.st_size, facts.st_mtime_ns)
