@@ -59,10 +59,14 @@ def find_paths(
         if wrong:
             faults.add(lines[row], wrong)
         elif "*" in path:
-            matches = list(_expand(root, path.strip(), left_out))
+            try:
+                matches = list(_expand(root, path.strip(), left_out))
+            except RunError as error:
+                faults.add(lines[row], str(error))
+                continue
             found += [Found(row, *match) for match in matches]
             if not matches:
-                faults.add(lines[row], f"no file matches {path}")
+                faults.add(lines[row], f"no file matches {path}: correct it, or delete the row")
         else:
             plain[row] = str(PurePosixPath(path)) if ODD.search(path) and "://" not in path else path
     reader = FileReader(root)
@@ -160,26 +164,27 @@ def _look_away(
 
 def _expand(root: str, pattern: str, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
     """Yields path, size and time of change of the files that match a pattern, in the order of their paths."""
-    start, rest = "", pattern
-    query = ""
+    place, start, rest, end = root, "", pattern, ""
     if "://" in pattern:
-        scheme, _, rest = pattern.partition("://")
-        rest, mark, query = rest.partition("?")
-        if not mark and root.startswith(f"{scheme}://"):
-            query = root.partition("?")[2]
-        bucket, _, rest = rest.partition("/")
-        start = f"{scheme}://{bucket}/"
-    tree = open_tree(start.rstrip("/") + (f"?{query}" if query else "") if start else root)
+        base, mark, query = pattern.partition("?")
+        scheme, _, base = base.partition("://")
+        bucket, _, rest = base.partition("/")
+        start, end = f"{scheme}://{bucket}", f"{mark}{query}"
+        inherited = "".join(root.partition("?")[1:]) if root.startswith(f"{scheme}://") else ""
+        place = start + (end or inherited)
+        start += "/"
     parts = PurePosixPath(rest).parts
-    number = next(k for k, part in enumerate(parts) if "*" in part)
+    number = next((k for k, part in enumerate(parts) if "*" in part), None)
+    if number is None:  # in a bucket's name
+        return
+    tree = open_tree(place)
     folder = "/".join(parts[:number]) or "."
+    is_flat = number == len(parts) - 1 and "**" not in parts[-1]
+    files = tree.look(folder).files if is_flat else tree.walk(folder, left_out)
     match = re.compile(_as_regex("/".join(parts)))
-    files = tree.look(folder).files if number == len(parts) - 1 and "**" not in parts[-1] else tree.walk(
-        folder, left_out
-    )  # fmt: skip
     for file in sorted(files):
         if match.fullmatch(file.path):
-            yield f"{start}{file.path}", file.size, file.mtime_ns
+            yield f"{start}{file.path}{end}", file.size, file.mtime_ns
 
 
 def _as_regex(pattern: str) -> str:
