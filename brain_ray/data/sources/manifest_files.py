@@ -1,5 +1,6 @@
 """Files that a manifest names: patterns are expanded, and each file is looked for."""
 
+import os
 import re
 import stat
 import unicodedata
@@ -22,6 +23,9 @@ NUM_LOOKERS = 16
 
 FEW = 20
 """Number of files in a folder of a bucket up to which each is asked for, rather than the folder listed."""
+
+ODD = re.compile(r"(^|/)\.?(/|$)")
+"""Parts of a path that mean nothing, such as `./` and `//`."""
 
 
 class Found(NamedTuple):
@@ -55,12 +59,16 @@ def find_paths(
         if wrong:
             faults.add(lines[row], wrong)
         elif "*" in path:
-            matches = list(_expand(root, path.strip(), left_out))
+            try:
+                matches = list(_expand(root, path.strip(), left_out))
+            except RunError as error:
+                faults.add(lines[row], str(error))
+                continue
             found += [Found(row, *match) for match in matches]
             if not matches:
-                faults.add(lines[row], f"no file matches {path}")
+                faults.add(lines[row], f"no file matches {path}: correct it, or delete the row")
         else:
-            plain[row] = path.strip() if "://" in path else str(PurePosixPath(path))
+            plain[row] = str(PurePosixPath(path)) if ODD.search(path) and "://" not in path else path
     reader = FileReader(root)
     if reader.folder is not None:
         here = {row: plain.pop(row) for row in list(plain) if "://" not in plain[row]}
@@ -86,18 +94,20 @@ def _refuse(path: str) -> str:
 def _look_here(root: str, paths: Mapping[int, str], lines: Sequence[int], faults: Faults) -> Iterator[Found]:
     """Yields the files on the disk."""
     real_root = Path(root).resolve()
-    outside: dict[Path, bool] = {}
+    outside: dict[str, bool] = {}
     for row, path in paths.items():
         for name in _spellings(path):
-            file = Path(root, local_name(name))
+            file = f"{root.rstrip('/')}/{local_name(name)}"  # a Path would take most of the time
             try:
-                is_link = stat.S_ISLNK(file.lstat().st_mode)
-                facts = file.stat()
+                facts = os.lstat(file)
+                is_link = stat.S_ISLNK(facts.st_mode)
+                facts = os.stat(file) if is_link else facts  # noqa: PTH116
             except (OSError, ValueError):
                 continue
-            if file.parent not in outside:
-                outside[file.parent] = not file.parent.resolve().is_relative_to(real_root)
-            if outside[file.parent] or (is_link and not file.resolve().is_relative_to(real_root)):
+            folder = file.rpartition("/")[0]
+            if folder not in outside:
+                outside[folder] = not Path(folder).resolve().is_relative_to(real_root)
+            if outside[folder] or (is_link and not Path(file).resolve().is_relative_to(real_root)):
                 faults.add(lines[row], f"{path} is a link out of {root}: copy what it leads to")
             elif stat.S_ISREG(facts.st_mode):
                 yield Found(row, name, facts.st_size, facts.st_mtime_ns)
@@ -154,26 +164,27 @@ def _look_away(
 
 def _expand(root: str, pattern: str, left_out: LeftOut) -> Iterator[tuple[str, int, int]]:
     """Yields path, size and time of change of the files that match a pattern, in the order of their paths."""
-    start, rest = "", pattern
-    query = ""
+    place, start, rest, end = root, "", pattern, ""
     if "://" in pattern:
-        scheme, _, rest = pattern.partition("://")
-        rest, mark, query = rest.partition("?")
-        if not mark and root.startswith(f"{scheme}://"):
-            query = root.partition("?")[2]
-        bucket, _, rest = rest.partition("/")
-        start = f"{scheme}://{bucket}/"
-    tree = open_tree(start.rstrip("/") + (f"?{query}" if query else "") if start else root)
+        base, mark, query = pattern.partition("?")
+        scheme, _, base = base.partition("://")
+        bucket, _, rest = base.partition("/")
+        start, end = f"{scheme}://{bucket}", f"{mark}{query}"
+        inherited = "".join(root.partition("?")[1:]) if root.startswith(f"{scheme}://") else ""
+        place = start + (end or inherited)
+        start += "/"
     parts = PurePosixPath(rest).parts
-    number = next(k for k, part in enumerate(parts) if "*" in part)
+    number = next((k for k, part in enumerate(parts) if "*" in part), None)
+    if number is None:  # in a bucket's name
+        return
+    tree = open_tree(place)
     folder = "/".join(parts[:number]) or "."
+    is_flat = number == len(parts) - 1 and "**" not in parts[-1]
+    files = tree.look(folder).files if is_flat else tree.walk(folder, left_out)
     match = re.compile(_as_regex("/".join(parts)))
-    files = tree.look(folder).files if number == len(parts) - 1 and "**" not in parts[-1] else tree.walk(
-        folder, left_out
-    )  # fmt: skip
     for file in sorted(files):
         if match.fullmatch(file.path):
-            yield f"{start}{file.path}", file.size, file.mtime_ns
+            yield f"{start}{file.path}{end}", file.size, file.mtime_ns
 
 
 def _as_regex(pattern: str) -> str:

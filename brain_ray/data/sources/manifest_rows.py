@@ -107,12 +107,14 @@ def _decode(data: bytes, faults: Faults) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        faults.add(
-            line, f"a character (byte 0x{data[error.start]:02x}) is not {encoding[:-4].upper()}: {UTF8}"
-        )
         if encoding == "utf-16":
-            faults.found[-1] = (1, f"the text ends within a character of UTF-16: {UTF8}")
+            raise RunError(
+                f"{faults.source} is damaged: it is no UTF-16 from byte {error.start} on"
+            ) from error
+        faults.add(
+            data.count(b"\n", 0, error.start) + 1,
+            f"a character (byte 0x{data[error.start]:02x}) is not UTF-8: {UTF8}",
+        )
         faults.refuse()
         raise
     if "\0" in text:

@@ -1,5 +1,6 @@
 """Folders of the splits in a folder tree: named by settings, or found by their names."""
 
+import shlex
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
@@ -11,6 +12,9 @@ from brain_ray.errors import RunError, list_names
 
 MAX_WRAPPERS = 3
 """Most folders, each with nothing beside it, that may lie around the splits: archives add one or two."""
+
+MAX_HOLDING = 50
+"""Most folders that are suggested as classes."""
 
 
 def find_splits(
@@ -135,7 +139,7 @@ def _say_no_training(tree: Tree, source: str) -> str:
     cures = ["set --data.train-folder to the one that holds the classes' folders"]
     holding = [name for name in top.folders if tree.look(name).files]
     if len(holding) > 1:
-        cures.append(f"or, if these are the classes, --data.classes {' '.join(holding[:10])}")
+        cures.append(f"or, if these are the classes, --data.classes {shlex.join(holding[:MAX_HOLDING])}")
     manifests = [file.path for file in top.files if MANIFEST.search(file.path)]
     if manifests:
         cures.append(f"or, if {manifests[0]} lists the images, --data.source {source}/{manifests[0]}")

@@ -67,6 +67,15 @@ def test_files_are_listed_in_order_with_split_and_class(tmp_path: Path) -> None:
     assert row["mtime_ns"] == (tmp_path / "Testing/notumor/1.jpg").stat().st_mtime_ns
 
 
+def test_a_real_set_is_listed_as_it_lies() -> None:
+    real = Path(__file__).parents[4] / "shared/data/brain-mri"
+    if not real.is_dir():
+        pytest.skip("no real images at ../shared/data/brain-mri")
+    listing = find(real, DATA)
+    assert splits(listing) == {"train": 5708, "test": 327}
+    assert listing.left_out.empty
+
+
 def test_folders_of_patients_within_a_class_are_searched(tmp_path: Path) -> None:
     touch(tree(tmp_path), "Training/glioma/patient1/a.png", "Training/glioma/patient2/scan/a.png")
     files = find(tmp_path, DATA).files

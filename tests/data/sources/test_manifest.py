@@ -235,7 +235,9 @@ def test_a_drawn_set_by_its_manifest(tmp_path: Path) -> None:
         ("file:///x.png,no", "line 6: file:///x.png is an absolute path"),
         ("out.png,no", "line 6: out.png is a link out of FOLDER: copy what it leads to"),
         ("out/x.png,no", "line 6: out/x.png is a link out of FOLDER: copy what it leads to"),
-        ("nothing/*.png,no", "line 6: no file matches nothing/*.png"),
+        ("nothing/*.png,no", "line 6: no file matches nothing/*.png: correct it, or delete the row"),
+        ("s3://buck*/x.png,no", "line 6: no file matches s3://buck*/x.png"),
+        ("http://x/*.png,no", "line 6: cannot open http://x: "),
         ("x.png", "line 6: has 1 cells, and the header 2: write a cell that contains the separator ',' as"),
         ("x,y.png,no", "line 6: has 3 cells, and the header 2"),
         (
@@ -379,6 +381,7 @@ def test_a_header_is_understood_or_refused(
             b"path,label\na.png,no\ncaf\xe9.png,no\n",
             "line 3: a character (byte 0xe9) is not UTF-8: save",
         ),
+        ("a.csv", ROWS.encode("utf-16")[:-1], "is damaged: it is no UTF-16 from byte"),
         ("a.csv", b"", "has no rows: expected one for each image"),
         ("a.csv", b"path,label\n", "has no rows: expected one for each image"),
         ("a.jsonl", b'{"path": "a.png", "label": "no"}\n{"path": \n', "line 2: is no JSON (Expecting value"),
@@ -447,6 +450,7 @@ def test_a_manifest_in_a_bucket_and_uris_and_patterns_of_it(
     (folder / "uris.csv").write_text(uris)
     (folder / "gone.csv").write_text(ROWS + "sub/gone.png,no\n")
     here = list_source(str(folder / "images.csv"), TWO)
+    local = tmp_path_factory.mktemp("local")
     with s3_server("images") as server:
         Run("s3://images", "set").upload(folder)
         for query in ("", f"?{server.query}"):
@@ -459,8 +463,14 @@ def test_a_manifest_in_a_bucket_and_uris_and_patterns_of_it(
             assert paths[0] == "s3://images/set/a.png"
             assert len(paths) == 5
             assert list(read_files(listing.root, paths))[-1] == b"e"
+            queried = local / "queried.csv"
+            queried.write_text(uris.replace("*.png", f"*.png?{server.query}"))
+            paths = list_source(str(queried), TWO).files["path"].tolist()
+            assert paths[0] == f"s3://images/set/a.png?{server.query}"
+            assert next(iter(read_files(str(local), paths))) == b"a.png"
             with pytest.raises(RunError, match=r"gone\.csv\S*, line 6: sub/gone\.png is not there"):
                 list_source(f"s3://images/set/gone.csv{query}", TWO)
-        local = tmp_path_factory.mktemp("local")
         (local / "uris.csv").write_text(uris)
-        assert list_source(str(local / "uris.csv"), TWO).files["path"].tolist() == paths
+        assert (
+            list_source(str(local / "uris.csv"), TWO).files["path"].tolist() == listing.files["path"].tolist()
+        )
