@@ -26,7 +26,7 @@ def smoke() -> Config:
         name="smoke",
         data=DataConfig(
             phantoms=PhantomConfig(
-                train_per_class=120,
+                train_per_class=180,
                 test_per_class=30,
                 copies=12,
                 conflicts=1,
