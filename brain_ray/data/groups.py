@@ -10,21 +10,25 @@ from brain_ray.errors import RunError
 Ints = NDArray[np.int64]
 
 
-def join_groups(clusters: Ints, patients: pd.Series) -> Ints:
+def join_groups(clusters: Ints, *patients: pd.Series) -> Ints:
     """Joins clusters of copies that show one patient; returns the group of each image, (n,), from 0 on.
 
     Args:
         clusters: cluster of each image, (n,), from 0 on.
-        patients: patient of each image, "" where unknown.
+        patients: patient of each image, "" where unknown; several columns if several sources tell.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    known = np.flatnonzero(patients.to_numpy() != "")
-    numbers, _ = pd.factorize(patients.to_numpy()[known])
-    count = int(clusters.max(initial=-1)) + 1
-    size = count + len(known)  # a node for each cluster, then one for each patient
-    edges = coo_array((np.ones(len(known), np.int8), (clusters[known], count + numbers)), shape=(size, size))
+    size = int(clusters.max(initial=-1)) + 1  # a node for each cluster, then one for each patient
+    ends = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    for told in patients:
+        known = np.flatnonzero(told.to_numpy() != "")
+        numbers, names = pd.factorize(told.to_numpy()[known])
+        ends.append((clusters[known], size + numbers))
+        size += len(names)
+    rows, columns = (np.concatenate(each) for each in zip(*ends, strict=True))
+    edges = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size))
     _, joined = connected_components(edges, directed=False)
     groups, _ = pd.factorize(joined[clusters])
     return np.asarray(groups, np.int64)

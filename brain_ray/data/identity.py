@@ -2,11 +2,13 @@
 
 import tempfile
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data.dataset import read_table
+from brain_ray.data.patients import read_bytes
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import rows_digest
 from brain_ray.data.sources.find import list_source
@@ -49,6 +51,9 @@ def inputs_of(run: Run, config: Config) -> dict[str, Any]:
     """Returns the inputs of the prepared data set: settings, seed and the files of the source."""
     listing = list_source(source_of(run, config), config.data)
     data = config.data.model_dump(mode="json", exclude=SHOWN)
+    kind, _, table = config.data.patients.partition(":")
+    if kind == "csv":
+        data["patients"] = f"csv:{sha256(read_bytes(table)).hexdigest()}"
     return {
         "seed": config.seed,
         "data": data | _folders(listing, config.data),

@@ -109,14 +109,7 @@ def read_patients(location: str) -> pd.DataFrame:
     Raises:
         RunError: no such file, no CSV in UTF-8, other columns, or two patients for a file.
     """
-    opened, path = filesystem(location)
-    with storage_errors(f"read {location}"):
-        if opened.get_file_info(path).type != pafs.FileType.File:
-            raise RunError(
-                f"there is no file {location}: set --data.patients csv:FILE to a table of patients"
-            )
-        with opened.open_input_stream(path) as stream:
-            data = stream.read()
+    data = read_bytes(location)
     try:
         table = pd.read_csv(io.BytesIO(data), dtype="str", keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:
@@ -129,6 +122,22 @@ def read_patients(location: str) -> pd.DataFrame:
     if twice:
         raise RunError(f"{location} gives {len(twice)} files two patients each: {list_names(twice)}")
     return table
+
+
+def read_bytes(location: str) -> bytes:
+    """Returns the content of a table of patients.
+
+    Raises:
+        RunError: no such file.
+    """
+    opened, path = filesystem(location)
+    with storage_errors(f"read {location}"):
+        if opened.get_file_info(path).type != pafs.FileType.File:
+            raise RunError(
+                f"there is no file {location}: set --data.patients csv:FILE to a table of patients"
+            )
+        with opened.open_input_stream(path) as stream:
+            return bytes(stream.read())
 
 
 def _by_folder(images: pd.DataFrame) -> pd.Series:

@@ -55,11 +55,12 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
         begin_export(run, str(data.export_images))
     lap = _laps()
-    listing = list_source(source_of(run, config), data)
+    drawn = data.source == PHANTOMS and data.phantoms.slices_per_patient > 1
+    listing = list_source(source_of(run, config), data, read=(phantom.PATIENTS,) if drawn else ())
     source, index = listing.root, listing.files.copy()
     index.insert(0, "image_id", range(len(index)))
     told = by_setting(index, data.patients)
-    if data.source == PHANTOMS and data.phantoms.slices_per_patient > 1:
+    if drawn:
         index = name_by_table(index, run.uri(PHANTOM_IMAGES, phantom.PATIENTS))
     lap(f"listed {len(index)} files")
     for split in SPLITS:
@@ -78,10 +79,11 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     pairs, near_misses = find_copies(scanned, manifest[usable], data.copy_similarity)
     lap(f"compared each with each, {len(pairs)} pairs are copies")
     manifest = _join_clusters(manifest, usable, pairs)
-    manifest["group"] = join_groups(manifest["cluster"].to_numpy(np.int64), manifest["patient"])
+    who = [manifest["patient"]] if known is None else [manifest["patient"], known["patient"]]
+    manifest["group"] = join_groups(manifest["cluster"].to_numpy(np.int64), *who)
     manifest["split"] = "rejected"
-    drawn = assign(manifest[usable], data, config.seed)
-    manifest.loc[usable, ["split", "reason"]] = drawn.table[["split", "reason"]]
+    assigned = assign(manifest[usable], data, config.seed)
+    manifest.loc[usable, ["split", "reason"]] = assigned.table[["split", "reason"]]
     if data.folds is not None:
         manifest["fold"] = fold_numbers(manifest, data.folds, config.seed)
     manifest["copies"] = 0
@@ -90,13 +92,13 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
     rows = rows_digest(manifest, config.seed, data.model_dump(mode="json"))
-    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, listing, drawn)}
+    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, listing, assigned)}
     found["known_sets"] = sum_up_known(manifest)
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, *AUDIT)
     prometheus.prepared(run.name, manifest["split"].value_counts().to_dict())
-    return as_text(found, drawn)
+    return as_text(found, assigned)
 
 
 def _laps() -> Callable[[str], None]:

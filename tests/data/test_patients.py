@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from brain_ray.config import DataConfig
+from brain_ray.config import Config, DataConfig, PhantomConfig
+from brain_ray.data.identity import inputs_of
 from brain_ray.data.patients import by_setting, first_known, read_patients
+from brain_ray.data.phantoms import files as phantom
 from brain_ray.errors import RunError
+from brain_ray.runs import Run
 
 
 def files(*paths: str) -> pd.DataFrame:
@@ -148,3 +151,19 @@ def test_each_source_fills_what_those_before_it_leave_unknown() -> None:
     table = first_known(index, told)
     assert table["patient"].tolist() == ["ann", "bob", "q3", ""]
     assert table["patient_from"].tolist() == ["setting", "manifest", "registry", ""]
+
+
+def test_a_changed_table_of_patients_is_another_data_set(tmp_path: Path) -> None:
+    phantom.write_tree(
+        tmp_path / "source", PhantomConfig(train_per_class=2, test_per_class=1), DataConfig().classes, seed=1
+    )
+    table = tmp_path / "patients.csv"
+    data = DataConfig(source=str(tmp_path / "source"), patients=f"csv:{table}")
+    found = []
+    for text in ("path,patient\na.jpg,p1\n", "path,patient\na.jpg,p2\n"):
+        table.write_text(text)
+        found.append(inputs_of(Run(str(tmp_path), "run"), Config(data=data))["data"])
+    assert found[0]["patients"] != found[1]["patients"]
+    assert {k: v for k, v in found[0].items() if k != "patients"} == {
+        k: v for k, v in found[1].items() if k != "patients"
+    }

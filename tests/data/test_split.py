@@ -340,6 +340,13 @@ def test_groups_join_patients_by_their_copies() -> None:
     assert join_groups(clusters, who).tolist() == [0, 0, 0, 0, 1, 2]
 
 
+def test_groups_join_what_two_sources_tell_of_patients() -> None:
+    clusters = np.arange(5)
+    listed, known = pd.Series(["p1", "", "", "p1", "p2"]), pd.Series(["", "q7", "q7", "q7", ""])
+    assert join_groups(clusters, listed, known).tolist() == [0, 0, 0, 0, 1]
+    assert join_groups(clusters).tolist() == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_folds_cut_no_group_and_have_all_classes_alike(seed: int) -> None:
     images = patients(seed, MIXES[1], 0.0)

@@ -1,5 +1,6 @@
 """Finds the files of any source: a folder tree or a manifest."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from brain_ray.config import DataConfig
@@ -12,15 +13,20 @@ from brain_ray.data.sources.walk import open_tree
 from brain_ray.storage import storage_errors
 
 
-def list_source(source: str, data: DataConfig) -> Listing:
+def list_source(source: str, data: DataConfig, read: Collection[str] = ()) -> Listing:
     """Lists the files of a source.
+
+    Args:
+        source: folder, manifest or URI.
+        data: how the source is to be read.
+        read: names of tables at the top of a folder tree that the caller reads itself.
 
     Raises:
         RunError: the source is not as `list_tree` or `list_manifest` requires, or a storage refuses or does
             not answer.
     """
     with storage_errors(f"read {source}"):
-        return list_manifest(source, data) if is_manifest(source) else list_tree(source, data)
+        return list_manifest(source, data) if is_manifest(source) else list_tree(source, data, read)
 
 
 def check_source(source: str, data: DataConfig) -> set[str]:

@@ -1,5 +1,6 @@
 """Folder trees, `<split>/<class>/...`, as a table of files."""
 
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
 from brain_ray.config import DataConfig
@@ -11,7 +12,7 @@ from brain_ray.data.sources.walk import File, below, open_tree
 from brain_ray.errors import list_names
 
 
-def list_tree(source: str, data: DataConfig) -> Listing:
+def list_tree(source: str, data: DataConfig, read: Collection[str] = ()) -> Listing:
     """Lists the files in the classes' folders of a source, at any depth.
 
     Raises:
@@ -41,7 +42,7 @@ def list_tree(source: str, data: DataConfig) -> Listing:
     )
     check_counts(table, source, data.classes, layout.splits["train"])
     notes = [_say_splits(layout.splits), *layout.notes]
-    tables = [file.path for file in tree.look(".").files if suffix_of(file.path)]
+    tables = [file.path for file in tree.look(".").files if suffix_of(file.path) and file.path not in read]
     if tables:
         notes.append(f"not read: {list_names(sorted(tables))} (to use a list of images: --data.source)")
     if links := layout.left_out.links_out:

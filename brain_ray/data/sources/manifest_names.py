@@ -30,13 +30,14 @@ RESERVED = {
     *("size", "mtime_ns", "reason", "width", "height", "top", "bottom", "left", "right", "has_box"),
     *("file_sha256", "pixel_sha256", "cluster", "cluster_size", "group", "split", "copies"),
     *("row_id", "bytes", "augment_seed", "predicted", "predicted_name", "leak_free"),
-    *("decision", "unlikeness"),
+    *("decision", "unlikeness", "patient_from", "known_set", "known_file", "known_label", "known_patient"),
+    *("known_fold", "known_orientation", "known_similarity"),
 }
 """Columns of manifest.parquet and predictions.parquet: a manifest's own of such a name gets `manifest_`
 before it."""
 
 
-STATED = ("source_split", "patient", "source", "fold")
+STATED = ("source_split", "patient", "source", "fold", "group")
 """Those of them that say what a source states of an image."""
 
 
