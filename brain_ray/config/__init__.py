@@ -8,6 +8,7 @@ from brain_ray.config.data import (
     CropConfig,
     DataConfig,
     PhantomConfig,
+    VolumeConfig,
 )
 from brain_ray.config.model import BACKBONES, Backbone, BackboneSpec, ExportConfig, ModelConfig
 from brain_ray.config.run import Config, EvaluateConfig
@@ -35,4 +36,5 @@ __all__ = [
     "Share",
     "SweepConfig",
     "TrainConfig",
+    "VolumeConfig",
 ]

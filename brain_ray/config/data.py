@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from brain_ray.config.base import Fraction, Positive, Settings, Share
+from brain_ray.input_spec import WINDOW, Plane, ReadSpec
 
 PHANTOMS = "phantoms"
 """The value of `data.source` that stands for images drawn by `brain_ray.data.phantoms.files`."""
@@ -92,6 +93,20 @@ class ColumnsConfig(Settings):
     """Column of the folds, whole numbers; usually fold."""
 
 
+Percentile = Annotated[float, Field(ge=0, le=100)]
+
+
+class VolumeConfig(Settings):
+    """Slices of files that hold several images: NIfTI volumes and multi-frame DICOM."""
+
+    plane: Plane = "axial"
+    """Plane of the slices into which a NIfTI volume is cut: `axial`, `coronal` or `sagittal`. They lie as a
+    radiologist sees them: the patient's right on the left, the front or the top of the head above."""
+    min_content: Share = 0.05
+    """Smallest share (0 to 1) of a slice's pixels that are brighter than `crop.threshold`; slices with less
+    are empty, and left out. 0: none is left out."""
+
+
 class DataConfig(Settings):
     """The source of the images, and how they become rows of a data set."""
 
@@ -158,6 +173,11 @@ class DataConfig(Settings):
     as Thumbs.db or a table, do not count."""
     max_pixels: Positive = 40_000_000
     """Most pixels of an image. Larger images are rejected by their header, before they are decoded."""
+    window: tuple[Percentile, Percentile] = WINDOW
+    """Percentiles of an image's pixels, of a volume's all together, that become 0 and 255 where they have
+    more than 8 bits; a DICOM file's own window comes first. A few hot pixels change nothing, as they would
+    with `0 100`, the darkest and the brightest pixel."""
+    volumes: VolumeConfig = VolumeConfig()
     crop: CropConfig = CropConfig()
     balance_to: Positive | None = None
     """Rows per class of the training split, reached by adding augmented copies; None: none are added."""
@@ -191,3 +211,16 @@ class DataConfig(Settings):
                 f"patients is {value!r}, without a group, such as (p\\d+), that holds the patient"
             )
         return value
+
+    @model_validator(mode="after")
+    def _rising_window(self) -> Self:
+        if self.window[0] >= self.window[1]:
+            raise ValueError(
+                f"window is {list(self.window)}: expected two rising percentiles, as in 0.5 99.5"
+            )
+        return self
+
+    @property
+    def read_spec(self) -> ReadSpec:
+        """How a file's pixels become grey images."""
+        return ReadSpec(self.window, self.volumes.plane)

@@ -7,14 +7,15 @@ from typing import Any
 import pandas as pd
 
 from brain_ray.config import DataConfig
-from brain_ray.data.file_names import is_no_image
+from brain_ray.data.file_names import image_name, is_no_image
 from brain_ray.data.group_counts import count_groups, describe_groups, describe_leaks
+from brain_ray.data.intensity import FEW_LEVELS
 from brain_ray.data.registry.summary import as_text as describe_known
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.similarity import TRANSFORMS
 from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import CONFLICT, COPIED, SAME_PATIENT, Assignment
-from brain_ray.errors import list_names
+from brain_ray.errors import MAX_NAMES, list_names
 from brain_ray.fingerprints import digest
 
 
@@ -53,6 +54,8 @@ def account(
         "rejected": len(manifest) - len(usable),
         "dropped": int(reasons.sum()),
         "no_contour": int((~usable["has_box"].astype(bool)).sum()),
+        "few_grey_levels": _count_few_levels(usable),
+        "modalities": _count_modalities(usable),
         "splits": {split: per_class(rows) for split, rows in groups.items()},
         "balanced_train": per_class(training, training["copies"] + 1),
         "copies": _count_copies(usable, pairs, near_misses),
@@ -105,6 +108,17 @@ def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
         f"images, {leaks['patients_dropped_from_train']} others of their patients, "
         f"{leaks['conflict_dropped']} for another label",
     ]
+    few = found["few_grey_levels"]
+    if few["images"]:
+        names = list_names(few["first"], few["images"])
+        lines.append(
+            f"fewer than {FEW_LEVELS} grey levels, so masks, drawings or darkened by a few bright pixels: "
+            f"{few['images']} images: {names}"
+        )
+    others = {name: count for name, count in found["modalities"].items() if name != "MR"}
+    if others:
+        told = ", ".join(f"{count} {name}" for name, count in others.items())
+        lines.append(f"not MR, by their DICOM headers: {told}")
     if leaks["dropped_for_valid"] or leaks["patients_dropped_for_valid"]:
         lines.append(
             f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images, "
@@ -129,6 +143,21 @@ def _left_out(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         lines.append(f"left out, {number} file{'s' * (number != 1)}, {reason}: {list_names(where)}")
     return lines
+
+
+def _count_few_levels(usable: pd.DataFrame) -> dict[str, object]:
+    """Returns how many images have few grey levels, and the names of the first."""
+    few = usable[usable["grey_levels"] < FEW_LEVELS]
+    named = few.head(MAX_NAMES)
+    first = [image_name(path, frame) for path, frame in zip(named["path"], named["frame"], strict=True)]
+    return {"images": len(few), "first": first}
+
+
+def _count_modalities(usable: pd.DataFrame) -> dict[str, int]:
+    """Returns the number of images of each modality that their headers tell."""
+    if "modality" not in usable:
+        return {}
+    return {str(name): int(count) for name, count in usable["modality"].value_counts().items()}
 
 
 def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int) -> dict[str, object]:

@@ -139,7 +139,8 @@ def read_inputs(
         chosen = np.sort(rng.choice(chosen, limit, replace=False))
     table = dataset.take(chosen, columns=["path", "label", "bytes", *BOX])
     spec = config.model.input_spec
-    inputs = [read_input(row, spec, config.data.max_pixels) for row in table.to_pylist()]
+    max_pixels, read = config.data.max_pixels, config.data.read_spec
+    inputs = [read_input(row, spec, max_pixels, read) for row in table.to_pylist()]
     return np.stack(inputs), table["label"].to_numpy()
 
 

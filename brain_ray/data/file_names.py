@@ -1,11 +1,11 @@
-"""Patterns of file names: images, and other files that lie among them; and names as Arrow can store them."""
+"""Names of files and images: patterns, names as Arrow can store them, and a name for each image."""
 
 import os
 import re
 
 from brain_ray.data.formats import media_types
 
-OTHER_IMAGES = r"avif|dcm|dib|gif|heic|heif|jfif|jp2|jpe|nii(\.gz)?|pbm|pcx|pgm|pnm|ppm|tga"
+OTHER_IMAGES = r"avif|heic|heif|hdr|img|jxl|mha|mhd|nrrd|pcx|tga"
 """Suffixes of image formats without a row in `FORMATS`, a regular expression."""
 
 IMAGE = re.compile(
@@ -14,9 +14,19 @@ IMAGE = re.compile(
 """Suffix of an image's name; files in the classes' folders are opened whatever their suffix."""
 
 NO_IMAGE = re.compile(
-    r"\.(csv|db|docx?|html?|ini|ipynb|json|lnk|log|md|py|tsv|txt|url|xlsx?|xml|ya?ml)$", re.IGNORECASE
+    r"\.(csv|db|docx?|html?|ini|ipynb|json|lnk|log|md|py|tsv|txt|url|xlsx?|xml|ya?ml)$|(^|/)DICOMDIR$",
+    re.IGNORECASE,
 )
 """End of the name of files that commonly lie among images, such as metadata.csv."""
+
+ALONE = -1
+"""Number of an image that is alone in its file."""
+
+
+def image_name(path: str, frame: int) -> str:
+    """Returns the name of an image: its file's path and, if the file holds several, its number in
+    brackets."""
+    return path if frame == ALONE else f"{path}[{frame}]"
 
 
 def is_no_image(path: str) -> bool:

@@ -1,5 +1,6 @@
 """Identity of a prepared data set: the inputs that it was made of, and the id of its rows."""
 
+import secrets
 import tempfile
 import time
 from hashlib import sha256
@@ -14,7 +15,7 @@ from brain_ray.data.rows import rows_digest
 from brain_ray.data.sources.find import list_source
 from brain_ray.data.sources.listing import Listing, listing_hash
 from brain_ray.fingerprints import digest
-from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, Run
+from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, SALT, Run
 from brain_ray.storage import resolve
 
 TRAIN_FOLDER, TEST_FOLDER = "Training", "Testing"
@@ -69,6 +70,13 @@ def _folders(listing: Listing, data: DataConfig) -> dict[str, str | None]:
     found = listing.folders
     test = found.get("test", data.test_folder or TEST_FOLDER) if found else None
     return {"train_folder": found.get("train"), "valid_folder": found.get("valid"), "test_folder": test}
+
+
+def salt_of(run: Run) -> str:
+    """Returns the secret with which the run hashes the ids of patients, studies and series; makes it once."""
+    if not run.exists(*SALT):
+        run.write_json({"salt": secrets.token_hex(16)}, *SALT)
+    return str(run.read_json(*SALT)["salt"])
 
 
 def id_of(run: Run) -> str:

@@ -64,23 +64,22 @@ def first_known(index: pd.Index, sources: Mapping[str, pd.Series]) -> pd.DataFra
     return table
 
 
-def name_patients(
-    manifest: pd.DataFrame, told: pd.Series, known: pd.DataFrame | None, setting: str
-) -> pd.DataFrame:
+def name_patients(manifest: pd.DataFrame, known: pd.DataFrame | None, setting: str) -> pd.DataFrame:
     """Returns the manifest with the patient of each image and who tells it, and what the registry found.
 
     Args:
-        manifest: one row per file, with patient from the source.
-        told: the result of `by_setting`.
+        manifest: one row per image, with told (by `by_setting`), stated (by the source) and patient (by the
+            file's header), each "" or None where unknown; the first two are left out of the result.
         known: the result of `recognition.find_known`; None: not looked for.
         setting: `data.patients`.
     """
-    sources = {setting.partition(":")[0]: told}
+    sources = {setting.partition(":")[0]: manifest["told"]}
     if setting != "none":
-        sources["source"] = manifest["patient"]
+        sources |= {"source": manifest["stated"], "header": manifest["patient"]}
         if known is not None:
             sources["registry"] = known["patient"]
     named = first_known(manifest.index, sources)
+    manifest = manifest.drop(columns=["told", "stated"])
     manifest = manifest.assign(patient=named["patient"], patient_from=named["patient_from"])
     if known is None or not (known["known_set"] != "").any():
         return manifest

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,10 @@ from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data import similarity
 from brain_ray.data.audit import account, as_text
 from brain_ray.data.duplicates import find_copies
+from brain_ray.data.expansion import expand_files
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.groups import fold_numbers, join_groups
-from brain_ray.data.identity import known_id, source_of
+from brain_ray.data.identity import known_id, salt_of, source_of
 from brain_ray.data.image_export import begin_export
 from brain_ray.data.patients import by_setting, name_by_table, name_patients
 from brain_ray.data.phantoms import files as phantom
@@ -25,9 +27,10 @@ from brain_ray.data.recognition import find_known, sum_up_known
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan
 from brain_ray.data.sources.find import list_source
+from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.data.writing import Write
-from brain_ray.errors import RunError
+from brain_ray.errors import RunError, list_names
 from brain_ray.logs import log
 from brain_ray.runs import AUDIT, DATASET, PHANTOM_IMAGES, Run
 from brain_ray.storage import resolve
@@ -42,9 +45,10 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     """Fills the empty `dataset/` of a run; returns a table of its content. Logs a line for each step.
 
     Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
-    manifest has a row per file: image_id, the columns of `Listing.files` but mtime_ns, those of `FACTS`,
-    patient_from (the source of patient), cluster, cluster_size, group (of patients and copies), split, reason
-    and copies (the number of balancing copies); and those of `find_known` if a known set was found.
+    manifest has a row per image: image_id, the columns of `Listing.files` but mtime_ns, `FRAME_COLUMNS`,
+    those of `FACTS`, patient_from (the source of patient), cluster, cluster_size, group (of patients and
+    copies), split, reason and copies (the number of balancing copies); and those of `find_known` if a known
+    set was found.
 
     Raises:
         RunError: the source is not as expected (see `list_source`), the folder for exported images holds
@@ -55,14 +59,10 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
         begin_export(run, str(data.export_images))
     lap = _laps()
-    drawn = data.source == PHANTOMS and data.phantoms.slices_per_patient > 1
-    listing = list_source(source_of(run, config), data, read=(phantom.PATIENTS,) if drawn else ())
-    source, index = listing.root, listing.files.copy()
-    index.insert(0, "image_id", range(len(index)))
-    told = by_setting(index, data.patients)
-    if drawn:
-        index = name_by_table(index, run.uri(PHANTOM_IMAGES, phantom.PATIENTS))
-    lap(f"listed {len(index)} files")
+    listing, index = _list_images(run, config)
+    source = listing.root
+    files = len(listing.files)
+    lap(f"listed {files} files" + (f" with {len(index)} images" if len(index) != files else ""))
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)
     scanned = _scan(index, source, data, block_images)
@@ -75,11 +75,12 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     if data.registry == "auto" and data.source != PHANTOMS:
         known = find_known(scanned, usable)
         lap(f"looked for images of known sets, {int((known['known_set'] != '').sum())} are of one")
-    manifest = name_patients(manifest, told, known, data.patients)
+    manifest = name_patients(manifest, known, data.patients)
     pairs, near_misses = find_copies(scanned, manifest[usable], data.copy_similarity)
     lap(f"compared each with each, {len(pairs)} pairs are copies")
     manifest = _join_clusters(manifest, usable, pairs)
-    who = [manifest["patient"]] if known is None else [manifest["patient"], known["patient"]]
+    who = [manifest[name] for name in ("patient", "study", "series") if name in manifest]
+    who += [] if known is None else [known["patient"]]
     manifest["group"] = join_groups(manifest["cluster"].to_numpy(np.int64), *who)
     manifest["split"] = "rejected"
     assigned = assign(manifest[usable], data, config.seed)
@@ -101,6 +102,24 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     return as_text(found, assigned)
 
 
+def _list_images(run: Run, config: Config) -> tuple[Listing, pd.DataFrame]:
+    """Returns a source's listing, and a row for each image: image_id, the columns of `Listing.files` (with
+    stated in place of patient), told (the patient by `data.patients`) and `FRAME_COLUMNS`."""
+    data = config.data
+    drawn = data.source == PHANTOMS and data.phantoms.slices_per_patient > 1
+    listing = list_source(source_of(run, config), data, read=(phantom.PATIENTS,) if drawn else ())
+    files = listing.files
+    if drawn:
+        files = name_by_table(files, run.uri(PHANTOM_IMAGES, phantom.PATIENTS))
+    files = files.rename(columns={"patient": "stated"}).assign(told=by_setting(files, data.patients))
+    index, empty = expand_files(files, listing.root, data, salt_of(run))
+    index.insert(0, "image_id", range(len(index)))
+    if empty:
+        text = f"empty slices left out: {sum(empty.values())} of {list_names(list(empty))}"
+        listing = replace(listing, notes=(*listing.notes, text))
+    return listing, index
+
+
 def _laps() -> Callable[[str], None]:
     """Returns a function that logs a finished step and the seconds since the step before."""
     last = time.monotonic()
@@ -116,7 +135,7 @@ def _laps() -> Callable[[str], None]:
 
 def _scan(index: pd.DataFrame, source: str, data: DataConfig, block_images: int) -> ray.data.Dataset:
     size = max(1, min(block_images, -(-len(index) // (4 * capacity.cpus()))))
-    files = pa.Table.from_pandas(index[["image_id", "path"]], preserve_index=False)
+    files = pa.Table.from_pandas(index[["image_id", "path", "frame"]], preserve_index=False)
     blocks = [files.slice(k, size).combine_chunks() for k in range(0, len(files), size)]
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True

@@ -15,6 +15,7 @@ from brain_ray.config import PHANTOMS, Config
 from brain_ray.data import decoding
 from brain_ray.data.dataset import first_rows, read_rows, read_table, sample_rows
 from brain_ray.data.decoding import ImageError
+from brain_ray.data.file_names import ALONE
 from brain_ray.data.rows import changes_of, read_input
 from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
 from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, PHANTOM_IMAGES, Run
@@ -148,7 +149,8 @@ def _columns(predictions: pd.DataFrame, kind: str, classes: Sequence[str]) -> An
 
 def _input(row: Mapping[str, Any], config: Config, epoch: int | None = None) -> Grey:
     changes = changes_of(row, config, epoch)
-    return read_input(row, config.model.input_spec, config.data.max_pixels, changes)[..., 0]
+    data = config.data
+    return read_input(row, config.model.input_spec, data.max_pixels, data.read_spec, changes)[..., 0]
 
 
 def training_samples(run: Run, config: Config) -> list[LabelledImage]:
@@ -162,7 +164,8 @@ def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
     """Reads a training image of each class, without crop."""
     return [
         LabelledImage(
-            decoding.decode(row["bytes"], config.data.max_pixels), config.data.classes[row["label"]]
+            decoding.decode(row["bytes"], config.data.max_pixels, read=config.data.read_spec),
+            config.data.classes[row["label"]],
         )
         for row in first_rows(run, "train")
     ]
@@ -194,10 +197,10 @@ def _pairs(run: Run, config: Config) -> list[CopyPair]:
     shown = []
     for row in choose_pairs(read_table(run, DATASET, "pairs.parquet")).to_dict("records"):
         pair = []
-        for path in (row["path_a"], row["path_b"]):
+        for side in "ab":
             try:
-                with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
-                    pair.append(decoding.decode(bytes(stream.read()), config.data.max_pixels))
+                with opened.open_input_stream(f"{root.rstrip('/')}/{row[f'path_{side}']}") as stream:
+                    pair.append(_decode(bytes(stream.read()), row.get(f"frame_{side}", ALONE), config))
             except (OSError, ImageError):
                 break
         else:
@@ -206,3 +209,12 @@ def _pairs(run: Run, config: Config) -> list[CopyPair]:
             facts = {name: row[name] for name in ("similarity", "transform", "kind")}
             shown.append(CopyPair(**texts, **facts, image_a=pair[0], image_b=pair[1]))
     return shown
+
+
+def _decode(data: bytes, frame: int, config: Config) -> Grey:
+    """Decodes the image of a file, or one of several."""
+    max_pixels, read = config.data.max_pixels, config.data.read_spec
+    file = decoding.check_file(data, max_pixels, read=read)
+    if frame == ALONE:
+        decoding.check_one(file)
+    return decoding.OpenFile(file, max_pixels, read).image(max(0, frame))

@@ -19,7 +19,7 @@ from support import decoder_deaths
 from brain_ray.config import CropConfig
 from brain_ray.data import decoding, transforms
 from brain_ray.data.decoder import Decoder
-from brain_ray.data.decoder_process import Facts, Look
+from brain_ray.data.decoder_messages import Facts, Look
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.formats import FORMATS
 from brain_ray.data.phantoms.files import draw

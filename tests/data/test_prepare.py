@@ -13,6 +13,7 @@ import pytest
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import decoding, prepare, transforms
 from brain_ray.data.duplicates import REPEATS
+from brain_ray.data.file_names import ALONE
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
@@ -190,7 +191,8 @@ def test_a_large_block_becomes_several_files_with_each_row_once(
     source: tuple[Path, list[Planted]], tmp_path: Path
 ) -> None:
     files = list_source(str(source[0]), DATA).files.head(40).rename_axis("image_id").reset_index()
-    block = Scan(str(source[0]), DATA)(pa.Table.from_pandas(files[["image_id", "path"]]))
+    images = files[["image_id", "path"]].assign(frame=ALONE)
+    block = Scan(str(source[0]), DATA)(pa.Table.from_pandas(images))
     plan = files.set_index("image_id")[["label"]].assign(split="train", cluster=0, copies=1)
     plan["first_row"] = 2 * np.arange(len(plan))
     run = Run(str(tmp_path), "run")

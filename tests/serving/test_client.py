@@ -19,7 +19,7 @@ import pytest
 from brain_ray.data.phantoms.files import draw
 from brain_ray.serving import predict
 from brain_ray.serving.client import AsyncClient, Client, EndpointError
-from brain_ray.serving.client.files import find_images, in_order, name_of
+from brain_ray.serving.client.files import PassedOver, find_images, in_order, name_of
 from brain_ray.serving.client.retries import Outcome, pause_s
 from brain_ray.serving.schemas import Answer, Explanation, Failure
 
@@ -500,10 +500,10 @@ def test_images_in_a_folder_are_known_by_their_content_too(tmp_path: Path) -> No
     for name in ("notes.txt", "empty", ".hidden"):
         (tmp_path / name).write_bytes(b"")
     os.mkfifo(tmp_path / "pipe")
-    others = list[Path]()
-    found = [path.name for path in find_images([str(tmp_path)], pass_over=others.append)]
+    others = PassedOver()
+    found = [path.name for path in find_images([str(tmp_path)], passed_over=others)]
     assert found == ["a.jfif", "b.jpe", "c", "d.jpg_large", "e.JPG", "f.jpeg ", "g.JFIF", "h.jpg"]
-    assert [path.name for path in others] == ["empty", "notes.txt", "pipe"]
+    assert [Path(name).name for name in others.files] == ["empty", "notes.txt", "pipe"]
 
 
 def test_ten_thousand_are_worked_through_with_few_in_hand() -> None:

@@ -89,7 +89,7 @@ def test_every_mutant_gives_an_image_or_a_reason_within_bounds() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     counts = Counter(told["found"])
-    kinds = {"image", "not_an_image", "undecodable", "too_small", "too_many_pixels"}
+    kinds = {"image", "not_an_image", "undecodable", "too_small", "too_many_pixels", "several_images"}
     assert set(counts) == kinds
     assert counts.total() == COUNT + len(all_costly())
     assert min(counts.values()) > COUNT / 50, "all ways out are taken"

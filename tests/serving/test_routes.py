@@ -163,9 +163,11 @@ def test_what_cannot_be_used_is_refused_by_its_kind(ask: Ask, path: str) -> None
     assert_problem(
         ask("POST", path, content=b"<svg/>", headers={"content-type": "image/svg+xml"}), 415, "not_an_image"
     )
-    gif = io.BytesIO()
-    Image.new("L", (64, 64)).save(gif, "GIF")
-    assert_problem(ask("POST", path, content=gif.getvalue(), headers=PNG), 415, "not_an_image")
+    avif, gif = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (64, 64)).save(avif, "AVIF")
+    assert_problem(ask("POST", path, content=avif.getvalue(), headers=PNG), 415, "not_an_image")
+    Image.new("L", (64, 64)).save(gif, "GIF", save_all=True, append_images=[Image.new("L", (64, 64), 99)])
+    assert_problem(ask("POST", path, content=gif.getvalue(), headers=PNG), 422, "several_images")
     assert_problem(ask("POST", path, content=picture()[:500], headers=PNG), 422, "undecodable")
     small = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
     assert_problem(ask("POST", path, content=small, headers=PNG), 422, "too_small")
