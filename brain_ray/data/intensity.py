@@ -19,7 +19,7 @@ from brain_ray.input_spec import Window
 EXTREMES: Window = (0.0, 100.0)
 """The window from the darkest to the brightest pixel."""
 
-MAX_SAMPLE = 2**24
+MAX_SAMPLE = 2**22
 """Largest number of pixels from which percentiles are taken; of more, every n-th is."""
 
 _ROWS = 64

@@ -16,6 +16,7 @@ COUNT = 2_000
 DECODE_ALL = """
 import json, sys, threading, time
 import numpy as np, psutil
+import zlib, gdcm, h5py, nibabel, pydicom.pixels  # no file's memory; for zlib see file_checks.dicom
 from support.hostile_images import all_costly, mutants
 from brain_ray.config import CropConfig
 from brain_ray.data.decoding import ImageError, decode

@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import warnings
-import zlib
+import zlib  # before GDCM: its library has functions of the same names, and libz would call those
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
