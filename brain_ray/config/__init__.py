@@ -4,6 +4,7 @@ from brain_ray.config.base import Fraction, Pixels, Positive, Settings, Share
 from brain_ray.config.data import (
     PHANTOMS,
     AugmentConfig,
+    ColumnsConfig,
     CropConfig,
     DataConfig,
     PhantomConfig,
@@ -20,6 +21,7 @@ __all__ = [
     "AugmentConfig",
     "Backbone",
     "BackboneSpec",
+    "ColumnsConfig",
     "Config",
     "CropConfig",
     "DataConfig",

@@ -1,6 +1,6 @@
-"""Names of files and images: patterns for images and for other files that lie among them, and a name for each
-image."""
+"""Names of files and images: patterns, names as Arrow can store them, and a name for each image."""
 
+import os
 import re
 
 from brain_ray.data.formats import media_types
@@ -17,7 +17,7 @@ NO_IMAGE = re.compile(
     r"\.(csv|db|docx?|html?|ini|ipynb|json|lnk|log|md|py|tsv|txt|url|xlsx?|xml|ya?ml)$|(^|/)DICOMDIR$",
     re.IGNORECASE,
 )
-"""End of the name of files that commonly lie among images, such as Thumbs.db and desktop.ini."""
+"""End of the name of files that commonly lie among images, such as metadata.csv."""
 
 ALONE = -1
 """Number of an image that is alone in its file."""
@@ -32,3 +32,20 @@ def image_name(path: str, frame: int) -> str:
 def is_no_image(path: str) -> bool:
     """Returns whether a file's name shows that it is no image."""
     return NO_IMAGE.search(path) is not None
+
+
+def storable(name: str) -> str:
+    r"""Returns a local file's name, as `os.scandir` gives it, in a form that Arrow can store.
+
+    Bytes that are not UTF-8 become `\x` and two hexadecimal digits, and so does a backslash before an x: the
+    name is found again by `local_name`. All other names stay as they are.
+    """
+    return re.sub(r"[\udc80-\udcff]|\\(?=x)", lambda found: rf"\x{ord(found[0]) & 0xFF:02x}", name)
+
+
+def local_name(stored: str) -> str:
+    """Returns the local name, for `open`, of a path that `storable` returned."""
+    if "\\x" not in stored:
+        return stored
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), stored.encode())
+    return os.fsdecode(raw)

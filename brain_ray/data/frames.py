@@ -76,9 +76,7 @@ def expand(files: pd.DataFrame, opened: Mapping[str, FileImages]) -> pd.DataFram
     """Returns a table of images: a row for each image of each file, sorted by series and position.
 
     Args:
-        files: one row per file: `path`, and any other columns, which each of its images keeps. A patient in
-        it
-            comes before that of the file.
+        files: one row per file: `path`, and any columns but `FRAME_COLUMNS`, which each of its images keeps.
         opened: the images of those files that were opened, by path; others are one picture each.
 
     Returns:
@@ -90,10 +88,9 @@ def expand(files: pd.DataFrame, opened: Mapping[str, FileImages]) -> pd.DataFram
     rows["frame"] = pd.array([frame for one in known for frame in one.frames], "int64")
     rows["position"] = pd.array([position for one in known for position in one.positions], "float64")
     for name in ("patient", "study", "series", "modality", "file_class"):
-        values = pd.Series([getattr(one, name) or None for one in repeated], index=rows.index, dtype="object")
-        rows[name] = rows[name].where(rows[name].notna(), values) if name in files else values
+        rows[name] = pd.Series([getattr(one, name) for one in repeated], index=rows.index, dtype="str")
     rows["tumour"] = pd.Series([one.tumour for one in repeated], index=rows.index, dtype="object")
-    together = rows["series"].where(rows["series"].notna(), rows["path"])
+    together = rows["series"].where(rows["series"] != "", rows["path"])
     first = rows.groupby(together)["path"].transform("min")
     order = rows.assign(first=first, together=together)
     order = order.sort_values(["first", "together", "position", "path", "frame"], kind="stable")

@@ -21,8 +21,8 @@ from brain_ray.data.decoding import ImageError
 from brain_ray.data.file_names import ALONE
 from brain_ray.data.formats import is_volume
 from brain_ray.data.rows import BOX
+from brain_ray.data.sources.reader import FileReader
 from brain_ray.data.transforms import THUMBNAIL_SIDE
-from brain_ray.storage import filesystem
 
 HASHES = ("file_sha256", "pixel_sha256")
 
@@ -146,12 +146,11 @@ _NO_FACTS = {"width": 0, "height": 0, **_NO_BOX, "grey_levels": 0, "pixel_sha256
 def read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:
     """Yields the content of files in their order, or the error of a file that cannot be read; reads some
     ahead."""
-    opened, root = filesystem(source)
+    reader = FileReader(source)
 
     def read(path: str) -> bytes | OSError:
         try:
-            with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
-                return bytes(stream.read())
+            return reader.read(path)
         except OSError as error:
             return error
 

@@ -48,6 +48,7 @@ class ReportData:
         probabilities: (n, k), raw.
         calibrated: (n, k), after temperature scaling.
         is_leak_free: (n,) bool, True for the test images of `leak_free`.
+        num_known_patients: number of test images whose patients are known.
         history: history.csv of the training, a row per epoch.
         rejected: rejected.parquet of the data set, a row per rejected file.
         samples: network inputs of training images in `first_epoch_on_images`; 25 are shown.
@@ -66,6 +67,7 @@ class ReportData:
     probabilities: NDArray[np.floating]
     calibrated: NDArray[np.floating]
     is_leak_free: NDArray[np.bool_]
+    num_known_patients: int
     history: pd.DataFrame
     rejected: pd.DataFrame
     samples: Sequence[LabelledImage]
@@ -131,6 +133,7 @@ def gather(
         probabilities=_columns(predictions, "probability", classes),
         calibrated=_columns(predictions, "calibrated", classes),
         is_leak_free=predictions["leak_free"].to_numpy(bool),
+        num_known_patients=int((predictions["patient"] != "").sum()) if "patient" in predictions else 0,
         history=pd.read_csv(io.BytesIO(run.read_bytes(*HISTORY))),
         rejected=read_table(run, DATASET, "rejected.parquet"),
         samples=training_samples(run, config),

@@ -90,6 +90,7 @@ def data() -> ReportData:
         probabilities=chances,
         calibrated=chances,
         is_leak_free=clean,
+        num_known_patients=0,
         history=make_history(),
         rejected=pd.DataFrame(
             {"path": [NASTY], "class_name": ["glioma"], "source_split": ["train"], "reason": ["empty file"]}
