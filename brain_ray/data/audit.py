@@ -157,7 +157,8 @@ def _count_modalities(usable: pd.DataFrame) -> dict[str, int]:
     """Returns the number of images of each modality that their headers tell."""
     if "modality" not in usable:
         return {}
-    return {str(name): int(count) for name, count in usable["modality"].value_counts().items()}
+    told = usable["modality"].dropna().value_counts()
+    return {str(name): int(count) for name, count in told.items() if name}
 
 
 def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int) -> dict[str, object]:
