@@ -3,8 +3,8 @@
 PYTHONS := python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Two groups of tests run at a time; make test SIDE_BY_SIDE= runs them one after the other.
-SIDE_BY_SIDE := -n 2 --no-loadscope-reorder
+# make test SIDE_BY_SIDE='-n 2 --no-loadscope-reorder' runs two groups of tests at a time.
+SIDE_BY_SIDE :=
 
 .PHONY: install demo sweep-demo doctor test test-cluster browser check constraints clean
 

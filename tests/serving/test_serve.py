@@ -204,7 +204,7 @@ def test_a_signal_to_the_whole_process_group_ends_it_soon_and_whole(guarded: Run
             sent.set()
 
     def explain() -> None:
-        files = [("file", (f"{i}.png", picture())) for i in range(32)]
+        files = [("file", (f"{i}.png", picture())) for i in range(12)]
         with httpx.Client(headers={"X-API-Key": "another"}, timeout=60) as client:
             request = client.build_request("POST", f"{guarded.url}/v1/explain", files=files)
             request.extensions["trace"] = note
