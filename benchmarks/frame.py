@@ -48,7 +48,7 @@ def main(folder: str) -> None:
         rows = table.to_pylist()
         labels[split] = np.array([row["label"] for row in rows])
         found["whole images"][split] = edges(np.stack([thumbnail(decode(row["bytes"])) for row in rows]))
-        crops = [read_input(row, spec, config.data.max_pixels)[..., 0] for row in rows]
+        crops = [read_input(row, spec, config.data.max_pixels, config.data.read_spec)[..., 0] for row in rows]
         found["crops"][split] = edges(np.stack(crops))
     truth, classes = labels["test"], config.data.classes
     shares = {"largest class": round(float(np.bincount(truth).max() / len(truth)), 4)}

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from brain_ray.config import Config
 from brain_ray.data import decoding, similarity, transforms
-from brain_ray.data.prepare import source_of
+from brain_ray.data.identity import source_of
 from brain_ray.runs import Run
 from brain_ray.storage import filesystem
 

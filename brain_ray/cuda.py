@@ -49,11 +49,12 @@ def preload() -> None:
             _error_of_loading(str(file))
 
 
-def why_no_gpu() -> str:
-    """Returns why TensorFlow sees no GPU in this process, after `preload`, and the driver's version."""
+def why_no_gpu(driver: Path = DRIVER) -> str:
+    """Returns why TensorFlow sees no GPU in this process, after `preload`, and the driver's version, from a
+    file like `DRIVER`."""
     errors = (_error_of_loading(name) for name in ("libcuda.so.1", *REQUIRED))
     reason = next(filter(None, errors), "") or _error_of_driver()
-    return f"{reason}; {_driver()}"
+    return f"{reason}; {_version_of(driver)}"
 
 
 def _error_of_loading(library: str) -> str:
@@ -76,9 +77,9 @@ def _error_of_driver() -> str:
     return f"the driver says {(name.value or b'error').decode()} ({code}){hidden}"
 
 
-def _driver() -> str:
+def _version_of(driver: Path) -> str:
     try:
-        found = re.search(r"\b\d{3,}(\.\d+)+", DRIVER.read_text())
+        found = re.search(r"\b\d{3,}(\.\d+)+", driver.read_text())
     except OSError:
-        return f"the driver's version is not known, since {DRIVER} is not there"
-    return f"the driver is {found[0]}" if found else f"{DRIVER} tells no version"
+        return f"the driver's version is not known, since {driver} is not there"
+    return f"the driver is {found[0]}" if found else f"{driver} tells no version"

@@ -2,7 +2,10 @@
 
 import difflib
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MAX_NAMES = 5
+"""Largest number of files, folders or the like that a message names."""
 
 
 class RunError(RuntimeError):
@@ -19,6 +22,17 @@ def printable(text: str, keep: str = "") -> str:
         keep: characters that are not replaced, such as line breaks.
     """
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def list_names(names: Sequence[str], number: int = 0) -> str:
+    """Returns the first few of some names, and how many others there are, as text.
+
+    Args:
+        names: all of the names, or the first of them.
+        number: how many there are, if `names` are not all.
+    """
+    others = max(number, len(names)) - len(names[:MAX_NAMES])
+    return printable(", ".join(names[:MAX_NAMES])) + (f" and {others} more" if others else "")
 
 
 def first_line(error: Exception) -> str:

@@ -1,12 +1,21 @@
-"""InputSpec: the size of a network's input, and how a crop is fitted to it.
+"""InputSpec and ReadSpec: what a network is fed, and how the pixels of a file become the grey image it is
+made of.
 
-It stands below the settings, which make one, and imports nothing: decoding processes start quickly with it.
+It stands below the settings, which make both, and imports nothing: decoding processes start quickly with it.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 Fit = Literal["stretch", "pad"]
+
+Plane = Literal["axial", "coronal", "sagittal"]
+
+Window = tuple[float, float]
+"""Two percentiles, 0 to 100."""
+
+WINDOW: Window = (0.5, 99.5)
+"""The usual window."""
 
 
 @dataclass(frozen=True)
@@ -17,3 +26,13 @@ class InputSpec:
     width: int
     fit: Fit = "stretch"
     crop_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ReadSpec:
+    """How the pixels of a file become grey images of 8 bits, in training, evaluation and serving alike."""
+
+    window: Window = WINDOW
+    """Percentiles of the pixels that become 0 and 255, where these have more than 8 bits."""
+    plane: Plane = "axial"
+    """Plane of the slices into which a volume is cut."""

@@ -33,6 +33,9 @@ from brain_ray.versions import versions
 
 PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
 
+EARLIER_DEFAULTS = {"data.leaks": ("drop", "data.folds")}
+"""Settings whose default was another before a version that also introduced the second setting."""
+
 
 def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     """Runs the named stages in order; logs which are complete already, and why others are not.
@@ -122,11 +125,15 @@ def run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None])
 def _as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Flattens stored inputs, and adds defaults for settings that a later version introduced.
 
-    Otherwise each version with a new setting would repeat the trainings of the version before it.
+    Otherwise each version with a new setting would repeat the trainings of the version before it. A default
+    that a later version changed counts as unchanged, too.
     """
     flat, defaults = flatten(stored), flatten(Config().model_dump(mode="json"))
     dear = ("data.", "model.", "train.", "sweep.")
     new = {name for name in flatten(inputs).keys() - flat.keys() if name.startswith(dear)}
+    for name, (before, since) in EARLIER_DEFAULTS.items():
+        if since in new and flat.get(name) == before and flatten(inputs).get(name) == defaults[name]:
+            flat[name] = defaults[name]
     return {**flat, **{name: defaults[name] for name in new & defaults.keys()}}
 
 

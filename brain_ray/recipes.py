@@ -25,7 +25,15 @@ def smoke() -> Config:
         recipe="smoke",
         name="smoke",
         data=DataConfig(
-            phantoms=PhantomConfig(train_per_class=120, test_per_class=30, copies=12, conflicts=1, faults=6),
+            phantoms=PhantomConfig(
+                train_per_class=180,
+                test_per_class=30,
+                copies=12,
+                conflicts=1,
+                faults=6,
+                slices_per_patient=3,
+                shared_patients=4,
+            ),
             max_rejected=0.02,
         ),
         model=ModelConfig(backbone="tiny", weights="none", height=96, width=96, dropout=0.2, bn_momentum=0.9),

@@ -31,6 +31,7 @@ KEPT = "kept"
 
 CONFIG = ("config.json",)
 DATASET_IDS = ("dataset_ids.json",)
+SALT = ("patient_salt.json",)
 AUDIT = (DATASET, "audit.json")
 DATASET_MANIFEST = (DATASET, "manifest.parquet")
 LISTINGS = (DATASET, "listings.json")

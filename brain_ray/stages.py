@@ -11,7 +11,7 @@ from brain_ray.cluster.capacity import refuse_preparing, refuse_scoring
 from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
-from brain_ray.data import prepare, source_changes
+from brain_ray.data import identity, prepare, source_changes
 from brain_ray.evaluation import evaluate
 from brain_ray.fingerprints import differences, digest
 from brain_ray.runs import BUNDLE, BUNDLE_INFO, DATASET, REPORT, SWEEP, TRAIN, Run
@@ -43,7 +43,7 @@ def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # that learn and dropout use each worker's own rows, and the precision follows the device.
     machines = {name.removeprefix("train.") for name in MACHINES}
     return {
-        "dataset": prepare.id_of(run),
+        "dataset": identity.id_of(run),
         "seed": config.seed,
         "model": config.model.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json", exclude=machines),
@@ -75,7 +75,7 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     run.require(BUNDLE, "export")
     return {
         "model": run.read_json(*BUNDLE_INFO)["files"]["model.onnx"],
-        "dataset": prepare.id_of(run),
+        "dataset": identity.id_of(run),
         "evaluate": config.evaluate.model_dump(mode="json"),
     }
 
@@ -90,7 +90,7 @@ def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapp
     with give_up_without_nodes(what, partial(check_now_or_later, refuse_preparing, what)):
         changed = source_changes.find_changes(run, config, before, now)
     if changed:
-        prepare.keep_id(run)
+        identity.keep_id(run)
     return changed
 
 
@@ -112,7 +112,7 @@ def _evaluate(run: Run, config: Config) -> str:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", DATASET, prepare.inputs_of, _prepare, changes=_data_changes),
+        Stage("prepare", DATASET, identity.inputs_of, _prepare, changes=_data_changes),
         Stage("train", TRAIN, _train_inputs, train.train, resumes=True),
         Stage("choose", TRAIN, _choose_inputs, choose),
         Stage("export", BUNDLE, _export_inputs, _export),

@@ -15,6 +15,7 @@ import brain_ray  # noqa: F401  # turns telemetry off before a test imports onnx
 
 TESTS = Path(__file__).parent
 
+os.environ.update(RAY_worker_niceness="0")  # or workers wait for the tests that run beside theirs
 
 DEAR = ("ray_cluster", "serving", "bundle")
 """Groups of tests that share something dear: a Ray cluster, an endpoint and its bundle, exported bundles."""

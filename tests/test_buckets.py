@@ -12,7 +12,7 @@ from support.s3_server import KEYS, Server, free_port, s3_server
 from brain_ray.bundle.bundle import BundleError, load_bundle
 from brain_ray.config import DataConfig, PhantomConfig
 from brain_ray.data.phantoms import files
-from brain_ray.data.sources import find_files
+from brain_ray.data.sources.find import list_source
 from brain_ray.errors import RunError
 from brain_ray.models.weights import fetch
 from brain_ray.runs import Run
@@ -89,12 +89,12 @@ def test_images_are_found_in_a_bucket_as_on_a_disk(place: str, tmp_path: Path) -
     phantoms = PhantomConfig(train_per_class=3, test_per_class=2, copies=0, conflicts=0, faults=0)
     files.write_tree(tmp_path, phantoms, DataConfig().classes, 1)
     Run(place.format("images"), "tree").upload(tmp_path)
-    ours = find_files(place.format("images/tree"), DataConfig()).drop(columns="mtime_ns")
-    assert ours.equals(find_files(str(tmp_path), DataConfig()).drop(columns="mtime_ns"))
-    with pytest.raises(RunError, match=r"images/tree/Training\S* has no folder Training/, but \['glioma'"):
-        find_files(place.format("images/tree/Training"), DataConfig())
+    ours = list_source(place.format("images/tree"), DataConfig()).files.drop(columns="mtime_ns")
+    assert ours.equals(list_source(str(tmp_path), DataConfig()).files.drop(columns="mtime_ns"))
+    deeper = list_source(place.format("images/tree/Training"), DataConfig()).files
+    assert len(deeper) == 12
     with pytest.raises(RunError, match=r"s3://images/none\S* is not a folder: set --data\.source"):
-        find_files(place.format("images/none"), DataConfig())
+        list_source(place.format("images/none"), DataConfig())
 
 
 def test_weights_are_brought_from_a_bucket(place: str) -> None:
@@ -118,7 +118,7 @@ def refused(location: str) -> list[str]:
         lambda: run.write_json({}, "config.json"),
         lambda: run.clear("dataset"),
         lambda: run.finished("dataset"),
-        lambda: find_files(location, DataConfig()),
+        lambda: list_source(location, DataConfig()),
         lambda: load_bundle(location),
         lambda: fetch(location).__enter__(),
     ):

@@ -213,9 +213,8 @@ def test_what_the_driver_says_is_the_reason_where_all_libraries_are_there(
     file = tmp_path / "version"
     if version is not None:
         file.write_text(version)
-    monkeypatch.setattr(cuda, "DRIVER", file)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: driver)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if shown is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-    assert cuda.why_no_gpu() == expected.format(file=file)
+    assert cuda.why_no_gpu(file) == expected.format(file=file)

@@ -69,6 +69,7 @@ def test_a_bundle_answers_as_it_did(tmp_path: Path) -> None:
     run = unpack(tmp_path, "bundle")
     predictor = Predictor(run.uri("bundle"))
     predictor.check_canaries()
+    assert predictor.read_spec.window == (0, 100), "as it was made"
     assert json.loads(run.read_bytes("bundle", "bundle.json"))["format"] == 2
     with pytest.warns(DeprecationWarning, match="brain_ray"):
         from brain_ray.model.predictor import Predictor as Old

@@ -29,3 +29,10 @@ def test_submitting_without_a_checkout_says_what_it_needs(environment: Path, tmp
     assert done.returncode == 1
     assert "which is no checkout: pip install -e . in one" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_wheel_holds_the_registry_of_known_sets(environment: Path, tmp_path: Path) -> None:
+    look = (
+        "from brain_ray.data.registry.store import shipped; print(len(shipped().entries), *shipped().about)"
+    )
+    assert call(environment, tmp_path, "python", "-c", look).stdout == "3064 figshare-1512427\n"

@@ -26,8 +26,8 @@ from brain_ray.bundle.predictor import open_session
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
 from brain_ray.bundle.thresholds import canary_probabilities, fit_thresholds
 from brain_ray.config import Config
-from brain_ray.data.phantoms.drawing import TUMOURS
 from brain_ray.data.phantoms.files import draw
+from brain_ray.data.phantoms.tumours import TUMOURS
 from brain_ray.errors import RunError
 from brain_ray.versions import versions
 
@@ -121,8 +121,10 @@ def export_bundle(
                 fit=config.model.fit,
                 crop_size=config.model.crop_size,
                 max_pixels=config.data.max_pixels,
+                window=config.data.window,
             ),
             crop=config.data.crop,
+            volumes=config.data.volumes,
             temperature=temperature,
             decision=decision,
             canaries=canary_probabilities(session, config, canaries),

@@ -24,7 +24,7 @@ from brain_ray.bundle.bundle import (
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import Box, prepare_image
-from brain_ray.input_spec import InputSpec
+from brain_ray.input_spec import InputSpec, ReadSpec
 from brain_ray.scoring.calibration import calibrate
 
 Floats = NDArray[np.float32]
@@ -74,6 +74,10 @@ class Predictor:
         self.id = f"{info.name}-{self.sha256[:12]}"
         self.classes = info.classes
         self.crop = info.crop
+        self.volumes = info.volumes
+        """How a volume is cut into slices, and which of them are left out."""
+        self.read_spec = ReadSpec(info.input.window, info.volumes.plane)
+        """How the pixels of a file become grey."""
         self.temperature = info.temperature
         self.abstain_below = info.decision.abstain_below
         self.card = render_card(info)
@@ -82,7 +86,8 @@ class Predictor:
         """The bundle's phantoms, encoded, by name."""
         self.spec = InputSpec(info.input.height, info.input.width, info.input.fit, info.input.crop_size)
         self._where = opened.folder.uri()
-        self._max_pixels = info.input.max_pixels
+        self.max_pixels = info.input.max_pixels
+        """Largest number of pixels of an image."""
         self._expected = info.canaries
         self._threshold = info.decision.unlikeness_threshold
         self._unlikeness = OutOfDistributionDetector.from_bytes(opened.read(UNLIKENESS_FILE))
@@ -98,7 +103,7 @@ class Predictor:
         Raises:
             ImageError: the image cannot be used.
         """
-        return self.prepare_image(decode(data, self._max_pixels))
+        return self.prepare_image(decode(data, self.max_pixels, read=self.read_spec))
 
     def prepare_image(self, image: Grey) -> tuple[NDArray[np.uint8], Box, bool]:
         """Crops a decoded (height, width) image; returns uint8 (height, width, 1), the box, whether one was

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from brain_ray.config import CropConfig
+from brain_ray.config import CropConfig, VolumeConfig
 from brain_ray.input_spec import Fit
 
 Count = Annotated[int, Field(ge=0)]
@@ -25,6 +25,9 @@ class Input(_Part):
     fit: Fit
     crop_size: tuple[int, int] | None
     max_pixels: Annotated[int, Field(ge=1)]
+    window: tuple[float, float] = (0.0, 100.0)
+    """Percentiles of an image's pixels that became 0 and 255, where they had more than 8 bits. Bundles of a
+    version that did not store them were made with the darkest and the brightest pixel."""
 
 
 class ValidationScores(_Part):
@@ -119,6 +122,8 @@ class BundleInfo(_Part):
     """Classes, in the order of the outputs."""
     input: Input
     crop: CropConfig
+    volumes: VolumeConfig = VolumeConfig()
+    """How a volume is cut into slices."""
     temperature: Annotated[float, Field(gt=0)]
     decision: Decision
     canaries: dict[str, tuple[float, ...]]

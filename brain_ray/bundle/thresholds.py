@@ -79,7 +79,8 @@ def canary_probabilities(
 ) -> dict[str, tuple[float, ...]]:
     """Returns the model's probabilities of encoded images, by name."""
     spec = config.model.input_spec
-    inputs = {name: prepare_image(decode(data), config.data.crop, spec)[0] for name, data in canaries.items()}
+    read, crop = config.data.read_spec, config.data.crop
+    inputs = {name: prepare_image(decode(data, read=read), crop, spec)[0] for name, data in canaries.items()}
     return {name: tuple(run(session, image[None])[0][0].tolist()) for name, image in inputs.items()}
 
 

@@ -15,7 +15,7 @@ from brain_ray.checks.upload_size import check_upload
 from brain_ray.cli import complain, parse_or_explain
 from brain_ray.cluster import connection, tokens
 from brain_ray.config import PHANTOMS, Config
-from brain_ray.data.sources import find_files
+from brain_ray.data.sources.find import list_source
 from brain_ray.errors import RunError
 from brain_ray.records import to_json
 from brain_ray.runs import Run
@@ -126,9 +126,11 @@ def _count_files(config: Config) -> Finding:
         number = len(config.data.classes) * (drawn.train_per_class + drawn.test_per_class)
         return Finding("files", "ok", f"about {number} phantoms are drawn when preparation starts")
     try:
-        index = find_files(resolve(config.data.source), config.data)
+        files = list_source(resolve(config.data.source), config.data).files
     except RunError as error:
         return Finding("files", "error", str(error))
-    counts = index.groupby("source_split").size()
-    text = ", ".join(f"{count} for {split}" for split, count in counts.sort_index(ascending=False).items())
+    counts = files.groupby("source_split").size()
+    text = ", ".join(
+        f"{count} for {split or 'any split'}" for split, count in counts.sort_index(ascending=False).items()
+    )
     return Finding("files", "ok", f"{text}, in {len(config.data.classes)} classes")

@@ -5,12 +5,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pyarrow import fs as pafs
 
 from brain_ray.config import PHANTOMS, BackboneSpec, Config
-from brain_ray.data.sources import check_folders, folder_path
+from brain_ray.data.sources.find import check_source, is_manifest
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.storage import filesystem, resolve, storage_errors
@@ -84,7 +84,7 @@ def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> Non
 
 
 def try_data(config: Config) -> str:
-    """Checks the folders of the images and of their classes, and whether other folders have images.
+    """Checks the folders of the images and of their classes, or a manifest and its files.
 
     Returns the error's text, or "". In a bucket of Google's, this lists all images.
     """
@@ -93,23 +93,30 @@ def try_data(config: Config) -> str:
         return ""
 
     def look() -> str:
-        check_folders(resolve(source), config.data)
+        check_source(resolve(source), config.data)
         return ""
 
     return _error_of(source, look)
 
 
 def try_folder(config: Config) -> str:
-    """Checks the folder of the training images alone; returns the error's text, or ""."""
+    """Checks only that the folder of the training images, or of all, or the manifest is there.
+
+    Returns the error's text, or "".
+    """
     source = config.data.source
     if source == PHANTOMS:
         return ""
 
     def look() -> str:
         opened, root = filesystem(source)
-        folder = folder_path(root, config.data.train_folder)
-        there = opened.get_file_info(folder).type == pafs.FileType.Directory
-        return "" if there else f"there is no folder {config.data.train_folder}/ in {source}"
+        if is_manifest(resolve(source)):
+            there = opened.get_file_info(root).type == pafs.FileType.File
+            return "" if there else f"there is no file {source}"
+        folder = config.data.train_folder or "."
+        there = opened.get_file_info("/".join([root.rstrip("/"), *PurePosixPath(folder).parts]))
+        name = f"{folder}/ in {source}" if folder != "." else source
+        return "" if there.type == pafs.FileType.Directory else f"there is no folder {name}"
 
     return _error_of(source, look)
 

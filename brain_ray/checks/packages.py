@@ -141,9 +141,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def main(extras: list[str]) -> int:
-    """Prints the `differences`, with the extra gpu only on a machine with a GPU; returns the exit code."""
-    unasked = "gpu" in extras and not DRIVER.exists()
+def main(extras: list[str], driver: Path = DRIVER) -> int:
+    """Prints the `differences`, with the extra gpu only on a machine with a GPU, where the file `driver` is;
+    returns the exit code."""
+    unasked = "gpu" in extras and not driver.exists()
     found = differences(ROOT, [extra for extra in extras if extra != "gpu" or not unasked])
     print(f"{LACKS}{'; '.join(found)}" if found else f"all there{UNASKED if unasked else ''}")
     return 1 if found else 0

@@ -8,7 +8,7 @@ from brain_ray.checks.locations import TRAINING
 from brain_ray.checks.nodes import check_places, visit_nodes
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data.image_export import check_export
-from brain_ray.data.sources import check_folders
+from brain_ray.data.sources.find import check_source
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import Run
@@ -51,8 +51,9 @@ def _check_data(run: Run, data: DataConfig, stages: Collection[str]) -> None:
     if data.export_images:
         check_export(run, resolve(data.export_images))
     draws = data.test_fraction > 0 or data.source == PHANTOMS
-    if "evaluate" in stages and not draws and "test" not in check_folders(resolve(data.source), data):
+    if "evaluate" in stages and not draws and "test" not in check_source(resolve(data.source), data):
         raise RunError(
-            f"data: there would be no test images to evaluate: {data.source} has no folder "
-            f"{data.test_folder}/, and data.test_fraction is 0: set one of them"
+            f"data: there would be no test images to evaluate: {data.source} has none, and "
+            "data.test_fraction is 0: set --data.test-fraction, or name the source's own by "
+            "--data.test-folder or, in a manifest, by a column of splits"
         )

@@ -44,8 +44,11 @@ def upload_files(folder: Path) -> dict[Path, int]:
     return found
 
 
-def check_upload(folder: Path) -> Finding:
-    """Checks the size of the upload; if it is large, the finding names the largest parts."""
+def check_upload(folder: Path, limit: int = LIMIT) -> Finding:
+    """Checks the size of the upload, which must stay below `limit` bytes.
+
+    If it is large, the finding names the largest parts.
+    """
     try:
         files = upload_files(folder)
     except (ImportError, AttributeError, TypeError) as error:
@@ -57,6 +60,6 @@ def check_upload(folder: Path) -> Finding:
     largest = sorted(files, key=lambda path: -files[path])[:3]
     text += "; the largest: " + ", ".join(f"{path} ({files[path] / MB:.1f} MB)" for path in largest)
     cure = "name what no job needs in .rayignore, and keep data in a bucket or on a disk of the cluster"
-    if size >= LIMIT:
-        return Finding("upload", "error", f"{text}; Ray takes less than {LIMIT / MB:.0f} MB", cure)
+    if size >= limit:
+        return Finding("upload", "error", f"{text}; Ray takes less than {limit / MB:.0f} MB", cure)
     return Finding("upload", "warning", text, cure)

@@ -1,7 +1,15 @@
 """The tree of settings: one frozen, typed object describes a whole run."""
 
 from brain_ray.config.base import Fraction, Pixels, Positive, Settings, Share
-from brain_ray.config.data import PHANTOMS, AugmentConfig, CropConfig, DataConfig, PhantomConfig
+from brain_ray.config.data import (
+    PHANTOMS,
+    AugmentConfig,
+    ColumnsConfig,
+    CropConfig,
+    DataConfig,
+    PhantomConfig,
+    VolumeConfig,
+)
 from brain_ray.config.model import BACKBONES, Backbone, BackboneSpec, ExportConfig, ModelConfig
 from brain_ray.config.run import Config, EvaluateConfig
 from brain_ray.config.training import TrainConfig
@@ -13,6 +21,7 @@ __all__ = [
     "AugmentConfig",
     "Backbone",
     "BackboneSpec",
+    "ColumnsConfig",
     "Config",
     "CropConfig",
     "DataConfig",
@@ -27,4 +36,5 @@ __all__ = [
     "Share",
     "SweepConfig",
     "TrainConfig",
+    "VolumeConfig",
 ]

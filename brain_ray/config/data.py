@@ -1,10 +1,12 @@
 """Settings of `data`: the source of the images, and how they become rows of a data set."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from brain_ray.config.base import Fraction, Positive, Settings, Share
+from brain_ray.input_spec import WINDOW, Plane, ReadSpec
 
 PHANTOMS = "phantoms"
 """The value of `data.source` that stands for images drawn by `brain_ray.data.phantoms.files`."""
@@ -64,40 +66,102 @@ class PhantomConfig(Settings):
     faults: Annotated[int, Field(ge=0)] = 0
     """Additional unusable or odd files (in turn: corrupt, truncated, not an image, one pixel, blank,
     16-bit)."""
+    slices_per_patient: Positive = 1
+    """Images of each patient, neighbouring slices of one head by one scanner; 1: each image is a head of its
+    own, and no patients are told."""
+    sources: Positive = 3
+    """Scanners, which differ in contrast, noise and size; no effect with one slice per patient."""
+    shared_patients: Annotated[int, Field(ge=0)] = 0
+    """Additional training images, each another slice of a patient in the test folder; no effect with one
+    slice per patient."""
+
+
+class ColumnsConfig(Settings):
+    """Names of a manifest's columns. None: found by their usual names; `none`: there is no such column."""
+
+    path: str | None = None
+    """Column of the files' paths; usually path, file, filename, filepath or image."""
+    label: str | None = None
+    """Column of the classes; usually label, class or class_name."""
+    split: str | None = None
+    """Column of the splits: train, valid or test, spelled as folders may be; usually split."""
+    patient: str | None = None
+    """Column of the patients; usually patient, patient_id, subject or subject_id."""
+    source: str | None = None
+    """Column of where images come from, such as a hospital; usually source."""
+    fold: str | None = None
+    """Column of the folds, whole numbers; usually fold."""
+
+
+Percentile = Annotated[float, Field(ge=0, le=100)]
+
+
+class VolumeConfig(Settings):
+    """Slices of files that hold several images: NIfTI volumes and multi-frame DICOM."""
+
+    plane: Plane = "axial"
+    """Plane of the slices into which a NIfTI volume is cut: `axial`, `coronal` or `sagittal`. They lie as a
+    radiologist sees them: the patient's right on the left, the front or the top of the head above."""
+    min_content: Share = 0.05
+    """Smallest share (0 to 1) of a slice's pixels that are brighter than `crop.threshold`; slices with less
+    are empty, and left out. 0: none is left out."""
 
 
 class DataConfig(Settings):
     """The source of the images, and how they become rows of a data set."""
 
     source: str = PHANTOMS
-    """Folder or URI with `Training/<class>` and, if any, `Testing/<class>`; `phantoms` draws images
-    instead."""
+    """Folder or URI of images in a folder for each class, within folders for the splits if there are any
+    (`Training/<class>`, `Testing/<class>`); or a manifest: a table (.csv, .tsv, .parquet, .jsonl, .ndjson) of
+    their paths and labels; `phantoms` draws images instead."""
     phantoms: PhantomConfig = PhantomConfig()
-    train_folder: str = "Training"
-    """Name of the folder with the training images; `.`: the class folders are in `source` itself."""
+    train_folder: str | None = None
+    """Folder with the training images, as a path within `source`; `.`: the class folders are in `source`
+    itself. None: found by its name (Training, train, ...), or where the class folders are."""
     valid_folder: str | None = None
-    """Name of the folder with the validation images; None: validation takes `valid_fraction` of the training
-    images."""
-    test_folder: str = "Testing"
-    """Name of the folder with the test images; if it does not exist, the test split takes `test_fraction` of
-    all images."""
+    """Folder with the validation images; None: found by its name (valid, val, ...) beside the training
+    folder. Without one, validation takes `valid_fraction` of the training images."""
+    test_folder: str | None = None
+    """Folder with the test images; None: found by its name (Testing, test, ...) beside the training folder.
+    Without one, the test split takes `test_fraction` of all images."""
     ignore_folders: tuple[str, ...] = ()
-    """Folders to leave out, as paths within `source`. A folder that is neither used nor named here ends the
-    run if it contains images."""
+    """Folders to leave out, as paths within `source`, though they would be used by their names."""
+    masks: Literal["leave_out", "keep"] = "leave_out"
+    """What happens to masks beside images (`x_mask.png` beside `x.png`, a folder `masks/`): `leave_out`, or
+    `keep` them as images."""
+    columns: ColumnsConfig = ColumnsConfig()
+    root: str | None = None
+    """Folder or URI at which the paths in a manifest start; None: the manifest's own folder."""
+    ignore_labels: tuple[str, ...] = ()
+    """Labels of a manifest whose rows are left out."""
     classes: tuple[str, ...] = ("glioma", "meningioma", "notumor", "pituitary")
-    """Names of the class folders, in the order of the model's outputs; two or more."""
+    """Names of the class folders, or a manifest's labels, in the order of the model's outputs; two or
+    more."""
+    patients: str = "auto"
+    """The patient whom each file shows. `auto`: what the source itself tells (a manifest's column, DICOM, a
+    known data set), `none`: nobody is known, `folder`: the first folder below the class's, `regex:PATTERN`:
+    group `patient`, or the first one, of a regular expression that is searched in the path within `source`,
+    `csv:FILE`: a table (path or URI) with the columns path or file, and patient. Where one of the last three
+    knows none, what the source tells counts."""
+    registry: Literal["auto", "none"] = "auto"
+    """`auto`: images of published data sets whose patients are known are recognised by their pixels; `none`:
+    not looked for."""
     valid_fraction: Fraction = 0.2
-    """Share of the training images used for validation, if there is no `valid_folder`."""
+    """Share of the training images used for validation, if the source has none."""
     test_fraction: Fraction = 0.15
-    """Share of all images used as the test split, if the source has no test folder."""
+    """Share of all images used as the test split, if the source has none."""
     split_by: Literal["cluster", "image"] = "cluster"
-    """`cluster`: all copies of a slice are on the same side of the train/validation split. `image`: they may
-    be on both sides, with `leaks=keep` also of a test split that is drawn here. No effect with
-    `leaks=regroup`."""
-    leaks: Literal["drop", "keep", "regroup", "fail"] = "drop"
-    """What happens to training images with a copy in the test split: `drop`, `keep`, `regroup` (draws all
-    splits anew over whole clusters of copies) or `fail`. A test split that is drawn here shares no cluster
-    with training and validation, except with `keep`."""
+    """`cluster`: all copies of a slice, and all images of a patient, are on the same side of the
+    train/validation split. `image`: they may be on both sides, with `leaks=keep` also of a test split that is
+    drawn here. No effect with `leaks=regroup`."""
+    leaks: Literal["auto", "drop", "keep", "regroup", "fail"] = "auto"
+    """What happens to training images with a copy, or with another image of their patient, in the test split:
+    `drop`, `keep`, `regroup` (draws all splits anew over whole groups of patients and copies) or `fail`.
+    `auto`: `drop` if no class loses more than a quarter of its training images by it, else `regroup`. A test
+    split that is drawn here shares no group with training and validation, except with `keep`."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Number of folds to which the training and validation images are dealt, stratified and by whole groups;
+    None: the folds that the source gives, if any."""
     conflicts: Literal["drop", "keep"] = "drop"
     """What happens to training images with a copy of another label (with `leaks=regroup`, to any such image):
     `drop` all of them, or `keep` them."""
@@ -109,6 +173,11 @@ class DataConfig(Settings):
     as Thumbs.db or a table, do not count."""
     max_pixels: Positive = 40_000_000
     """Most pixels of an image. Larger images are rejected by their header, before they are decoded."""
+    window: tuple[Percentile, Percentile] = WINDOW
+    """Percentiles of an image's pixels, of a volume's all together, that become 0 and 255 where they have
+    more than 8 bits; a DICOM file's own window comes first. A few hot pixels change nothing, as they would
+    with `0 100`, the darkest and the brightest pixel."""
+    volumes: VolumeConfig = VolumeConfig()
     crop: CropConfig = CropConfig()
     balance_to: Positive | None = None
     """Rows per class of the training split, reached by adding augmented copies; None: none are added."""
@@ -124,3 +193,34 @@ class DataConfig(Settings):
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
             raise ValueError(f"classes are {list(self.classes)}: expected two or more different names")
         return self
+
+    @field_validator("patients")
+    @classmethod
+    def _patients(cls, value: str) -> str:
+        kind, mark, rest = value.partition(":")
+        if (kind in ("auto", "none", "folder") and not mark) or (kind == "csv" and rest):
+            return value
+        if kind != "regex" or not rest:
+            raise ValueError(f"patients is {value!r}: expected auto, none, folder, regex:PATTERN or csv:FILE")
+        try:
+            groups = re.compile(rest).groups
+        except re.error as error:
+            raise ValueError(f"patients is {value!r}, no regular expression: {error}") from error
+        if not groups:
+            raise ValueError(
+                f"patients is {value!r}, without a group, such as (p\\d+), that holds the patient"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _rising_window(self) -> Self:
+        if self.window[0] >= self.window[1]:
+            raise ValueError(
+                f"window is {list(self.window)}: expected two rising percentiles, as in 0.5 99.5"
+            )
+        return self
+
+    @property
+    def read_spec(self) -> ReadSpec:
+        """How a file's pixels become grey images."""
+        return ReadSpec(self.window, self.volumes.plane)

@@ -1,22 +1,31 @@
 """audit.json: counts of the images that preparation found, used and left out; and their table for a
 terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from brain_ray.config import DataConfig
-from brain_ray.data.file_names import is_no_image
+from brain_ray.data.file_names import image_name, is_no_image
+from brain_ray.data.group_counts import count_groups, describe_groups, describe_leaks
+from brain_ray.data.intensity import FEW_LEVELS
 from brain_ray.data.placement import TRANSFORMS
+from brain_ray.data.registry.summary import as_text as describe_known
 from brain_ray.data.rows import SPLITS
-from brain_ray.data.sources import Layout, list_names
-from brain_ray.data.split import COPIED
+from brain_ray.data.sources.listing import Listing
+from brain_ray.data.split import CONFLICT, COPIED, SAME_PATIENT, Assignment
+from brain_ray.errors import MAX_NAMES, list_names
 from brain_ray.fingerprints import digest
 
 
 def account(
-    manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int, data: DataConfig, layout: Layout
+    manifest: pd.DataFrame,
+    pairs: pd.DataFrame,
+    near_misses: int,
+    data: DataConfig,
+    listing: Listing,
+    assignment: Assignment,
 ) -> dict[str, Any]:
     """Returns the content of `audit.json`, all counts.
 
@@ -25,7 +34,8 @@ def account(
         pairs: verified pairs of copies with transform, kind, split_a, split_b.
         near_misses: number of pairs just below the threshold.
         data: classes and leaks.
-        layout: folders of the source.
+        listing: the source's files, and what was found beside them.
+        assignment: the splits, and the leak policy that was followed.
     """
 
     def per_class(rows: pd.DataFrame, weights: pd.Series | None = None) -> dict[str, int]:
@@ -44,20 +54,25 @@ def account(
         "rejected": len(manifest) - len(usable),
         "dropped": int(reasons.sum()),
         "no_contour": int((~usable["has_box"].astype(bool)).sum()),
+        "few_grey_levels": _count_few_levels(usable),
+        "modalities": _count_modalities(usable),
         "splits": {split: per_class(rows) for split, rows in groups.items()},
         "balanced_train": per_class(training, training["copies"] + 1),
         "copies": _count_copies(usable, pairs, near_misses),
+        "units": count_groups(manifest, data.classes),
         "leaks": {
-            "policy": data.leaks,
+            "policy": assignment.leaks,
+            "asked": data.leaks,
+            "cost": assignment.cost,
             "dropped_from_train": int(reasons.get(COPIED["test"], 0)),
             "dropped_for_valid": int(reasons.get(COPIED["valid"], 0)),
-            "conflict_dropped": int(reasons.get("a copy carries another label", 0)),
+            "patients_dropped_from_train": int(reasons.get(SAME_PATIENT["test"], 0)),
+            "patients_dropped_for_valid": int(reasons.get(SAME_PATIENT["valid"], 0)),
+            "conflict_dropped": int(reasons.get(CONFLICT, 0)),
         },
-        "left_out": {
-            "folders": layout.ignored,
-            "loose_images": layout.loose,
-            "no_images": [path for path in groups["rejected"]["path"] if is_no_image(path)],
-        },
+        "source": {"notes": list(listing.notes), "folders": dict(listing.folders)},
+        "left_out": listing.left_out.to_dict("records"),
+        "no_images": [path for path in groups["rejected"]["path"] if is_no_image(path)],
         "sha256": {
             split: digest(rows[["path", "label", "file_sha256", "copies"]].to_numpy().tolist())
             for split, rows in used.items()
@@ -65,8 +80,8 @@ def account(
     }
 
 
-def as_text(found: Mapping[str, Any]) -> str:
-    """Formats audit.json for a terminal: images per split and class, copies, leaks."""
+def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
+    """Formats audit.json for a terminal: images, patients and groups per split and class, copies, leaks."""
     classes = list(found["balanced_train"])
     rows = dict(found["splits"])
     if found["balanced_train"] != rows["train"]:
@@ -76,6 +91,8 @@ def as_text(found: Mapping[str, Any]) -> str:
     for name, counts in rows.items():
         cells = [*counts.values(), sum(counts.values())]
         lines.append(f"{name:<16}" + "".join(f"{cell:>{width}}" for cell in cells))
+    lines += describe_groups(found["units"], classes, width)
+    lines += [line for known in found["known_sets"] for line in describe_known(known)]
     copies, leaks = found["copies"], found["leaks"]
     across, turned = copies["across_splits"], copies["by_transform"]
     lines += [
@@ -86,27 +103,62 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"across the source's splits: {across['test_images']} test images have a copy among "
         f"{across['train_images']} training images; "
         f"clusters with two labels: {len(copies['label_conflicts'])}",
-        f"leaks={leaks['policy']}: {leaks['dropped_from_train']} dropped from training as copies of "
-        f"test images, {leaks['conflict_dropped']} for another label",
+        *describe_leaks(assignment),
+        f"leaks={leaks['policy']}: dropped from training: {leaks['dropped_from_train']} copies of test "
+        f"images, {leaks['patients_dropped_from_train']} others of their patients, "
+        f"{leaks['conflict_dropped']} for another label",
     ]
-    if leaks["dropped_for_valid"]:
-        lines.append(f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images")
-    return "\n".join([*lines, *_left_out(found["left_out"])])
-
-
-def _left_out(left_out: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each kind of images in the source that are not used."""
-    lines = []
-    if left_out["folders"]:
-        told = [f"{folder}/ ({count} images)" for folder, count in left_out["folders"].items()]
-        lines.append(f"left out, by data.ignore_folders: {list_names(told)}")
-    for folder, names in left_out["loose_images"].items():
-        where = "the source itself" if folder == "." else f"{folder}/ itself"
-        lines.append(f"left out, in no class's folder: {len(names)} images in {where}: {list_names(names)}")
-    if left_out["no_images"]:
-        names = left_out["no_images"]
+    few = found["few_grey_levels"]
+    if few["images"]:
+        names = list_names(few["first"], few["images"])
+        lines.append(
+            f"fewer than {FEW_LEVELS} grey levels, so masks, drawings or darkened by a few bright pixels: "
+            f"{few['images']} images: {names}"
+        )
+    others = {name: count for name, count in found["modalities"].items() if name != "MR"}
+    if others:
+        told = ", ".join(f"{count} {name}" for name, count in others.items())
+        lines.append(f"not MR, by their DICOM headers: {told}")
+    if leaks["dropped_for_valid"] or leaks["patients_dropped_for_valid"]:
+        lines.append(
+            f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images, "
+            f"{leaks['patients_dropped_for_valid']} others of their patients"
+        )
+    lines += found["source"]["notes"]
+    lines += _left_out(found["left_out"])
+    if names := found["no_images"]:
         lines.append(f"rejected, no images by their names: {len(names)} files: {list_names(names)}")
+    return "\n".join(lines)
+
+
+def _left_out(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each reason to leave files of the source out."""
+    lines = []
+    for reason in dict.fromkeys(row["reason"] for row in rows):
+        same = [row for row in rows if row["reason"] == reason]
+        number = sum(row["files"] for row in same)
+        where = [
+            f"{'the source itself' if row['path'] == '.' else row['path']} ({row['first'] or row['files']})"
+            for row in same
+        ]
+        lines.append(f"left out, {number} file{'s' * (number != 1)}, {reason}: {list_names(where)}")
     return lines
+
+
+def _count_few_levels(usable: pd.DataFrame) -> dict[str, object]:
+    """Returns how many images have few grey levels, and the names of the first."""
+    few = usable[usable["grey_levels"] < FEW_LEVELS]
+    named = few.head(MAX_NAMES)
+    first = [image_name(path, frame) for path, frame in zip(named["path"], named["frame"], strict=True)]
+    return {"images": len(few), "first": first}
+
+
+def _count_modalities(usable: pd.DataFrame) -> dict[str, int]:
+    """Returns the number of images of each modality that their headers tell."""
+    if "modality" not in usable:
+        return {}
+    told = usable["modality"].dropna().value_counts()
+    return {str(name): int(count) for name, count in told.items() if name}
 
 
 def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int) -> dict[str, object]:

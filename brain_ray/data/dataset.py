@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.data.rows import BOX, ROW_COLUMNS, read_input
+from brain_ray.data.sources.manifest_names import RESERVED, STATED
 from brain_ray.errors import RunError
-from brain_ray.runs import DATASET, Run
+from brain_ray.runs import DATASET, DATASET_MANIFEST, Run
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def read_inputs(
         chosen = np.sort(rng.choice(chosen, limit, replace=False))
     table = dataset.take(chosen, columns=["path", "label", "bytes", *BOX])
     spec = config.model.input_spec
-    inputs = [read_input(row, spec, config.data.max_pixels) for row in table.to_pylist()]
+    max_pixels, read = config.data.max_pixels, config.data.read_spec
+    inputs = [read_input(row, spec, max_pixels, read) for row in table.to_pylist()]
     return np.stack(inputs), table["label"].to_numpy()
 
 
@@ -148,6 +150,22 @@ def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd
     table = pq.read_table(run.path(*file), columns=columns, filesystem=run.fs, partitioning=None)
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def add_source_columns(images: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """Adds what the source states of each image: source_split, patient, source, fold, and its own columns.
+
+    Args:
+        images: a table with image_id, and none of these columns.
+        run: a run with a finished data set; of an earlier version's, no column is added that it lacks.
+    """
+    path = run.path(*DATASET_MANIFEST)
+    names = pq.read_schema(path, filesystem=run.fs).names
+    stated = [name for name in names if name not in RESERVED or name in STATED]
+    if not stated:
+        return images
+    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", *stated])
+    return images.merge(manifest, "left", "image_id", validate="many_to_one")
 
 
 def _files(run: Run, split: str) -> list[str]:

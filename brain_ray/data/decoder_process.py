@@ -7,10 +7,11 @@ import pickle
 import resource
 import signal
 import socket
-import struct
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -18,13 +19,24 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 import PIL.Image  # noqa: F401  # before workers are forked: they share it
-from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
-from brain_ray.data.decoding import CheckedFile, ImageError, check_file, decode_checked, pixel_hash
-from brain_ray.data.formats import Format
+from brain_ray.data.decoder_messages import (
+    Arrays,
+    Facts,
+    FileLook,
+    Frames,
+    Item,
+    Limits,
+    Look,
+    receive_body,
+    send,
+)
+from brain_ray.data.decoding import CheckedFile, ImageError, OpenFile, check_file, check_one, pixel_hash
+from brain_ray.data.formats import FORMATS, VolumeFormat, format_of
 from brain_ray.data.head_view import view_twice
-from brain_ray.data.transforms import Box, find_box, prepare_image, shrink
+from brain_ray.data.intensity import count_levels
+from brain_ray.data.transforms import Box, find_box, prepare_image, shrink, thumbnail
 from brain_ray.input_spec import InputSpec
 
 if TYPE_CHECKING:
@@ -39,52 +51,44 @@ BYTES_PER_PIXEL = 16
 SPARE_BYTES = 2**26
 """Further memory of a worker, in bytes, beside its memory at the start."""
 
-Facts = dict[str, Any]
-"""Facts about an image, by name; encodable as JSON."""
 
-Arrays = Sequence[NDArray[np.uint8]]
-
-Look = Callable[..., tuple[Facts, Arrays]]
-"""Function from a decoded image, its first argument, to results; a worker must be able to import it."""
-
-Limits = tuple[int, Sequence[Format] | None, float]
-"""Largest number of pixels of an image, accepted formats (None: all known ones), and seconds of CPU."""
-
-
-def receive(link: socket.socket, length: int) -> bytearray:
-    """Receives exactly `length` bytes.
-
-    Raises:
-        EOFError: the other side has ended.
-    """
-    received = bytearray(length)
-    view = memoryview(received)
-    while view:
-        count = link.recv_into(view)
-        if not count:
-            raise EOFError
-        view = view[count:]
-    return received
-
-
-def send(link: socket.socket, body: bytes) -> None:
-    """Sends bytes, preceded by their length."""
-    link.sendall(struct.pack("Q", len(body)) + body)
-
-
-def receive_body(link: socket.socket) -> bytearray:
-    """Receives the bytes of one `send`.
-
-    Raises:
-        EOFError: the other side has ended.
-    """
-    (length,) = struct.unpack("Q", receive(link, 8))
-    return receive(link, length)
-
-
-def _facts_of(file: CheckedFile) -> tuple[Facts, Arrays]:
-    facts = {"format": file.format.name if file.format else None, "width": file.width, "height": file.height}
+def facts_of(file: CheckedFile, _: Limits) -> tuple[Facts, Arrays]:
+    """Returns the format and the size of a file of one image, and its checked bytes."""
+    check_one(file)
+    facts = {"format": file.format.name, "width": file.width, "height": file.height}
     return facts, [np.frombuffer(file.data, np.uint8)]
+
+
+def describe(file: CheckedFile, limits: Limits, level: int, min_content: float) -> tuple[Facts, Arrays]:
+    """Returns what a file's header says of its images and, if there are several, which of them are empty.
+
+    Args:
+        file: the checked file.
+        limits: how it is read.
+        level: grey level of the background.
+        min_content: least share of an image's pixels above that level; with less it is empty.
+
+    Raises:
+        ImageError: a damaged header, or of several images none can be decoded.
+    """
+    opened = OpenFile(file, limits.max_pixels, limits.read)
+    positions, empty, error = list(opened.positions), [], None
+    decoded = 0
+    for number in range(len(positions)) if len(positions) > 1 and min_content > 0 else ():
+        try:
+            if (opened.image(number) > level).mean() < min_content:
+                empty.append(number)
+            decoded += 1
+        except ImageError as found:  # what is wrong with an image is said when it is looked at itself
+            error = found
+    if error is not None and not decoded:
+        raise error
+    return {"format": file.format.name, "positions": positions, "empty": empty, **vars(opened.facts)}, ()
+
+
+def encode(image: Grey) -> tuple[Facts, Arrays]:
+    """Returns an image as a PNG, byte for byte the same for the same pixels."""
+    return {}, [cv2.imencode(".png", image)[1].ravel()]
 
 
 def prepare(image: Grey, crop: dict[str, Any], spec: InputSpec, side: int) -> tuple[Facts, Arrays]:
@@ -97,15 +101,16 @@ def prepare(image: Grey, crop: dict[str, Any], spec: InputSpec, side: int) -> tu
 
 
 def audit(image: Grey, crop: dict[str, Any]) -> tuple[Facts, Arrays]:
-    """Returns an image's facts and the two views of its head, (2, 64, 64), for a scan.
+    """Returns an image's facts, the two views of its head, (2, 64, 64), and its thumbnail, for a scan.
 
-    `frames` are x, y and size of the whole image's view, then of that of the crop, in pixels of the image.
+    `heads` are x, y and size of the head in the first view, then in the second, in pixels of the image.
     """
     found = find_box(image, _rule(crop))
     box = found or Box.whole(image)
-    views, frames = view_twice(image, box)
-    facts = {"width": image.shape[1], "height": image.shape[0], **vars(box), "frames": frames}
-    return facts | {"has_box": found is not None, "pixel_sha256": pixel_hash(image)}, [views]
+    views, heads = view_twice(image, box)
+    facts = {"width": image.shape[1], "height": image.shape[0], **vars(box), "heads": heads}
+    facts |= {"has_box": found is not None, "grey_levels": count_levels(image)}
+    return facts | {"pixel_sha256": pixel_hash(image)}, [views, thumbnail(image)]
 
 
 def _rule(crop: dict[str, Any]) -> "CropConfig":
@@ -134,44 +139,91 @@ def fork_workers(descriptor: int) -> None:
 
 def _work(link: socket.socket) -> None:
     """Serves requests of a link until the process that asks closes it."""
-    own = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
+    worker = _Worker()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     link.sendall(b"r")
     while True:
-        files, limits, look, arguments = pickle.loads(receive_body(link))
-        for file in files:
-            facts, arrays = _look(own, file, limits, look, arguments)
-            send(link, json.dumps(facts | {"shapes": [array.shape for array in arrays]}).encode())
-            link.sendall(b"".join(map(np.ndarray.tobytes, arrays)))
+        items, limits, look, arguments = pickle.loads(receive_body(link))
+        for item in items:
+            for facts, arrays in worker.answers(item, limits, look, arguments):
+                send(link, json.dumps(facts | {"shapes": [array.shape for array in arrays]}).encode())
+                link.sendall(b"".join(map(np.ndarray.tobytes, arrays)))
 
 
-def _look(
-    own: int, file: bytes | CheckedFile, limits: Limits, look: Look | None, arguments: Sequence[Any]
-) -> tuple[Facts, Arrays]:
-    """Returns the results of `look` for a file; without `look`, only checks it.
+class _Worker:
+    """A worker's memory without that of images, and the libraries that it has imported."""
 
-    `own` is the worker's memory, in bytes, without the image's.
+    def __init__(self) -> None:
+        self._own = _memory()
+        self._imported: set[str] = set()
 
-    Raises:
-        ImageError: the image cannot be used.
-    """
-    max_pixels, formats, cpu_s = limits
-    memory = SPARE_BYTES + BYTES_PER_PIXEL * max_pixels
-    resource.setrlimit(resource.RLIMIT_DATA, (own + memory, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, cpu_s)  # either ends the process, whatever it is doing
-    signal.setitimer(signal.ITIMER_REAL, WALL_S)
-    try:
-        checked = file if isinstance(file, CheckedFile) else check_file(file, max_pixels, formats)
-        if look is None:
-            return _facts_of(checked)
-        return look(decode_checked(checked, max_pixels), *arguments)
-    except ImageError as error:
-        return {"reason": str(error), "code": error.code}, ()
-    except MemoryError:
-        reason = f"too costly: to decode it takes more than {memory / 1e6:.0f} MB"
-        return {"reason": reason, "code": "undecodable"}, ()
-    except Exception:
-        return {"trace": traceback.format_exc()}, ()
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    def answers(
+        self, item: Item, limits: Limits, look: Look | FileLook, arguments: Sequence[Any]
+    ) -> Iterator[tuple[Facts, Arrays]]:
+        """Yields the results of `look` for each image of an item, or their error: `reason` and `code`, or
+        `trace`."""
+        self._import(item if isinstance(item, bytes) else item.data)
+
+        data = item.data if isinstance(item, Frames) else item
+        max_pixels, formats, _, read = limits
+
+        def checked() -> CheckedFile:
+            return data if isinstance(data, CheckedFile) else check_file(data, max_pixels, formats, read)
+
+        def opened() -> OpenFile:
+            file = checked()
+            if not isinstance(item, Frames):
+                check_one(file)
+            return OpenFile(file, max_pixels, read)
+
+        if isinstance(look, FileLook):
+            function = look.function
+            yield self._guarded(limits, lambda: function(checked(), limits, *arguments))
+            return
+        images: list[OpenFile] = []
+
+        def keep() -> tuple[Facts, Arrays]:
+            images.append(opened())
+            return {}, ()
+
+        def look_at(number: int) -> tuple[Facts, Arrays]:
+            return look(images[0].image(number), *arguments)
+
+        failure = self._guarded(limits, keep)
+        for number in item.numbers if isinstance(item, Frames) else (0,):
+            yield self._guarded(limits, partial(look_at, number)) if images else failure
+
+    def _import(self, data: bytes) -> None:
+        """Imports what a file's format needs: its memory does not count as the image's."""
+        row = format_of(data, FORMATS.values())
+        if isinstance(row, VolumeFormat) and row.name not in self._imported:
+            resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            before = _memory()
+            for name in row.libraries:
+                import_module(name)
+            self._own += _memory() - before
+            self._imported.add(row.name)
+
+    def _guarded(self, limits: Limits, work: Callable[[], tuple[Facts, Arrays]]) -> tuple[Facts, Arrays]:
+        """Returns the result of work done within the limits, or the facts of its error."""
+        memory = SPARE_BYTES + BYTES_PER_PIXEL * limits.max_pixels
+        resource.setrlimit(resource.RLIMIT_DATA, (self._own + memory, resource.RLIM_INFINITY))
+        signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)  # either ends the process, whatever it is doing
+        signal.setitimer(signal.ITIMER_REAL, WALL_S)
+        try:
+            return work()
+        except ImageError as error:
+            return {"reason": str(error), "code": error.code}, ()
+        except MemoryError:
+            reason = f"too costly: to decode it takes more than {memory / 1e6:.0f} MB"
+            return {"reason": reason, "code": "undecodable"}, ()
+        except Exception:
+            return {"trace": traceback.format_exc()}, ()
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _memory() -> int:
+    """Returns the bytes of data and stack that this process has reserved."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()

@@ -67,9 +67,9 @@ def view_head(image: Grey) -> HeadView:
 
 
 def view_twice(image: Grey, box: Box) -> tuple[NDArray[np.uint8], list[float]]:
-    """Returns the views of a whole image's head and of the head in its crop, (2, 64, 64), and their frames.
+    """Returns the views of a whole image's head and of the head in its crop, (2, 64, 64), and where it lies.
 
-    The frames are x, y and size of the first view, then of the second, in pixels of the image. A crop may
+    The latter is x, y and size in the first view, then in the second, in pixels of the image. A crop may
     show less than the head: only its own view is like that of a copy that was cut to it. Where it cuts
     nothing off, the second view is the first one.
     """
@@ -79,8 +79,8 @@ def view_twice(image: Grey, box: Box) -> tuple[NDArray[np.uint8], list[float]]:
     if outside > CUT * whole.size:
         part = view_head(box.crop(image))
         part = replace(part, x=part.x + box.left, y=part.y + box.top)
-    frames = [value for view in (whole, part) for value in (view.x, view.y, view.size)]
-    return np.stack([whole.ranks, part.ranks]), frames
+    heads = [value for view in (whole, part) for value in (view.x, view.y, view.size)]
+    return np.stack([whole.ranks, part.ranks]), heads
 
 
 def _view(image: Grey, hull: NDArray[np.float32], content: Box) -> HeadView:

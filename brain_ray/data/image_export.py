@@ -66,7 +66,7 @@ def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
     """
     opened, root = filesystem(str(data.export_images))
     for row in rows.drop(["file_sha256", "pixel_sha256"]).to_pylist():
-        grey = decoding.decode(row["bytes"], data.max_pixels)
+        grey = decoding.decode(row["bytes"], data.max_pixels, read=data.read_spec)
         image = Box(*(row[side] for side in BOX)).crop(grey)
         name = f"{PurePosixPath(row['path']).stem}_{row['image_id']}"
         if row["augment_seed"] >= 0:

@@ -69,7 +69,7 @@ def take_rows(block: pa.Table, candidates: pa.Table, start: int) -> pa.Table:
         start: position of the block's first row.
     """
     rows = _rows(candidates["a"].to_numpy(), candidates["b"].to_numpy()) - start
-    columns = ["image_id", "width", "height", "views", "frames"]
+    columns = ["image_id", "width", "height", "views", "heads"]
     return block.select(columns).take(rows[(rows >= 0) & (rows < len(block))])
 
 
@@ -96,14 +96,14 @@ def verify_candidates(candidates: pa.Table, threshold: float, *blocks: pa.Table)
 
 def _describe(table: pa.Table, pairs: Pairs) -> pd.DataFrame:
     ids = table["image_id"].to_numpy()
-    frames = _column(table, "frames", NUM_VIEWS, 3)
+    heads = _column(table, "heads", NUM_VIEWS, 3)
     sizes = np.column_stack([table["width"].to_numpy(), table["height"].to_numpy()])
     swapped = ids[pairs.a] > ids[pairs.b]
     a, b = np.where(swapped, pairs.b, pairs.a), np.where(swapped, pairs.a, pairs.b)
     linear = np.linalg.inv(pairs.transforms[:, :, :2])
     backwards = np.concatenate([linear, -(linear @ pairs.transforms[:, :, 2:])], axis=2)
     transforms = np.where(swapped[:, None, None], backwards, pairs.transforms)
-    placed = place(transforms, frames[a, pairs.view], frames[b, pairs.view], sizes[a], sizes[b])
+    placed = place(transforms, heads[a, pairs.view], heads[b, pairs.view], sizes[a], sizes[b])
     return pd.DataFrame(
         {
             "a": ids[a],

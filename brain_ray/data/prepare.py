@@ -1,10 +1,8 @@
 """Stage prepare: scans files, finds duplicates, splits, balances, and writes the data set."""
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,20 +15,24 @@ from brain_ray.cluster import capacity
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data import clusters
 from brain_ray.data.audit import account, as_text
-from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import find_copies
+from brain_ray.data.expansion import expand_files
 from brain_ray.data.file_names import is_no_image
+from brain_ray.data.groups import fold_numbers, join_groups
+from brain_ray.data.identity import known_id, salt_of, source_of
 from brain_ray.data.image_export import begin_export
+from brain_ray.data.patients import by_setting, name_by_table, name_patients
 from brain_ray.data.phantoms import files as phantom
+from brain_ray.data.recognition import find_known, sum_up_known
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan
-from brain_ray.data.sources import find_files, find_layout, listing_hash
+from brain_ray.data.sources.find import list_source
+from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.data.writing import Write
-from brain_ray.errors import RunError
-from brain_ray.fingerprints import digest
+from brain_ray.errors import RunError, list_names
 from brain_ray.logs import log
-from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, Run
+from brain_ray.runs import AUDIT, DATASET, PHANTOM_IMAGES, Run
 from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
 
@@ -39,110 +41,83 @@ BLOCK_IMAGES = 4096
 tasks."""
 
 
-def source_of(run: Run, config: Config) -> str:
-    """Returns the folder or URI of the images; draws phantoms into the run if they are not there yet."""
-    data = config.data
-    if data.source != PHANTOMS:
-        return resolve(data.source)
-    inputs = {"phantoms": data.phantoms.model_dump(), "classes": list(data.classes), "seed": config.seed}
-    if run.finished(PHANTOM_IMAGES) != inputs:
-        started = time.monotonic()
-        run.clear(PHANTOM_IMAGES)
-        with tempfile.TemporaryDirectory() as folder:
-            phantom.write_tree(
-                Path(folder),
-                data.phantoms,
-                data.classes,
-                config.seed,
-                train_folder=data.train_folder,
-                test_folder=data.test_folder,
-            )
-            run.upload(Path(folder), PHANTOM_IMAGES)
-        run.finish(PHANTOM_IMAGES, inputs, time.monotonic() - started)
-    return run.uri(PHANTOM_IMAGES)
-
-
-def inputs_of(run: Run, config: Config) -> dict[str, Any]:
-    """Returns the inputs of the prepared data set: settings, seed and the files of the source."""
-    source = source_of(run, config)
-    files = listing_hash(find_files(source, config.data))
-    # Ignored folders show in the list of files.
-    data = config.data.model_dump(mode="json", exclude={"ignore_folders"})
-    return {"seed": config.seed, "data": data, "files": files}
-
-
-def id_of(run: Run) -> str:
-    """Returns the id of a run's data set: equal for equal rows, whatever their history.
-
-    A data set of a version that stored no id is identified by its settings and the files' names, sizes and
-    times.
-
-    Raises:
-        RunError: the data set is not complete.
-    """
-    inputs = run.require(DATASET, "prepare")
-    return str(run.read_json(*AUDIT).get("id", digest(inputs)))
-
-
-def keep_id(run: Run) -> None:
-    """Stores the id of an earlier version's data set before it is prepared again: its rows may be the
-    same."""
-    inputs, name = run.require(DATASET, "prepare"), id_of(run)
-    if name == digest(inputs):
-        rows = rows_digest(read_table(run, *DATASET_MANIFEST), inputs["seed"], inputs["data"])
-        run.write_json({rows: name}, *DATASET_IDS)
-
-
-def known_id(run: Run, rows: str) -> str:
-    """Returns the id of a data set from its `rows_digest`."""
-    return str(run.read_json(*DATASET_IDS).get(rows, rows)) if run.exists(*DATASET_IDS) else rows
-
-
-def prepare(run: Run, config: Config) -> str:
+def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     """Fills the empty `dataset/` of a run; returns a table of its content. Logs a line for each step.
 
     Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
-    manifest has a row per file: the columns of `find_files` but mtime_ns, those of `FACTS`, cluster,
-    cluster_size, split, reason and copies (the number of balancing copies).
+    manifest has a row per image: image_id, the columns of `Listing.files` but mtime_ns, `FRAME_COLUMNS`,
+    those of `FACTS`, patient_from (the source of patient), cluster, cluster_size, group (of patients and
+    copies), split, reason and copies (the number of balancing copies); and those of `find_known` if a known
+    set was found.
 
     Raises:
-        RunError: the source is not as expected (see `find_files`), the folder for exported images holds other
-            files, too many files cannot be used, leaks with `leaks=fail`, or a class is left empty.
+        RunError: the source is not as expected (see `list_source`), the folder for exported images holds
+            other files, too many files cannot be used, leaks with `leaks=fail`, or a class is left empty.
     """
     data = config.data
     if data.export_images:
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
         begin_export(run, str(data.export_images))
-    source = source_of(run, config)
     lap = _laps()
-    layout, index = find_layout(source, data), find_files(source, data)
-    lap(f"listed {len(index)} files")
+    listing, index = _list_images(run, config)
+    source = listing.root
+    files = len(listing.files)
+    lap(f"listed {files} files" + (f" with {len(index)} images" if len(index) != files else ""))
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)
-    scanned = _scan(index, source, data)
+    scanned = _scan(index, source, data, block_images)
     facts = scanned.select_columns(list(FACTS)).to_pandas().set_index("image_id").sort_index()
     manifest = index.join(facts, on="image_id").drop(columns="mtime_ns")
     lap("opened them and took their facts")
     _check_rejected(manifest, data)
     usable = manifest["reason"] == ""
+    known = None
+    if data.registry == "auto" and data.source != PHANTOMS:
+        known = find_known(scanned, usable)
+        lap(f"looked for images of known sets, {int((known['known_set'] != '').sum())} are of one")
+    manifest = name_patients(manifest, known, data.patients)
     pairs, near_misses = find_copies(scanned, manifest[usable], data.copy_similarity)
     lap(f"compared each with each, {len(pairs)} pairs are copies")
     manifest = _join_clusters(manifest, usable, pairs)
+    who = [manifest[name] for name in ("patient", "study", "series") if name in manifest]
+    who += [] if known is None else [known["patient"]]
+    manifest["group"] = join_groups(manifest["cluster"].to_numpy(np.int64), *who)
     manifest["split"] = "rejected"
-    drawn = assign(manifest[usable], data, config.seed)
-    manifest.loc[usable, ["split", "reason"]] = drawn[["split", "reason"]]
+    assigned = assign(manifest[usable], data, config.seed)
+    manifest.loc[usable, ["split", "reason"]] = assigned.table[["split", "reason"]]
+    if data.folds is not None:
+        manifest["fold"] = fold_numbers(manifest, data.folds, config.seed)
     manifest["copies"] = 0
     training = manifest["split"] == "train"
     manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
     _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
     rows = rows_digest(manifest, config.seed, data.model_dump(mode="json"))
-    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, layout)}
+    found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, listing, assigned)}
+    found["known_sets"] = sum_up_known(manifest)
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, f"{name}.parquet")
     run.write_json(found, *AUDIT)
     prometheus.prepared(run.name, manifest["split"].value_counts().to_dict())
-    return as_text(found)
+    return as_text(found, assigned)
+
+
+def _list_images(run: Run, config: Config) -> tuple[Listing, pd.DataFrame]:
+    """Returns a source's listing, and a row for each image: image_id, the columns of `Listing.files` (with
+    stated in place of patient), told (the patient by `data.patients`) and `FRAME_COLUMNS`."""
+    data = config.data
+    drawn = data.source == PHANTOMS and data.phantoms.slices_per_patient > 1
+    listing = list_source(source_of(run, config), data, read=(phantom.PATIENTS,) if drawn else ())
+    files = listing.files
+    if drawn:
+        files = name_by_table(files, run.uri(PHANTOM_IMAGES, phantom.PATIENTS))
+    files = files.rename(columns={"patient": "stated"}).assign(told=by_setting(files, data.patients))
+    index, empty = expand_files(files, listing.root, data, salt_of(run))
+    index.insert(0, "image_id", range(len(index)))
+    if empty:
+        text = f"empty slices left out: {sum(empty.values())} of {list_names(list(empty))}"
+        listing = replace(listing, notes=(*listing.notes, text))
+    return listing, index
 
 
 def _laps() -> Callable[[str], None]:
@@ -158,9 +133,9 @@ def _laps() -> Callable[[str], None]:
     return lap
 
 
-def _scan(index: pd.DataFrame, source: str, data: DataConfig) -> ray.data.Dataset:
-    size = max(1, min(BLOCK_IMAGES, -(-len(index) // (4 * capacity.cpus()))))
-    files = pa.Table.from_pandas(index[["image_id", "path"]], preserve_index=False)
+def _scan(index: pd.DataFrame, source: str, data: DataConfig, block_images: int) -> ray.data.Dataset:
+    size = max(1, min(block_images, -(-len(index) // (4 * capacity.cpus()))))
+    files = pa.Table.from_pandas(index[["image_id", "path", "frame"]], preserve_index=False)
     blocks = [files.slice(k, size).combine_chunks() for k in range(0, len(files), size)]
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True

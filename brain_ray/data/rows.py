@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from brain_ray.config import AugmentConfig, Config
 from brain_ray.data import decoding, transforms
 from brain_ray.data.decoding import ImageError
+from brain_ray.data.file_names import image_name
 from brain_ray.data.transforms import Box
 from brain_ray.errors import RunError
-from brain_ray.input_spec import InputSpec
+from brain_ray.input_spec import WINDOW, InputSpec, ReadSpec
 
 SPLITS = ("train", "valid", "test")
 
@@ -45,6 +46,7 @@ def read_input(
     row: Mapping[str, Any],
     spec: InputSpec,
     max_pixels: int,
+    read: ReadSpec,
     changes: Iterable[tuple[AugmentConfig, np.random.Generator]] = (),
 ) -> NDArray[np.uint8]:
     """Returns a row's network input, uint8 (height, width, 1): decoded, cropped, fitted and augmented.
@@ -53,13 +55,14 @@ def read_input(
         row: `path`, `bytes` and the sides of its crop box.
         spec: the network's input.
         max_pixels: largest number of pixels allowed.
+        read: how the pixels of its file become grey.
         changes: augmentations, applied in order: ranges, and the generator that draws from them.
 
     Raises:
         RunError: the row cannot be decoded any more.
     """
     try:
-        grey = decoding.decode(row["bytes"], max_pixels)
+        grey = decoding.decode(row["bytes"], max_pixels, read=read)
     except ImageError as error:
         raise RunError(f"the data set's row of {row['path']} is damaged: {error}; prepare again") from error
     return transforms.to_input(grey, Box(*(row[side] for side in BOX)), spec, changes)
@@ -91,21 +94,28 @@ def augment_seed(seed: int, image_id: int, number: int) -> int:
 def rows_digest(manifest: pd.DataFrame, seed: int, data: Mapping[str, Any]) -> str:
     """Returns the SHA-256 (hex) of everything that a data set's rows depend on: equal digests, equal rows.
 
-    The source's location, its files' times and unused files have no influence.
+    The source's location, its files' times and unused files have no influence. Rows of a file with several
+    images are named by their numbers.
 
     Args:
         manifest: one row per file, with the columns of `manifest.parquet`.
         seed: the run's seed, from which the balancing copies' seeds come.
-        data: the settings of its preparation, as JSON; of these, `classes` and `balance` are used.
+        data: the settings of its preparation, as JSON; of these, `classes`, `balance` and `window` are used.
     """
     used = manifest[manifest["split"].isin(SPLITS)]
+    if "frame" in used:  # a data set of an earlier version has one image a file
+        names = map(image_name, used["path"], used["frame"])
+        used = used.assign(path=pd.Series(list(names), index=used.index, dtype="object"))
     copied = bool(used["copies"].any())
     columns = used[["split", "path", "label", *BOX, "file_sha256", "copies"]].assign(
         cluster=pd.factorize(used["cluster"])[0],  # its number depends on files that are not used
         image_id=used["image_id"].where(used["copies"] > 0, -1),
     )
-    balance = {"seed": seed, "balance": data["balance"]} if copied else {}
-    digest = sha256(json.dumps({"classes": data["classes"], **balance}, sort_keys=True).encode())
+    settings: dict[str, Any] = {"seed": seed, "balance": data["balance"]} if copied else {}
+    window = data.get("window", WINDOW)
+    if list(window) != list(WINDOW):
+        settings["window"] = list(window)
+    digest = sha256(json.dumps({"classes": data["classes"], **settings}, sort_keys=True).encode())
     for row in columns.itertuples(index=False):
         digest.update(("\0".join(map(str, row)) + "\n").encode())
     return digest.hexdigest()

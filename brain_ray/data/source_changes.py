@@ -13,13 +13,15 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
 from brain_ray.data.duplicates import run_tasks
 from brain_ray.data.file_names import is_no_image
-from brain_ray.data.prepare import BLOCK_IMAGES, source_of
+from brain_ray.data.identity import source_of
+from brain_ray.data.prepare import BLOCK_IMAGES
 from brain_ray.data.scan import hash_files
-from brain_ray.data.sources import find_files, list_names, listing_hash
-from brain_ray.errors import RunError
+from brain_ray.data.sources.find import list_source
+from brain_ray.data.sources.listing import Listing, listing_hash
+from brain_ray.errors import RunError, list_names
 from brain_ray.fingerprints import differences
 from brain_ray.logs import log
-from brain_ray.runs import DATASET_MANIFEST, LISTINGS, Run
+from brain_ray.runs import AUDIT, DATASET_MANIFEST, LISTINGS, Run
 
 UNREAD = sha256(b"").hexdigest()
 """`file_sha256` of a file that could not be read when it was scanned."""
@@ -35,7 +37,7 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     Args:
         run: a run with a finished data set.
         config: the current config.
-        before: the result of `prepare.inputs_of` then, flattened.
+        before: the result of `identity.inputs_of` then, flattened.
         now: the current result, flattened.
 
     Raises:
@@ -49,24 +51,30 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     if settings:
         files_differ = [] if now["files"] in listings.values() else ["files: other names, sizes or times"]
         return [*settings, *place, *files_differ]
+    if "units" not in run.read_json(*AUDIT):
+        log.info(
+            "the data set was prepared by an earlier version, which knew no patients: its splits may share "
+            "some; with another --name it is prepared anew"
+        )
     if listings.get(now["data.source"]) == now["files"]:
         return []
     started = time.monotonic()
     source = source_of(run, config)
-    files = find_files(source, config.data)
-    changed = compare_files(run, source, files)
+    listing = list_source(source, config.data)
+    changed = compare_files(run, listing)
     if changed:
         return [f"files: {', '.join(changed)}", *place]
-    run.write_json({**known, now["data.source"]: listing_hash(files)}, *LISTINGS)
-    same = f"have the same contents as those of {before['data.source']}" if place else ""
+    run.write_json({**known, now["data.source"]: listing_hash(listing)}, *LISTINGS)
+    same = "have new times and the same contents"
+    if place:
+        same = f"have the same contents as those of {before['data.source']}"
     log.info(
-        f"{len(files)} files in {source} {same or 'have new times and the same contents'}, by their SHA-256: "
-        f"{time.monotonic() - started:.0f} s"
+        f"{len(listing.files)} files in {source} {same}, by their SHA-256: {time.monotonic() - started:.0f} s"
     )
     return []
 
 
-def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
+def compare_files(run: Run, listing: Listing) -> list[str]:
     """Returns how a source's files differ from a data set's manifest, as lines: how many, and the first by
     name.
 
@@ -75,18 +83,20 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
 
     Args:
         run: a run with a finished data set.
-        source: folder or URI.
-        files: the table of `find_files`.
+        listing: the source's files now.
 
     Raises:
         RunError: a file that was readable then cannot be read.
     """
-    keys = ["path", "source_split", "label"]
+    files, keys = listing.files, ["path", "source_split", "label"]
     manifest = read_table(run, *DATASET_MANIFEST)
     if "size" not in manifest:  # of an earlier version's data set
         manifest["size"] = -1
-    manifest = manifest[[*keys, "split", "size", "file_sha256"]]
-    both = files[[*keys, "size"]].merge(manifest, "outer", keys, suffixes=("", "_before"), indicator="side")
+    stated = [name for name in listing.given if name not in (*keys, "class_name")]
+    manifest = manifest.reindex(columns=[*keys, "split", "size", "file_sha256", *stated])
+    both = files[[*keys, "size", *stated]].merge(
+        manifest, "outer", keys, suffixes=("", "_before"), indicator="side"
+    )
     unused = both["split"].isna() | (both["split"] == "rejected")
     both = both[~(unused & both["path"].map(is_no_image).astype(bool))]
     resized = (both["size"] != both["size_before"]) & (both["size_before"] >= 0)
@@ -95,10 +105,18 @@ def compare_files(run: Run, source: str, files: pd.DataFrame) -> list[str]:
         "gone": both["side"] == "right_only",
         "of another size": (both["side"] == "both") & resized,
     }
+    for name in stated:
+        kinds[f"with another {name}"] = (both["side"] == "both") & _differ(both[name], both[f"{name}_before"])
     changed = {kind: both.loc[rows, "path"].tolist() for kind, rows in kinds.items()}
     if not any(changed.values()):
-        changed = {"with other contents": read_and_compare(source, both)}
+        changed = {"with other contents": read_and_compare(listing.root, both)}
     return [f"{len(paths)} {kind} ({list_names(paths)})" for kind, paths in changed.items() if paths]
+
+
+def _differ(now: pd.Series, before: pd.Series) -> pd.Series:
+    if now.dtype == object:  # lists and the like, which a manifest of JSON may have
+        now, before = now.map(str), before.map(str)
+    return (now != before) & ~(now.isna() & before.isna())
 
 
 def read_and_compare(source: str, files: pd.DataFrame) -> list[str]:

@@ -1,55 +1,81 @@
 """Splits, leak policy and balancing: the split of each image, or why it is left out. Pure functions.
 
-Pure functions of labels, clusters and a seed: the same splits can be drawn again from the manifest.
+Pure functions of labels, clusters, groups and a seed: the same splits can be drawn again from the manifest.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from brain_ray.config import DataConfig
+from brain_ray.data.groups import Ints, hold_out_groups, hold_out_images
 from brain_ray.errors import RunError
-
-Ints = NDArray[np.int64]
 
 COPIED = {"test": "a copy is in the test split", "valid": "a copy is in the validation split"}
 """Reason by split for dropping an image with a copy in that split."""
 
+SAME_PATIENT = {"test": "its patient is in the test split", "valid": "its patient is in the validation split"}
+"""Reason by split for dropping an image without a copy in that split, of whose group an image is there."""
 
-def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
-    """Returns `split` ("train", "valid", "test", "dropped") and `reason` for each image, with the same index.
+CONFLICT = "a copy carries another label"
+"""Reason for dropping an image that has a copy with another label."""
 
-    Unless `leaks=keep`, no test image shares a cluster with a training or validation image, whether the
-    source has a test folder or the test split is drawn here.
+MAX_COST = 0.25
+"""Share of a class's training images up to which `leaks=auto` drops them."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Splits of the usable images, and the leak policy that was followed."""
+
+    table: pd.DataFrame
+    """`split` ("train", "valid", "test", "dropped") and `reason`, with the images' index."""
+    leaks: str
+    """Policy that was followed: that of `data.leaks`; for `auto`, `drop` or `regroup`."""
+    cost: dict[str, float]
+    """Share of its training images, 0 to 1, that each class would lose by `drop`; {} unless `auto` chose."""
+
+
+def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> Assignment:
+    """Assigns each image to a split, or drops it.
+
+    Unless `leaks=keep`, no test image shares a group with a training or validation image, whether the source
+    has a test folder or the test split is drawn here. Splits that are drawn here cut no group, except with
+    `split_by=image`.
 
     Args:
-        images: usable images with path, label, source_split ("train", "valid" or "test") and cluster.
+        images: usable images with path, label, source_split ("train", "valid", "test", or "": as of "train"),
+            cluster (of copies) and group (of patients and clusters, see `join_groups`).
         data: leaks, conflicts, split_by, valid_fraction, test_fraction.
         seed: seed of the draws.
 
     Raises:
         RunError: `leaks=fail` and there are some, or a class is left without a training or validation image.
     """
+    images = images.assign(source_split=images["source_split"].replace("", "train"))
+    leaks, cost = data.leaks, {}
+    if leaks == "auto":
+        cost = _cost_of_dropping(images, data)
+        leaks = "regroup" if max(cost.values(), default=0.0) > MAX_COST else "drop"
     source = images["source_split"]
     result = pd.DataFrame({"split": source, "reason": ""}, index=images.index)
-    regroup = data.leaks == "regroup"
-    if data.conflicts == "drop":
-        conflicting = images.groupby("cluster")["label"].transform("nunique") > 1
-        _drop(result, conflicting & (regroup | (source != "test")), "a copy carries another label")
+    regroup = leaks == "regroup"
+    _drop_conflicts(images, result, data, regroup)
     if regroup:
         result.loc[result["split"] != "dropped", "split"] = "train"
     else:
-        _obey_leaks(images, result, data.leaks)
+        _obey_leaks(images, result, leaks)
     has_test, has_valid = bool((source == "test").any()), bool((source == "valid").any())
     if regroup or not has_test:
         fraction = float((source == "test").mean()) if has_test else data.test_fraction
-        by = data.split_by if data.leaks == "keep" else "cluster"
+        by = data.split_by if leaks == "keep" else "cluster"
         _draw(images, result, "test", fraction, by, seed)
     if regroup or not has_valid:
         fraction = float((source[source != "test"] == "valid").mean()) if has_valid else data.valid_fraction
         _draw(images, result, "valid", fraction, "cluster" if regroup else data.split_by, seed)
     _check_classes(images, result, data, has_valid)
-    return result
+    return Assignment(result, leaks, cost)
 
 
 def _drop(result: pd.DataFrame, rows: pd.Series, reason: str) -> None:
@@ -57,21 +83,44 @@ def _drop(result: pd.DataFrame, rows: pd.Series, reason: str) -> None:
     result.loc[rows, "reason"] = reason
 
 
+def _drop_conflicts(images: pd.DataFrame, result: pd.DataFrame, data: DataConfig, regroup: bool) -> None:
+    if data.conflicts == "drop":
+        conflicting = images.groupby("cluster")["label"].transform("nunique") > 1
+        _drop(result, conflicting & (regroup | (images["source_split"] != "test")), CONFLICT)
+
+
+def _cost_of_dropping(images: pd.DataFrame, data: DataConfig) -> dict[str, float]:
+    """Returns the share of each class's training images, 0 to 1, that `leaks=drop` drops."""
+    result = pd.DataFrame({"split": images["source_split"], "reason": ""}, index=images.index)
+    _drop_conflicts(images, result, data, regroup=False)
+    before = images.loc[result["split"] == "train", "label"].value_counts()
+    _obey_leaks(images, result, "drop")
+    after = images.loc[result["split"] == "train", "label"].value_counts()
+    return {
+        name: 1.0 - int(after.get(label, 0)) / int(before[label])
+        for label, name in enumerate(data.classes)
+        if label in before.index
+    }
+
+
 def _obey_leaks(images: pd.DataFrame, result: pd.DataFrame, leaks: str) -> None:
-    """Drops or refuses copies of the source's test images, then training copies of its validation images."""
+    """Drops or refuses images of the groups of the source's test images, then training images of the groups
+    of its validation images."""
     for held, learned in (("test", ("train", "valid")), ("valid", ("train",))):
-        copied = images["cluster"].isin(images.loc[result["split"] == held, "cluster"])
-        leaking = copied & result["split"].isin(learned)
+        inside, outside = result["split"] == held, result["split"].isin(learned)
+        leaking = outside & images["group"].isin(images.loc[inside, "group"])
         if leaks == "fail" and leaking.any():
             first = ", ".join(images.loc[leaking, "path"].head(10))
             both = "and validation " if (result.loc[leaking, "split"] == "valid").any() else ""
             name = "validation" if held == "valid" else held
             raise RunError(
-                f"{int(leaking.sum())} training {both}images have a copy in the {name} split: {first}; "
-                "set --data.leaks to drop, regroup or keep"
+                f"{int(leaking.sum())} training {both}images have a copy or another image of their patient "
+                f"in the {name} split: {first}; set --data.leaks to auto, drop, regroup or keep"
             )
         if leaks == "drop":
-            _drop(result, leaking, COPIED[held])
+            copied = leaking & images["cluster"].isin(images.loc[inside, "cluster"])
+            _drop(result, copied, COPIED[held])
+            _drop(result, leaking & ~copied, SAME_PATIENT[held])
 
 
 def _draw(
@@ -89,56 +138,8 @@ def _hold_out(images: pd.DataFrame, fraction: float, split_by: str, seed: int) -
         return images.index[:0]
     if split_by == "image":
         return images.index[hold_out_images(images["label"].to_numpy(np.int64), fraction, seed)]
-    return images.index[
-        hold_out_clusters(
-            images["label"].to_numpy(np.int64), images["cluster"].to_numpy(np.int64), fraction, seed
-        )
-    ]
-
-
-def hold_out_images(labels: Ints, fraction: float, seed: int) -> Ints:
-    """Draws `fraction` of (n,) labels, stratified and shuffled, as scikit-learn does; returns sorted
-    positions, int64."""
-    from sklearn.model_selection import (
-        train_test_split,
-    )  # its import takes a second that workers need not wait
-
-    try:
-        _, held = train_test_split(
-            np.arange(len(labels)),
-            train_size=1.0 - fraction,
-            stratify=labels,
-            random_state=seed,
-            shuffle=True,
-        )
-    except ValueError as error:
-        counts = np.bincount(labels).tolist()
-        raise RunError(f"cannot hold out {fraction:.0%} of classes with {counts} images: {error}") from error
-    return np.sort(np.asarray(held, np.int64))
-
-
-def hold_out_clusters(labels: Ints, clusters: Ints, fraction: float, seed: int) -> Ints:
-    """Draws about `fraction` of each class from (n,) labels without cutting a cluster; returns positions,
-    int64.
-
-    Clusters are taken in random order, class by class, as long as they fit into the class's share: the share
-    is met to within the size of its smallest clusters, and at least one small cluster is taken.
-    """
-    rng = np.random.default_rng(seed)
-    names, first, inverse, sizes = np.unique(
-        clusters, return_index=True, return_inverse=True, return_counts=True
-    )
-    held = np.zeros(len(names), bool)
-    for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels[first] == label))
-        room = round(fraction * int((labels == label).sum()))
-        for number in own:
-            if sizes[number] <= room:
-                held[number] = True
-                room -= sizes[number]
-        if not held[own].any() and len(own) > 1:
-            held[own[np.argmin(sizes[own])]] = True
-    return np.flatnonzero(held[inverse]).astype(np.int64)
+    labels, groups = (images[name].to_numpy(np.int64) for name in ("label", "group"))
+    return images.index[hold_out_groups(labels, groups, fraction, seed)]
 
 
 def _check_classes(images: pd.DataFrame, result: pd.DataFrame, data: DataConfig, has_valid: bool) -> None:

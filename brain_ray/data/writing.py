@@ -1,5 +1,6 @@
 """Ray task of preparation: writes a scanned block as Parquet files, and exports its images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -9,9 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from brain_ray.config import DataConfig
+from brain_ray.data.decoding import ImageError
+from brain_ray.data.file_names import image_name
+from brain_ray.data.formats import is_volume
 from brain_ray.data.image_export import export_images
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
-from brain_ray.data.scan import read_files
+from brain_ray.data.scan import images_by_path, item_of, read_files, shared_decoder
 from brain_ray.errors import RunError
 from brain_ray.runs import DATASET, Run
 
@@ -33,6 +37,8 @@ class Write:
     seed: int
     plan: pd.DataFrame
     """Table indexed by image_id: split, label, cluster, copies, first_row (row_id of the image itself)."""
+    file_images: int = FILE_IMAGES
+    """Largest number of images in one file."""
 
     def __call__(self, block: pa.Table) -> dict[str, int]:
         """Writes a scanned block; returns the number of rows in each split.
@@ -45,8 +51,8 @@ class Write:
         for split in SPLITS:
             chosen = np.flatnonzero((plan["split"] == split).to_numpy())
             counts[split] = int((plan["copies"].to_numpy()[chosen] + 1).sum())
-            for k in range(0, len(chosen), FILE_IMAGES):
-                part = chosen[k : k + FILE_IMAGES]
+            for k in range(0, len(chosen), self.file_images):
+                part = chosen[k : k + self.file_images]
                 self._write(self._rows(self._with_bytes(block.take(part)), plan.iloc[part]), split)
         return counts
 
@@ -62,25 +68,43 @@ class Write:
             export_images(rows, self.data, split)
 
     def _with_bytes(self, block: pa.Table) -> pa.Table:
-        paths, hashes = block["path"].to_pylist(), block["file_sha256"].to_pylist()
-        found = []
-        for path, expected, data in zip(paths, hashes, read_files(self.source, paths), strict=True):
+        """Returns a block with the column `bytes`: a picture's file as it is, an image of several as a
+        PNG."""
+        hashes, images = block["file_sha256"].to_pylist(), images_by_path(block)
+        found: list[bytes] = [b""] * len(block)
+        for (path, of), data in zip(images.items(), read_files(self.source, list(images)), strict=True):
             if isinstance(data, OSError):
                 raise RunError(f"{path} cannot be read any more: {data}; prepare again") from data
+            expected = hashes[of[0][0]]
             if sha256(data).hexdigest() != expected:
                 raise RunError(
                     f"{path} changed while it was prepared: its SHA-256 is {sha256(data).hexdigest()}, "
                     f"was {expected}; prepare again"
                 )
-            found.append(data)
+            for (row, _), encoded in zip(of, self._encoded(path, data, [n for _, n in of]), strict=True):
+                found[row] = encoded
         return block.append_column("bytes", pa.array(found, pa.binary()))
+
+    def _encoded(self, path: str, data: bytes, frames: Sequence[int]) -> list[bytes]:
+        if not is_volume(data):
+            return [data]
+        encoded = shared_decoder().encode(item_of(data, frames), self.data.max_pixels, self.data.read_spec)
+        for each in encoded:
+            if isinstance(each, ImageError):
+                raise RunError(f"{path} cannot be decoded any more: {each}; prepare again") from each
+        return [each for each in encoded if isinstance(each, bytes)]
 
     def _rows(self, block: pa.Table, plan: pd.DataFrame) -> pa.Table:
         repeats = plan["copies"].to_numpy() + 1
         source = np.repeat(np.arange(len(plan)), repeats)
         number = np.concatenate([np.arange(count) for count in repeats])
         ids = plan.index.to_numpy()[source]
-        columns = {name: block[name].take(source) for name in ("image_id", "path", "bytes", *BOX)}
+        columns = {name: block[name].take(source) for name in ("image_id", "bytes", *BOX)}
+        names = [
+            image_name(path, frame)
+            for path, frame in zip(block["path"].to_pylist(), block["frame"].to_pylist(), strict=True)
+        ]
+        columns["path"] = pa.array(names, pa.string()).take(source)
         columns |= {name: block[name].take(source) for name in ("file_sha256", "pixel_sha256")}
         columns["row_id"] = pa.array(plan["first_row"].to_numpy()[source] + number)
         columns["label"] = pa.array(plan["label"].to_numpy()[source])

@@ -17,7 +17,7 @@ from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
-from brain_ray.data.dataset import read_table
+from brain_ray.data.dataset import add_source_columns, read_table
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
 from brain_ray.evaluation.report import write_report
@@ -39,7 +39,7 @@ from brain_ray.scoring.metrics import Scores, format_scores, score
 SCORED_COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 
 NO_COPY = "no copy found in training or validation by whole-image comparison"
-"""Meaning of `leak_free` for a test image, to the extent of the audit's search."""
+"""Meaning of `leak_free` for a test image whose patient is not known, to the extent of the audit's search."""
 
 
 class Classifier:
@@ -108,7 +108,8 @@ def evaluate(run: Run, config: Config) -> str:
     for name, content in figures.items():
         run.write_bytes(content, REPORT, name)
     run.write_bytes(page.encode(), *REPORT_PAGE)
-    return _text(official, leak_free)
+    known = int((predictions["patient"] != "").sum()) if "patient" in predictions else 0
+    return _text(official, leak_free, known)
 
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:
@@ -136,13 +137,13 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
 
 
 def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
-    """Returns the test images by row_id, with the columns class_name, predicted, predicted_name and
-    leak_free.
+    """Returns the test images by row_id, with the columns class_name, predicted, predicted_name, leak_free,
+    and what the source states of them.
 
     Raises:
         RunError: an image is missing, or there twice.
     """
-    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", "split", "cluster"])
+    manifest = read_table(run, *DATASET_MANIFEST)
     expected = manifest.loc[manifest["split"] == "test", "image_id"]
     if sorted(found["image_id"]) != sorted(expected):
         raise RunError(
@@ -154,14 +155,17 @@ def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
     probabilities = found[[f"probability_{name}" for name in classes]].to_numpy()
     predicted = probabilities.argmax(axis=1)
     names = np.array(classes)
-    learned = manifest.loc[manifest["split"].isin(["train", "valid"]), "cluster"]
+    if "group" not in manifest:  # of an earlier version's data set
+        manifest["group"] = manifest["cluster"]
+    learned = manifest.loc[manifest["split"].isin(["train", "valid"]), "group"]
+    groups = manifest.set_index("image_id").loc[found["image_id"], "group"]
     facts: dict[str, Any] = {
         "class_name": names[found["label"]],
         "predicted": predicted,
         "predicted_name": names[predicted],
-        "leak_free": ~found["cluster"].isin(learned),
+        "leak_free": ~groups.isin(learned).to_numpy(),
     }
-    return found.assign(**facts)
+    return add_source_columns(found.assign(**facts), run)
 
 
 def _score(predictions: pd.DataFrame, config: Config, exported: Mapping[str, Any]) -> Scores:
@@ -181,15 +185,28 @@ def _score(predictions: pd.DataFrame, config: Config, exported: Mapping[str, Any
     return scores.model_copy(update={"decisions": found})
 
 
-def _text(official: Scores, leak_free: Scores | None) -> str:
+def _text(official: Scores, leak_free: Scores | None, known: int) -> str:
+    """Returns the scores as text; `known` is the number of test images whose patients are known."""
+    meaning = _meaning(known, official.images)
     if leak_free is not None and leak_free.images == official.images:
-        return _part(f"all test images; {NO_COPY}", official)
+        return _part(f"all test images; {meaning}", official)
     parts = [_part("all test images", official)]
     if leak_free is None:
-        parts.append("every test image has a copy in training or validation: no score is of new images")
+        parts.append(
+            "every test image has a copy, or another image of its patient, in training or validation: no "
+            "score is of new patients"
+        )
     else:
-        parts.append(_part(f"test images with {NO_COPY}", leak_free))
+        parts.append(_part(f"test images with {meaning}", leak_free))
     return "\n\n".join(parts)
+
+
+def _meaning(known: int, images: int) -> str:
+    """Returns what `leak_free` means for test images, of which `known` have a known patient."""
+    if not known:
+        return f"{NO_COPY} (patients are not known)"
+    whose = "" if known == images else f" (known for {known} of {images} test images)"
+    return f"{NO_COPY}, nor another image of the same patient{whose}"
 
 
 def _part(title: str, scores: Scores) -> str:

@@ -22,11 +22,14 @@ MAX_CONFLICTS = 25
 _PLATES = ("samples.png", "crop_steps.png", "misclassified.png", "pairs.png")
 
 
-def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
+def write_report(
+    data: ReportData, max_misclassified: int = MAX_MISCLASSIFIED
+) -> tuple[str, dict[str, bytes]]:
     """Returns the page as HTML and its figures as {file name: PNG}; writes nothing.
 
     The page needs no other file and no network: its figures are embedded. Two figures are returned only, as
-    sheets to show elsewhere: misclassified.png and pairs.png.
+    sheets to show elsewhere: misclassified.png and pairs.png. The page lists at most `max_misclassified`
+    errors.
     """
     figures = {
         # Plates need no more pixels than their images have; more would make the page heavy.
@@ -48,10 +51,13 @@ def write_report(data: ReportData) -> tuple[str, dict[str, bytes]]:
         classes=data.config.data.classes,
         colours=[plots.class_colour(i) for i in range(len(data.config.data.classes))],
         phantoms=data.config.data.source == PHANTOMS,
+        patients=data.num_known_patients,
+        units=data.audit.get("units"),
+        known_sets=data.audit.get("known_sets", []),
         same=data.leak_free is not None and data.leak_free.images == data.official.images,
         sets=_score_sets(data),
         figures=figures,
-        errors=errors[:MAX_MISCLASSIFIED],
+        errors=errors[:max_misclassified],
         num_errors=data.official.images - data.official.correct,
         rejected=data.rejected.head(MAX_REJECTED).to_dict("records"),
         conflicts=data.audit["copies"]["label_conflicts"],

@@ -15,6 +15,7 @@ from brain_ray.config import PHANTOMS, Config
 from brain_ray.data import decoding
 from brain_ray.data.dataset import first_rows, read_rows, read_table, sample_rows
 from brain_ray.data.decoding import ImageError
+from brain_ray.data.file_names import ALONE
 from brain_ray.data.rows import changes_of, read_input
 from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
 from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, PHANTOM_IMAGES, Run
@@ -47,6 +48,7 @@ class ReportData:
         probabilities: (n, k), raw.
         calibrated: (n, k), after temperature scaling.
         is_leak_free: (n,) bool, True for the test images of `leak_free`.
+        num_known_patients: number of test images whose patients are known.
         history: history.csv of the training, a row per epoch.
         rejected: rejected.parquet of the data set, a row per rejected file.
         samples: network inputs of training images in `first_epoch_on_images`; 25 are shown.
@@ -65,6 +67,7 @@ class ReportData:
     probabilities: NDArray[np.floating]
     calibrated: NDArray[np.floating]
     is_leak_free: NDArray[np.bool_]
+    num_known_patients: int
     history: pd.DataFrame
     rejected: pd.DataFrame
     samples: Sequence[LabelledImage]
@@ -130,6 +133,7 @@ def gather(
         probabilities=_columns(predictions, "probability", classes),
         calibrated=_columns(predictions, "calibrated", classes),
         is_leak_free=predictions["leak_free"].to_numpy(bool),
+        num_known_patients=int((predictions["patient"] != "").sum()) if "patient" in predictions else 0,
         history=pd.read_csv(io.BytesIO(run.read_bytes(*HISTORY))),
         rejected=read_table(run, DATASET, "rejected.parquet"),
         samples=training_samples(run, config),
@@ -145,7 +149,8 @@ def _columns(predictions: pd.DataFrame, kind: str, classes: Sequence[str]) -> An
 
 def _input(row: Mapping[str, Any], config: Config, epoch: int | None = None) -> Grey:
     changes = changes_of(row, config, epoch)
-    return read_input(row, config.model.input_spec, config.data.max_pixels, changes)[..., 0]
+    data = config.data
+    return read_input(row, config.model.input_spec, data.max_pixels, data.read_spec, changes)[..., 0]
 
 
 def training_samples(run: Run, config: Config) -> list[LabelledImage]:
@@ -159,7 +164,8 @@ def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
     """Reads a training image of each class, without crop."""
     return [
         LabelledImage(
-            decoding.decode(row["bytes"], config.data.max_pixels), config.data.classes[row["label"]]
+            decoding.decode(row["bytes"], config.data.max_pixels, read=config.data.read_spec),
+            config.data.classes[row["label"]],
         )
         for row in first_rows(run, "train")
     ]
@@ -191,10 +197,10 @@ def _pairs(run: Run, config: Config) -> list[CopyPair]:
     shown = []
     for row in choose_pairs(read_table(run, DATASET, "pairs.parquet")).to_dict("records"):
         pair = []
-        for path in (row["path_a"], row["path_b"]):
+        for side in "ab":
             try:
-                with opened.open_input_stream(f"{root.rstrip('/')}/{path}") as stream:
-                    pair.append(decoding.decode(bytes(stream.read()), config.data.max_pixels))
+                with opened.open_input_stream(f"{root.rstrip('/')}/{row[f'path_{side}']}") as stream:
+                    pair.append(_decode(bytes(stream.read()), row.get(f"frame_{side}", ALONE), config))
             except (OSError, ImageError):
                 break
         else:
@@ -203,3 +209,12 @@ def _pairs(run: Run, config: Config) -> list[CopyPair]:
             facts = {name: row[name] for name in ("similarity", "transform", "kind")}
             shown.append(CopyPair(**texts, **facts, image_a=pair[0], image_b=pair[1]))
     return shown
+
+
+def _decode(data: bytes, frame: int, config: Config) -> Grey:
+    """Decodes the image of a file, or one of several."""
+    max_pixels, read = config.data.max_pixels, config.data.read_spec
+    file = decoding.check_file(data, max_pixels, read=read)
+    if frame == ALONE:
+        decoding.check_one(file)
+    return decoding.OpenFile(file, max_pixels, read).image(max(0, frame))

@@ -160,7 +160,9 @@ def decode_rows(rows: pa.Table, config: Config, epoch: int | None) -> dict[str, 
     for i, row in enumerate(rows.select(ROW_COLUMNS).to_pylist()):
         try:
             changes = changes_of(row, config, epoch)
-            pixels[i] = read_input(row, model.input_spec, config.data.max_pixels, changes)
+            pixels[i] = read_input(
+                row, model.input_spec, config.data.max_pixels, config.data.read_spec, changes
+            )
         except RunError as error:
             errors[i] = str(error)
     return {"image": pixels, "label": rows["label"].to_numpy(), "error": errors}

@@ -114,7 +114,7 @@ def load_file(backbone: "keras.Model", file: Path, name: str, spec: BackboneSpec
     Raises:
         RunError: the file cannot be read, or belongs to another network.
     """
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     try:
         if file.name.endswith(".weights.h5"):

@@ -35,7 +35,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def bootstrap_means(models: Sequence[Floats], resamples: int, seed: int) -> Floats:
+def bootstrap_means(models: Sequence[Floats], resamples: int, seed: int, chunk: int = CHUNK) -> Floats:
     """Returns means of resampled images and repeats, (resamples, models, scores).
 
     Each replicate draws the same images for all models, and for each model as many of its repeats as it has.
@@ -47,13 +47,14 @@ def bootstrap_means(models: Sequence[Floats], resamples: int, seed: int) -> Floa
         models: for each model an array (repeats, images, scores); the images are the same for all.
         resamples: number of replicates.
         seed: seed of the draws; the same seed gives the same means.
+        chunk: largest number of images drawn at a time, which bounds memory.
     """
     rng = np.random.default_rng(seed)
     images, scores = models[0].shape[1:]
     shares = [_draw_repeats(len(one), resamples, rng) for one in models]
     stacked = np.concatenate([np.moveaxis(one, 0, 1).reshape(images, -1) for one in models], axis=1)
     means = np.empty((resamples, len(models), scores))
-    step = max(1, CHUNK // images)
+    step = max(1, chunk // images)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = rng.integers(images, size=(rows, images)) + images * np.arange(rows)[:, np.newaxis]

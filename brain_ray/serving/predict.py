@@ -6,8 +6,6 @@ import os
 import shutil
 import sys
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -16,8 +14,9 @@ from rich.cells import cell_len, set_cell_size
 
 from brain_ray.errors import RunError, printable
 from brain_ray.serving.client import Client, EndpointError
-from brain_ray.serving.client.files import Source, find_images, watch_doubles
+from brain_ray.serving.client.files import PassedOver, Source, find_images, watch_doubles
 from brain_ray.serving.schemas import Answer, Failure
+from brain_ray.serving.summary import Summary
 from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser
 
@@ -49,14 +48,16 @@ def run(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "backslashreplace")
     try:
-        summary = Summary()
+        summary, passed_over = Summary(), PassedOver()
         folders: set[Path] = set()
         words = watch_doubles(given.files, folders)
-        images = summary.begin(find_images(words, watch_doubles(sys.stdin, folders)))
-        results = summary.watch(_results(given, images, make_client, silence_s))
+        found = find_images(words, watch_doubles(sys.stdin, folders), passed_over)
+        results = summary.watch(_results(given, summary.begin(found), make_client, silence_s, passed_over))
         show = _lines if given.json else _table
         for line in show(results, sys.stdout):
             print(line, flush=True)
+        for line in passed_over.lines():
+            print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
         if not summary.images:
             raise RunError(f"no image in {' '.join(given.files)}")
         if not given.json:
@@ -73,54 +74,12 @@ def run(
     return 1 if summary.errors else 0
 
 
-class Summary:
-    """Counts results, and measures the time from the first image on."""
-
-    def __init__(self) -> None:
-        self.labels: Counter[str] = Counter()
-        self.decisions: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()
-        self.start = time.perf_counter()
-
-    @property
-    def images(self) -> int:
-        """Number of images, including those that could not be used."""
-        return self.decisions.total() + self.errors.total()
-
-    def begin(self, images: Iterable[Source]) -> Iterator[Source]:
-        """Hands images on; opening a bundle or a connection is over when the first is asked for."""
-        self.start = time.perf_counter()
-        yield from images
-
-    def watch(self, results: Iterable[Answer | Failure]) -> Iterator[Answer | Failure]:
-        """Counts results and hand them on."""
-        for result in results:
-            if isinstance(result, Failure):
-                self.errors[printable(result.problem.code)] += 1
-            else:
-                self.labels[printable(result.label)] += 1
-                self.decisions[result.decision] += 1
-            yield result
-
-    def __str__(self) -> str:
-        seconds = max(time.perf_counter() - self.start, 1e-9)
-        number = self.errors.total()
-        pace = f"{self.images / seconds:.1f} images/s"
-        parts = [
-            f"{self.images} image{'s' * (self.images != 1)} in {seconds:.1f} s ({pace})",
-            _count(self.labels),
-            _count(self.decisions),
-            f"{number or 'no'} error{'s' * (number != 1)}{f': {_count(self.errors)}' if number else ''}",
-        ]
-        return "; ".join(part for part in parts if part)
-
-
-def _count(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
-
-
 def _results(
-    given: argparse.Namespace, images: Iterable[Source], make_client: Callable[..., Client], silence_s: float
+    given: argparse.Namespace,
+    images: Iterable[Source],
+    make_client: Callable[..., Client],
+    silence_s: float,
+    passed_over: PassedOver,
 ) -> Iterator[Answer | Failure]:
     if given.url is not None:
         key = _api_key(given.api_key_file)
@@ -141,7 +100,7 @@ def _results(
     from brain_ray.bundle.predictor import Predictor
     from brain_ray.serving.offline import predict_offline
 
-    yield from predict_offline(Predictor(given.bundle), images, given.batch_size)
+    yield from predict_offline(Predictor(given.bundle), images, given.batch_size, passed_over=passed_over)
 
 
 def _lines(results: Iterable[Answer | Failure], _: TextIO) -> Iterator[str]:

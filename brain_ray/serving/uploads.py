@@ -176,7 +176,8 @@ def prepare_upload(
     try:
         if isinstance(upload.data, ImageError):
             raise upload.data
-        found = decoder.prepare(upload.data, max_pixels, predictor.crop, predictor.spec, side)
+        crop, spec, read = predictor.crop, predictor.spec, predictor.read_spec
+        found = decoder.prepare(upload.data, max_pixels, crop, spec, side, read)
     except ImageError as error:
         raise ProblemError(error.code, str(error)) from error
     return Prepared(name=upload.name, start=start, **vars(found))

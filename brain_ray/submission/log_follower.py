@@ -64,10 +64,11 @@ class Follower:
         how_again: str,
         out: TextIO | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        silence_s: float = SILENCE_S,
     ) -> None:
         self._client, self._job, self._how_again = client, job, how_again
         self._printer = Printer(out or sys.stdout)
-        self._sleep = sleep
+        self._sleep, self._silence_s = sleep, silence_s
 
     def follow(self) -> Any:
         """Prints the log until the job has ended; returns its `JobDetails`.
@@ -99,7 +100,7 @@ class Follower:
         try:
             while True:
                 # Not wait_for, which forgets a Ctrl-C that comes together with a text (python/cpython 86296).
-                async with asyncio.timeout(SILENCE_S):
+                async with asyncio.timeout(self._silence_s):
                     text = await anext(chunks, None)
                 if text is None:
                     break

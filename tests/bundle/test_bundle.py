@@ -112,7 +112,10 @@ def test_scores_of_the_evaluation_join_the_bundle(bundle: Path) -> None:
     assert "| b | - | - | - | 0 |" in card
     for label, text in score_rows(SCORES):
         assert f"\n- {label}: {text}\n" in card
-    assert "no copy found in training or validation** (23 images)" in card
+    assert (
+        "no copy found in training or validation, nor another image of a patient known to be there**" in card
+    )
+    assert "** (23 images)" in card
     assert not list(bundle.glob("*.partial"))
 
 

@@ -69,14 +69,14 @@ def pictures(folder: Path, *names: str) -> str:
     ("folders", "values", "said"),
     [
         (
-            ("Training", "valid"),
+            ("Training", "test", "Testing"),
             {},
-            r"^data: \S+ has images in folders that are not used: valid/ \(6 images\): set --data\.valid",
+            r"^data: \S+ has several folders for the split test: Testing/, test/: say which by --data\.test",
         ),
         (
             ("Training",),
             {"test_fraction": 0.0},
-            r"^data: there would be no test images to evaluate: .* Testing/, and data\.test_fraction is 0",
+            r"^data: there would be no test images to evaluate: \S+ has none, and data\.test_fraction is 0",
         ),
         (("Training",), {"export_images": "Training"}, r"^data\.export_images: \S+ is not empty"),
     ],

@@ -9,7 +9,6 @@ import pytest
 from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 
-from brain_ray.checks import upload_size as upload
 from brain_ray.checks.upload_size import MB, check_upload, upload_files
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +48,7 @@ def cluttered(tmp_path: Path) -> Path:
 
 def test_the_package_holds_what_a_job_needs_and_is_small(tmp_path: Path) -> None:
     files, size = pack(ROOT, tmp_path / "package.zip")
-    assert size < 2 * MB
+    assert size < 3 * MB
     tracked = subprocess.run(
         ["git", "ls-files", "jobs", "brain_ray"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -59,7 +58,7 @@ def test_the_package_holds_what_a_job_needs_and_is_small(tmp_path: Path) -> None
 
 def test_nothing_else_goes_along(cluttered: Path, tmp_path: Path) -> None:
     files, size = pack(cluttered, tmp_path / "package.zip")
-    assert size < 2 * MB
+    assert size < 3 * MB
     assert files.issuperset(NEEDED)
     assert {name.partition("/")[0] for name in files} == {"brain_ray", "jobs", *NEEDED[:3]}
     assert not any("__pycache__" in name for name in files)
@@ -90,9 +89,8 @@ def test_a_large_one_is_a_warning_that_names_the_largest_files(cluttered: Path) 
     assert ".rayignore" in found.cure
 
 
-def test_one_over_the_limit_is_an_error(cluttered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "LIMIT", 6 * MB)
+def test_one_over_the_limit_is_an_error(cluttered: Path) -> None:
     (cluttered / "brain_ray" / "weights.bin").write_bytes(bytes(6 * MB))
-    found = check_upload(cluttered)
+    found = check_upload(cluttered, limit=6 * MB)
     assert found.level == "error"
     assert "Ray takes less than 6 MB" in found.text

@@ -82,9 +82,8 @@ def test_bootstrap_draws_repeats_as_well():
     assert means.var() == pytest.approx(np.var([0.0, 1.0], ddof=1) / 2, rel=0.05)
 
 
-def test_bootstrap_in_chunks_is_bounded_and_complete(monkeypatch):
-    monkeypatch.setattr("brain_ray.scoring.paired_tests.CHUNK", 1000)
-    means = bootstrap_means([np.ones((2, 300, 2))], 107, seed=1)
+def test_bootstrap_in_chunks_is_bounded_and_complete():
+    means = bootstrap_means([np.ones((2, 300, 2))], 107, seed=1, chunk=1000)
     assert means.shape == (107, 1, 2)
     assert means == pytest.approx(1.0)
 

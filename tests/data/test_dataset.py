@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data.dataset import (
+    add_source_columns,
     count_labels,
     find_parts,
     first_rows,
@@ -166,3 +167,16 @@ def test_a_table_is_read_as_it_was_written_or_some_of_its_columns(run: Run) -> N
     pq.write_table(pa.Table.from_pandas(table, preserve_index=False), run.path("dataset", "pairs.parquet"))
     pd.testing.assert_frame_equal(read_table(run, "dataset", "pairs.parquet"), table)
     assert list(read_table(run, "dataset", "pairs.parquet", columns=["size"])) == ["size"]
+
+
+def test_what_the_source_states_of_images_is_added(run: Run) -> None:
+    stated = {"source_split": "test", "patient": ["a", "b"], "source": "", "fold": [1, 2], "age": [61, 70]}
+    manifest = pd.DataFrame({"image_id": [5, 3], "path": "x.png", "width": 7, "cluster": 0, **stated})
+    Path(run.path("dataset")).mkdir(parents=True)
+    manifest.to_parquet(run.path("dataset", "manifest.parquet"))
+    images = pd.DataFrame({"image_id": [3, 5], "path": "x.png", "predicted": [0, 1]})
+    found = add_source_columns(images, run)
+    assert list(found) == [*images, "source_split", "patient", "source", "fold", "age"]
+    assert found[["patient", "fold", "age"]].to_numpy().tolist() == [["b", 2, 70], ["a", 1, 61]]
+    manifest.drop(columns=stated).to_parquet(run.path("dataset", "manifest.parquet"))
+    assert add_source_columns(images, run).equals(images)

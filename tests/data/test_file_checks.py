@@ -28,6 +28,12 @@ def reduced(data: bytes) -> bytes:
     return row.check(data, MAX_PIXELS) if row else data
 
 
+def expect_stack(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=f"^a stack of {reason}: save each as a file of its own$") as caught:
+        decode(data)
+    assert caught.value.code == "several_images"
+
+
 def expect_refusal(data: bytes, reason: str) -> None:
     start = time.process_time()
     with pytest.raises(ImageError, match=f"refused: {reason}") as caught:
@@ -105,12 +111,10 @@ def test_a_large_png_of_noise_is_none_the_worse_for_it() -> None:
 
 def test_texts_and_frames_of_a_png_reach_no_decoder() -> None:
     text = chunk(b"zTXt", b"k\0\0" + zlib.compress(b"A" * 7_900_000, 9))
-    animated = chunk(b"acTL", struct.pack(">II", 2, 0))
-    # The second has a picture that is no frame, then a frame that cannot be unfiltered: it ended the process.
-    for before, after in (
-        (text * 3, text * 300),
-        (animated, frame(0, 64, rows(64, 9)) + frame(2, 64, rows(64))),
-    ):
+    animated = (
+        chunk(b"acTL", struct.pack(">II", 1, 0)) + frame(0, 64, b"")[:38]
+    )  # its only frame is its picture
+    for before, after in ((text * 3, text * 300), (animated, b"")):
         data = png(64, rows(64), before=before, after=after)
         assert reduced(data) == png(64, rows(64))
         assert (decode(data) == 0x63).all()
@@ -281,10 +285,20 @@ def test_all_strips_in_jpeg_are_bounded_together() -> None:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_a_tiff_ends_with_its_first_page(order: str) -> None:
-    alone, followed = tiff(SOUND, order=order), tiff(SOUND, order=order, next_page=8)
-    assert alone != followed
-    assert reduced(followed) == reduced(alone) == alone
+def test_a_tiff_has_one_page_beside_previews_and_masks(order: str) -> None:
+    alone = tiff(SOUND, order=order)
+    page = alone[-(2 + 12 * len(SOUND) + 4) :]
+    for kind, kept in ((1, True), (4, True), (0, False), (2, False)):
+        further = struct.pack(f"{order}H", 1) + struct.pack(f"{order}HHII", 254, 4, 1, kind) + bytes(4)
+        followed = alone[:-4] + struct.pack(f"{order}I", len(alone)) + further
+        if kept:
+            assert reduced(followed)[: len(alone)] == alone
+        else:
+            expect_stack(followed, "2 pages")
+            once_more = followed[:-4] + struct.pack(f"{order}I", len(followed)) + page
+            expect_stack(once_more, "3 pages")
+    itself = alone[:-4] + struct.pack(f"{order}I", len(alone) - len(page))
+    expect_stack(itself, "2 pages")
 
 
 def test_exif_blocks_are_looked_at_in_all_formats() -> None:
@@ -322,10 +336,10 @@ def animated_webp(canvas: tuple[int, int], place: int = 0) -> bytes:
     return riff((b"VP8X", head), (b"ANIM", bytes(6)), (b"ANMF", frame))
 
 
-def test_the_first_frame_of_a_webp_fills_its_canvas() -> None:
+def test_the_frame_of_a_webp_fills_its_canvas() -> None:
     assert (decode(animated_webp((64, 64))) == 99).all()
     for data in (animated_webp((16_383, 2_441)), animated_webp((64, 64), place=1)):
-        expect_refusal(data, "a first frame that does not fill the canvas")
+        expect_refusal(data, "a frame that does not fill the canvas")
 
 
 def test_chunks_of_a_webp_are_counted() -> None:
@@ -337,14 +351,35 @@ def test_chunks_of_a_webp_are_counted() -> None:
 # --- what stays as it was -----------------------------------------------------------------------------------
 
 
+def frames() -> dict[str, object]:  # Pillow keeps one format's options in a picture for the next
+    return {"save_all": True, "append_images": [Image.fromarray(NOISE[::-1].copy())]}
+
+
+def stacks() -> Iterator[tuple[str, bytes]]:
+    """Files of several pictures."""
+    picture = Image.fromarray(NOISE)
+    grey = [Image.fromarray(np.roll(NOISE[..., 0], shift, 0)) for shift in (0, 9)]
+    yield "2 frames", saved(grey[0], "PNG", save_all=True, append_images=grey[1:])
+    yield "2 frames", saved(grey[0], "PNG", save_all=True, append_images=grey[:1], default_image=True)
+    yield "2 pages", saved(picture.copy(), "TIFF", **frames())
+    yield "2 frames", saved(picture.copy(), "WEBP", **frames())
+    yield "2 frames", saved(picture.copy(), "GIF", **frames())
+    pgm = saved(grey[0], "PPM")
+    yield "2 pictures or more", pgm + pgm + pgm
+    jp2 = saved(grey[0], "JPEG2000")
+    yield "2 images", jp2 + jp2[jp2.index(b"jp2c") - 4 :]
+
+
+@pytest.mark.parametrize(("reason", "data"), list(stacks()))
+def test_of_several_pictures_in_a_file_none_is_taken(reason: str, data: bytes) -> None:
+    expect_stack(data, reason)
+
+
 def sound() -> Iterator[tuple[str, bytes]]:
     """Files of all kinds that people have."""
     picture = Image.fromarray(NOISE)
     turned = Image.Exif()
     turned[0x0112] = 6
-
-    def frames() -> dict[str, object]:  # Pillow keeps one format's options in a picture for the next
-        return {"save_all": True, "append_images": [Image.fromarray(NOISE[::-1].copy())]}
 
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         image = (
@@ -353,8 +388,6 @@ def sound() -> Iterator[tuple[str, bytes]]:
             else Image.fromarray(NOISE[..., 0].astype(np.uint16) * 257)
         )
         yield f"PNG {mode}", saved(image, "PNG", exif=turned, icc_profile=b"profile", dpi=(72, 72))
-    grey = [Image.fromarray(np.roll(NOISE[..., 0], shift, 0)) for shift in (0, 9)]
-    yield "APNG", saved(grey[0], "PNG", save_all=True, append_images=grey[1:])
     palette = chunk(b"PLTE", bytes(range(48))) + chunk(b"tRNS", bytes(range(0, 160, 10)))
     for kind, more in ((b"\x04\3\0\0\0", palette), (b"\x08\0\0\0\0", chunk(b"tRNS", b"\0\x63"))):
         bits = kind[0] * 64 // 8
@@ -389,23 +422,27 @@ def sound() -> Iterator[tuple[str, bytes]]:
             yield f"TIFF {compression} {big}", saved(picture, "TIFF", **options)
     for mode in ("1", "L", "P", "RGBA", "CMYK"):
         yield f"TIFF {mode}", saved(picture.convert(mode), "TIFF", tiffinfo={274: 6})
-    yield "TIFF pages", saved(picture.copy(), "TIFF", **frames())
     yield "TIFF 16 bit", cv2.imencode(".tiff", NOISE.astype(np.uint16) * 257)[1].tobytes()
     yield "TIFF float", cv2.imencode(".tiff", NOISE[..., 0].astype(np.float32))[1].tobytes()
     places = [8 + 1024 * i for i in range(4)]
     tiles = TILED | {322: 32, 323: 32, 324: places, 325: [1024] * 4}
     yield "TIFF tiles", tiff(tiles, NOISE.tobytes()[:4096], order=">")
     for mode, lossless in itertools.product(("RGB", "RGBA"), (False, True)):
-        for more in ({}, {"exif": turned, "icc_profile": b"p", "xmp": b"x"}, frames()):
+        for more in ({}, {"exif": turned, "icc_profile": b"p", "xmp": b"x"}):
             yield (
                 f"WebP {mode} {lossless} {list(more)}",
                 saved(picture.convert(mode), "WEBP", lossless=lossless, **more),
             )
     for mode in ("1", "L", "P", "RGB"):
         yield f"BMP {mode}", saved(picture.convert(mode), "BMP")
-    yield "GIF", saved(picture, "GIF", **frames())
-    yield "JPEG 2000", saved(picture, "JPEG2000")
-    yield "PPM", saved(picture, "PPM")
+    yield "GIF", saved(picture, "GIF", comment=b"c" * 999)
+    for mode, options in itertools.product(
+        ("L", "RGB", "RGBA"), ({}, {"no_jp2": True}, {"irreversible": True}, {"tile_size": (32, 32)})
+    ):
+        yield f"JPEG 2000 {mode} {options}", saved(picture.convert(mode), "JPEG2000", **options)
+    for mode in ("1", "L", "RGB"):
+        yield f"PNM {mode}", saved(picture.convert(mode), "PPM")
+    yield "PNM as text", b"P2\n# a comment\n3 2 9\n".replace(b"3 2", b"20 20") + b"1 2 3 4\n" * 100
 
 
 def test_sound_files_keep_their_pixels() -> None:
@@ -416,7 +453,7 @@ def test_sound_files_keep_their_pixels() -> None:
         assert decode(data).shape == expected.shape, name
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM"])
 def test_what_is_cut_off_is_refused_or_as_before(form: str) -> None:
     data = saved(Image.fromarray(NOISE), form)
     for kept in (*range(12, 80, 3), len(data) // 2, len(data) - 20, len(data) - 1):
@@ -425,8 +462,8 @@ def test_what_is_cut_off_is_refused_or_as_before(form: str) -> None:
             after = decode(data[:kept])
         except ImageError:
             continue
-        assert before is not None
-        assert np.array_equal(after, before)
+        whole = form in ("JPEG", "GIF") and kept == len(data) - 1  # only its end marker is not complete
+        assert np.array_equal(after, pixels(data) if whole else before)
 
 
 def test_formats_can_be_restricted() -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support import volumes
 from support.made_up_format import MADE_UP, write
+from support.picture_files import picture_file
 
 from brain_ray.config import CropConfig
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoding import CheckedFile, ImageError, check_file, decode, decode_checked
 from brain_ray.data.file_names import IMAGE
-from brain_ray.data.formats import FORMATS, format_of, media_types
+from brain_ray.data.formats import FORMATS, HEAD_BYTES, PictureFormat, format_of, format_of_name, media_types
 from brain_ray.input_spec import InputSpec
 from brain_ray.serving.client.files import find_images
 from brain_ray.serving.openapi import BODY
@@ -27,15 +29,27 @@ RAMP = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)
 ROWS = [*FORMATS.values(), MADE_UP]
 
 
+def as_nifti(suffix: str) -> bytes:
+    return volumes.nifti(RAMP[::-1, ::-1].T[..., None], packed=suffix != ".nii")
+
+
+VOLUMES = {"DICOM": volumes.dicom(RAMP), "NIFTI": as_nifti(".nii"), "MAT": volumes.mat(RAMP)}
+
+
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_a_row_is_found_by_its_signature_and_decodes(name: str) -> None:
     row = FORMATS[name]
     for suffix in row.suffixes:
-        data = cv2.imencode(suffix, RAMP)[1].tobytes()
+        image = ((RAMP > 40) * np.uint8(255)) if suffix == ".pbm" else RAMP
+        data = VOLUMES[name] if name in VOLUMES else picture_file(image, suffix)
+        data = as_nifti(suffix) if name == "NIFTI" else data
+        assert isinstance(row, PictureFormat) == (name not in VOLUMES)
+        assert format_of(data[:HEAD_BYTES], FORMATS.values()) is row
+        assert format_of_name(f"folder/X{suffix.upper()}") is row
         assert [other.name for other in FORMATS.values() if format_of(data, [other])] == [name]
         checked = check_file(data, 4000)
-        assert (checked.format, checked.width, checked.height) == (row, 60, 40)
-        assert decode_checked(checked, 4000).shape == RAMP.shape
+        assert (checked.format, checked.width, checked.height, checked.num_images) == (row, 60, 40, 1)
+        assert np.abs(decode_checked(checked, 4000).astype(int) - image).max() <= (8 if name == "JPEG" else 0)
         assert media_types()[suffix] == row.media_type
         assert IMAGE.search(f"x{suffix.upper()}")
 
@@ -76,7 +90,7 @@ def test_a_decoders_processes_look_at_a_file_once(tmp_path: Path) -> None:
         assert first == fourth == CheckedFile(data, MADE_UP, 60, 40)
         assert second == check_file(png, 4000)
         assert isinstance(third, ImageError)
-        assert str(third) == "not an image: expected one of JPEG, PNG, BMP, TIFF, WEBP, GREY"
+        assert str(third) == f"not an image: expected one of {', '.join(FORMATS)}, GREY"
         assert isinstance(fifth, ImageError)
         assert (tmp_path / "notes").read_text().split() == ["check", "header"] * 2
         found = decoder.prepare(first, 4000, CROP, SPEC)
@@ -92,14 +106,16 @@ def test_a_decoders_processes_look_at_a_file_once(tmp_path: Path) -> None:
 def test_what_people_are_told_of_formats_is_what_the_rows_say(tmp_path: Path) -> None:
     content = BODY["requestBody"]["content"]
     assert list(content) == ["multipart/form-data", *(row.media_type for row in FORMATS.values())]
+    titles = ", ".join(row.title for row in FORMATS.values())
     html = fill_page('<input accept="{{ accept }}"><p data-formats="{{ formats }}">{{ formats }}.', ROWS)
     assert html == (
-        '<input accept="image/*,.jpg,.jpeg,.png,.bmp,.tif,.tiff,.webp,.grey">'
-        '<p data-formats="JPEG, PNG, BMP, TIFF, WebP or Grey">JPEG, PNG, BMP, TIFF, WebP or Grey.'
+        f'<input accept="image/*,{",".join(media_types())},.grey">'
+        f'<p data-formats="{titles} or Grey">{titles} or Grey.'
     )
     for suffix in [*media_types(), ".grey", ".txt"]:
         (tmp_path / f"x{suffix}").touch()
-    assert {path.suffix for path in find_images([str(tmp_path)])} == set(media_types())
+    found = {path.name.removeprefix("x") for path in find_images([str(tmp_path)])}
+    assert found == set(media_types())
 
 
 def test_the_rows_need_no_image_library() -> None:

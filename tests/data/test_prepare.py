@@ -11,20 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data import decoding, prepare, transforms, writing
+from brain_ray.data import decoding, prepare, transforms
 from brain_ray.data.duplicates import REPEATS
+from brain_ray.data.file_names import ALONE
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
 from brain_ray.data.scan import Scan
-from brain_ray.data.sources import find_files
+from brain_ray.data.sources.find import list_source
 from brain_ray.data.transforms import Box
 from brain_ray.data.writing import Write
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 
 PHANTOMS = PhantomConfig(train_per_class=16, test_per_class=6, copies=6, conflicts=1, faults=6)
-DATA = DataConfig(phantoms=PHANTOMS, max_rejected=0.1, balance_to=20)
+DATA = DataConfig(phantoms=PHANTOMS, max_rejected=0.1, balance_to=20, leaks="drop")
 TRANSFORMS = {"mirrored": "mirrored", "flipped": "flipped", "turned": "turned"}
 
 
@@ -46,10 +47,12 @@ class Prepared:
         return table.sort_values("row_id", ignore_index=True)
 
 
-def prepare_folder(root: Path, source: Path, data: DataConfig, seed: int = 7) -> tuple[Run, str]:
+def prepare_folder(
+    root: Path, source: Path, data: DataConfig, seed: int = 7, block_images: int = prepare.BLOCK_IMAGES
+) -> tuple[Run, str]:
     run = Run(str(root), "run")
     config = Config(seed=seed, data=data.model_copy(update={"source": str(source)}))
-    return run, prepare.prepare(run, config)
+    return run, prepare.prepare(run, config, block_images)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,12 @@ def test_a_blank_image_is_kept_whole_and_counted(prepared: Prepared) -> None:
     blank = manifest.loc[next(item.path for item in prepared.planted if item.kind == "blank")]
     assert not blank["has_box"]
     assert (blank["bottom"], blank["right"]) == (blank["height"], blank["width"])
-    assert prepared.run.read_json("dataset", "audit.json")["no_contour"] == 1
+    found = prepared.run.read_json("dataset", "audit.json")
+    assert found["no_contour"] == 1
+    assert blank["grey_levels"] == 1
+    assert found["few_grey_levels"] == {"images": 1, "first": [blank.name]}
+    assert f"1 images: {blank.name}" in prepared.text
+    assert found["modalities"] == {}
 
 
 def test_every_planted_copy_is_found_as_what_it_is(prepared: Prepared) -> None:
@@ -153,14 +161,31 @@ def test_validation_is_stratified_and_shares_no_cluster_with_training(prepared: 
 def test_the_table_tells_counts_copies_and_leaks(prepared: Prepared) -> None:
     assert "train, balanced" in prepared.text
     assert "6 test images have a copy among 6 training images" in prepared.text
-    assert "leaks=drop: 6 dropped from training" in prepared.text
+    assert "leaks=drop: dropped from training: 6 copies of test images, 0 others" in prepared.text
 
 
-def test_other_blocks_give_the_same_rows(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prepare, "BLOCK_IMAGES", 3)
-    run, _ = prepare_folder(tmp_path, prepared.source, DATA)
+def test_auto_says_what_it_chose_and_why(prepared: Prepared, tmp_path: Path) -> None:
+    run, text = prepare_folder(tmp_path, prepared.source, DATA.model_copy(update={"leaks": "auto"}))
+    assert "leaks=auto: all splits are drawn anew over whole groups of patients and copies (regroup)" in text
+    assert "cost a class more than 25 % of its training images: glioma " in text
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    used = manifest[manifest["split"].isin(SPLITS)]
+    assert (used.groupby("group")["split"].nunique() == 1).all()
+    found = run.read_json("dataset", "audit.json")
+    assert (found["leaks"]["asked"], found["leaks"]["policy"]) == ("auto", "regroup")
+
+
+def test_folds_are_kept_in_the_data_set(prepared: Prepared, tmp_path: Path) -> None:
+    run, text = prepare_folder(tmp_path, prepared.source, DATA.model_copy(update={"folds": 3}))
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    developed = manifest["split"].isin(["train", "valid"])
+    assert set(manifest.loc[developed, "fold"]) == {1, 2, 3}
+    assert (manifest.loc[~developed, "fold"] == -1).all()
+    assert "folds, images (groups): 1: " in text
+
+
+def test_other_blocks_give_the_same_rows(prepared: Prepared, tmp_path: Path) -> None:
+    run, _ = prepare_folder(tmp_path, prepared.source, DATA, block_images=3)
     again = Prepared(run, prepared.source, prepared.planted, "")
     pd.testing.assert_frame_equal(again.manifest, prepared.manifest)
     for split in SPLITS:
@@ -168,16 +193,16 @@ def test_other_blocks_give_the_same_rows(
 
 
 def test_a_large_block_becomes_several_files_with_each_row_once(
-    source: tuple[Path, list[Planted]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: tuple[Path, list[Planted]], tmp_path: Path
 ) -> None:
-    files = find_files(str(source[0]), DATA).head(40)
-    block = Scan(str(source[0]), DATA)(pa.Table.from_pandas(files[["image_id", "path"]]))
+    files = list_source(str(source[0]), DATA).files.head(40).rename_axis("image_id").reset_index()
+    images = files[["image_id", "path"]].assign(frame=ALONE)
+    block = Scan(str(source[0]), DATA)(pa.Table.from_pandas(images))
     plan = files.set_index("image_id")[["label"]].assign(split="train", cluster=0, copies=1)
     plan["first_row"] = 2 * np.arange(len(plan))
     run = Run(str(tmp_path), "run")
     run.fs.create_dir(run.path("dataset", "train"), recursive=True)
-    monkeypatch.setattr(writing, "FILE_IMAGES", 16)
-    counts = Write(run, str(source[0]), DATA, 7, plan)(block)
+    counts = Write(run, str(source[0]), DATA, 7, plan, file_images=16)(block)
     assert counts == {"train": 80, "valid": 0, "test": 0}
     assert len(run.list_files("dataset", "train", suffix=".parquet")) == 3
     rows = pq.read_table(run.path("dataset", "train")).to_pandas()
@@ -217,7 +242,7 @@ def test_many_images_with_the_same_pixels_are_one_cluster_and_few_pairs(
 
 
 def test_leaks_can_be_an_error(source: tuple[Path, list[Planted]], tmp_path: Path, ray_cluster: None) -> None:
-    with pytest.raises(RunError, match="6 training images have a copy in the test split"):
+    with pytest.raises(RunError, match=r"6 training images have a copy or .* in the test split"):
         prepare_folder(tmp_path, source[0], DATA.model_copy(update={"leaks": "fail"}))
 
 
@@ -311,29 +336,58 @@ def test_official_splits_are_used_and_what_is_left_out_is_named(tmp_path: Path, 
     (source / "valid/glioma/copy.jpg").write_bytes(copied)
     (source / "train/stray.png").write_bytes(copied)
 
-    data = DataConfig(classes=classes, train_folder="train", valid_folder="valid", test_folder="test")
-    with pytest.raises(RunError, match=r"extra/ \(6 images\)"):
-        prepare_folder(tmp_path, source, data)
-    data = data.model_copy(update={"ignore_folders": ("extra",)})
-    run, text = prepare_folder(tmp_path, source, data)
+    run, text = prepare_folder(tmp_path, source, DataConfig(classes=classes))
 
     found = run.read_json("dataset", "audit.json")
     assert found["splits"]["train"] == {"glioma": 19, "notumor": 20}
     assert found["splits"]["valid"] == {"glioma": 6, "notumor": 5}
     assert found["splits"]["test"] == {"glioma": 5, "notumor": 5}
-    assert found["rejected"] == 4
+    assert found["rejected"] == 1
     assert found["leaks"]["dropped_for_valid"] == 1
     assert found["copies"]["across_splits"]["train_images"] == 0
-    assert found["left_out"] == {
-        "folders": {"extra": 6},
-        "loose_images": {"train": ["stray.png"]},
-        "no_images": [
-            "test/notumor/Thumbs.db",
-            "train/glioma/metadata.csv",
-            "train/notumor/Thumbs.db",
-            "valid/notumor/Thumbs.db",
-        ],
-    }
-    assert "left out, by data.ignore_folders: extra/ (6 images)" in text
-    assert "left out, in no class's folder: 1 images in train/ itself: stray.png" in text
-    assert "rejected, no images by their names: 4 files: test/notumor/Thumbs.db" in text
+    beside, loose = "neither a split nor a class by their names", "images in no class's folder"
+    junk = "hidden files, and files that systems and archives add"
+    assert found["left_out"] == [
+        {"path": "extra", "files": 6, "reason": beside, "first": ""},
+        {"path": "test/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+        {"path": "train", "files": 1, "reason": loose, "first": "stray.png"},
+        {"path": "train/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+        {"path": "valid/notumor", "files": 1, "reason": junk, "first": "Thumbs.db"},
+    ]
+    assert found["no_images"] == ["train/glioma/metadata.csv"]
+    assert found["source"]["folders"] == {"train": "train", "valid": "valid", "test": "test"}
+    assert "splits by folders: train from train/, valid from valid/, test from test/" in text
+    assert f"left out, 6 files, {beside}: extra (6)" in text
+    assert f"left out, 1 file, {loose}: train (stray.png)" in text
+    assert f"left out, 3 files, {junk}: test/notumor (Thumbs.db), train/notumor (Thumbs.db)" in text
+    assert "rejected, no images by their names: 1 files: train/glioma/metadata.csv" in text
+
+
+def test_what_a_manifest_states_is_kept_and_names_in_any_encoding_are_used(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    rows = ["file,label,split,patient,fold,scanner"]
+    for number, label in enumerate(("glioma", "notumor")):
+        heads(tmp_path / "source" / label, label, 12, 100 * number)
+        for k in range(12):
+            path = f"{label}/{k:02d}.jpg"
+            rows.append(f"{path},{label},{'test' if k < 3 else ''},{label[0]}{k // 3},{k // 3 % 5},S{k}")
+    odd = Path((bytes(tmp_path) + b"/source/glioma/caf\xe9.jpg").decode("utf-8", "surrogateescape"))
+    (tmp_path / "source/glioma/00.jpg").rename(odd)
+    rows[1] = rows[1].replace("00.jpg", r"caf\xe9.jpg")
+    (tmp_path / "source/list.csv").write_text("\n".join(rows))
+    data = DataConfig(classes=("glioma", "notumor"), export_images=str(tmp_path / "tree"))
+
+    run, text = prepare_folder(tmp_path, tmp_path / "source/list.csv", data)
+
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    assert manifest["image_id"].tolist() == list(range(24))
+    assert manifest["source_split"].value_counts().to_dict() == {"": 18, "test": 6}
+    assert set(manifest.loc[manifest["source_split"] == "test", "split"]) == {"test"}
+    assert set(manifest.loc[manifest["source_split"] == "", "split"]) == {"train", "valid"}
+    first = manifest[manifest["path"] == r"glioma/caf\xe9.jpg"].iloc[0]
+    assert first[["patient", "fold", "scanner", "source"]].tolist() == ["g0", 0, "S0", ""]
+    tested = pq.read_table(run.path("dataset", "test")).to_pandas().set_index("path")
+    assert tested.loc[r"glioma/caf\xe9.jpg", "bytes"] == odd.read_bytes()
+    assert len(list((tmp_path / "tree").rglob("*.jpg"))) == 24
+    assert "columns: path from file, label, split, patient, fold; carried along: scanner" in text

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from brain_ray.data import scan
+from brain_ray.data.sources import reader
 
 
 class Bucket:
@@ -22,7 +23,7 @@ class Bucket:
 
 
 def test_files_are_read_together_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "filesystem", lambda _: (Bucket(scan.NUM_READERS), "there"))
+    monkeypatch.setattr(reader, "filesystem", lambda _: (Bucket(scan.NUM_READERS), "there"))
     paths = [str(number) for number in range(4 * scan.NUM_READERS)]
     found = list(scan.read_files("bucket", paths))
     for path, data in zip(paths, found, strict=True):

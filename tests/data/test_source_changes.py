@@ -12,7 +12,7 @@ import pytest
 from support.messages import messages_to
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data import prepare, source_changes
+from brain_ray.data import identity, prepare, source_changes
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.source_changes import find_changes
 from brain_ray.errors import RunError
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 def inputs_of(run: Run, config: Config) -> dict[str, Any]:
     """What the stage depends on, as it is stored."""
-    return json.loads(json.dumps(prepare.inputs_of(run, config)))
+    return json.loads(json.dumps(identity.inputs_of(run, config)))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
     """A folder with a source and a run that was prepared from it."""
     folder = tmp_path_factory.mktemp("made")
     phantom.write_tree(folder / "source", PHANTOMS, DataConfig().classes, seed=4)
-    (folder / "source/Training/glioma/Thumbs.db").write_bytes(b"x")
+    (folder / "source/Training/glioma/notes.txt").write_bytes(b"x")
     run, config = Run(str(folder), "run"), config_of(folder)
     inputs = inputs_of(run, config)
     prepare.prepare(run, config)
@@ -157,11 +157,60 @@ def test_a_file_in_another_folder_of_the_same_class_is_another_file(copied: Path
 
 def test_what_is_no_image_may_come_go_and_change(copied: Path) -> None:
     folder = copied / "source/Training/glioma"
-    (folder / "Thumbs.db").write_bytes(b"other")
-    (folder / "desktop.ini").write_bytes(b"new")
+    (folder / "notes.txt").write_bytes(b"other")
+    (folder / "metadata.csv").write_bytes(b"new")
     assert changes(copied)[0] == []
-    (folder / "Thumbs.db").unlink()
+    (folder / "notes.txt").unlink()
     assert changes(copied)[0] == []
+
+
+def test_what_an_earlier_version_listed_and_this_one_passes_over_is_no_change(copied: Path) -> None:
+    run = Run(str(copied), "run")
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    manifest["path"] = manifest["path"].str.replace("notes.txt", "Thumbs.db")
+    manifest.to_parquet(run.path("dataset", "manifest.parquet"))
+    (copied / "source/Training/glioma/notes.txt").rename(copied / "source/Training/glioma/Thumbs.db")
+    assert changes(copied)[0] == []
+
+
+def test_what_an_earlier_version_stored_of_the_folders_is_no_change(copied: Path, reads: list[int]) -> None:
+    run = Run(str(copied), "run")
+    stored = run.read_json("dataset", "stage.json")
+    assert stored["inputs"]["data"]["train_folder"] == "Training"
+    assert stored["inputs"]["data"]["valid_folder"] is None
+    assert stored["inputs"]["data"]["test_folder"] == "Testing"
+    for settings in ({"train_folder": "Training"}, {"test_folder": "Testing"}):
+        assert changes(copied, config_of(copied, **settings))[0] == []
+    assert len(reads) == 1
+    swapped = config_of(copied, train_folder="Testing", test_folder="Training")
+    assert 'data.train_folder: "Training" -> "Testing"' in changes(copied, swapped)[0]
+
+
+def test_other_words_of_a_manifest_are_a_change_and_the_same_are_none(made: Path, tmp_path: Path) -> None:
+    rows = [
+        f"{path.relative_to(made / 'source')},{path.parent.name},{path.stem},{number % 3}"
+        for number, path in enumerate(sorted((made / "source").rglob("*.jpg")))
+    ]
+
+    def config(header: str, rows: list[str]) -> Config:
+        (tmp_path / "images.csv").write_text("\n".join([header, *rows]))
+        return config_of(made, source=str(tmp_path / "images.csv"), root=str(made / "source"))
+
+    run, header = Run(str(tmp_path), "run"), "path,label,patient,fold"
+    inputs = inputs_of(run, config(header, rows))
+    prepare.prepare(run, config(header, rows))
+    run.finish("dataset", inputs, 1.0)
+    assert changes(tmp_path, config(header, rows[::-1])) == ([], []), "the order of the rows is no matter"
+    first, *others = rows
+    path, *_ = first.split(",")
+    found, _ = changes(tmp_path, config(header, [first.replace(",0", ",2"), *others]))
+    assert found == [f"files: 1 with another fold ({path})"]
+    found, _ = changes(tmp_path, config(header, [f"{first.replace(',0', ',2')}", *others[1:]]))
+    assert found == [f"files: 1 gone ({others[0].split(',')[0]}), 1 with another fold ({path})"]
+    assert changes(tmp_path, config("path,label,patient,fold,age", [f"{row},7" for row in rows]))[0] == [
+        f"files: {len(rows)} with another age (" + ", ".join(row.split(",")[0] for row in rows[:5])
+        + f" and {len(rows) - 5} more)"
+    ]  # fmt: skip
 
 
 def test_a_changed_setting_is_a_change_whatever_the_files_are(copied: Path, reads: list[int]) -> None:
@@ -193,15 +242,15 @@ def test_a_run_of_an_earlier_version_stays_good(copied: Path) -> None:
     del stored["inputs"]["data"]["valid_folder"], audit["id"]
     run.write_json(stored, "dataset", "stage.json")
     run.write_json(audit, "dataset", "audit.json")
-    name = prepare.id_of(run)
+    name = identity.id_of(run)
     assert changes(copied)[0] == []
-    assert prepare.id_of(run) == name
+    assert identity.id_of(run) == name
 
-    prepare.keep_id(run)  # as before it is prepared again
+    identity.keep_id(run)  # as before it is prepared again
     run.clear("dataset")
     prepare.prepare(run, config_of(copied))
     run.finish("dataset", inputs_of(run, config_of(copied)), 1.0)
-    assert prepare.id_of(run) == name, "the rows are the same"
+    assert identity.id_of(run) == name, "the rows are the same"
 
 
 @pytest.mark.parametrize(
@@ -220,4 +269,4 @@ def test_a_data_set_is_the_same_if_its_rows_are(
     run, config = Run(str(tmp_path), "run"), config_of(made, **data)
     prepare.prepare(run, config)
     run.finish("dataset", inputs_of(run, config), 1.0)
-    assert (prepare.id_of(run) == prepare.id_of(Run(str(made), "run"))) == same
+    assert (identity.id_of(run) == identity.id_of(Run(str(made), "run"))) == same

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from brain_ray.config import DataConfig
+from brain_ray.data.groups import fold_numbers, hold_out_groups, hold_out_images, join_groups
 from brain_ray.data.rows import augment_seed
-from brain_ray.data.split import assign, balancing_copies, hold_out_clusters, hold_out_images
+from brain_ray.data.split import Assignment, assign, balancing_copies
 from brain_ray.errors import RunError
 from brain_ray.recipes import paper
 
@@ -29,6 +30,17 @@ def table(train: int = 400, test: int = 80, copies: int = 0) -> pd.DataFrame:
     )
 
 
+def assign_all(images: pd.DataFrame, data: DataConfig, seed: int) -> Assignment:
+    """Assigns images, grouped by their clusters and, if they have any, by their patients."""
+    patients = images.get("patient", pd.Series("", index=images.index))
+    return assign(images.assign(group=join_groups(images["cluster"].to_numpy(), patients)), data, seed)
+
+
+def draw(images: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
+    """Splits and reasons."""
+    return assign_all(images, data, seed).table
+
+
 def test_paper_draws_the_seeds_split_and_balance() -> None:
     config = paper()
     labels = np.repeat(np.arange(4), list(SEED_TRAINING.values()))
@@ -46,7 +58,7 @@ def test_paper_draws_the_seeds_split_and_balance() -> None:
 
 def test_the_same_seed_draws_the_same_split_and_another_seed_another() -> None:
     data = DataConfig()
-    first, again, other = (assign(table(), data, seed)["split"] for seed in (1, 1, 2))
+    first, again, other = (draw(table(), data, seed)["split"] for seed in (1, 1, 2))
     assert first.equals(again)
     assert not first.equals(other)
 
@@ -57,7 +69,7 @@ def test_no_cluster_is_cut_and_every_class_gets_its_share(seed: int) -> None:
     sizes = rng.integers(1, 30, 200)
     clusters = np.repeat(np.arange(200), sizes)
     labels = np.repeat(rng.integers(0, 4, 200), sizes)
-    held = hold_out_clusters(labels, clusters, 0.2, seed)
+    held = hold_out_groups(labels, clusters, 0.2, seed)
     inside = np.zeros(len(labels), bool)
     inside[held] = True
     for number in range(200):
@@ -68,7 +80,7 @@ def test_no_cluster_is_cut_and_every_class_gets_its_share(seed: int) -> None:
 
 def test_drop_takes_training_copies_of_test_images_out() -> None:
     images = table(copies=40)
-    result = assign(images, DataConfig(leaks="drop"), 1)
+    result = draw(images, DataConfig(leaks="drop"), 1)
     assert (result["split"][:40] == "dropped").all()
     assert set(result["reason"][:40]) == {"a copy is in the test split"}
     assert (result["split"][400:] == "test").all()
@@ -77,22 +89,24 @@ def test_drop_takes_training_copies_of_test_images_out() -> None:
 
 
 def test_keep_leaves_them() -> None:
-    result = assign(table(copies=40), DataConfig(leaks="keep"), 1)
+    result = draw(table(copies=40), DataConfig(leaks="keep"), 1)
     assert not (result["split"] == "dropped").any()
 
 
 def test_fail_names_them() -> None:
-    with pytest.raises(RunError, match=r"40 training images have a copy in the test split: image0, image1"):
-        assign(table(copies=40), DataConfig(leaks="fail"), 1)
+    with pytest.raises(
+        RunError, match=r"40 training images have a copy or .* in the test split: image0, image1"
+    ):
+        draw(table(copies=40), DataConfig(leaks="fail"), 1)
 
 
 def test_fail_passes_where_there_is_no_leak() -> None:
-    assert set(assign(table(), DataConfig(leaks="fail"), 1)["split"]) == {"train", "valid", "test"}
+    assert set(draw(table(), DataConfig(leaks="fail"), 1)["split"]) == {"train", "valid", "test"}
 
 
 def test_regroup_draws_all_splits_anew_over_whole_clusters() -> None:
     images = table(copies=40)
-    result = assign(images, DataConfig(leaks="regroup"), 1)
+    result = draw(images, DataConfig(leaks="regroup"), 1)
     assert not (result["split"] == "dropped").any()
     assert abs((result["split"] == "test").sum() - 80) <= 8
     splits = result["split"].groupby(images["cluster"]).nunique()
@@ -100,7 +114,7 @@ def test_regroup_draws_all_splits_anew_over_whole_clusters() -> None:
 
 
 def test_without_a_test_folder_a_share_is_split_off() -> None:
-    result = assign(table(test=0), DataConfig(test_fraction=0.25), 1)
+    result = draw(table(test=0), DataConfig(test_fraction=0.25), 1)
     counts = result["split"].value_counts()
     assert counts.to_dict() == {"train": 240, "test": 100, "valid": 60}
 
@@ -128,7 +142,7 @@ def shared(images: pd.DataFrame, result: pd.DataFrame, held: str, *others: str) 
 @pytest.mark.parametrize("leaks", ["drop", "fail", "regroup"])
 def test_a_drawn_test_split_shares_no_cluster_with_what_is_learned_from(leaks: str, split_by: str) -> None:
     images = pairs()
-    result = assign(images, DataConfig(leaks=leaks, split_by=split_by), 123)
+    result = draw(images, DataConfig(leaks=leaks, split_by=split_by), 123)
     assert shared(images, result, "test", "train", "valid") == 0
     assert abs((result["split"] == "test").sum() - 60) <= 4
     assert not (result["split"] == "dropped").any()
@@ -138,13 +152,13 @@ def test_a_drawn_test_split_shares_no_cluster_with_what_is_learned_from(leaks: s
 def test_regroup_cuts_no_cluster_whatever_the_source_and_split_by_say(split_by: str) -> None:
     images = pairs()
     images.loc[::5, "source_split"] = "test"
-    result = assign(images, DataConfig(leaks="regroup", split_by=split_by), 123)
+    result = draw(images, DataConfig(leaks="regroup", split_by=split_by), 123)
     assert (result["split"].groupby(images["cluster"]).nunique() == 1).all()
 
 
 def test_leaks_that_are_kept_may_be_drawn_by_image() -> None:
     images = pairs()
-    result = assign(images, DataConfig(leaks="keep", split_by="image"), 123)
+    result = draw(images, DataConfig(leaks="keep", split_by="image"), 123)
     assert shared(images, result, "test", "train", "valid") > 0
 
 
@@ -153,7 +167,7 @@ def test_regroup_learns_from_no_test_image_with_two_labels(seed: int) -> None:
     images = table()
     images.loc[401, "cluster"] = images.loc[400, "cluster"]
     assert images.loc[400:401, "label"].nunique() == 2
-    result = assign(images, DataConfig(leaks="regroup"), seed)
+    result = draw(images, DataConfig(leaks="regroup"), seed)
     assert result.loc[400:401, "split"].tolist() == ["dropped"] * 2
 
 
@@ -169,14 +183,14 @@ def with_valid(copies: bool = True) -> pd.DataFrame:
 
 
 def test_a_validation_folder_is_the_validation_split() -> None:
-    result = assign(with_valid(copies=False), DataConfig(), 1)
+    result = draw(with_valid(copies=False), DataConfig(), 1)
     assert result["split"].value_counts().to_dict() == {"train": 400, "valid": 80, "test": 80}
     assert (result.loc[400:479, "split"] == "valid").all()
 
 
 def test_copies_across_a_validation_folder_are_dropped_from_what_learns() -> None:
     images = with_valid()
-    result = assign(images, DataConfig(), 1)
+    result = draw(images, DataConfig(), 1)
     assert result.loc[0:9, "reason"].eq("a copy is in the validation split").all()
     assert result.loc[12:15, "reason"].eq("a copy is in the test split").all()
     assert result.loc[412:415, "reason"].eq("a copy is in the test split").all()
@@ -185,17 +199,21 @@ def test_copies_across_a_validation_folder_are_dropped_from_what_learns() -> Non
 
 def test_copies_across_a_validation_folder_can_be_an_error_or_be_kept() -> None:
     images = with_valid()
-    with pytest.raises(RunError, match=r"8 training and validation images have a copy in the test split"):
-        assign(images, DataConfig(leaks="fail"), 1)
+    with pytest.raises(
+        RunError, match=r"8 training and validation images have a copy or .* in the test split"
+    ):
+        draw(images, DataConfig(leaks="fail"), 1)
     images.loc[480:, "cluster"] = np.arange(1000, 1080)
-    with pytest.raises(RunError, match=r"10 training images have a copy in the validation split: image0,"):
-        assign(images, DataConfig(leaks="fail"), 1)
-    assert not (assign(images, DataConfig(leaks="keep"), 1)["split"] == "dropped").any()
+    with pytest.raises(
+        RunError, match=r"10 training images have a copy or .* in the validation split: image0,"
+    ):
+        draw(images, DataConfig(leaks="fail"), 1)
+    assert not (draw(images, DataConfig(leaks="keep"), 1)["split"] == "dropped").any()
 
 
 def test_regroup_draws_as_large_a_validation_split_as_the_folder_is() -> None:
     images = with_valid()
-    result = assign(images, DataConfig(leaks="regroup"), 1)
+    result = draw(images, DataConfig(leaks="regroup"), 1)
     assert (result["split"].groupby(images["cluster"]).nunique() == 1).all()
     counts = result["split"].value_counts()
     assert abs(counts["valid"] - 80) <= 8
@@ -205,7 +223,7 @@ def test_regroup_draws_as_large_a_validation_split_as_the_folder_is() -> None:
 def test_a_test_split_is_drawn_beside_a_validation_folder_without_sharing_clusters() -> None:
     images = with_valid()
     images = images[images["source_split"] != "test"]
-    result = assign(images, DataConfig(split_by="image"), 1)
+    result = draw(images, DataConfig(split_by="image"), 1)
     assert (result.loc[400:479, "split"] == "valid").all()
     assert shared(images, result, "test", "train", "valid") == 0
     assert (result["split"] == "test").sum() > 40
@@ -215,7 +233,7 @@ def test_a_test_split_is_drawn_beside_a_validation_folder_without_sharing_cluste
 def test_training_copies_with_two_labels(policy: str, dropped: int) -> None:
     images = table()
     images.loc[1, "cluster"] = images.loc[0, "cluster"]
-    result = assign(images, DataConfig(conflicts=policy), 1)
+    result = draw(images, DataConfig(conflicts=policy), 1)
     assert (result["split"] == "dropped").sum() == dropped
     assert set(result.loc[result["split"] == "dropped", "reason"]) <= {"a copy carries another label"}
 
@@ -225,7 +243,129 @@ def test_an_emptied_class_is_an_error_that_says_why() -> None:
     glioma = images["label"] == 0
     images.loc[glioma, "cluster"] = 0
     with pytest.raises(RunError, match=r"no image is left in the train split of \['glioma'\]"):
-        assign(images, DataConfig(), 1)
+        draw(images, DataConfig(leaks="drop"), 1)
+
+
+MIXES = ((0.25, 0.25, 0.25, 0.25), (0.4, 0.3, 0.2, 0.1), (0.55, 0.15, 0.15, 0.15))
+
+
+def patients(seed: int, mix: tuple[float, ...], test: float) -> pd.DataFrame:
+    """2,000 images of 200 patients, ten of each; a share `test` of the images is in the test folder."""
+    rng = np.random.default_rng(seed)
+    counts = np.round(200 * np.cumsum(mix)).astype(int)
+    label_of_patient = rng.permutation(np.searchsorted(counts, np.arange(200), "right"))
+    patient = np.repeat(np.arange(200), 10)
+    images = pd.DataFrame(
+        {
+            "path": [f"p{number:03d}/{k % 10}" for k, number in enumerate(patient)],
+            "label": label_of_patient[patient],
+            "source_split": np.where(rng.random(2000) < test, "test", "train"),
+            "cluster": np.arange(2000),
+            "patient": [f"p{number:03d}" for number in patient],
+        }
+    )
+    twins = rng.choice(2000, 40, replace=False)  # of the same label, also of two patients
+    for a, b in twins.reshape(-1, 2):
+        if images.loc[a, "label"] == images.loc[b, "label"]:
+            images.loc[b, "cluster"] = images.loc[a, "cluster"]
+    return images
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize(
+    ("leaks", "test"),
+    [
+        ("drop", 0.0),
+        ("keep", 0.0),
+        ("fail", 0.0),
+        ("auto", 0.0),
+        ("regroup", 0.0),
+        ("regroup", 0.2),
+        ("auto", 0.2),
+    ],
+)
+def test_no_patient_is_cut_and_every_class_gets_its_share(
+    leaks: str, test: float, mix: tuple[float, ...], seed: int
+) -> None:
+    images = patients(seed, mix, test)
+    result = draw(images, DataConfig(leaks=leaks), seed)
+    assert not (result["split"] == "dropped").any()
+    assert (result["split"].groupby(images["patient"]).nunique() == 1).all()
+    assert (result["split"].groupby(images["cluster"]).nunique() == 1).all()
+    wanted = float((images["source_split"] == "test").mean()) or DataConfig().test_fraction
+    for label in range(4):
+        own = result.loc[images["label"] == label, "split"]
+        assert (own == "test").mean() == pytest.approx(wanted, abs=0.02)
+        asked = DataConfig().valid_fraction * (own != "test").mean()
+        assert (own == "valid").mean() == pytest.approx(asked, abs=0.0201)  # half a patient of 200 is 0.025
+
+
+def test_a_patient_in_both_folders_obeys_leaks_as_a_copy_does() -> None:
+    images = table().assign(patient="")
+    images.loc[[0, 400], "patient"] = "p1"
+    dropped = draw(images, DataConfig(leaks="drop"), 1)
+    assert dropped.loc[0].tolist() == ["dropped", "its patient is in the test split"]
+    assert dropped.loc[400, "split"] == "test"
+    with pytest.raises(RunError, match="1 training images have a copy or another image of their patient"):
+        draw(images, DataConfig(leaks="fail"), 1)
+    assert draw(images, DataConfig(leaks="keep"), 1).loc[0, "split"] in ("train", "valid")
+
+
+def test_images_of_a_patient_with_two_labels_are_no_conflict() -> None:
+    images = table().assign(patient="")
+    images.loc[[0, 1], "patient"] = "p1"
+    assert not (draw(images, DataConfig(), 1)["split"] == "dropped").any()
+
+
+def test_auto_drops_where_no_class_loses_more_than_a_quarter() -> None:
+    images = table(copies=20)
+    found = assign_all(images, DataConfig(), 1)
+    assert (found.leaks, found.cost["glioma"]) == ("drop", pytest.approx(0.05))
+    pd.testing.assert_frame_equal(found.table, draw(images, DataConfig(leaks="drop"), 1))
+
+
+def test_auto_draws_anew_where_one_class_would_lose_more_than_a_quarter() -> None:
+    images = table().assign(patient="")
+    images.loc[(images["label"] == 2) & (images.index < 120), "patient"] = "p1"  # 30 of 100
+    images.loc[402, "patient"] = "p1"
+    found = assign_all(images, DataConfig(), 1)
+    assert (found.leaks, found.cost["notumor"], found.cost["glioma"]) == ("regroup", pytest.approx(0.3), 0.0)
+    pd.testing.assert_frame_equal(found.table, draw(images, DataConfig(leaks="regroup"), 1))
+
+
+def test_groups_join_patients_by_their_copies() -> None:
+    clusters = np.array([0, 1, 1, 2, 3, 4])
+    who = pd.Series(["p1", "p1", "p2", "p2", "", ""])
+    assert join_groups(clusters, who).tolist() == [0, 0, 0, 0, 1, 2]
+
+
+def test_groups_join_what_two_sources_tell_of_patients() -> None:
+    clusters = np.arange(5)
+    listed, known = pd.Series(["p1", "", "", "p1", "p2"]), pd.Series(["", "q7", "q7", "q7", ""])
+    assert join_groups(clusters, listed, known).tolist() == [0, 0, 0, 0, 1]
+    assert join_groups(clusters).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_cut_no_group_and_have_all_classes_alike(seed: int) -> None:
+    images = patients(seed, MIXES[1], 0.0)
+    images["group"] = join_groups(images["cluster"].to_numpy(), images["patient"])
+    images["split"] = draw(images, DataConfig(), seed)["split"]
+    folds = pd.Series(fold_numbers(images, 5, seed))
+    developed = images["split"].isin(["train", "valid"])
+    assert set(folds[developed]) == {1, 2, 3, 4, 5}
+    assert (folds[~developed] == -1).all()
+    assert (folds.groupby(images["group"]).nunique() == 1).all()
+    for label in range(4):
+        shares = folds[developed & (images["label"] == label)].value_counts(normalize=True)
+        assert shares.between(0.1, 0.3).all()
+
+
+def test_more_folds_than_patients_of_a_class_are_refused() -> None:
+    images = pd.DataFrame({"split": "train", "label": [0, 0, 1, 1, 1], "group": [0, 1, 2, 3, 4]})
+    with pytest.raises(RunError, match=r"a class has 2 groups .* asks for 3: lower it to 2"):
+        fold_numbers(images, 3, 1)
 
 
 def test_copies_are_spread_evenly_over_a_class() -> None:

@@ -151,18 +151,14 @@ def test_specks_by_the_ten_thousand_are_not_followed_and_the_head_among_them_is_
     assert len(expected) > 100
 
 
-def test_the_contour_is_the_same_whether_components_are_counted_or_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_contour_is_the_same_whether_components_are_counted_or_not() -> None:
     noise = np.random.default_rng(0).integers(0, 90, (300, 300)).astype(np.uint8)
     drawn = [draw(kind, 3, index) for index, kind in enumerate(("glioma", "notumor", "pituitary") * 8)]
     shown = [image if image.ndim == 2 else np.ascontiguousarray(image[..., 0]) for image in drawn]
     shown += [np.maximum(cv2.resize(disc(), (300, 300)), noise), noise]
     expected = [all_contours(image) for image in shown]
-    monkeypatch.setattr(transforms, "MAX_STARTS", 0)
-    monkeypatch.setattr(transforms, "MAX_COMPONENTS", 20)
     for image, contour in zip(shown, expected, strict=True):
-        found = transforms.find_contour(image, CROP)
+        found = transforms.find_contour(image, CROP, max_starts=0, max_components=20)
         assert found is not None
         assert np.array_equal(found, contour)
 

@@ -9,7 +9,6 @@ import pytest
 from support.html_page import Page
 
 from brain_ray.config import Config, DataConfig, TrainConfig
-from brain_ray.evaluation import report
 from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import ReportData, choose_pairs, first_epoch_on_images
@@ -91,6 +90,7 @@ def data() -> ReportData:
         probabilities=chances,
         calibrated=chances,
         is_leak_free=clean,
+        num_known_patients=0,
         history=make_history(),
         rejected=pd.DataFrame(
             {"path": [NASTY], "class_name": ["glioma"], "source_split": ["train"], "reason": ["empty file"]}
@@ -279,9 +279,9 @@ def test_page_warns_where_no_test_image_is_leak_free(data):
     assert "this score says nothing about new images" in Page(html).text
 
 
-def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data, monkeypatch):
-    monkeypatch.setattr(report, "MAX_MISCLASSIFIED", 3)
-    text = Page(write_report(dataclasses.replace(data, samples=[], pairs=[]))[0]).text
+def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data):
+    html, _ = write_report(dataclasses.replace(data, samples=[], pairs=[]), max_misclassified=3)
+    text = Page(html).text
     by_confidence = sorted(data.misclassified, key=lambda error: -error.probabilities.max())
     assert f"The 3 most confident of {len(data.misclassified)}" in text
     shown = [error.path in text for error in by_confidence if error.path != NASTY]

@@ -11,7 +11,7 @@ import pytest
 from brain_ray.config import Config, ModelConfig, TrainConfig
 from brain_ray.data.rows import ROW_SCHEMA, changes_of, read_input
 from brain_ray.evaluation import report_data
-from brain_ray.input_spec import InputSpec
+from brain_ray.input_spec import InputSpec, ReadSpec
 from brain_ray.runs import Run
 
 
@@ -39,7 +39,10 @@ def test_samples_are_as_the_network_first_got_them(tmp_path: Path, train: dict, 
     spec = InputSpec(32, 32)
 
     def inputs(number: int | None) -> list[bytes]:
-        return [read_input(row, spec, 10_000, changes_of(row, config, number)).tobytes() for row in rows]
+        return [
+            read_input(row, spec, 10_000, ReadSpec(), changes_of(row, config, number)).tobytes()
+            for row in rows
+        ]
 
     found = [sample.image.tobytes() for sample in report_data.training_samples(run, config)]
     assert sorted(found) == sorted(inputs(epoch))

@@ -19,7 +19,7 @@ import pytest
 from brain_ray.data.phantoms.files import draw
 from brain_ray.serving import predict
 from brain_ray.serving.client import AsyncClient, Client, EndpointError
-from brain_ray.serving.client.files import find_images, in_order, name_of
+from brain_ray.serving.client.files import PassedOver, find_images, in_order, name_of
 from brain_ray.serving.client.retries import Outcome, pause_s
 from brain_ray.serving.schemas import Answer, Explanation, Failure
 
@@ -491,6 +491,19 @@ def test_folders_are_walked_in_order_and_only_for_images(tmp_path: Path) -> None
     listed = [f"{tmp_path}/c\n", "\n", "-\n", f"{tmp_path}/notes.txt\r\n"]
     found = [path.name for path in find_images(["first", "-", "last.dcm"], listed)]
     assert found == ["first", "a.webp", "notes.txt", "last.dcm"]
+
+
+def test_images_in_a_folder_are_known_by_their_content_too(tmp_path: Path) -> None:
+    jpeg, png = b"\xff\xd8\xff\xe0...", b"\x89PNG\r\n\x1a\n..."
+    for name in ("a.jfif", "b.jpe", "c", "d.jpg_large", "e.JPG", "f.jpeg ", "g.JFIF", "h.jpg"):
+        (tmp_path / name).write_bytes(png if name == "e.JPG" else jpeg)
+    for name in ("notes.txt", "empty", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    others = PassedOver()
+    found = [path.name for path in find_images([str(tmp_path)], passed_over=others)]
+    assert found == ["a.jfif", "b.jpe", "c", "d.jpg_large", "e.JPG", "f.jpeg ", "g.JFIF", "h.jpg"]
+    assert [Path(name).name for name in others.files] == ["empty", "notes.txt", "pipe"]
 
 
 def test_ten_thousand_are_worked_through_with_few_in_hand() -> None:

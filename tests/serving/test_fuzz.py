@@ -92,7 +92,7 @@ def as_body(name: str, data: bytes) -> tuple[str, dict[str, str], bytes]:
     return name, {"content-type": media_type(data)}, data
 
 
-WAYS_OUT = {"ok", "not_an_image", "undecodable", "too_small", "too_many_pixels"}
+WAYS_OUT = {"ok", "not_an_image", "undecodable", "too_small", "too_many_pixels", "several_images"}
 """How requests with hostile images end, all of them taken by some hundred."""
 
 

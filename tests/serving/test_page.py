@@ -373,8 +373,9 @@ def test_an_image_that_a_replica_was_lost_with_is_sent_once_more(
     ("answer", "text", "again"),
     [
         (problem(413, "too_many_pixels", "it has 9000x9000"), "takes at most 40 megapixels", False),
-        (problem(415, "not_an_image", "expected JPEG"), "Export DICOM files as PNG", False),
+        (problem(415, "not_an_image", "expected JPEG"), "Send JPEG, PNG", False),
         (problem(422, "too_small", "it has 8x8"), "Too small to show a brain", False),
+        (problem(422, "several_images", "it has 3"), "Save each slice as a file of its own", False),
         (problem(403, "forbidden", "of another site"), "does not take requests from this page", True),
         (problem(504, "timeout", "given up after 30 s"), "The answer was not ready in time", True),
         (problem(500, "internal", ""), "tell whoever runs the server (status 500)", True),
@@ -382,7 +383,7 @@ def test_an_image_that_a_replica_was_lost_with_is_sent_once_more(
         (lambda route: route.fulfill(status=200, body="{}"), "an answer that this page cannot read", True),
         (lambda route: route.abort(), "The server cannot be reached", True),
     ],
-    ids=["413", "415", "422", "403", "504", "500", "502", "nonsense", "no network"],
+    ids=["413", "415", "422", "several", "403", "504", "500", "502", "nonsense", "no network"],
 )
 def test_an_error_says_what_to_do(
     answer: Callable[[Any], None], text: str, again: bool, open_page: Open, phantoms: list[Path]

@@ -56,6 +56,18 @@ def test_the_wait_for_a_silent_endpoint_is_spoken_of_and_it_needs_no_scheme(
     assert "error: not this one (no)" in capsys.readouterr().out
 
 
+def test_files_that_are_no_images_are_passed_over_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.txt").write_text("x")
+    assert predict.run("", ["--url", "127.0.0.1:9", str(tmp_path)]) == 1
+    names = ", ".join(f"{tmp_path}/{number}.txt" for number in range(5))
+    out, err = capsys.readouterr()
+    assert out == f"7 files passed over, no images: {names} and 2 more\n"
+    assert err == f"error: no image in {tmp_path}\n"
+
+
 def test_what_lies_in_a_folder_named_before_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

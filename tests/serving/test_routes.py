@@ -22,6 +22,7 @@ from starlette.types import Message, Receive
 from support.endpoint import PNG, picture
 
 from brain_ray.bundle.predictor import Predictor
+from brain_ray.data.intensity import to_grey
 from brain_ray.data.phantoms.files import draw
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.engine import Engine
@@ -120,9 +121,12 @@ def test_many_images_come_back_in_order_and_a_bad_one_has_its_own_error(ask: Ask
 def test_each_format_and_depth_gives_the_same_answer(ask: Ask, mode: str, format_: str) -> None:
     grey = draw("glioma", 5, 0)
     grey = grey if grey.ndim == 2 else grey[..., 0]
-    image = Image.fromarray(grey)
+    image, plain_picture = Image.fromarray(grey), picture()
     if mode == "I;16":
-        image = Image.fromarray(grey.astype(np.uint16) * 257)
+        deep = grey.astype(np.uint16) * 257
+        image, windowed = Image.fromarray(deep), to_grey(deep, (0.5, 99.5))
+        assert windowed is not None
+        plain_picture = cv2.imencode(".png", windowed)[1].tobytes()
     elif mode == "P":
         image = image.convert("P")
     else:
@@ -130,7 +134,7 @@ def test_each_format_and_depth_gives_the_same_answer(ask: Ask, mode: str, format
     stream = io.BytesIO()
     lossless = {"lossless": True} if format_ == "WEBP" else {"quality": 98} if format_ == "JPEG" else {}
     image.save(stream, format_, **lossless)
-    plain = ask("POST", "/v1/predict", content=picture(), headers=PNG).json()["results"][0]
+    plain = ask("POST", "/v1/predict", content=plain_picture, headers=PNG).json()["results"][0]
     found = ask("POST", "/v1/predict", content=stream.getvalue(), headers={"content-type": "image/x"})
     assert found.status_code == 200, found.text
     result = found.json()["results"][0]
@@ -163,9 +167,11 @@ def test_what_cannot_be_used_is_refused_by_its_kind(ask: Ask, path: str) -> None
     assert_problem(
         ask("POST", path, content=b"<svg/>", headers={"content-type": "image/svg+xml"}), 415, "not_an_image"
     )
-    gif = io.BytesIO()
-    Image.new("L", (64, 64)).save(gif, "GIF")
-    assert_problem(ask("POST", path, content=gif.getvalue(), headers=PNG), 415, "not_an_image")
+    avif, gif = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (64, 64)).save(avif, "AVIF")
+    assert_problem(ask("POST", path, content=avif.getvalue(), headers=PNG), 415, "not_an_image")
+    Image.new("L", (64, 64)).save(gif, "GIF", save_all=True, append_images=[Image.new("L", (64, 64), 99)])
+    assert_problem(ask("POST", path, content=gif.getvalue(), headers=PNG), 422, "several_images")
     assert_problem(ask("POST", path, content=picture()[:500], headers=PNG), 422, "undecodable")
     small = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
     assert_problem(ask("POST", path, content=small, headers=PNG), 422, "too_small")

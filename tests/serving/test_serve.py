@@ -199,16 +199,20 @@ def test_a_signal_to_the_whole_process_group_ends_it_soon_and_whole(guarded: Run
     answers: list[int] = []
     sent = threading.Event()
 
+    def note(event: str, _: object) -> None:
+        if event == "http11.send_request_body.complete":
+            sent.set()
+
     def explain() -> None:
-        files = [("file", (f"{i}.png", picture())) for i in range(32)]
-        headers = {"X-API-Key": "another"}
-        sent.set()
-        url = f"{guarded.url}/v1/explain"
-        answers.append(httpx.post(url, files=files, headers=headers, timeout=60).status_code)
+        files = [("file", (f"{i}.png", picture())) for i in range(12)]
+        with httpx.Client(headers={"X-API-Key": "another"}, timeout=60) as client:
+            request = client.build_request("POST", f"{guarded.url}/v1/explain", files=files)
+            request.extensions["trace"] = note
+            answers.append(client.send(request).status_code)
 
     thread = threading.Thread(target=explain)
     thread.start()
-    sent.wait()
+    assert sent.wait(60)
     wait_for(lambda: httpx.post(f"{guarded.url}/v1/predict", content=picture(), headers=PNG).is_success, 60)
     os.killpg(guarded.process.pid, signal.SIGTERM)
     out, said = guarded.process.communicate(timeout=45)  # Ray alone looks for its processes for 60 s

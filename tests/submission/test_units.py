@@ -28,7 +28,7 @@ from brain_ray.cli import UsageError
 from brain_ray.cluster import tokens
 from brain_ray.errors import RunError
 from brain_ray.recipes import RECIPES
-from brain_ray.submission import jobs_api, log_follower, runtime_env, submit
+from brain_ray.submission import jobs_api, runtime_env, submit
 from brain_ray.submission.command import Order, check_paths, read_order, read_settings
 from brain_ray.submission.log_follower import Follower, Printer, cause, tell_end
 
@@ -213,10 +213,9 @@ def test_an_image_without_a_gpu_is_not_asked_for_cuda_and_says_so(
 ) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(packages, "differences", lambda _, extras: asked.append(list(extras)) or [])
-    monkeypatch.setattr(packages, "DRIVER", tmp_path / "version")
     if driver:
         (tmp_path / "version").touch()
-    assert packages.main(["optuna", "gpu"]) == 0
+    assert packages.main(["optuna", "gpu"], tmp_path / "version") == 0
     assert asked == [["optuna", "gpu"] if driver else ["optuna"]]
     line = capsys.readouterr().out.strip()
     assert line == ("all there" if driver else f"all there{packages.UNASKED}")
@@ -391,10 +390,10 @@ class BreakingClient:
         return LINES if self.done else ""
 
 
-def follow_all(fake: Any) -> tuple[str, list[str], list[float]]:
+def follow_all(fake: Any, **options: float) -> tuple[str, list[str], list[float]]:
     out, said, slept = io.StringIO(), [], []
     with messages_to(said.append):
-        Follower(fake, "x", "submit --follow x", out, slept.append).follow()
+        Follower(fake, "x", "submit --follow x", out, slept.append, **options).follow()
     return out.getvalue(), said, slept
 
 
@@ -433,7 +432,7 @@ def test_a_cluster_started_anew_does_not_know_the_job() -> None:
         follow_all(Anew([(10, OSError("cut"))]))
 
 
-def test_a_silent_stream_is_taken_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stream_is_taken_up_anew() -> None:
     class Silent(BreakingClient):
         calls = 0
 
@@ -445,8 +444,7 @@ def test_a_silent_stream_is_taken_up_anew(monkeypatch: pytest.MonkeyPatch) -> No
             async for text in super().tail_job_logs(job):
                 yield text
 
-    monkeypatch.setattr(log_follower, "SILENCE_S", 0.05)
-    out, said, _ = follow_all(Silent([]))
+    out, said, _ = follow_all(Silent([]), silence_s=0.05)
     assert (out, said) == (LINES, [])
 
 

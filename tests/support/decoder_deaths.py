@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from brain_ray.data.decoder_process import Arrays, Facts
+from brain_ray.data.decoder_messages import Arrays, Facts
 
 
 def crash(_: Any) -> tuple[Facts, Arrays]:

@@ -88,6 +88,10 @@ def originals() -> tuple[Made, ...]:
         ("jpeg.tif", "RGB", "TIFF", {"compression": "jpeg"}),
         ("group 4.tif", "1", "TIFF", {"compression": "group4"}),
         ("lossless.webp", "RGB", "WEBP", {"lossless": True}),
+        ("grey.gif", "L", "GIF", {}),
+        ("grey.pgm", "L", "PPM", {}),
+        ("grey.jp2", "L", "JPEG2000", {}),
+        ("colour.j2k", "RGB", "JPEG2000", {"no_jp2": True, "irreversible": True}),
     ):
         made.append((name, _save(picture.convert(mode), form, **options)))
     made.append(("float.tif", _encode(".tif", _picture(1).astype(np.float32) / 255)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.data.file_checks.limits import ImageError, StructureError
-from brain_ray.data.formats import Format
+from brain_ray.data.formats import PictureFormat
 
 
 def write(image: NDArray[np.uint8], notes: Path) -> bytes:
@@ -43,7 +43,7 @@ def decode(data: bytes, width: int, height: int) -> NDArray[Any]:
     return pixels.reshape(height, width)
 
 
-MADE_UP = Format(
+MADE_UP = PictureFormat(
     name="GREY",
     title="Grey",
     suffixes=(".grey",),

@@ -5,11 +5,17 @@ pixels took 3 s with Huffman codes, 14 s with arithmetic ones. Pillow copies all
 further segment of it.
 """
 
+import io
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from brain_ray.data.file_checks.limits import StructureError, check_parts
+from brain_ray.data.file_checks import libraries
+from brain_ray.data.file_checks.limits import ImageError, StructureError, check_parts
 from brain_ray.data.file_checks.tags import check_exif
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 JPEG = b"\xff\xd8\xff"
 
@@ -33,6 +39,11 @@ _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """The start of a segment: no stuffed zero, restart or fill byte, which occur among the pixels."""
 
 _END, _SCAN = 0xD9, 0xDA
+
+_END_MARKER = b"\xff\xd9"
+
+_FILLER = b"\x55" * 4096
+"""Codes of pixels that are not those of black or grey."""
 
 
 def reduce_jpeg(data: bytes, max_pixels: int) -> bytes:
@@ -59,6 +70,47 @@ def walk_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, int]:
         if _RULES[kind](walk, segment):
             reduced.append(segment)
     return b"".join(reduced), walk.visits
+
+
+def decode_jpeg(data: bytes, width: int, height: int) -> "NDArray[Any]":
+    """Decodes a JPEG to (height, width) grey, uint8, with EXIF rotation applied.
+
+    A file that only lacks its end marker is decoded: cameras, frame grabbers and cut downloads leave such
+    files. That all pixels are there shows in that it makes no difference which codes follow.
+
+    Raises:
+        ImageError: it is damaged, or pixels are missing.
+        MemoryError: there is too little memory.
+    """
+    if data.endswith(_END_MARKER):
+        return libraries.decode(data, width, height)
+    data = data.removesuffix(b"\xff")
+    if not _has_all_scans(data) or _shown(data) != _shown(data + _FILLER):
+        raise ImageError("damaged: cut short, its last pixels are missing")
+    return libraries.decode(data + _END_MARKER, width, height)
+
+
+def _shown(data: bytes) -> bytes:
+    """Returns the pixels of a JPEG without end, by Pillow: OpenCV writes a line for each that is damaged."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data + _END_MARKER), formats=("JPEG",)) as image:
+            return image.tobytes()
+    except OSError as error:
+        raise ImageError(f"damaged: {error}") from error
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Returns whether a JPEG without end has a scan of each colour; of a progressive one that is not
+    known."""
+    colours = scanned = 0
+    for kind, start, _ in _segments(data):
+        if kind in (0xC0, 0xC1):
+            colours = data[start + 9]
+        elif kind == _SCAN:
+            scanned += data[start + 4]
+    return 0 < colours <= scanned
 
 
 class _Walk:

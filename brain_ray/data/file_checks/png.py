@@ -1,6 +1,5 @@
-"""PNG: libpng gets the default image, and no animation, text or profile.
+"""PNG: libpng gets the pixels, and no text or profile; an animation of several pictures is refused.
 
-The default image is what a viewer without animations shows: the first frame, or a picture of its own.
 Texts behind the pixels unpack to 8 MB each, a thousand of them to 8 GB; a frame of an animation (APNG) that
 cannot be unfiltered ends the process (relative of opencv/opencv 27744); frames of 16 bits cost their canvas
 three times.
@@ -10,8 +9,14 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from brain_ray.data.file_checks.libraries import decode
-from brain_ray.data.file_checks.limits import MAX_PARTS, ImageError, StructureError, check_parts
+from brain_ray.data.file_checks.libraries import decode_on_black
+from brain_ray.data.file_checks.limits import (
+    MAX_PARTS,
+    ImageError,
+    StructureError,
+    check_parts,
+    check_single,
+)
 from brain_ray.data.file_checks.tags import check_exif
 
 if TYPE_CHECKING:
@@ -30,23 +35,29 @@ def reduce_png(data: bytes, max_pixels: int) -> bytes:
     """Returns a PNG with the chunks that its pixels need.
 
     Raises:
+        ImageError: it is an animation of several pictures.
         StructureError: a chunk ends beyond the file, there are too many, or the EXIF block is at fault.
     """
     left, reduced = dict(KEPT), [PNG]
+    pictures, is_frame = 0, False  # a file's own picture need not be a frame of its animation
     for part, (kind, start, end) in enumerate(_chunks(data), start=1):
         if end + 4 > len(data):
             raise StructureError(f"a part of {end - start} bytes, of which {len(data) - start - 4} are there")
         check_parts(part)
+        if kind == b"fcTL":
+            pictures += 1
+            is_frame = is_frame or left[b"IDAT"] == MAX_PARTS
         if left.get(kind, 0):
             left[kind] -= 1
             reduced.append(data[start - 8 : end + 4])
             if kind == b"eXIf":
                 check_exif(data[start:end])
+    check_single(pictures + (not is_frame), "frames")
     return b"".join(reduced)
 
 
 def decode_png(data: bytes, width: int, height: int) -> "NDArray[Any]":
-    """Decodes a PNG to (height, width) grey, uint8 or uint16, with EXIF rotation applied.
+    """Decodes a PNG to (height, width) grey, uint8 or deeper, laid on black, with EXIF rotation applied.
 
     Raises:
         ImageError: it is damaged, or its pixels unpack to more than the size in its header has room for.
@@ -54,7 +65,7 @@ def decode_png(data: bytes, width: int, height: int) -> "NDArray[Any]":
     """
     if _unpacks_beyond(data, width, height):
         raise ImageError("damaged: its pixels unpack to more than it has room for")
-    return decode(data, width, height)
+    return decode_on_black(data, width, height)
 
 
 def _unpacks_beyond(data: bytes, width: int, height: int) -> bool:

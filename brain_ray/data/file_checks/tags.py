@@ -4,6 +4,7 @@ Pillow and libtiff copy the same bytes once for each tag that refers to them: 20
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from brain_ray.data.file_checks.limits import StructureError
@@ -25,6 +26,10 @@ _BYTES = (1, 2, 6, 7)
 
 _UNSIGNED = {3: "H", 4: "I", 16: "Q"}
 """Types of sizes and offsets, and their codes for `struct`."""
+
+
+_SUBFILE = 254
+"""Tag of a page's kind, the first of its tags."""
 
 
 class Tag(NamedTuple):
@@ -54,6 +59,7 @@ class Page:
             raise StructureError(f"more than {MAX_TAGS} tags")
         self.next = first + few + count * entry
         """Position of the next page's offset, `word` bytes long."""
+        self._entry, self._few = entry, few
         self._tags: dict[int, Tag] = {}
         self._repeated: set[int] = set()
         total = numbers = 0
@@ -76,6 +82,15 @@ class Page:
     def number(self, at: int, size: int) -> int:
         """Returns the unsigned number of `size` bytes at a position."""
         return int.from_bytes(self._data[at : at + size], self._order)
+
+    def following(self) -> Iterator[int]:
+        """Yields the kind of each page behind this one (its NewSubfileType), 0 where it has none."""
+        at, seen = self.number(self.next, self.word), set[int]()
+        while at and at not in seen and at < len(self._data):
+            seen.add(at)
+            first = at + self._few
+            yield self.number(first + 4 + self.word, 4) if self.number(first, 2) == _SUBFILE else 0
+            at = self.number(first + self.number(at, self._few) * self._entry, self.word)
 
     def length(self, tag: int) -> int:
         """Returns the number of a tag's values."""

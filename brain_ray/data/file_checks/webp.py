@@ -1,4 +1,4 @@
-"""WebP: libwebp gets one picture; of an animation the first frame, which has to fill the canvas.
+"""WebP: libwebp gets one picture; of an animation its only frame, which has to fill the canvas.
 
 A canvas takes eight bytes a pixel, whatever the size of the frames: 94 bytes made 400 MB.
 """
@@ -6,7 +6,7 @@ A canvas takes eight bytes a pixel, whatever the size of the frames: 94 bytes ma
 import struct
 from collections.abc import Iterator
 
-from brain_ray.data.file_checks.limits import StructureError, check_parts
+from brain_ray.data.file_checks.limits import StructureError, check_parts, check_single
 from brain_ray.data.file_checks.tags import check_exif
 
 _ANIMATED, _KEPT_FLAGS = 0x02, 0x18  # of a VP8X chunk; kept: alpha, EXIF
@@ -17,12 +17,15 @@ def reduce_webp(data: bytes, max_pixels: int) -> bytes:
     """Returns a WebP with the chunks that its pixels need.
 
     Raises:
-        StructureError: too many chunks, an EXIF block at fault, or a first frame smaller than the canvas.
+        ImageError: it is an animation of several frames.
+        StructureError: too many chunks, an EXIF block at fault, or a frame smaller than the canvas.
     """
     reduced: dict[bytes, bytes] = {}
     canvas = b""
+    frames = 0
     for kind, start, end in _chunks(data, 12):
         content = data[start:end]
+        frames += kind == b"ANMF"
         if kind == b"VP8X" and not reduced:
             flags, canvas = content[:1], content[4:10]
             reduced[kind] = (
@@ -30,7 +33,7 @@ def reduce_webp(data: bytes, max_pixels: int) -> bytes:
             )
         elif kind == b"ANMF" and not reduced.keys() & {*_PICTURE}:
             if content[:6] != bytes(6) or content[6:12] != canvas:
-                raise StructureError("a first frame that does not fill the canvas")
+                raise StructureError("a frame that does not fill the canvas")
             for inner, first, last in _chunks(content, 16):
                 if inner in (b"ALPH", *_PICTURE):
                     reduced.setdefault(inner, content[first - 8 : last + (last - first) % 2])
@@ -38,6 +41,7 @@ def reduce_webp(data: bytes, max_pixels: int) -> bytes:
             reduced.setdefault(kind, data[start - 8 : end + (end - start) % 2])
             if kind == b"EXIF":
                 check_exif(content)
+    check_single(frames, "frames")
     body = b"".join([b"WEBP", *reduced.values()])
     return b"RIFF" + struct.pack("<I", len(body)) + body
 

@@ -1,53 +1,43 @@
 """Phantom data set: images like brain MR slices, with and without a tumour, drawn without a download.
 
-Every phantom is a function of (seed, index) and its class. Head, pose, contrast and noise come from random
-streams separate from the tumour's: the same (seed, index) under two classes is the same scan of the same head
-with another tumour, so that nothing but the tumour distinguishes the classes.
+Every phantom is a function of (seed, index) and its class, or, if its head has several slices, of (seed,
+patient, number) and its class. Head, pose, contrast and noise come from random streams separate from the
+tumour's: the same numbers under two classes are the same scan of the same head with another tumour, so that
+nothing but the tumour distinguishes the classes.
+
+Slices of one patient share head, pose, tumour and scanner, and change with their level; their noise is their
+own. Scanners ("sources") differ in contrast, noise and size.
 
 The pictures are invented, no patient's. They exercise the pipeline; a score on them says nothing on patients.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from brain_ray.config import PhantomConfig
-from brain_ray.data.phantoms.drawing import TUMOURS, Image, draw_head, scan
+from brain_ray.data.phantoms.heads import draw_head
+from brain_ray.data.phantoms.plants import (
+    Planted,
+    encode,
+    plant_conflict,
+    plant_copy,
+    plant_fault,
+    plant_slice,
+)
+from brain_ray.data.phantoms.scanner import scan
+from brain_ray.data.phantoms.shapes import Image, Level
+from brain_ray.data.phantoms.tumours import TUMOURS
 from brain_ray.errors import RunError
 
-Kind = Literal[
-    "same bytes", "recompressed", "brighter", "mirrored", "turned", "flipped",
-    "conflict",
-    "corrupt", "truncated", "text", "one pixel", "blank", "16 bit",
-]  # fmt: skip
+PATIENTS = "patients.csv"
+"""File beside the folders of a tree with several slices per patient: each file's path, patient and source."""
 
-COPIES: tuple[Kind, ...] = ("same bytes", "recompressed", "brighter", "mirrored", "turned", "flipped")
-"""Kinds of planted copies, used in turn; the last three are left-right, by 180 degrees and top-bottom."""
-
-FAULTS: tuple[Kind, ...] = ("corrupt", "truncated", "text", "one pixel", "blank", "16 bit")
-"""Kinds of planted faults, used in turn; the last two are odd but usable."""
-
-_FLIPS: dict[Kind, int] = {"mirrored": 1, "flipped": 0, "turned": -1}  # cv2.flip's codes
-
-
-@dataclass(frozen=True)
-class Planted:
-    """A file planted on purpose: a copy, a copy under a wrong class, or a fault.
-
-    `path` and `of` (the original of a copy) are relative to the tree; `usable` is whether it can be decoded
-    and goes into a data set.
-    """
-
-    path: str
-    kind: Kind
-    of: str | None
-    usable: bool
+SPACING = 0.8
+"""Distance of two neighbouring slices of a patient, as a difference of `Level.height`."""
 
 
 def draw(label_name: str, seed: int, index: int) -> Image:
@@ -57,9 +47,46 @@ def draw(label_name: str, seed: int, index: int) -> Image:
         RunError: there is no phantom of that class.
     """
     _check([label_name])
-    head = draw_head(np.random.default_rng([seed, index, 0]))
+    head_rng = np.random.default_rng([seed, index, 0])
+    head = draw_head(head_rng, head_rng, Level())
     TUMOURS[label_name](head, np.random.default_rng([seed, index, 1]))
-    return scan(head.picture, np.random.default_rng([seed, index, 2]))
+    scan_rng = np.random.default_rng([seed, index, 2])
+    return scan(head.picture, scan_rng, scan_rng, scan_rng)
+
+
+def draw_slice(label_name: str, seed: int, patient: int, number: int, phantoms: PhantomConfig) -> Image:
+    """Draws a slice of a patient, like `draw`.
+
+    Args:
+        label_name: class, which gives the tumour.
+        seed: seed of all patients and scanners.
+        patient: number of the patient, who was scanned by source `patient % phantoms.sources`.
+        number: number of the slice, from below: 0 to `phantoms.slices_per_patient` - 1, or outside of these.
+        phantoms: slices_per_patient and sources.
+
+    Raises:
+        RunError: there is no phantom of that class.
+    """
+    _check([label_name])
+    height = (number - (phantoms.slices_per_patient - 1) / 2) * SPACING
+    source = patient % phantoms.sources
+
+    def stream(*numbers: int) -> np.random.Generator:
+        return np.random.default_rng([seed, *numbers])
+
+    head = draw_head(stream(patient, 0), stream(source, 4), Level(height, (seed, patient, 5)))
+    TUMOURS[label_name](head, stream(patient, 1))
+    return scan(head.picture, stream(source, 6), stream(patient, 2), stream(patient, 7, number))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A phantom of a tree: class, path without its suffix, and what it is drawn from."""
+
+    label_name: str
+    stem: str
+    patient: int
+    number: int
 
 
 def write_tree(
@@ -73,46 +100,97 @@ def write_tree(
     """Writes phantoms as `<train or test folder>/<class>/<name>`, mostly JPEG; a seed fixes their bytes.
 
     Planted files come on top of the counts in `phantoms` and are named by their kind: copies of training
-    images among the test images, copies under another class's training folder (the same bytes), and faults
-    among the training images. No image is the original of two plants.
+    images among the test images, copies under another class's training folder (the same bytes), slices of
+    test patients and faults among the training images. No image is the original of two plants.
+
+    With several slices per patient, only plants show a patient of another folder, and `PATIENTS` gives the
+    patient and the source of each file; those of faults are empty.
 
     Raises:
-        RunError: a class without phantoms, or more copies and conflicts than training images.
+        RunError: a class without phantoms, more copies and conflicts than training images, or more shared
+            patients than test patients.
     """
     _check(classes)
+    _check_counts(phantoms, len(classes))
+    places = _places(phantoms, classes, train_folder, test_folder)
+    for top in (train_folder, test_folder):
+        for name in classes:
+            (folder / top / name).mkdir(parents=True, exist_ok=True)
+
+    def draw_place(place: _Place) -> Image:
+        if phantoms.slices_per_patient > 1:
+            return draw_slice(place.label_name, seed, place.patient, place.number, phantoms)
+        return draw(place.label_name, seed, place.patient)
+
+    def write(index: int) -> str:
+        suffix = ".png" if index % 32 == 31 else ".jpg"  # real data sets seldom have one format only
+        path = places[index].stem + suffix
+        (folder / path).write_bytes(encode(draw_place(places[index]), suffix))
+        return path
+
+    with ThreadPoolExecutor() as pool:
+        paths = list(pool.map(write, range(len(places))))
     total = len(classes) * phantoms.train_per_class
-    if phantoms.copies + phantoms.conflicts > total:
-        raise RunError(
-            f"{phantoms.copies} copies and {phantoms.conflicts} conflicts were asked of {total} training "
-            "phantoms: lower --data.phantoms.copies or raise --data.phantoms.train-per-class"
-        )
-    names: list[tuple[str, str]] = []
+    rng = np.random.default_rng([seed, 0, 3])
+    origins = [paths[i] for i in rng.permutation(total)]
+    planted = [plant_copy(folder, k, origins[k], test_folder) for k in range(phantoms.copies)]
+    planted += [
+        plant_conflict(folder, k, origins[phantoms.copies + k], classes) for k in range(phantoms.conflicts)
+    ]
+    if phantoms.slices_per_patient > 1:
+        tested = [i for i in range(total, len(places)) if places[i].number == 0]
+        chosen = np.random.default_rng([seed, 0, 8]).permutation(tested)[: phantoms.shared_patients]
+        for k, i in enumerate(chosen.tolist()):
+            beyond = draw_place(replace(places[i], number=phantoms.slices_per_patient))
+            planted.append(plant_slice(folder, k, paths[i], train_folder, beyond))
+    for k in range(phantoms.faults):
+        name = classes[k % len(classes)]
+        spare = draw_place(_Place(name, "", places[-1].patient + 1 + k, 0))
+        planted.append(plant_fault(folder, k, f"{train_folder}/{name}", spare, rng))
+    if phantoms.slices_per_patient > 1:
+        patients = {path: place.patient for path, place in zip(paths, places, strict=True)}
+        _write_patients(folder / PATIENTS, patients, planted, phantoms.sources)
+    return planted
+
+
+def _places(
+    phantoms: PhantomConfig, classes: Sequence[str], train_folder: str, test_folder: str
+) -> list[_Place]:
+    """Returns the phantoms of a tree without what is planted; each class of each folder has its patients."""
+    places: list[_Place] = []
     for top, prefix, count in (
         (train_folder, "Tr", phantoms.train_per_class),
         (test_folder, "Te", phantoms.test_per_class),
     ):
         for name in classes:
-            (folder / top / name).mkdir(parents=True, exist_ok=True)
-            names += [(name, f"{top}/{name}/{prefix}-{name[:2]}_{i:05d}") for i in range(count)]
+            first = places[-1].patient + 1 if places else 0
+            for i in range(count):
+                patient, number = divmod(i, phantoms.slices_per_patient)
+                stem = f"{top}/{name}/{prefix}-{name[:2]}_{i:05d}"
+                places.append(_Place(name, stem, first + patient, number))
+    return places
 
-    def write(index: int) -> str:
-        name, stem = names[index]
-        suffix = ".png" if index % 32 == 31 else ".jpg"  # real data sets seldom have one format only
-        (folder / (stem + suffix)).write_bytes(encode(draw(name, seed, index), suffix))
-        return stem + suffix
 
-    with ThreadPoolExecutor() as pool:
-        paths = list(pool.map(write, range(len(names))))
-    rng = np.random.default_rng([seed, 0, 3])
-    origins = [paths[i] for i in rng.permutation(total)]
-    planted = [_plant_copy(folder, k, origins[k], test_folder) for k in range(phantoms.copies)]
-    planted += [
-        _plant_conflict(folder, k, origins[phantoms.copies + k], classes) for k in range(phantoms.conflicts)
-    ]
-    for k in range(phantoms.faults):
-        spare = draw(classes[k % len(classes)], seed, len(names) + k)
-        planted.append(_plant_fault(folder, k, f"{train_folder}/{classes[k % len(classes)]}", spare, rng))
-    return planted
+def _write_patients(file: Path, patients: dict[str, int], planted: Sequence[Planted], sources: int) -> None:
+    rows = {path: f"p{number:05d},s{number % sources}" for path, number in patients.items()}
+    rows |= {plant.path: "," if plant.of is None else rows[plant.of] for plant in planted}
+    lines = [f"{path},{rows[path]}" for path in sorted(rows)]
+    file.write_text("\n".join(["path,patient,source", *lines, ""]))
+
+
+def _check_counts(phantoms: PhantomConfig, classes: int) -> None:
+    total = classes * phantoms.train_per_class
+    if phantoms.copies + phantoms.conflicts > total:
+        raise RunError(
+            f"{phantoms.copies} copies and {phantoms.conflicts} conflicts were asked of {total} training "
+            "phantoms: lower --data.phantoms.copies or raise --data.phantoms.train-per-class"
+        )
+    patients = classes * -(-phantoms.test_per_class // phantoms.slices_per_patient)
+    if phantoms.slices_per_patient > 1 and phantoms.shared_patients > patients:
+        raise RunError(
+            f"{phantoms.shared_patients} shared patients were asked of {patients} test patients: lower "
+            "--data.phantoms.shared-patients or raise --data.phantoms.test-per-class"
+        )
 
 
 def _check(classes: Sequence[str]) -> None:
@@ -122,55 +200,3 @@ def _check(classes: Sequence[str]) -> None:
                 f"there is no phantom of class {name!r}: expected one of {list(TUMOURS)}; "
                 "set --data.classes to these, or --data.source to a folder with images"
             )
-
-
-def encode(image: Image | NDArray[np.uint16], suffix: str, quality: int = 92) -> bytes:
-    """Returns an image as a file of the format that a suffix such as `.png` names."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
-    return cv2.imencode(suffix, image, options)[1].tobytes()
-
-
-def _plant_copy(folder: Path, number: int, origin: str, test_folder: str) -> Planted:
-    kind = COPIES[number % len(COPIES)]
-    of = PurePosixPath(origin)
-    suffix = of.suffix if kind == "same bytes" else ".jpg"
-    path = f"{test_folder}/{of.parent.name}/copy-{number:03d}-{kind.replace(' ', '-')}{suffix}"
-    data = (folder / origin).read_bytes()
-    if kind != "same bytes":
-        image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), np.uint8)
-        if kind == "brighter":
-            image = np.asarray(cv2.convertScaleAbs(image, alpha=0.85, beta=24), np.uint8)
-        elif kind in _FLIPS:
-            image = np.asarray(cv2.flip(image, _FLIPS[kind]), np.uint8)
-        data = encode(image, ".jpg", quality=60 if kind == "recompressed" else 92)
-    (folder / path).write_bytes(data)
-    return Planted(path, kind, origin, usable=True)
-
-
-def _plant_conflict(folder: Path, number: int, origin: str, classes: Sequence[str]) -> Planted:
-    of = PurePosixPath(origin)
-    others = [name for name in classes if name != of.parent.name]
-    path = str(of.parent.parent / others[number % len(others)] / f"conflict-{number:03d}{of.suffix}")
-    (folder / path).write_bytes((folder / origin).read_bytes())
-    return Planted(path, "conflict", origin, usable=True)
-
-
-def _plant_fault(folder: Path, number: int, where: str, spare: Image, rng: np.random.Generator) -> Planted:
-    kind = FAULTS[number % len(FAULTS)]
-    if kind == "corrupt":
-        suffix, data = ".jpg", rng.bytes(4096)
-    elif kind == "truncated":
-        suffix, data = ".jpg", encode(spare, ".jpg")
-        data = data[: len(data) // 2]
-    elif kind == "text":
-        suffix, data = ".txt", b"Notes on the images of this folder.\n"
-    elif kind == "one pixel":
-        suffix, data = ".png", encode(spare[:1, :1], ".png")
-    elif kind == "blank":  # each of another size, so that none is a copy of another
-        suffix, data = ".jpg", encode(np.zeros((128, 128 + number), np.uint8), ".jpg")
-    else:
-        grey = spare if spare.ndim == 2 else spare[..., 0]
-        suffix, data = ".png", encode(grey.astype(np.uint16) * 16, ".png")  # 12 bits, as scanners store
-    path = f"{where}/fault-{number:03d}-{kind.replace(' ', '-')}{suffix}"
-    (folder / path).write_bytes(data)
-    return Planted(path, kind, None, usable=kind in ("blank", "16 bit"))

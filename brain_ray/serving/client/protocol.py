@@ -3,13 +3,12 @@
 import urllib.parse
 from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from brain_ray.serving.client.files import MEDIA_TYPES, Source, name_of
+from brain_ray.serving.client.files import Source, media_type_of, name_of
 from brain_ray.serving.client.retries import (
     RETRIED,
     Outcome,
@@ -161,8 +160,7 @@ class Endpoint:
     ) -> httpx.Request:
         headers = dict(self.headers)
         if data is not None:
-            suffix = "" if isinstance(source, bytes) else Path(source).suffix.lower()
-            headers["Content-Type"] = MEDIA_TYPES.get(suffix, "application/octet-stream")
+            headers["Content-Type"] = media_type_of(source)
         return httpx.Request(method, self.url.join(route), headers=headers, content=data)
 
     def _read(self, response: httpx.Response, kind: type[Body]) -> Body:

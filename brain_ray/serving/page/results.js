@@ -178,6 +178,7 @@ const BY_CODE = {
   too_large: () => ["Too large to be sent", `${atMost("max_upload_mb", "MB", 1)}Save it smaller or as JPEG.`],
   too_many_pixels: () => ["Too many pixels", `${atMost("max_pixels", "megapixels", 1e6)}Save it smaller.`],
   empty: () => ["The file is empty", "Export or copy it again."],
+  several_images: () => ["The file holds several images", "Save each slice as a file of its own."],
   too_small: () => ["Too small to show a brain", "Send the slice at its full size."],
   undecodable: () => ["The file is damaged", "It begins as an image, but cannot be read to its end. Export or copy it again."],
 };
@@ -189,7 +190,7 @@ const BY_STATUS = {
   404: () => ["The server does not know this address", "Load the page anew."],
   408: () => ["Sending took too long", "Check the network, then try again."],
   413: () => ["Too large to be sent", "Save it smaller or as JPEG."],
-  415: () => ["Not an image that can be read", "Send JPEG, PNG, BMP, TIFF or WebP. Export DICOM files as PNG or TIFF first."],
+  415: () => ["Not an image that can be read", `Send ${document.getElementById("limits").dataset.formats}.`],
   422: () => ["The image cannot be used", "Export or copy it again."],
   503: () => ["The server is busy", "Try again in a minute."],
   504: () => ["The answer was not ready in time", "The server may be busy. Try again."],

@@ -80,8 +80,8 @@ class Reduction:
         return [part.reshape(array.shape) for part, array in zip(parts, like, strict=True)]
 
 
-def buckets(sizes: Sequence[int]) -> list[list[int]]:
-    """Parts arrays by their sizes, in their order, into runs of at most `BUCKET` numbers, or of one array.
+def buckets(sizes: Sequence[int], largest: int = BUCKET) -> list[list[int]]:
+    """Parts arrays by their sizes, in their order, into runs of at most `largest` numbers, or of one array.
 
     Counted from the end, so that it is the first run that is left over.
     """
@@ -90,7 +90,7 @@ def buckets(sizes: Sequence[int]) -> list[list[int]]:
     for i in reversed(range(len(sizes))):
         if sizes[i] > room:
             runs.insert(0, [])
-            room = BUCKET
+            room = largest
         runs[0].insert(0, i)
         room -= sizes[i]
     return runs

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from brain_ray.config import CropConfig, DataConfig, PhantomConfig
 from brain_ray.data import decoding, transforms
 from brain_ray.data.phantoms import files as phantom
-from brain_ray.data.similarity import normalise
+from brain_ray.data.phantoms import plants
+from brain_ray.data.registry.match import normalise
 from brain_ray.errors import RunError
 
 CLASSES = DataConfig().classes
@@ -178,8 +179,8 @@ def test_the_folders_can_be_named(tmp_path: Path) -> None:
 
 def test_planted_copies_are_what_they_say(tree: tuple[Path, list[phantom.Planted]]) -> None:
     folder, planted = tree
-    copies = [plant for plant in planted if plant.kind in phantom.COPIES]
-    assert Counter(plant.kind for plant in copies) == dict.fromkeys(phantom.COPIES, 2)
+    copies = [plant for plant in planted if plant.kind in plants.COPIES]
+    assert Counter(plant.kind for plant in copies) == dict.fromkeys(plants.COPIES, 2)
     for plant in copies:
         assert plant.usable
         assert plant.of is not None
@@ -211,8 +212,8 @@ def test_planted_conflicts_carry_another_label(tree: tuple[Path, list[phantom.Pl
 
 def test_planted_faults_are_what_they_say(tree: tuple[Path, list[phantom.Planted]]) -> None:
     folder, planted = tree
-    faults = [plant for plant in planted if plant.kind in phantom.FAULTS]
-    assert Counter(plant.kind for plant in faults) == dict.fromkeys(phantom.FAULTS, 2)
+    faults = [plant for plant in planted if plant.kind in plants.FAULTS]
+    assert Counter(plant.kind for plant in faults) == dict.fromkeys(plants.FAULTS, 2)
     hashes = set()
     for plant in faults:
         data = (folder / plant.path).read_bytes()

@@ -16,8 +16,5 @@ from brain_ray.training.tensorflow import allreduce
         ([11, 10], [[0], [1]]),
     ],
 )
-def test_buckets_hold_neighbours_up_to_their_size(
-    sizes: list[int], expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(allreduce, "BUCKET", 10)
-    assert allreduce.buckets(sizes) == expected
+def test_buckets_hold_neighbours_up_to_their_size(sizes: list[int], expected: list[list[int]]) -> None:
+    assert allreduce.buckets(sizes, largest=10) == expected

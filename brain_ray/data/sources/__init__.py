@@ -1,0 +1,1 @@
+"""Sources of images, folder trees and manifests, as one table of files."""

@@ -1,0 +1,58 @@
+"""Folder trees, `<split>/<class>/...`, as a table of files."""
+
+from collections.abc import Collection
+from pathlib import PurePosixPath
+
+from brain_ray.config import DataConfig
+from brain_ray.data.sources.layout import find_layout
+from brain_ray.data.sources.listing import MASK, Listing, check_counts, make_table
+from brain_ray.data.sources.manifest_names import suffix_of
+from brain_ray.data.sources.names import find_masks
+from brain_ray.data.sources.walk import File, below, open_tree
+from brain_ray.errors import list_names
+
+
+def list_tree(source: str, data: DataConfig, read: Collection[str] = ()) -> Listing:
+    """Lists the files in the classes' folders of a source, at any depth.
+
+    Raises:
+        RunError: the folders are not as `find_layout` requires, or a class has fewer than two files.
+    """
+    tree = open_tree(source)
+    layout = find_layout(tree, source, data)
+    ignored = {str(PurePosixPath(name)) for name in data.ignore_folders}
+    found: list[tuple[File, str, int]] = []
+    for folder in layout.class_folders:
+        files = list(tree.walk(folder.path, layout.left_out, ignored))
+        if data.masks == "leave_out":
+            masks = find_masks(below(file.path, folder.path) for file in files)
+            for name in sorted(masks):
+                layout.left_out.add(folder.path, MASK, name)
+            files = [file for file in files if below(file.path, folder.path) not in masks]
+        found += [(file, folder.split, folder.label) for file in files]
+    table = make_table(
+        {
+            "path": [file.path for file, _, _ in found],
+            "source_split": [split for _, split, _ in found],
+            "class_name": [data.classes[label] for _, _, label in found],
+            "label": [label for _, _, label in found],
+            "size": [file.size for file, _, _ in found],
+            "mtime_ns": [file.mtime_ns for file, _, _ in found],
+        }
+    )
+    check_counts(table, source, data.classes, layout.splits["train"])
+    notes = [_say_splits(layout.splits), *layout.notes]
+    tables = [file.path for file in tree.look(".").files if suffix_of(file.path) and file.path not in read]
+    if tables:
+        notes.append(f"not read: {list_names(sorted(tables))} (to use a list of images: --data.source)")
+    if links := layout.left_out.links_out:
+        told = [f"{link} -> {target}" for link, target in sorted(links.items())]
+        notes.append(f"{len(told)} links lead out of the source, and are followed: {list_names(told)}")
+    return Listing(source, table, layout.left_out.table(), tuple(notes), layout.splits)
+
+
+def _say_splits(splits: dict[str, str]) -> str:
+    told = [
+        f"{split} from {'the source itself' if path == '.' else f'{path}/'}" for split, path in splits.items()
+    ]
+    return f"splits by folders: {', '.join(told)}"

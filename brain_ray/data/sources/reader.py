@@ -1,0 +1,64 @@
+"""Reads the files of a listing by their paths, from a disk or from buckets."""
+
+from pathlib import Path
+from threading import Lock
+
+from pyarrow import fs as pafs
+
+from brain_ray.data.file_names import local_name
+from brain_ray.storage import filesystem
+
+
+class FileReader:
+    """Opens files below a root, and those that are named by URIs of their own; for use by several threads.
+
+    A URI without a query takes that of the root, if both have the same scheme: they are on one server.
+    """
+
+    def __init__(self, root: str) -> None:
+        """Opens a folder or URI.
+
+        Raises:
+            RunError: as of `storage.filesystem`.
+        """
+        self._root = root
+        self._found, self._base = filesystem(root)
+        self._others: dict[str, pafs.FileSystem] = {}
+        self._lock = Lock()
+
+    @property
+    def folder(self) -> str | None:
+        """Folder on the disk at which relative paths start; None: they start in a bucket."""
+        return self._base if isinstance(self._found, pafs.LocalFileSystem) else None
+
+    def place(self, path: str) -> tuple[pafs.FileSystem, str]:
+        """Returns a file's file system, and its path within it.
+
+        Raises:
+            RunError: the path is a URI that cannot be opened, or contains keys.
+        """
+        if "://" not in path:
+            return self._found, f"{self._base.rstrip('/')}/{path}"
+        base, mark, query = path.partition("?")
+        scheme, _, rest = base.partition("://")
+        root_scheme, _, root_rest = self._root.partition("://")
+        if not mark and scheme == root_scheme:
+            _, mark, query = root_rest.partition("?")
+        bucket, _, key = rest.partition("/")
+        server = f"{scheme}://{bucket}{mark}{query}"
+        with self._lock:
+            if server not in self._others:
+                self._others[server] = filesystem(server)[0]
+            return self._others[server], f"{bucket}/{key}"
+
+    def read(self, path: str) -> bytes:
+        """Returns a file's bytes.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        found, place = self.place(path)
+        if isinstance(found, pafs.LocalFileSystem):
+            return Path(local_name(place)).read_bytes()  # pyarrow takes no name that is not UTF-8
+        with found.open_input_stream(place) as stream:
+            return bytes(stream.read())
