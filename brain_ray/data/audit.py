@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from brain_ray.config import DataConfig
+from brain_ray.data.clusters import doubtful
 from brain_ray.data.file_names import image_name, is_no_image
 from brain_ray.data.group_counts import count_groups, describe_groups, describe_leaks
 from brain_ray.data.intensity import FEW_LEVELS
-from brain_ray.data.placement import TRANSFORMS
+from brain_ray.data.placement import TRANSFORMS, VIEWS
 from brain_ray.data.registry.summary import as_text as describe_known
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.sources.listing import Listing
@@ -99,7 +100,7 @@ def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
         f"{found['files']} files: {found['used']} used, {found['dropped']} dropped, "
         f"{found['rejected']} rejected; {found['no_contour']} kept whole, without a contour of the head",
         f"copies: {copies['second_copies']} second copies in {copies['clusters']} clusters; pairs: "
-        + ", ".join(f"{count} {name}" for name, count in turned.items()),
+        + ", ".join(f"{count} {name}" for name, count in turned.items() if count or name == "identity"),
         f"across the source's splits: {across['test_images']} test images have a copy among "
         f"{across['train_images']} training images; "
         f"clusters with two labels: {len(copies['label_conflicts'])}",
@@ -168,7 +169,7 @@ def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int)
         copied["cluster"].isin(copied.loc[tested, "cluster"])
         & copied["cluster"].isin(copied.loc[~tested, "cluster"])
     ]
-    labels = copied.groupby("cluster")["class_name"].nunique()
+    labels = copied[~copied["chain"]].groupby("cluster")["class_name"].nunique()
     conflicts = copied[copied["cluster"].isin(labels[labels > 1].index)]
     return {
         "pairs": len(pairs),
@@ -177,6 +178,7 @@ def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int)
         "second_copies": len(manifest) - int(manifest["cluster"].nunique()),
         "largest_cluster": int(manifest["cluster_size"].max()) if len(manifest) else 0,
         "by_transform": {name: int((pairs["transform"] == name).sum()) for name in TRANSFORMS},
+        "by_view": {name: int((pairs["view"] == name).sum()) for name in VIEWS},
         "by_kind": {k: int((pairs["kind"] == k).sum()) for k in ("same bytes", "same pixels", "near")},
         "across_splits": {
             "pairs": int((pairs["split_a"] != pairs["split_b"]).sum()),
@@ -192,4 +194,5 @@ def _count_copies(manifest: pd.DataFrame, pairs: pd.DataFrame, near_misses: int)
             for number, group in conflicts.groupby("cluster")
         ],
         "near_misses": near_misses,
+        "doubtful_clusters": doubtful(manifest),
     }

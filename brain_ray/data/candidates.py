@@ -82,17 +82,21 @@ def search(first: Index, second: Index | None = None, step: int = 512) -> Candid
             rows = first.embeddings[i : i + step, view]
             own = matching.prepare(spectra.unpack(first.packed[i : i + step, view]))
             for a, b in _products(rows, embeddings, None if second else i):
-                matches = matching.match(own, others, a, b, CORRELATED)
-                found = np.empty(len(a), CANDIDATE)
-                found["a"], found["b"], found["view"] = a + i, b, view
-                for name in ("changed", "angle", "mirrored"):
-                    found[name] = getattr(matches, name)
-                parts.append(found[matches.changed >= CHANGED])
+                found = as_candidates(matching.match(own, others, a, b, CORRELATED), a + i, b, view)
+                parts.append(found[found["changed"] >= CHANGED])
     joined = np.concatenate(parts)
     # A pair that is found in both views is compared further in the better one.
     joined = joined[np.lexsort((-joined["changed"], joined["b"], joined["a"]))]
     again = (np.diff(joined["a"], prepend=-1) == 0) & (np.diff(joined["b"], prepend=-1) == 0)
     return np.asarray(joined[~again])
+
+
+def as_candidates(matches: matching.Matches, a: Ints, b: Ints, view: int) -> Candidates:
+    """Returns the matches of pairs of images, (n,), in a view as candidates."""
+    found = np.empty(len(a), CANDIDATE)
+    found["a"], found["b"], found["view"] = a, b, view
+    found["changed"], found["angle"], found["mirrored"] = matches.changed, matches.angle, matches.mirrored
+    return found
 
 
 def _products(rows: Floats, others: Floats, after: int | None) -> Iterator[tuple[Ints, Ints]]:

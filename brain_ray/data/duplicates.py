@@ -4,17 +4,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations_with_replacement
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import ray
 import ray.data
+from numpy.typing import NDArray
 
 from brain_ray.cluster import capacity
-from brain_ray.data.clusters import equal_pairs
+from brain_ray.data.clusters import cluster, ends, equal_pairs
 from brain_ray.data.pair_tasks import (
     NO_PAIRS,
     SAME,
+    alike_images,
     find_candidates,
     select_index,
+    take_images,
     take_rows,
     verify_candidates,
 )
@@ -26,6 +30,12 @@ eight times as many tasks."""
 REPEATS = 16
 """Largest number of images with equal pixels that are compared; thousands of equal images would be millions
 of pairs."""
+
+ALIKE = 0.9
+"""Least similarity of the ends of a cluster of copies; below it is a chain."""
+
+ENDS = 1000
+"""Largest number of clusters whose ends are compared."""
 
 T = TypeVar("T")
 
@@ -46,7 +56,9 @@ def find_copies(
 
     Returns:
         Table of pairs with a < b (image_ids), similarity, transform (of `TRANSFORMS`), view (of `VIEWS`),
-            shift, angle and zoom (see `Placement`), and columns that describe both images.
+            shift, angle and zoom (see `Placement`), chain (whether it belongs to a cluster whose ends are
+            not alike: slices that lie next to each other rather than copies), and columns that describe both
+            images.
     """
     blocks = scanned.to_arrow_refs()
     select, take, verify = (
@@ -81,7 +93,25 @@ def find_copies(
     # A uniform image correlates with nothing; its copies are found by their hash.
     pairs = pd.concat([same.assign(**SAME), pairs[~near]])
     pairs = pairs.drop_duplicates(["a", "b"]).sort_values(["a", "b"], ignore_index=True)
+    pairs["chain"] = _in_chains(blocks, pairs, images)
     return _describe(pairs, images), near_misses
+
+
+def _in_chains(blocks: Sequence[Any], pairs: pd.DataFrame, images: pd.DataFrame) -> NDArray[np.bool_]:
+    """Returns whether each pair belongs to a chain; only the largest clusters are looked at."""
+    a, b = (pairs[name].to_numpy(np.int64) for name in ("a", "b"))
+    count = 1 + int(images.index.max()) if len(images) else 0
+    one, other = (found[:ENDS] for found in ends(count, a, b))
+    hashes = images["pixel_sha256"]
+    same = hashes.reindex(one).to_numpy() == hashes.reindex(other).to_numpy()
+    one, other = one[~same], other[~same]
+    if not len(one):
+        return np.zeros(len(pairs), np.bool_)
+    ids = ray.put(np.concatenate([one, other]))
+    take, compare = (ray.remote(work).options(num_cpus=1) for work in (take_images, alike_images))
+    found = ray.get(compare.remote(one, other, ALIKE, *(take.remote(block, ids) for block in blocks)))
+    labels = cluster(count, a, b)
+    return np.isin(labels[a], labels[one[~found]])
 
 
 def run_tasks(start: Callable[[T], Any], inputs: Iterable[T]) -> Iterator[tuple[T, Any]]:

@@ -105,7 +105,7 @@ def rank(levels: Grey, inside: NDArray[np.uint8]) -> Grey:
 
 
 def _resample(image: Grey, x: float, y: float, scale: float) -> Grey:
-    """Returns a frame of (64, 64) whose middle is (x, y) in the image, black where the image ends.
+    """Returns a frame of (64, 64) whose middle is (x, y) in the image, whose edges are repeated beyond it.
 
     The image is first averaged over squares of pixels and smoothed: interpolation alone would leave pixels
     out, and views would depend on where their pixels fall.
@@ -119,7 +119,10 @@ def _resample(image: Grey, x: float, y: float, scale: float) -> Grey:
     middle = (SIDE - 1) / 2
     shift_x, shift_y = (step / 2 + scale * (start - 0.5 - at) + middle for start, at in ((left, x), (top, y)))
     matrix = np.array([[step, 0, shift_x], [0, step, shift_y]])
-    return np.asarray(cv2.warpAffine(part, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(
+        cv2.warpAffine(part, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        np.uint8,
+    )
 
 
 def _average(image: Grey, square: int) -> Grey:

@@ -57,7 +57,7 @@ def prepare(spectra: Spectra) -> Tangents:
     """Returns the tangents of spectra, (n, 12, 14)."""
     own = coarsen(spectra)
     real = as_real(own)
-    changes = as_real(_join(_derivatives(spectra)[:, :, :ORDERS])).reshape(len(own), CHANGES, -1)
+    changes = as_real(_join(_derivatives(spectra)[:, :, :ORDERS])).reshape(len(own), CHANGES, real.shape[1])
     # What a derivative has in common with the view itself is a change of contrast.
     changes -= (changes @ real[:, :, None]) * real[:, None]
     products = (changes @ np.swapaxes(changes, 1, 2)).astype(np.float64)
@@ -130,4 +130,4 @@ def _derivatives(spectra: Spectra) -> Spectra:
     stretched = radii * (cosine(by_x) - sine(by_y))
     skewed = radii * (sine(by_x) + cosine(by_y))
     changes = np.stack([by_x, by_y, radii * outwards, radii * across, stretched, skewed], axis=1) * roots
-    return np.asarray(changes.reshape(-1, RINGS, ORDERS + 1), np.complex64)
+    return np.asarray(changes.reshape(CHANGES * len(spectra), RINGS, ORDERS + 1), np.complex64)

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from brain_ray.arrays import fixed_size, from_fixed_size
 from brain_ray.data.candidates import CANDIDATE, NUM_VIEWS, Index, Ints, search
 from brain_ray.data.head_view import SIDE
 from brain_ray.data.placement import TRANSFORMS, VIEWS, place
 from brain_ray.data.spectra import EMBEDDING_SIZE, PACKED_SIZE
-from brain_ray.data.verification import Pairs, verify
+from brain_ray.data.verification import Pairs, alike, verify
 
 SAME: dict[str, Any] = {
     "similarity": np.float32(1), "transform": "identity", "view": "whole",
@@ -60,8 +61,12 @@ def find_candidates(count: int, *blocks: pa.Table) -> tuple[list[tuple[int, int]
     return used, pa.table({name: np.ascontiguousarray(found[name]) for name in CANDIDATE.names or ()})
 
 
+COMPARED = ["image_id", "width", "height", "views", "heads"]
+"""Columns of a block from `Scan` that pairs are compared by."""
+
+
 def take_rows(block: pa.Table, candidates: pa.Table, start: int) -> pa.Table:
-    """Returns the rows of a block that candidates are in, with what they are compared by.
+    """Returns the rows of a block that candidates are in.
 
     Args:
         block: a block from `Scan`.
@@ -69,8 +74,27 @@ def take_rows(block: pa.Table, candidates: pa.Table, start: int) -> pa.Table:
         start: position of the block's first row.
     """
     rows = _rows(candidates["a"].to_numpy(), candidates["b"].to_numpy()) - start
-    columns = ["image_id", "width", "height", "views", "heads"]
-    return block.select(columns).take(rows[(rows >= 0) & (rows < len(block))])
+    return block.select(COMPARED).take(rows[(rows >= 0) & (rows < len(block))])
+
+
+def take_images(block: pa.Table, ids: Ints) -> pa.Table:
+    """Returns the rows of a block from `Scan` with some image_ids."""
+    return block.select(COMPARED).take(np.flatnonzero(np.isin(block["image_id"].to_numpy(), ids)))
+
+
+def alike_images(a: Ints, b: Ints, least: float, *blocks: pa.Table) -> NDArray[np.bool_]:
+    """Returns whether pairs of images are alike (see `verification.alike`).
+
+    Args:
+        a: image_ids of the first images, (n,).
+        b: image_ids of the second images, (n,).
+        least: least similarity.
+        blocks: all their rows, from `take_images`.
+    """
+    table = pa.concat_tables(blocks)
+    position = pd.Series(np.arange(len(table)), table["image_id"].to_numpy())
+    one, other = (position[ids].to_numpy(np.int64) for ids in (a, b))
+    return alike(_column(table, "views", NUM_VIEWS, SIDE, SIDE), one, other, least)
 
 
 def verify_candidates(candidates: pa.Table, threshold: float, *blocks: pa.Table) -> pd.DataFrame:

@@ -46,9 +46,9 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
 
     Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
     manifest has a row per image: image_id, the columns of `Listing.files` but mtime_ns, `FRAME_COLUMNS`,
-    those of `FACTS`, patient_from (the source of patient), cluster, cluster_size, group (of patients and
-    copies), split, reason and copies (the number of balancing copies); and those of `find_known` if a known
-    set was found.
+    those of `FACTS`, patient_from (the source of patient), cluster, cluster_size, chain, group (of patients
+    and copies), split, reason and copies (the number of balancing copies); and those of `find_known` if a
+    known set was found.
 
     Raises:
         RunError: the source is not as expected (see `list_source`), the folder for exported images holds
@@ -161,6 +161,7 @@ def _join_clusters(manifest: pd.DataFrame, usable: pd.Series, pairs: pd.DataFram
     manifest["cluster"] = ids
     manifest["cluster_size"] = np.bincount(ids)[ids]
     manifest.loc[~usable, "cluster_size"] = 0
+    manifest["chain"] = np.isin(ids, ids[pairs.loc[pairs["chain"], "a"].to_numpy(np.int64)])
     return manifest
 
 

@@ -76,7 +76,7 @@ def pack(spectra: Spectra) -> NDArray[np.int8]:
 
 def unpack(packed: NDArray[np.int8]) -> Spectra:
     """Returns the spectra of which `pack` made (n, 336) integers."""
-    parts = packed.reshape(-1, 2, RINGS, ORDERS + 1).astype(np.float32) / PACKED_SCALE
+    parts = packed.reshape(len(packed), 2, RINGS, ORDERS + 1).astype(np.float32) / PACKED_SCALE
     return scale(parts[:, 0] + np.complex64(1j) * parts[:, 1])
 
 
@@ -86,14 +86,17 @@ def embed(spectra: Spectra) -> Floats:
     Rings and orders are fewer than in the spectra, so that small differences of the frames matter less.
     """
     rings = spectra[:, :, : EMBEDDED_ORDERS + 1]
-    rings = rings.reshape(-1, EMBEDDED_RINGS, RINGS // EMBEDDED_RINGS, EMBEDDED_ORDERS + 1).sum(axis=2)
+    grouped = len(rings), EMBEDDED_RINGS, RINGS // EMBEDDED_RINGS, EMBEDDED_ORDERS + 1
+    rings = rings.reshape(grouped).sum(axis=2)
     first, second = np.triu_indices(EMBEDDED_RINGS)
     products = (rings[:, first, 1:] * rings[:, second, 1:].conj()).real
     products *= np.where(first == second, 1, np.sqrt(2)).astype(np.float32)[:, None]
     # An order's products have the norm of its energy; by the root of it, orders count as in the spectra.
     norms = np.linalg.norm(products, axis=1, keepdims=True)
     products *= np.sqrt(2 / np.maximum(norms, 1e-9))
-    embedded = np.concatenate([rings[:, :, 0].real, products.reshape(len(rings), -1)], axis=1)
+    embedded = np.concatenate(
+        [rings[:, :, 0].real, products.reshape(len(rings), EMBEDDING_SIZE - EMBEDDED_RINGS)], axis=1
+    )
     length = np.linalg.norm(embedded, axis=1, keepdims=True)
     return np.where(length > 1e-3, embedded / np.maximum(length, 1e-3), 0).astype(np.float32)
 

@@ -46,7 +46,8 @@ def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> Assignment:
 
     Args:
         images: usable images with path, label, source_split ("train", "valid", "test", or "": as of "train"),
-            cluster (of copies) and group (of patients and clusters, see `join_groups`).
+            cluster (of copies), chain (see `find_copies`) and group (of patients and clusters, see
+            `join_groups`).
         data: leaks, conflicts, split_by, valid_fraction, test_fraction.
         seed: seed of the draws.
 
@@ -85,7 +86,8 @@ def _drop(result: pd.DataFrame, rows: pd.Series, reason: str) -> None:
 
 def _drop_conflicts(images: pd.DataFrame, result: pd.DataFrame, data: DataConfig, regroup: bool) -> None:
     if data.conflicts == "drop":
-        conflicting = images.groupby("cluster")["label"].transform("nunique") > 1
+        # In a chain, slices lie next to each other, and a label may change between them.
+        conflicting = (images.groupby("cluster")["label"].transform("nunique") > 1) & ~images["chain"]
         _drop(result, conflicting & (regroup | (images["source_split"] != "test")), CONFLICT)
 
 

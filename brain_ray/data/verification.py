@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.data import alignment
-from brain_ray.data.candidates import Candidates
+from brain_ray.data.candidates import Candidates, as_candidates
 from brain_ray.data.clusters import cluster
+from brain_ray.data.matching import coarsen, match, prepare
 from brain_ray.data.placement import TURNS, nearest_turns, turn
+from brain_ray.data.spectra import transform
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -103,6 +105,25 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
     kept = np.flatnonzero(similarity >= threshold - MARGIN)
     a, b, view = (candidates[name][kept] for name in ("a", "b", "view"))
     return Pairs(a, b, view, similarity[kept], aligned[kept], transforms[kept], num_full)
+
+
+def alike(views: NDArray[np.uint8], a: Ints, b: Ints, least: float) -> NDArray[np.bool_]:
+    """Returns whether pairs of images, (n,), have a similarity of at least `least` after alignment.
+
+    Args:
+        views: (m, 2, 64, 64) views of the images.
+        a: positions of the first images, (n,).
+        b: positions of the second images, (n,).
+        least: least similarity.
+    """
+    parts = []
+    for view in range(views.shape[1]):
+        one, other = (transform(views[rows, view]) for rows in (a, b))
+        own = np.arange(len(a))
+        parts.append(as_candidates(match(prepare(one), coarsen(other), own, own, 0), a, b, view))
+    pairs = verify(views, np.concatenate(parts), least + MARGIN)
+    found = set(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True))
+    return np.array([pair in found for pair in zip(a.tolist(), b.tolist(), strict=True)], np.bool_)
 
 
 def _groups(candidates: Candidates, copies: NDArray[np.bool_]) -> list[int]:

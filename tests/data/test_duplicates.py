@@ -1,119 +1,74 @@
-"""Copies are found the same, however the images lie in blocks and the blocks in groups."""
-
-from itertools import combinations_with_replacement
+"""The search over all scanned images: copies, near misses, chains of neighbouring slices, equal pixels."""
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import ray.data
+from support.slices import Grey, moved, slice_of, views_of
 
 from brain_ray.arrays import fixed_size
-from brain_ray.data import similarity
-from brain_ray.data.duplicates import (
-    NO_PAIRS,
-    find_candidates,
-    find_copies,
-    select_embeddings,
-    verify_candidates,
-)
-from brain_ray.data.transforms import THUMBNAIL_SIDE
-
-COUNT = 60
-NONE = np.empty(0, np.int64)
+from brain_ray.data.candidates import index, search
+from brain_ray.data.duplicates import find_copies
+from brain_ray.data.verification import MARGIN, verify
 
 
-@pytest.fixture(scope="module")
-def thumbnails() -> np.ndarray:
-    """Smooth pictures without a copy, but for planted ones: mirrored, turned, brighter."""
-    rng = np.random.default_rng(5)
-    coarse = rng.uniform(0, 200, (COUNT, 12, 12))
-    images = np.repeat(np.repeat(coarse, 8, axis=1), 8, axis=2).astype(np.uint8)
-    assert images.shape[1:] == (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    images[41] = images[3, :, ::-1]
-    images[42] = images[3, ::-1, ::-1]
-    images[7] = images[6] // 2 + 40
-    images[59] = images[0]
-    return images
-
-
-def block(thumbnails: np.ndarray, start: int, stop: int) -> pa.Table:
-    part = thumbnails[start:stop]
-    columns = {"thumbnail": fixed_size(part), "embedding": fixed_size(similarity.embed(part))}
-    return pa.table({**columns, "image_id": np.arange(start, stop)})
-
-
-@pytest.mark.parametrize("size", [60, 17, 5])
-@pytest.mark.parametrize("group", [1, 2, 8])
-def test_copies_do_not_depend_on_blocks_and_groups(thumbnails: np.ndarray, size: int, group: int) -> None:
-    blocks = [block(thumbnails, k, min(k + size, COUNT)) for k in range(0, COUNT, size)]
-    groups = [blocks[k : k + group] for k in range(0, len(blocks), group)]
-    found = [NO_PAIRS]
-    for one, other in combinations_with_replacement(groups, 2):
-        members = one if one is other else [*one, *other]
-        embeddings = [select_embeddings(member, NONE) for member in members]
-        for i, j, a, b in find_candidates(0.97, len(one), *embeddings):
-            found.append(verify_candidates(one[i], other[j], a, b, 0.97))
-    pairs = pd.concat(found).sort_values(["a", "b"], ignore_index=True)
-    assert list(zip(pairs["a"], pairs["b"], pairs["transform"], strict=True)) == [
-        (0, 59, "identity"),
-        (3, 41, "mirrored"),
-        (3, 42, "turned"),
-        (6, 7, "identity"),
-        (41, 42, "flipped"),
-    ]
-    assert (pairs["similarity"] > 0.99).all()
-
-
-def test_candidates_are_found_without_the_thumbnails(thumbnails: np.ndarray) -> None:
-    whole = block(thumbnails, 0, COUNT)
-    assert select_embeddings(whole, NONE).nbytes < whole.nbytes / 8
-
-
-def test_what_is_passed_over_and_what_is_even_is_no_candidate(thumbnails: np.ndarray) -> None:
-    images = thumbnails.copy()
-    images[10:40] = np.arange(30)[:, None, None]
-    found = find_candidates(0.97, 1, select_embeddings(block(images, 0, COUNT), np.array([0, 41, 59])))
-    assert [(i, j, a.tolist(), b.tolist()) for i, j, a, b in found] == [(0, 0, [3, 6], [42, 7])]
-
-
-def test_no_pairs_have_the_columns_of_some() -> None:
-    empty = np.empty(0, np.int64)
-    images = np.zeros((2, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
-    none = verify_candidates(block(images, 0, 2), block(images, 0, 2), empty, empty, 0.97)
-    pd.testing.assert_frame_equal(NO_PAIRS, none, check_dtype=False)
-
-
-def similar_pairs(images: np.ndarray, lowest: float) -> dict[tuple[int, int], float]:
-    """The similarity of each two pictures, in their best position, that reaches a value: by brute force."""
-    views = [images, images[:, :, ::-1], images[:, ::-1], images[:, ::-1, ::-1]]
-    unit = [similarity.normalise(np.ascontiguousarray(view)) for view in views]
-    best = np.max([unit[0] @ view.T for view in unit], axis=0)
-    return {(int(a), int(b)): float(best[a, b]) for a, b in np.argwhere(best >= lowest) if a < b}
-
-
-@pytest.mark.parametrize("threshold", [0.93, 0.98, 0.99])
-def test_copies_and_near_misses_follow_the_threshold(threshold: float, ray_cluster: None) -> None:
-    rng = np.random.default_rng(2)
-    one, other = np.kron(rng.uniform(0, 200, (2, 40, 12, 12)), np.ones((8, 8)))
-    shares = np.linspace(0.4, 1.0, 40)[:, None, None]
-    images = np.concatenate([one, (one * shares + other * (1 - shares))[:, :, ::-1]]).astype(np.uint8)
-    hashes = [f"hash{k}" for k in range(len(images))]
-    table = pd.DataFrame(
+def scanned(images: list[Grey], block: int = 16) -> tuple[ray.data.Dataset, pd.DataFrame]:
+    views = views_of(images)
+    found = index(views)
+    heads = np.tile(np.array([100, 100, 120], np.float32), (len(images), 2, 1))
+    columns = {"views": views, "heads": heads, "embeddings": found.embeddings, "spectra": found.packed}
+    table = pa.table({name: fixed_size(column) for name, column in columns.items()})
+    for name, value in (("image_id", np.arange(len(images))), ("width", 200), ("height", 200)):
+        table = table.append_column(name, pa.array(np.broadcast_to(value, len(images))))
+    hashes = [str(hash(image.tobytes())) for image in images]
+    manifest = pd.DataFrame(
         {
             "image_id": range(len(images)),
-            "path": hashes,
+            "path": [f"{k}.png" for k in range(len(images))],
             "class_name": "glioma",
             "source_split": "train",
             "pixel_sha256": hashes,
-            "file_sha256": hashes,
+            "file_sha256": [f"file{k}" for k in range(len(images))],
         }
     )
-    scanned = ray.data.from_blocks([block(images, k, k + 16) for k in range(0, len(images), 16)])
-    pairs, near_misses = find_copies(scanned, table, threshold)
+    blocks = [table.slice(k, block) for k in range(0, len(images), block)]
+    return ray.data.from_blocks(blocks), manifest
 
-    expected = similar_pairs(images, threshold)
-    assert 5 < len(expected) < 40
-    assert set(zip(pairs["a"], pairs["b"], strict=True)) == expected.keys()
-    lowest = min(0.97, threshold - 0.02)
-    assert near_misses == len(similar_pairs(images, lowest)) - len(expected) > 0
+
+@pytest.mark.parametrize("threshold", [0.93, 0.97])
+def test_copies_and_near_misses_follow_the_threshold(threshold: float, ray_cluster: None) -> None:
+    images = [slice_of(seed) for seed in range(8)]
+    images += [slice_of(seed, height=0.1 + 0.07 * seed) for seed in range(8)]
+    pairs, near_misses = find_copies(*scanned(images, 5), threshold)
+    views = views_of(images)
+    every = verify(views, search(index(views)), threshold)
+    copies = every.similarity >= threshold
+    assert 0 < copies.sum() < 8
+    assert set(zip(pairs["a"], pairs["b"], strict=True)) == set(
+        zip(every.a[copies].tolist(), every.b[copies].tolist(), strict=True)
+    )
+    assert near_misses == (~copies).sum()
+    assert every.similarity.min() >= threshold - MARGIN
+
+
+def test_chains_of_neighbouring_slices_are_told_from_copies(ray_cluster: None) -> None:
+    volume = [slice_of(1, height=0.1 * k) for k in range(12)]
+    copies = [moved(slice_of(2), degrees) for degrees in (0, 4, 8)]
+    pairs, _ = find_copies(*scanned([*volume, *copies]), 0.95)
+    chained = pairs[pairs["chain"]]
+    assert set(chained["a"]) | set(chained["b"]) == set(range(12))
+    rest = pairs[~pairs["chain"]]
+    assert set(rest["a"]) | set(rest["b"]) == {12, 13, 14}
+
+
+def test_equal_pixels_are_copies_even_of_uniform_images(ray_cluster: None) -> None:
+    blank = np.zeros((200, 200), np.uint8)
+    images = [slice_of(1), blank, blank, slice_of(2), blank, slice_of(1)]
+    pairs, near_misses = find_copies(*scanned(images, 2), 0.97)
+    assert list(zip(pairs["a"], pairs["b"], strict=True)) == [(0, 5), (1, 2), (2, 4)]
+    assert (pairs["kind"] == "same pixels").all()
+    assert (pairs["similarity"] == 1).all()
+    assert (pairs["view"] == "whole").all()
+    assert not pairs["chain"].any()
+    assert near_misses == 0

@@ -26,6 +26,7 @@ def table(train: int = 400, test: int = 80, copies: int = 0) -> pd.DataFrame:
             "label": labels,
             "source_split": ["train"] * train + ["test"] * test,
             "cluster": clusters,
+            "chain": False,
         }
     )
 
@@ -128,6 +129,7 @@ def pairs(classes: int = 4, each: int = 100) -> pd.DataFrame:
             "label": labels,
             "source_split": "train",
             "cluster": np.arange(len(labels)) // 2,
+            "chain": False,
         }
     )
 
@@ -238,6 +240,15 @@ def test_training_copies_with_two_labels(policy: str, dropped: int) -> None:
     assert set(result.loc[result["split"] == "dropped", "reason"]) <= {"a copy carries another label"}
 
 
+def test_a_label_may_change_along_a_chain_of_neighbouring_slices() -> None:
+    images = table()
+    images.loc[0:39, "cluster"] = 0
+    images.loc[0:39, "chain"] = True
+    result = draw(images, DataConfig(conflicts="drop"), 1)
+    assert not (result["split"] == "dropped").any()
+    assert result.loc[0:39, "split"].nunique() == 1
+
+
 def test_an_emptied_class_is_an_error_that_says_why() -> None:
     images = table(train=40, test=10)
     glioma = images["label"] == 0
@@ -261,6 +272,7 @@ def patients(seed: int, mix: tuple[float, ...], test: float) -> pd.DataFrame:
             "label": label_of_patient[patient],
             "source_split": np.where(rng.random(2000) < test, "test", "train"),
             "cluster": np.arange(2000),
+            "chain": False,
             "patient": [f"p{number:03d}" for number in patient],
         }
     )

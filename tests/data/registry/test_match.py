@@ -12,9 +12,8 @@ from brain_ray.config import DataConfig, PhantomConfig
 from brain_ray.data import decoding, transforms
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.registry.build import build
-from brain_ray.data.registry.match import BATCH, ORIENTATIONS, PAIRS, fingerprint, recognise
+from brain_ray.data.registry.match import BATCH, ORIENTATIONS, PAIRS, fingerprint, normalise, recognise
 from brain_ray.data.registry.store import SIDE, Registry, read_registry
-from brain_ray.data.registry.match import normalise
 from brain_ray.errors import RunError
 
 CLASSES = DataConfig().classes

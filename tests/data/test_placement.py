@@ -1,0 +1,79 @@
+"""What is told of a pair: orientation, shift, angle and zoom of the second image against the first."""
+
+import numpy as np
+import pytest
+from support.slices import Grey, framed, moved, slice_of
+
+from brain_ray.data.candidates import index, search
+from brain_ray.data.head_view import view_head
+from brain_ray.data.placement import TRANSFORMS, TURNS, VIEWS, Placement, nearest_turns, place, turn
+from brain_ray.data.verification import verify
+
+UNDO = {
+    "identity": lambda image: image,
+    "mirrored": lambda image: image[:, ::-1],
+    "flipped": lambda image: image[::-1],
+    "turned": lambda image: image[::-1, ::-1],
+    "turned left": lambda image: np.rot90(image, 1),
+    "turned right": lambda image: np.rot90(image, -1),
+    "transposed": lambda image: image.T,
+    "transposed and turned": lambda image: np.rot90(image, 2).T,
+}
+"""From the second image to the first."""
+
+
+def placed(first: Grey, second: Grey) -> tuple[Placement, str]:
+    heads = [view_head(first), view_head(second)]
+    views = np.stack([np.stack([head.ranks] * 2) for head in heads])
+    pairs = verify(views, search(index(views)), 0.95)
+    assert len(pairs.a) == 1
+    one, other = (np.array([[head.x, head.y, head.size]], np.float32) for head in heads)
+    sizes = [np.array([image.shape[::-1]]) for image in (first, second)]
+    found = place(pairs.transforms, one, other, *sizes)
+    return found, VIEWS[int(found.views(pairs.aligned)[0])]
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_each_orientation_has_its_name(name: str) -> None:
+    second = slice_of(1)[:, 10:]
+    first = np.ascontiguousarray(UNDO[name](second))
+    found, view = placed(first, np.ascontiguousarray(second))
+    assert TRANSFORMS[int(found.transform[0])] == name
+    assert (found.shift[0], found.angle[0], found.zoom[0]) == pytest.approx((0, 0, 1), abs=0.01)
+    assert view == "whole"
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_turned_view_lies_as_the_first(name: str) -> None:
+    view = np.random.default_rng(1).normal(size=(3, 8, 8)).astype(np.float32)
+    expected = np.stack([UNDO[name](one) for one in view])
+    assert np.array_equal(turn(view, TRANSFORMS.index(name)), expected)
+
+
+def test_matrices_are_nearest_to_themselves() -> None:
+    matrices = np.concatenate([TURNS, np.zeros((8, 2, 1))], axis=2).astype(np.float32)
+    assert nearest_turns(matrices).tolist() == list(range(8))
+
+
+def test_shift_angle_and_zoom_are_those_of_the_second_image() -> None:
+    first = moved(slice_of(2), zoom=0.8)
+    found, view = placed(first, moved(first, -4, 1.1, right=0.05))
+    assert found.angle[0] == pytest.approx(4, abs=0.5), "clockwise"
+    assert found.zoom[0] == pytest.approx(1.1, abs=0.015)
+    assert found.shift[0] == pytest.approx(0.05, abs=0.006)
+    assert view == "aligned"
+
+
+def test_a_margin_is_a_zoom_of_the_head_alone() -> None:
+    first = slice_of(3)
+    found, view = placed(first, framed(first, 0.1, 0))
+    assert found.zoom[0] == pytest.approx(1 / 1.2, abs=0.01)
+    assert found.shift[0] == pytest.approx(0, abs=0.01)
+    assert view == "head"
+
+
+def test_another_resolution_is_no_zoom() -> None:
+    first = slice_of(4)
+    found, view = placed(first, np.repeat(np.repeat(first, 2, axis=0), 2, axis=1))
+    assert found.zoom[0] == pytest.approx(1, abs=0.01)
+    assert view == "whole"
