@@ -4,6 +4,8 @@ Views are compared by their details: ranks of grey levels, smoothed, without wha
 the outline nor a bright frame around the head makes two slices alike then.
 """
 
+from functools import cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ FINE = 0.7
 
 SLOW = 13
 """Side, in pixels, of the squares whose means are subtracted."""
+
+EDGE = 3
+"""Width, in pixels, of the rim of a head that is left out: in a copy its outline may lie a little apart."""
 
 LEAST_SHARE = 0.5
 """Least share of the smaller head that both views must show."""
@@ -46,8 +51,8 @@ def details(view: Grey) -> Floats:
     head = (view > 0).astype(np.float32)
     levels = (view.astype(np.float32) - 128) * head
     slow = cv2.blur(levels, (SLOW, SLOW)) / np.maximum(cv2.blur(head, (SLOW, SLOW)), 1e-3)
-    # The outline itself is left out.
-    inside = cv2.erode(head, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+    inner = np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)
+    inside = cv2.erode(head, inner, borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
     return np.stack(
         [(cv2.GaussianBlur(levels, (0, 0), FINE) - slow) * inside, np.asarray(inside, np.float32)]
     )
@@ -85,39 +90,44 @@ def correlate_moved(first: Floats, second: Floats, transform: Affine) -> float:
     return float(one @ other) / power**0.5 if power > 0 else 0.0
 
 
-def align(first: Grey, second: Grey, start: Affine, side: int, steps: int) -> Affine:
-    """Improves a transform from a first to a second view by maximising their correlation.
-
-    The method is ECC (Evangelidis and Psarakis, 2008) with an affine transform.
-
-    Args:
-        first: ranks, (64, 64) uint8.
-        second: ranks, (64, 64) uint8.
-        start: the transform to begin with; it is returned if the method does not converge.
-        side: pixels to which the views' sides are shrunk.
-        steps: largest number of steps.
-    """
-    one, other = (_shrink(view, side) for view in (first, second))
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-4)
-    begin = _rescale(start, side / SIDE)
-    everywhere = np.full((side, side), 255, np.uint8)
-    try:
-        found = cv2.findTransformECC(one, other, begin, cv2.MOTION_AFFINE, criteria, everywhere, 1)[1]
-    except cv2.error:
-        return start
-    return _rescale(np.asarray(found, np.float32), SIDE / side)
-
-
-def _shrink(view: Grey, side: int) -> Floats:
+def shrink(view: Grey, side: int) -> Floats:
+    """Returns the ranks of a view, (64, 64) uint8, about 0 and shrunk to (side, side), for `align`."""
     levels = np.where(view > 0, view.astype(np.float32) - 128, np.float32(0))
     if side == SIDE:
         return levels
     return np.asarray(cv2.resize(levels, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
 
+def align(first: Floats, second: Floats, start: Affine, steps: int) -> Affine:
+    """Improves a transform from a first to a second view by maximising their correlation.
+
+    The method is ECC (Evangelidis and Psarakis, 2008) with an affine transform.
+
+    Args:
+        first: (side, side), from `shrink`.
+        second: the same of the second view.
+        start: the transform to begin with; it is returned if the method does not converge.
+        steps: largest number of steps.
+    """
+    side = len(first)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-4)
+    begin = _rescale(start, side / SIDE)
+    try:
+        found = cv2.findTransformECC(first, second, begin, cv2.MOTION_AFFINE, criteria, _everywhere(side), 1)[
+            1
+        ]
+    except cv2.error:
+        return start
+    return _rescale(np.asarray(found, np.float32), SIDE / side)
+
+
+@cache
+def _everywhere(side: int) -> NDArray[np.uint8]:
+    return np.full((side, side), 255, np.uint8)
+
+
 def _rescale(transform: Affine, factor: float) -> Affine:
     """Returns a transform between views whose sides are `factor` times as long."""
-    linear, shift = transform[:, :2], transform[:, 2]
-    offset = np.full(2, 0.5 / factor - 0.5, np.float32)
-    moved = factor * (linear @ offset + shift - offset)
-    return np.column_stack([linear, moved]).astype(np.float32)
+    moved = np.array([[1, 1, factor], [1, 1, factor]], np.float32) * transform
+    moved[:, 2] += 0.5 * (1 - factor) * (transform[:, 0] + transform[:, 1] - 1)
+    return np.asarray(moved, np.float32)

@@ -4,10 +4,11 @@ Two images are copies if they show the same slice, in any of eight orientations,
 and gamma, with other margins, cut to the head, and shifted, turned, zoomed or stretched a little. No bound
 proves that none is missed: `benchmarks/audit.py` measures which share of planted copies is found.
 
-Each stage leaves few pairs to the next, costlier one. All pairs are compared by a product of embeddings;
-those left by their spectra, which also gives the pose (`brain_ray.data.matching`); those left are aligned
-(`brain_ray.data.verification`). Every image has two views: of the head in the whole image, and of the head
-in the crop that training takes, which may show a part of it.
+Each stage leaves few pairs to the next, costlier one. All pairs are compared by a product of embeddings
+(`brain_ray.data.whitening`); those left by their spectra, which also gives the pose
+(`brain_ray.data.matching`); those left are aligned (`brain_ray.data.verification`). Every image has two
+views: of the head in the whole image, and of the head in the crop that training takes, which may show a part
+of it.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.data import matching, spectra
+from brain_ray.data.whitening import PLAIN_FLOOR
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -36,9 +38,6 @@ most, and their match (see `matching.Matches`)."""
 Candidates = NDArray[np.void]
 """(n,) array of `CANDIDATE`."""
 
-EMBEDDED = 0.74
-"""Least product of two embeddings whose spectra are compared."""
-
 CORRELATED = 0.68
 """Least correlation of two spectra for which small changes are tried."""
 
@@ -51,7 +50,7 @@ class Index:
     """What candidates are found from, for n images."""
 
     embeddings: Floats
-    """(n, 2, 104): of each view, from `spectra.embed`; zeros resemble nothing."""
+    """(n, 2, 104): of each view, from `spectra.embed` or whitened; zeros resemble nothing."""
     packed: NDArray[np.int8]
     """(n, 2, 336): of each view, from `spectra.pack`."""
 
@@ -65,12 +64,15 @@ def index(views: NDArray[np.uint8]) -> Index:
     )
 
 
-def search(first: Index, second: Index | None = None, step: int = 512) -> Candidates:
+def search(
+    first: Index, second: Index | None = None, floor: float = PLAIN_FLOOR, step: int = 512
+) -> Candidates:
     """Finds the pairs of images that may be copies, ordered by a and b.
 
     Args:
         first: images of the first group.
         second: images of the second group; None: pairs a < b within the first one.
+        floor: least product of two embeddings whose spectra are compared.
         step: images compared with as many others at a time, so that products stay in the processor's cache.
     """
     other = second or first
@@ -81,7 +83,7 @@ def search(first: Index, second: Index | None = None, step: int = 512) -> Candid
         for i in range(0, len(first.embeddings), step):
             rows = first.embeddings[i : i + step, view]
             own = matching.prepare(spectra.unpack(first.packed[i : i + step, view]))
-            for a, b in _products(rows, embeddings, None if second else i):
+            for a, b in _products(rows, embeddings, floor, None if second else i):
                 found = as_candidates(matching.match(own, others, a, b, CORRELATED), a + i, b, view)
                 parts.append(found[found["changed"] >= CHANGED])
     joined = np.concatenate(parts)
@@ -99,15 +101,15 @@ def as_candidates(matches: matching.Matches, a: Ints, b: Ints, view: int) -> Can
     return found
 
 
-def _products(rows: Floats, others: Floats, after: int | None) -> Iterator[tuple[Ints, Ints]]:
-    """Yields the positions of pairs whose embeddings are alike enough, some thousands at a time.
+def _products(rows: Floats, others: Floats, floor: float, after: int | None) -> Iterator[tuple[Ints, Ints]]:
+    """Yields the positions of pairs whose products reach the floor, some thousands at a time.
 
     If the rows are those of `others` from position `after` on, each pair is yielded once.
     """
     step = len(rows)
     for j in range(after or 0, len(others), max(1, step)):
         part = others[j : j + step]
-        a, b = np.divmod(np.flatnonzero(rows @ part.T >= EMBEDDED), len(part))
+        a, b = np.divmod(np.flatnonzero(rows @ part.T >= floor), len(part))
         b += j
         if after is not None:
             a, b = a[a + after < b], b[a + after < b]

@@ -19,9 +19,11 @@ from brain_ray.data.pair_tasks import (
     find_candidates,
     select_index,
     take_images,
+    take_moments,
     take_rows,
     verify_candidates,
 )
+from brain_ray.data.whitening import whitening
 
 GROUP_BLOCKS = 8
 """Largest number of blocks in a group; a task compares two groups. Pair by pair, each block would be sent to
@@ -30,6 +32,9 @@ eight times as many tasks."""
 REPEATS = 16
 """Largest number of images with equal pixels that are compared; thousands of equal images would be millions
 of pairs."""
+
+MEASURED_BLOCKS = 64
+"""About the largest number of blocks whose embeddings are measured."""
 
 ALIKE = 0.9
 """Least similarity of the ends of a cluster of copies; below it is a chain."""
@@ -61,20 +66,24 @@ def find_copies(
             images.
     """
     blocks = scanned.to_arrow_refs()
-    select, take, verify = (
-        ray.remote(work).options(num_cpus=1) for work in (select_index, take_rows, verify_candidates)
+    sums, select, take, verify = (
+        ray.remote(work).options(num_cpus=1)
+        for work in (take_moments, select_index, take_rows, verify_candidates)
     )
     find = ray.remote(find_candidates).options(num_cpus=1, num_returns=2)
     further = images.groupby("pixel_sha256").cumcount().to_numpy() >= REPEATS
     passed_over = ray.put(images["image_id"].to_numpy()[further])
-    selected = [select.remote(block, passed_over) for block in blocks]
+    measured = [sums.remote(block) for block in blocks[:: 1 + len(blocks) // MEASURED_BLOCKS]]
+    white = whitening(ray.get(measured))
+    shared = ray.put(white)
+    selected = [select.remote(block, passed_over, shared) for block in blocks]
     size = min(GROUP_BLOCKS, max(1, len(blocks) // (2 * capacity.cpus())))
     groups = [range(k, min(k + size, len(blocks))) for k in range(0, len(blocks), size)]
     candidates: dict[Any, Any] = {}
 
     def start_finding(pair: tuple[range, range]) -> Any:
         members = [selected[k] for group in dict.fromkeys(pair) for k in group]
-        used, candidates[pair] = find.remote(len(pair[0]), *members)
+        used, candidates[pair] = find.remote(white.floor, len(pair[0]), *members)
         return used
 
     def start_verifying(found: tuple[tuple[range, range], Sequence[tuple[int, int]]]) -> Any:

@@ -7,6 +7,7 @@ alters.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
@@ -41,6 +42,8 @@ SMOOTH = 0.5
 
 CUT = 0.05
 """How much of the head a crop may cut off at a side, as a share of its size, without a view of its own."""
+
+_SQUARE = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,12 @@ def _resample(image: Grey, x: float, y: float, scale: float) -> Grey:
     The image is first averaged over squares of pixels and smoothed: interpolation alone would leave pixels
     out, and views would depend on where their pixels fall.
     """
-    square = max(1, int(0.5 / scale))
+    square = max(1, int(0.7 / scale))
     reach = SIDE / 2 / scale + square + 1
     left, top = (max(0, int(at - reach)) for at in (x, y))
     step = scale * square
     part = _average(image[top : int(y + reach), left : int(x + reach)], square)
-    part = np.asarray(cv2.GaussianBlur(part, (0, 0), SMOOTH / step), np.uint8)
+    part = np.asarray(cv2.GaussianBlur(part, (5, 5), SMOOTH / step), np.uint8)
     middle = (SIDE - 1) / 2
     shift_x, shift_y = (step / 2 + scale * (start - 0.5 - at) + middle for start, at in ((left, x), (top, y)))
     matrix = np.array([[step, 0, shift_x], [0, step, shift_y]])
@@ -172,28 +175,36 @@ def _above_air(image: Grey) -> NDArray[np.uint8]:
 
     Square roots bring the air and the dark parts of a head as far apart as the latter and its bright parts.
     """
-    counts = cv2.calcHist([image], [0], None, [256], [0, 256]).ravel()
-    share = np.cumsum(counts, dtype=np.float64) / image.size
-    roots = np.sqrt(np.maximum(np.arange(256) - np.searchsorted(share, 0.01), 0))
-    total = np.cumsum(counts * roots) / image.size
+    share = np.cumsum(cv2.calcHist([image], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
+    share /= image.size
+    roots = _roots()[int(share.searchsorted(0.01))]
+    total = np.cumsum(np.diff(share, prepend=0) * roots)
     spread = (total[-1] * share - total) ** 2 / np.maximum(share * (1 - share), 1e-9)
-    split = spread.argmax()
+    split = int(spread.argmax())
     if spread[split] <= 0 or share[split] >= 1:
         return np.zeros(image.shape, np.uint8)
     low, high = total[split] / share[split], (total[-1] - total[split]) / (1 - share[split])
-    level = np.searchsorted(roots, low + THRESHOLD * (high - low))
+    level = roots.searchsorted(low + THRESHOLD * (high - low))
     return np.asarray(cv2.threshold(image, float(level), 1, cv2.THRESH_BINARY)[1], np.uint8)
+
+
+@cache
+def _roots() -> NDArray[np.float64]:
+    """Returns, for each level of the air, the square root of each grey level above it, (256, 256)."""
+    levels = np.arange(256.0)
+    return np.sqrt(np.maximum(levels - levels[:, None], 0))
 
 
 def _hull(mask: NDArray[np.uint8]) -> NDArray[np.floating] | None:
     """Returns the convex hull, (n, 2), of a mask's large regions; None if it is too small."""
-    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _SQUARE)
     regions = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     if not regions:
         return None
-    areas = np.array([cv2.contourArea(region) for region in regions])
-    large = np.flatnonzero(areas >= REGION * areas.max()).tolist()
-    hull = cv2.convexHull(np.concatenate([regions[k] for k in large]))
+    areas = [cv2.contourArea(region) for region in regions]
+    least = REGION * max(areas)
+    large = [region for region, area in zip(regions, areas, strict=True) if area >= least]
+    hull = cv2.convexHull(np.concatenate(large))
     if cv2.contourArea(hull) < MIN_SHARE * mask.size:
         return None
     return hull[:, 0].astype(np.float32)

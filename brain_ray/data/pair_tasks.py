@@ -14,6 +14,7 @@ from brain_ray.data.head_view import SIDE
 from brain_ray.data.placement import TRANSFORMS, VIEWS, place
 from brain_ray.data.spectra import EMBEDDING_SIZE, PACKED_SIZE
 from brain_ray.data.verification import Pairs, alike, verify
+from brain_ray.data.whitening import Moments, Whitening, moments
 
 SAME: dict[str, Any] = {
     "similarity": np.float32(1), "transform": "identity", "view": "whole",
@@ -25,26 +26,29 @@ NO_PAIRS = pd.DataFrame([{"a": 0, "b": 0, **SAME}]).iloc[:0]
 """Empty table of `verify_candidates`."""
 
 
-def select_index(block: pa.Table, passed_over: Ints) -> pa.Table:
+def take_moments(block: pa.Table) -> Moments:
+    """Returns the moments of the embeddings of a block from `Scan`."""
+    return moments(_column(block, "embeddings", NUM_VIEWS, EMBEDDING_SIZE))
+
+
+def select_index(block: pa.Table, passed_over: Ints, whitening: Whitening) -> pa.Table:
     """Returns a scanned block's columns from which candidates are found, a seventh of its bytes.
 
     Args:
         block: a block from `Scan`.
         passed_over: image_ids whose embeddings become zeros, so that they resemble nothing.
+        whitening: what is done to the others.
     """
-    chosen = block.select(["embeddings", "spectra"])
-    over = np.isin(block["image_id"].to_numpy(), passed_over)
-    if not over.any():
-        return chosen
-    embeddings = _column(chosen, "embeddings", NUM_VIEWS, EMBEDDING_SIZE)
-    embeddings[over] = 0.0
-    return chosen.set_column(0, "embeddings", fixed_size(embeddings))
+    embeddings = whitening.apply(_column(block, "embeddings", NUM_VIEWS, EMBEDDING_SIZE))
+    embeddings[np.isin(block["image_id"].to_numpy(), passed_over)] = 0.0
+    return block.select(["spectra"]).append_column("embeddings", fixed_size(embeddings))
 
 
-def find_candidates(count: int, *blocks: pa.Table) -> tuple[list[tuple[int, int]], pa.Table]:
+def find_candidates(floor: float, count: int, *blocks: pa.Table) -> tuple[list[tuple[int, int]], pa.Table]:
     """Finds the pairs of rows, one from each group of blocks, that may be copies or near misses.
 
     Args:
+        floor: least product of two embeddings.
         count: number of blocks in the first group; if there is no other, pairs are searched within it.
         blocks: tables from `select_index`, those of the first group, then those of the second.
 
@@ -53,7 +57,7 @@ def find_candidates(count: int, *blocks: pa.Table) -> tuple[list[tuple[int, int]
             them; and a table with the fields of `CANDIDATE`, where a and b are positions in all blocks.
     """
     starts = np.cumsum([0, *map(len, blocks)])
-    found = search(_index(blocks[:count]), _index(blocks[count:]) if len(blocks) > count else None)
+    found = search(_index(blocks[:count]), _index(blocks[count:]) if len(blocks) > count else None, floor)
     if len(blocks) > count:
         found["b"] += starts[count]
     numbers = np.unique(np.searchsorted(starts, _rows(found["a"], found["b"]), "right") - 1)

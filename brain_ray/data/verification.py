@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from brain_ray.data import alignment
 from brain_ray.data.candidates import Candidates, as_candidates
 from brain_ray.data.clusters import cluster
+from brain_ray.data.head_view import SIDE
 from brain_ray.data.matching import coarsen, match, prepare
 from brain_ray.data.placement import TURNS, nearest_turns, turn
 from brain_ray.data.spectra import transform
@@ -20,8 +21,11 @@ Ints = NDArray[np.int64]
 MARGIN = 0.02
 """Width of the range of near misses below the threshold."""
 
-COARSE, FULL = (48, 2), (64, 5)
-"""Side of the views, in pixels, and number of steps of the two alignments."""
+COARSE_SIDE = 48
+"""Side of the views, in pixels, in the first alignment."""
+
+COARSE_STEPS, FULL_STEPS = 2, 8
+"""Number of steps of the first alignment, and of the second, of views in their full size."""
 
 COARSE_MARGIN = 0.03
 """How much lower than the threshold the similarity may be after the first alignment for the second to be
@@ -34,7 +38,7 @@ BATCH = 256
 """Number of candidates that are compared at a time."""
 
 DETAILS = 4096
-"""Number of views whose details are kept, 32 KB of each."""
+"""Number of views whose details are kept, 41 KB of each."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,10 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
     def details(row: int, view: int) -> Floats:
         return alignment.details(views[row, view])
 
+    @lru_cache(DETAILS)
+    def small(row: int, view: int) -> Floats:
+        return alignment.shrink(views[row, view], COARSE_SIDE)
+
     starts = alignment.poses(candidates["angle"], candidates["mirrored"])
     turns = nearest_turns(starts)
     similarity = np.zeros(len(candidates), np.float32)
@@ -92,12 +100,13 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
         if failures[groups[k]] >= FAILURES:
             continue
         a, b, view, *_ = candidates[k].item()
-        pair, compared = (views[a, view], views[b, view]), (details(a, view), details(b, view))
-        moved = alignment.align(*pair, starts[k], *COARSE)
+        compared = details(a, view), details(b, view)
+        moved = alignment.align(small(a, view), small(b, view), starts[k], COARSE_STEPS)
         value = alignment.correlate_moved(*compared, moved)
         if threshold - COARSE_MARGIN <= value < threshold:
             num_full += 1
-            moved = alignment.align(*pair, moved, *FULL)
+            one, other = (alignment.shrink(views[row, view], SIDE) for row in (a, b))
+            moved = alignment.align(one, other, moved, FULL_STEPS)
             value = max(value, alignment.correlate_moved(*compared, moved))
         failures[groups[k]] += value < threshold - MARGIN
         if value > similarity[k]:

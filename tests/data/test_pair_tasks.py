@@ -19,9 +19,11 @@ from brain_ray.data.pair_tasks import (
     take_rows,
     verify_candidates,
 )
+from brain_ray.data.whitening import whitening
 
 COUNT = 40
 NONE = np.empty(0, np.int64)
+PLAIN = whitening([])
 IDS = 100 + np.random.default_rng(4).permutation(COUNT)
 """image_id of each row."""
 
@@ -66,7 +68,9 @@ def test_copies_do_not_depend_on_blocks_and_groups(views: np.ndarray, size: int,
     found = [NO_PAIRS]
     for one, other in combinations_with_replacement(groups, 2):
         members = one if one is other else [*one, *other]
-        used, candidates = find_candidates(len(one), *(select_index(member, NONE) for member in members))
+        used, candidates = find_candidates(
+            PLAIN.floor, len(one), *(select_index(member, NONE, PLAIN) for member in members)
+        )
         if used:
             rows = [take_rows(members[number], candidates, start) for number, start in used]
             found.append(verify_candidates(candidates, 0.97, *rows))
@@ -79,7 +83,9 @@ def test_copies_do_not_depend_on_blocks_and_groups(views: np.ndarray, size: int,
 
 def test_only_rows_of_candidates_are_taken(views: np.ndarray) -> None:
     blocks = [block(views, k, k + 10) for k in range(0, COUNT, 10)]
-    used, candidates = find_candidates(4, *(select_index(member, NONE) for member in blocks))
+    used, candidates = find_candidates(
+        PLAIN.floor, 4, *(select_index(member, NONE, PLAIN) for member in blocks)
+    )
     taken = {number: take_rows(blocks[number], candidates, start) for number, start in used}
     assert {k: set(rows["image_id"].to_pylist()) for k, rows in taken.items()} == {
         0: set(IDS[[0, 3, 6, 7]].tolist()),
@@ -89,18 +95,18 @@ def test_only_rows_of_candidates_are_taken(views: np.ndarray) -> None:
 
 def test_candidates_are_found_without_the_views(views: np.ndarray) -> None:
     whole = block(views, 0, COUNT)
-    assert select_index(whole, NONE).nbytes < whole.nbytes / 6
+    assert select_index(whole, NONE, PLAIN).nbytes < whole.nbytes / 6
 
 
 def test_what_is_passed_over_is_no_candidate(views: np.ndarray) -> None:
-    over = select_index(block(views, 0, COUNT), IDS[[0, 7, 31]])
-    _, candidates = find_candidates(1, over)
+    over = select_index(block(views, 0, COUNT), IDS[[0, 7, 31]], PLAIN)
+    _, candidates = find_candidates(PLAIN.floor, 1, over)
     assert list(zip(candidates["a"].to_pylist(), candidates["b"].to_pylist(), strict=True)) == [(3, 32)]
 
 
 def test_no_pairs_have_the_columns_of_some(views: np.ndarray) -> None:
     whole = block(views, 8, 20)
-    used, candidates = find_candidates(1, select_index(whole, NONE))
+    used, candidates = find_candidates(PLAIN.floor, 1, select_index(whole, NONE, PLAIN))
     assert (used, len(candidates)) == ([], 0)
     none = verify_candidates(candidates, 0.97, take_rows(whole, candidates, 0))
     pd.testing.assert_frame_equal(NO_PAIRS, none, check_dtype=False)
