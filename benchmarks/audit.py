@@ -4,10 +4,11 @@ Changes real or drawn images and looks for each among all images, with the funct
 FOLDER is searched for images at any depth; without one, phantoms are drawn. Ranges are tried at their ends: a
 shift of 3 % goes that far both ways. About five minutes on two cores with 3,064 images:
 
-    python benchmarks/audit.py ../shared/data/figshare/images
+    python benchmarks/audit.py ../shared/data/figshare/images --patients ../shared/data/figshare/patients.csv
 
 With --augmented, also looks for siblings among files named aug_<source>_0_<number>, as the public set
-MohamedAliHabib/Brain-Tumor-Detection holds them.
+MohamedAliHabib/Brain-Tumor-Detection holds them. With --patients, a CSV file with the columns file, relative
+to its folder, and person, the stages of the search are counted on pairs of different patients.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from audit_changes import CHANGES, FRAMES, Change, Grey, augmented
 from numpy.typing import NDArray
 
@@ -98,8 +100,7 @@ def load(folder: str | None) -> list[Grey]:
     if folder is None:
         drawn = [draw(DataConfig().classes[i % 4], 11, i) for i in range(DRAWN)]
         return [np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]) for image in drawn]
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".png"))
-    return [decode(path.read_bytes()) for path in files]
+    return [decode(path.read_bytes()) for path in _files(folder)]
 
 
 def plant(
@@ -136,18 +137,43 @@ def siblings_found(views: Views, source: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def product_share(own: Index, floor: float) -> float:
-    """Return the share of pairs whose spectra are compared in some view."""
-    count, hits = len(own.embeddings), 0
+def count_stages(views: Views, white: Whitening, patients: NDArray[np.int64]) -> dict[str, float]:
+    """Return which shares of the pairs of different patients reach each stage of the search."""
+    own = whitened(index(views), white)
+    count, hits = len(views), 0
     for k in range(0, count, 512):
         alike = np.zeros((min(512, count - k), count), bool)
         for view in range(NUM_VIEWS):
-            alike |= own.embeddings[k : k + 512, view] @ own.embeddings[:, view].T >= floor
+            alike |= own.embeddings[k : k + 512, view] @ own.embeddings[:, view].T >= white.floor
+        alike &= patients[k : k + 512, None] != patients
         hits += int(np.triu(alike, k + 1).sum())
-    return hits / (count * (count - 1) / 2)
+    candidates = search(own, None, white.floor)
+    candidates = candidates[patients[candidates["a"]] != patients[candidates["b"]]]
+    pairs = verify(views, candidates, THRESHOLD)
+    sizes = np.unique(patients, return_counts=True)[1]
+    total = (count * (count - 1) - (sizes * (sizes - 1)).sum()) / 2
+    return {
+        "spectra compared": hits / total,
+        "views compared": len(candidates) / total,
+        "aligned": pairs.num_aligned / total,
+        "called copies": float((pairs.similarity >= THRESHOLD).sum() / total),
+    }
 
 
-def main(folder: str | None, augmented_folder: str | None) -> None:
+def read_patients(folder: str, file: str) -> NDArray[np.int64]:
+    """Return the number of the patient of each image that `load` finds in a folder."""
+    table = pd.read_csv(file).set_index("file")["person"]
+    names = [path.relative_to(Path(file).parent.resolve()).as_posix() for path in _files(folder)]
+    return np.unique(table[names], return_inverse=True)[1].astype(np.int64)
+
+
+def _files(folder: str) -> list[Path]:
+    return sorted(
+        path for path in Path(folder).resolve().rglob("*") if path.suffix.lower() in (".jpg", ".png")
+    )
+
+
+def main(folder: str | None, augmented_folder: str | None, patients_file: str | None) -> None:
     """Print a table; last, the figures as JSON."""
     started = time.process_time()
     images = load(folder)
@@ -185,12 +211,11 @@ def main(folder: str | None, augmented_folder: str | None) -> None:
         invented[name] = (len(look(inside, white).copies), len(few) * (len(few) - 1) / 2)
     for name, (pairs, total) in invented.items():
         print(f"pairs of images called copies, {name}: {pairs} of {total:.0f} ({pairs / total:.1e})")
-    stages = {
-        "spectra compared": product_share(whitened(own, white), white.floor),
-        "aligned": every.candidates / num_pairs,
-        "aligned in full": every.pairs.num_full / num_pairs,
-    }
-    print("of all pairs: " + ", ".join(f"{name} {share:.1e}" for name, share in stages.items()))
+
+    patients = read_patients(folder, patients_file) if folder and patients_file else np.arange(count)
+    stages = count_stages(views, white, patients)
+    whose = "of different patients" if patients_file else "of images"
+    print(f"pairs {whose}: " + ", ".join(f"{name} {share:.1e}" for name, share in stages.items()))
     cost = {
         "read_ms": 1e3 * (read - started) / count,
         "views_ms": 1e3 * (viewed - read) / count,
@@ -232,5 +257,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--augmented")
+    parser.add_argument("--patients")
     arguments = parser.parse_args()
-    main(arguments.folder, arguments.augmented)
+    main(arguments.folder, arguments.augmented, arguments.patients)

@@ -1,20 +1,18 @@
 """Array types, and arrays as Arrow lists of fixed size."""
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:  # it takes longer to import than all else that decodes
-    pass
 
 Grey = NDArray[np.uint8]
 """A grey image: (height, width), uint8, 0..255."""
 
 
 def fixed_size(array: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
-    flat = array.reshape(len(array), -1)
+    flat = array.reshape(len(array), math.prod(array.shape[1:]))
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
 
 

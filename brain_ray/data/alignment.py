@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
 from brain_ray.data.head_view import SIDE
+from brain_ray.data.spectra import RADIUS
 
 Floats = NDArray[np.float32]
 Affine = NDArray[np.float32]
@@ -30,32 +31,52 @@ LEAST_SHARE = 0.5
 """Least share of the smaller head that both views must show."""
 
 
-def poses(angles: Floats, mirrored: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Returns the transforms, (n, 2, 3), for second views that are turned by angles, in radians, and then
-    mirrored top-bottom where `mirrored` is true (see `spectra.Matches`)."""
+def poses(angles: Floats, mirrored: NDArray[np.bool_], changes: Floats) -> NDArray[np.float32]:
+    """Returns the transforms, (n, 2, 3), from first views to second ones, for matches of their spectra.
+
+    Args:
+        angles: (n,) radians by which second views are turned.
+        mirrored: (n,) whether they are then mirrored, top-bottom.
+        changes: (n, 6) small changes that make first views like second ones (see `matching.Matches`).
+    """
     cosine, sine, flip = np.cos(angles), np.sin(angles), np.where(mirrored, -1, 1)
-    linear = np.stack([cosine, -sine, flip * sine, flip * cosine], axis=1).reshape(-1, 2, 2)
-    return about_middle(linear)
+    turned = np.stack([cosine, -sine, flip * sine, flip * cosine], axis=1).reshape(-1, 2, 2)
+    x, y, scale, angle, along, between = changes.T.astype(np.float64)
+    stretch = np.stack([1 + scale + along, between - angle, between + angle, 1 + scale - along], axis=1)
+    back = np.linalg.inv(stretch.reshape(-1, 2, 2))
+    shift = -(turned @ back @ np.stack([x, y], axis=1)[:, :, None])[:, :, 0] * RADIUS
+    return about_middle(turned @ back, shift)
 
 
-def about_middle(linear: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Returns transforms, (n, 2, 3), that leave the middle of a view in its place, from (n, 2, 2)
+def about_middle(linear: NDArray[np.floating], shift: NDArray[np.floating] | float = 0) -> Floats:
+    """Returns transforms, (n, 2, 3), that move the middle of a view by `shift`, (n, 2) pixels, from (n, 2, 2)
     matrices."""
     middle = np.full(2, (SIDE - 1) / 2)
-    shift = middle - linear @ middle
-    return np.concatenate([linear, shift[:, :, None]], axis=2).astype(np.float32)
+    moved = middle - linear @ middle + shift
+    return np.concatenate([linear, moved[:, :, None]], axis=2).astype(np.float32)
 
 
 def details(view: Grey) -> Floats:
     """Returns the details of a view, (64, 64) uint8, and where they count, 1 or 0: (2, 64, 64)."""
-    head = (view > 0).astype(np.float32)
-    levels = (view.astype(np.float32) - 128) * head
+    levels, head = np.take(_levels(), view, axis=1)
     slow = cv2.blur(levels, (SLOW, SLOW)) / np.maximum(cv2.blur(head, (SLOW, SLOW)), 1e-3)
-    inner = np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)
-    inside = cv2.erode(head, inner, borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
-    return np.stack(
-        [(cv2.GaussianBlur(levels, (0, 0), FINE) - slow) * inside, np.asarray(inside, np.float32)]
-    )
+    found = np.empty((2, *view.shape), np.float32)
+    found[1] = cv2.erode(head, _rim(), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+    np.multiply(cv2.GaussianBlur(levels, (0, 0), FINE) - slow, found[1], out=found[0])
+    return found
+
+
+@cache
+def _levels() -> Floats:
+    """Returns what each rank is compared as, and whether it is inside the outline, (2, 256)."""
+    ranks = np.arange(256, dtype=np.float32)
+    inside = (ranks > 0).astype(np.float32)
+    return np.stack([(ranks - 128) * inside, inside])
+
+
+@cache
+def _rim() -> NDArray[np.uint8]:
+    return np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)
 
 
 def correlate(first: Floats, second: Floats) -> Floats:
@@ -92,7 +113,7 @@ def correlate_moved(first: Floats, second: Floats, transform: Affine) -> float:
 
 def shrink(view: Grey, side: int) -> Floats:
     """Returns the ranks of a view, (64, 64) uint8, about 0 and shrunk to (side, side), for `align`."""
-    levels = np.where(view > 0, view.astype(np.float32) - 128, np.float32(0))
+    levels = np.take(_levels()[0], view)
     if side == SIDE:
         return levels
     return np.asarray(cv2.resize(levels, (side, side), interpolation=cv2.INTER_AREA), np.float32)

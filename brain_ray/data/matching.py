@@ -7,6 +7,7 @@ Denker, 1993).
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,12 @@ ANGLES = 32
 """Number of angles for which two views are compared; the best one is refined by a parabola."""
 
 CHANGES = 6
-"""Number of small changes: shifts along x and y, scale, angle, and two changes of aspect."""
+"""Number of small changes: shifts along x and y, scale, angle, and two changes of aspect, along the axes and
+between them."""
+
+
+LARGEST = 0.3
+"""Largest change that is told: the first order says nothing of larger ones."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Tangents:
     """(n, 6, 13), from `coarsen`."""
     basis: Floats
     """(n, 6, 156): orthonormal combinations of the derivatives by the `CHANGES`, as real numbers."""
+    combinations: Floats
+    """(n, 6, 6): the factors of the derivatives in each of them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class Matches:
 
     changed: Floats
     """(n,): correlation in that pose after small changes, to first order; 0 if it is too low before them."""
+    changes: Floats
+    """(n, 6): those `CHANGES`, to first order: shifts in units of the outermost ring's radius, and factors."""
     angle: Floats
     """(n,): angle in radians by which the second view is turned against the first."""
     mirrored: NDArray[np.bool_]
@@ -57,13 +67,16 @@ def prepare(spectra: Spectra) -> Tangents:
     """Returns the tangents of spectra, (n, 12, 14)."""
     own = coarsen(spectra)
     real = as_real(own)
-    changes = as_real(_join(_derivatives(spectra)[:, :, :ORDERS])).reshape(len(own), CHANGES, real.shape[1])
+    changes = (_as_parts(spectra) @ _operator()).reshape(len(own), CHANGES, real.shape[1])
+    # The derivatives of `own` itself, which `coarsen` scaled.
+    norms = np.linalg.norm(as_real(_join(spectra[:, :, :ORDERS])), axis=1)
+    changes /= np.maximum(norms, 1e-3)[:, None, None]
     # What a derivative has in common with the view itself is a change of contrast.
     changes -= (changes @ real[:, :, None]) * real[:, None]
     products = (changes @ np.swapaxes(changes, 1, 2)).astype(np.float64)
     products += np.eye(CHANGES) * (1e-9 + 1e-6 * np.trace(products, axis1=1, axis2=2)[:, None, None])
     inverse = np.linalg.inv(np.linalg.cholesky(products)).astype(np.float32)
-    return Tangents(own, inverse @ changes)
+    return Tangents(own, inverse @ changes, inverse)
 
 
 def match(first: Tangents, second: Spectra, a: Ints, b: Ints, least: float) -> Matches:
@@ -86,21 +99,40 @@ def match(first: Tangents, second: Spectra, a: Ints, b: Ints, least: float) -> M
     # The vertex of the parabola through the best angle and its neighbours.
     bend = np.minimum(before - 2 * top + after, -1e-9)
     angle = ((at + 0.5 * (before - after) / bend) * (2 * np.pi / ANGLES)).astype(np.float32)
-    changed = np.zeros(len(a), np.float32)
+    changed, changes = np.zeros(len(a), np.float32), np.zeros((len(a), CHANGES), np.float32)
     chosen = np.flatnonzero(top >= least)
     turned = np.where(mirrored[chosen, None, None] == 1, other[chosen].conj(), other[chosen])
     waves = np.exp(1j * np.arange(ORDERS) * angle[chosen, None]).astype(np.complex64)
     real = as_real(turned * waves[:, None])
     along = np.einsum("nd,nd->n", as_real(one[chosen]), real)
     beside = (first.basis[a[chosen]] @ real[:, :, None])[:, :, 0]
-    changed[chosen] = np.sqrt(along**2 + np.square(beside).sum(axis=1))
-    return Matches(changed, angle, mirrored == 1)
+    changed[chosen] = np.hypot(along, np.linalg.norm(beside, axis=1))
+    factors = np.einsum("nk,nkj->nj", beside, first.combinations[a[chosen]]) / np.maximum(along, 0.3)[:, None]
+    changes[chosen] = factors.clip(-LARGEST, LARGEST)
+    return Matches(changed, changes, angle, mirrored == 1)
 
 
 def _join(spectra: Spectra) -> Spectra:
     """Joins each two neighbouring rings of (n, 12, orders)."""
     joined = spectra.reshape(len(spectra), COMPARED_RINGS, RINGS // COMPARED_RINGS, spectra.shape[2])
     return np.asarray(joined.sum(axis=2), np.complex64)
+
+
+def _as_parts(spectra: Spectra) -> Floats:
+    """Returns the real and the imaginary parts of (n, 12, 14) spectra, (n, 336)."""
+    flat = spectra.reshape(len(spectra), RINGS * (ORDERS + 1))
+    return np.concatenate([flat.real, flat.imag], axis=1)
+
+
+@cache
+def _operator() -> Floats:
+    """Returns the matrix, (336, 936), from the parts of a spectrum to its joined derivatives, as real numbers.
+
+    Derivatives are linear in the parts: its rows are those of each part alone.
+    """
+    units = np.eye(RINGS * (ORDERS + 1), dtype=np.complex64).reshape(-1, RINGS, ORDERS + 1)
+    parts = np.concatenate([units, np.complex64(1j) * units])
+    return as_real(_join(_derivatives(parts)[:, :, :ORDERS])).reshape(len(parts), -1)
 
 
 def _derivatives(spectra: Spectra) -> Spectra:

@@ -22,6 +22,9 @@ SAME: dict[str, Any] = {
 }  # fmt: skip
 """What is said of two images with the same pixels."""
 
+PLAIN = ("a", "b", "view", "changed")
+"""Fields of `CANDIDATE` that are single numbers."""
+
 NO_PAIRS = pd.DataFrame([{"a": 0, "b": 0, **SAME}]).iloc[:0]
 """Empty table of `verify_candidates`."""
 
@@ -62,7 +65,8 @@ def find_candidates(floor: float, count: int, *blocks: pa.Table) -> tuple[list[t
         found["b"] += starts[count]
     numbers = np.unique(np.searchsorted(starts, _rows(found["a"], found["b"]), "right") - 1)
     used = [(int(number), int(starts[number])) for number in numbers]
-    return used, pa.table({name: np.ascontiguousarray(found[name]) for name in CANDIDATE.names or ()})
+    columns = {name: np.ascontiguousarray(found[name]) for name in PLAIN}
+    return used, pa.table({**columns, "pose": fixed_size(np.ascontiguousarray(found["pose"]))})
 
 
 COMPARED = ["image_id", "width", "height", "views", "heads"]
@@ -114,8 +118,9 @@ def verify_candidates(candidates: pa.Table, threshold: float, *blocks: pa.Table)
     """
     table = pa.concat_tables(blocks)
     pairs = np.empty(len(candidates), CANDIDATE)
-    for name in CANDIDATE.names or ():
+    for name in PLAIN:
         pairs[name] = candidates[name].to_numpy()
+    pairs["pose"] = _column(candidates, "pose", 2, 3)
     rows = _rows(pairs["a"], pairs["b"])
     for name in ("a", "b"):
         pairs[name] = np.searchsorted(rows, pairs[name])

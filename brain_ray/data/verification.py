@@ -21,6 +21,9 @@ Ints = NDArray[np.int64]
 MARGIN = 0.02
 """Width of the range of near misses below the threshold."""
 
+LEAST_IN_POSE = 0.81
+"""Least similarity, in the pose that spectra tell, of two views that are aligned."""
+
 COARSE_SIDE = 48
 """Side of the views, in pixels, in the first alignment."""
 
@@ -57,13 +60,13 @@ class Pairs:
     """(n,): whether they are so similar only after alignment."""
     transforms: Floats
     """(n, 2, 3): from the first view to the second."""
-    num_full: int
-    """Number of pairs that were aligned in full."""
+    num_aligned: int
+    """Number of pairs that were aligned."""
 
 
 def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -> Pairs:
-    """Compares candidates, in the nearest of eight orientations and then aligned; returns the copies and near
-    misses.
+    """Compares candidates, in the nearest of eight orientations, in the pose that their spectra tell, and then
+    aligned; returns the copies and near misses.
 
     Args:
         views: (n, 2, 64, 64) views of the images.
@@ -79,7 +82,7 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
     def small(row: int, view: int) -> Floats:
         return alignment.shrink(views[row, view], COARSE_SIDE)
 
-    starts = alignment.poses(candidates["angle"], candidates["mirrored"])
+    starts = candidates["pose"]
     turns = nearest_turns(starts)
     similarity = np.zeros(len(candidates), np.float32)
     for number in np.unique(turns).tolist():
@@ -92,19 +95,21 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
             similarity[chosen[k : k + BATCH]] = alignment.correlate(one, turn(other, number))
     transforms = alignment.about_middle(TURNS[turns].astype(np.float32))
     aligned = np.zeros(len(candidates), np.bool_)
-    num_full = 0
+    num_aligned = 0
     groups = _groups(candidates, similarity >= threshold)
     failures: Counter[int] = Counter()
     rest = np.flatnonzero(similarity < threshold)
     for k in rest[np.argsort(-candidates["changed"][rest], kind="stable")].tolist():
         if failures[groups[k]] >= FAILURES:
             continue
-        a, b, view, *_ = candidates[k].item()
+        a, b, view = (int(candidates[name][k]) for name in ("a", "b", "view"))
         compared = details(a, view), details(b, view)
+        if alignment.correlate_moved(*compared, starts[k]) < LEAST_IN_POSE:
+            continue
+        num_aligned += 1
         moved = alignment.align(small(a, view), small(b, view), starts[k], COARSE_STEPS)
         value = alignment.correlate_moved(*compared, moved)
         if threshold - COARSE_MARGIN <= value < threshold:
-            num_full += 1
             one, other = (alignment.shrink(views[row, view], SIDE) for row in (a, b))
             moved = alignment.align(one, other, moved, FULL_STEPS)
             value = max(value, alignment.correlate_moved(*compared, moved))
@@ -113,7 +118,7 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
             similarity[k], transforms[k], aligned[k] = value, moved, True
     kept = np.flatnonzero(similarity >= threshold - MARGIN)
     a, b, view = (candidates[name][kept] for name in ("a", "b", "view"))
-    return Pairs(a, b, view, similarity[kept], aligned[kept], transforms[kept], num_full)
+    return Pairs(a, b, view, similarity[kept], aligned[kept], transforms[kept], num_aligned)
 
 
 def alike(views: NDArray[np.uint8], a: Ints, b: Ints, least: float) -> NDArray[np.bool_]:

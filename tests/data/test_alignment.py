@@ -62,6 +62,8 @@ def test_what_cannot_be_aligned_keeps_its_start() -> None:
 
 
 def test_poses_turn_and_then_mirror() -> None:
-    (quarter,) = alignment.poses(np.array([np.pi / 2], np.float32), np.array([True]))
+    (quarter,) = alignment.poses(
+        np.array([np.pi / 2], np.float32), np.array([True]), np.zeros((1, 6), np.float32)
+    )
     point = quarter @ np.array([SIDE - 1, (SIDE - 1) / 2, 1])  # the middle of the right edge
     assert point == pytest.approx([(SIDE - 1) / 2, 0], abs=1e-3), "down by the turn, then up by the mirror"

@@ -45,8 +45,9 @@ def test_groups_do_not_change_the_candidates(images: Index, cut: int) -> None:
 
 def test_the_pose_comes_with_a_candidate(images: Index) -> None:
     found = {(row["a"], row["b"]): row for row in search(images)}
-    assert np.degrees(found[1, 21]["angle"] + np.pi) % 360 - 180 == pytest.approx(-8, abs=1.5)
-    assert found[3, 23]["mirrored"]
+    turned = found[1, 21]["pose"]
+    assert np.degrees(np.arctan2(turned[1, 0], turned[0, 0])) == pytest.approx(-8, abs=1.5)
+    assert np.linalg.det(found[3, 23]["pose"][:, :2]) == pytest.approx(-1, abs=0.05)
 
 
 def test_zeros_resemble_nothing(images: Index) -> None:

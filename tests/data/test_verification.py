@@ -77,7 +77,7 @@ def test_heads_in_a_bright_frame_are_no_copies_of_each_other() -> None:
 def test_no_candidates_are_no_pairs() -> None:
     views = views_of([slice_of(1)])
     found = verify(views, search(index(views)), THRESHOLD)
-    assert (len(found.a), found.transforms.shape, found.num_full) == (0, (0, 2, 3), 0)
+    assert (len(found.a), found.transforms.shape, found.num_aligned) == (0, (0, 2, 3), 0)
 
 
 def test_pairs_without_a_pose_are_compared_too() -> None:
