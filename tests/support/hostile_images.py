@@ -562,7 +562,7 @@ def four_channels(rng: random.Random) -> Made:
 def polyglot(rng: random.Random) -> Made:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("../../evil.py", "print(1)")
+        file.writestr(zipfile.ZipInfo("../../evil.py"), "print(1)")
     name, data = rng.choice(originals())
     tail = rng.choice(
         [archive.getvalue(), b"<script>alert(1)</script>", b"<?php system('id'); ?>", b"\0" * 1_000_000]
@@ -588,7 +588,7 @@ def header_and_script(rng: random.Random) -> Made:
 def other_files(rng: random.Random) -> Made:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("bomb", b"\0" * 1_000_000)
+        file.writestr(zipfile.ZipInfo("bomb"), b"\0" * 1_000_000, zipfile.ZIP_DEFLATED)
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script><image href="file:///etc/passwd"/></svg>'
     entities = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]><svg>&b;</svg>'
     kinds = {
