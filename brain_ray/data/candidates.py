@@ -34,8 +34,8 @@ CANDIDATE = np.dtype(
     }
 )
 """Fields of a candidate: positions a and b of two images, the view, 0 or 1, in which they resemble each other
-most, the correlation of their spectra after small changes (see `matching.Matches`), and the pose in which they
-do, a transform from the first view to the second (see `alignment.poses`)."""
+most, the correlation of their spectra after small changes (see `matching.Matches`), and their pose, a transform
+from the first view to the second (see `alignment.poses`)."""
 
 Candidates = NDArray[np.void]
 """(n,) array of `CANDIDATE`."""

@@ -65,7 +65,7 @@ class Pairs:
 
 
 def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -> Pairs:
-    """Compares candidates, in the nearest of eight orientations, in the pose that their spectra tell, and then
+    """Compares candidates in the nearest of eight orientations, in the pose that their spectra tell, and then
     aligned; returns the copies and near misses.
 
     Args:
@@ -89,10 +89,10 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
         chosen = np.flatnonzero(turns == number)
         for k in range(0, len(chosen), BATCH):
             rows = candidates[chosen[k : k + BATCH]]
-            one, other = (
+            first, second = (
                 np.stack([details(*key) for key in rows[[side, "view"]].tolist()]) for side in ("a", "b")
             )
-            similarity[chosen[k : k + BATCH]] = alignment.correlate(one, turn(other, number))
+            similarity[chosen[k : k + BATCH]] = alignment.correlate(first, turn(second, number))
     transforms = alignment.about_middle(TURNS[turns].astype(np.float32))
     aligned = np.zeros(len(candidates), np.bool_)
     num_aligned = 0
@@ -102,23 +102,23 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
     for k in rest[np.argsort(-candidates["changed"][rest], kind="stable")].tolist():
         if failures[groups[k]] >= FAILURES:
             continue
-        a, b, view = (int(candidates[name][k]) for name in ("a", "b", "view"))
-        compared = details(a, view), details(b, view)
+        one, other, view = (int(candidates[name][k]) for name in ("a", "b", "view"))
+        compared = details(one, view), details(other, view)
         if alignment.correlate_moved(*compared, starts[k]) < LEAST_IN_POSE:
             continue
         num_aligned += 1
-        moved = alignment.align(small(a, view), small(b, view), starts[k], COARSE_STEPS)
+        moved = alignment.align(small(one, view), small(other, view), starts[k], COARSE_STEPS)
         value = alignment.correlate_moved(*compared, moved)
         if threshold - COARSE_MARGIN <= value < threshold:
-            one, other = (alignment.shrink(views[row, view], SIDE) for row in (a, b))
-            moved = alignment.align(one, other, moved, FULL_STEPS)
+            full = [alignment.shrink(views[row, view], SIDE) for row in (one, other)]
+            moved = alignment.align(full[0], full[1], moved, FULL_STEPS)
             value = max(value, alignment.correlate_moved(*compared, moved))
         failures[groups[k]] += value < threshold - MARGIN
         if value > similarity[k]:
             similarity[k], transforms[k], aligned[k] = value, moved, True
     kept = np.flatnonzero(similarity >= threshold - MARGIN)
-    a, b, view = (candidates[name][kept] for name in ("a", "b", "view"))
-    return Pairs(a, b, view, similarity[kept], aligned[kept], transforms[kept], num_aligned)
+    found = candidates["a"][kept], candidates["b"][kept], candidates["view"][kept]
+    return Pairs(*found, similarity[kept], aligned[kept], transforms[kept], num_aligned)
 
 
 def alike(views: NDArray[np.uint8], a: Ints, b: Ints, least: float) -> NDArray[np.bool_]:

@@ -217,7 +217,7 @@ def test_page_of_a_run_with_nothing_to_show(data):
         )
     )  # fmt: skip
     text = Page(html).text
-    assert "No two images are copies by whole-image comparison" in text
+    assert "No copies were found" in text
     assert "No test image has one among the training and validation images" in text
     assert "3 training images with a copy in the test split were left out" in text
     assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png"}
