@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.data.candidates import Index, index, search
+from brain_ray.data.copies.candidates import Index, index, search
+from brain_ray.data.copies.head_view import view_twice
+from brain_ray.data.copies.verification import verify
+from brain_ray.data.copies.whitening import moments, whitening
 from brain_ray.data.decoding import decode
-from brain_ray.data.head_view import view_twice
 from brain_ray.data.identity import source_of
 from brain_ray.data.transforms import Box, find_box
-from brain_ray.data.verification import verify
-from brain_ray.data.whitening import moments, whitening
 from brain_ray.runs import Run
 from brain_ray.storage import filesystem
 

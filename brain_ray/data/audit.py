@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from brain_ray.config import DataConfig
-from brain_ray.data.clusters import doubtful
+from brain_ray.data.copies.clusters import doubtful
+from brain_ray.data.copies.placement import TRANSFORMS, VIEWS
 from brain_ray.data.file_names import image_name, is_no_image
 from brain_ray.data.group_counts import count_groups, describe_groups, describe_leaks
 from brain_ray.data.intensity import FEW_LEVELS
-from brain_ray.data.placement import TRANSFORMS, VIEWS
 from brain_ray.data.registry.summary import as_text as describe_known
 from brain_ray.data.rows import SPLITS
 from brain_ray.data.sources.listing import Listing

@@ -7,13 +7,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data import alignment
-from brain_ray.data.candidates import Candidates, as_candidates
-from brain_ray.data.clusters import cluster
-from brain_ray.data.head_view import SIDE
-from brain_ray.data.matching import coarsen, match, prepare
-from brain_ray.data.placement import TURNS, nearest_turns, turn
-from brain_ray.data.spectra import transform
+from brain_ray.data.copies import alignment
+from brain_ray.data.copies.candidates import Candidates, as_candidates
+from brain_ray.data.copies.clusters import cluster
+from brain_ray.data.copies.head_view import SIDE
+from brain_ray.data.copies.matching import coarsen, match, prepare
+from brain_ray.data.copies.placement import TURNS, nearest_turns, turn
+from brain_ray.data.copies.spectra import transform
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -55,7 +55,7 @@ class Pairs:
     view: Ints
     """(n,): the view that was compared."""
     similarity: Floats
-    """(n,): correlation of the views' details (see `brain_ray.data.alignment`)."""
+    """(n,): correlation of the views' details (see `brain_ray.data.copies.alignment`)."""
     aligned: NDArray[np.bool_]
     """(n,): whether they are so similar only after alignment."""
     transforms: Floats

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.spectra import ORDERS, RINGS, Spectra, as_real, ring_radii, scale
+from brain_ray.data.copies.spectra import ORDERS, RINGS, Spectra, as_real, ring_radii, scale
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
