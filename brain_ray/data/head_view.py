@@ -167,7 +167,8 @@ def _content(image: Grey, axis: int) -> tuple[int, int]:
         return 0, count
     first, last = int(varied[0]), int(varied[-1])
     # The line beside a margin mixes it with the picture.
-    return first + (first > 0), last + (last == count - 1)
+    first, end = first + (first > 0), last + (last == count - 1)
+    return (first, end) if first < end else (0, count)
 
 
 def _above_air(image: Grey) -> NDArray[np.uint8]:
