@@ -26,14 +26,14 @@ from audit_changes import CHANGES, FRAMES, Change, Grey, augmented
 from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig, DataConfig
-from brain_ray.data.candidates import NUM_VIEWS, Index, index, search
-from brain_ray.data.clusters import cluster
+from brain_ray.data.copies.candidates import NUM_VIEWS, Index, index, search
+from brain_ray.data.copies.clusters import cluster
+from brain_ray.data.copies.head_view import view_twice
+from brain_ray.data.copies.verification import Pairs, verify
+from brain_ray.data.copies.whitening import Whitening, moments, whitening
 from brain_ray.data.decoding import decode
-from brain_ray.data.head_view import view_twice
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.transforms import Box, find_box
-from brain_ray.data.verification import Pairs, verify
-from brain_ray.data.whitening import Whitening, moments, whitening
 
 Views = NDArray[np.uint8]
 

@@ -59,12 +59,14 @@ def _facts(run: Run) -> Facts:
     copies = audit["copies"]
     units = audit.get("units", {})  # not there in an earlier version's data set
     patients = {name: units[name] for name in ("num_patients", "with_patient") if units.get("num_patients")}
+    recall = {"recall": copies["recall"]} if "recall" in copies else {}
     found = {
         "second_copies": copies["second_copies"],
         "across_splits": copies["across_splits"],
         "dropped_from_train": audit["leaks"]["dropped_from_train"],
         "policy": audit["leaks"]["policy"],
         **patients,
+        **recall,
     }
     return Facts(
         data=DataFacts(train=splits["train"], valid=splits["valid"], test=splits["test"], audit=found),

@@ -166,8 +166,8 @@ class DataConfig(Settings):
     """What happens to training images with a copy of another label (with `leaks=regroup`, to any such image):
     `drop` all of them, or `keep` them."""
     copy_similarity: Annotated[float, Field(gt=0.9, le=1.0)] = 0.97
-    """Lowest correlation, above 0.9 up to 1, at which the 96x96 thumbnails of two whole images count as
-    copies."""
+    """Lowest correlation, above 0.9 up to 1, at which two images count as copies: of the details of their
+    heads, laid on each other."""
     max_rejected: Share = 0.01
     """Largest share of unusable files; more is an error. Files whose names show that they are no images, such
     as Thumbs.db or a table, do not count."""

@@ -21,6 +21,7 @@ import numpy as np
 import PIL.Image  # noqa: F401  # before workers are forked: they share it
 
 from brain_ray.arrays import Grey
+from brain_ray.data.copies.head_view import find_outline, view_twice
 from brain_ray.data.decoder_messages import (
     Arrays,
     Facts,
@@ -34,7 +35,6 @@ from brain_ray.data.decoder_messages import (
 )
 from brain_ray.data.decoding import CheckedFile, ImageError, OpenFile, check_file, check_one, pixel_hash
 from brain_ray.data.formats import FORMATS, VolumeFormat, format_of
-from brain_ray.data.head_view import find_outline, view_twice
 from brain_ray.data.intensity import count_levels
 from brain_ray.data.kind import looks_like, measure_rim
 from brain_ray.data.transforms import Box, find_box, prepare_image, shrink, thumbnail

@@ -8,8 +8,8 @@ import ray
 
 from brain_ray.cluster import capacity
 from brain_ray.config import DataConfig
+from brain_ray.data.copies.find import run_tasks
 from brain_ray.data.decoding import ImageError
-from brain_ray.data.duplicates import run_tasks
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.formats import is_volume
 from brain_ray.data.frames import FileImages, expand, images_of, is_picture

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
-from brain_ray.data.head_view import average
+from brain_ray.data.copies.head_view import average
 
 CT = "CT"
 

@@ -13,9 +13,9 @@ import ray.data
 
 from brain_ray.cluster import capacity
 from brain_ray.config import PHANTOMS, Config, DataConfig
-from brain_ray.data import clusters
 from brain_ray.data.audit import account, as_text
-from brain_ray.data.duplicates import find_copies
+from brain_ray.data.copies import clusters
+from brain_ray.data.copies.find import find_copies
 from brain_ray.data.expansion import expand_files
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.groups import fold_numbers, join_groups

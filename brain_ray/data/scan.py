@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from brain_ray.arrays import fixed_size
 from brain_ray.config import DataConfig
-from brain_ray.data.candidates import NUM_VIEWS, index
+from brain_ray.data.copies.candidates import NUM_VIEWS, index
+from brain_ray.data.copies.head_view import SIDE
 from brain_ray.data.decoder import Decoder, Description
 from brain_ray.data.decoder_messages import Frames, Item
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.file_names import ALONE
 from brain_ray.data.formats import is_volume
-from brain_ray.data.head_view import SIDE
 from brain_ray.data.registry.match import fingerprint
 from brain_ray.data.rows import BOX
 from brain_ray.data.sources.reader import FileReader

@@ -38,7 +38,7 @@ from brain_ray.scoring.metrics import Scores, format_scores, score
 
 SCORED_COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 
-NO_COPY = "no copy found in training or validation by whole-image comparison"
+NO_COPY = "no copy found in training or validation"
 """Meaning of `leak_free` for a test image whose patient is not known, to the extent of the audit's search."""
 
 

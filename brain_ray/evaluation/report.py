@@ -61,6 +61,7 @@ def write_report(
         num_errors=data.official.images - data.official.correct,
         rejected=data.rejected.head(MAX_REJECTED).to_dict("records"),
         conflicts=data.audit["copies"]["label_conflicts"],
+        recall=data.audit["copies"].get("recall"),
         max_conflicts=MAX_CONFLICTS,
         history=data.history.to_dict("records"),
         settings=_settings(data.config),

@@ -18,11 +18,11 @@ from support import decoder_deaths
 
 from brain_ray.config import CropConfig
 from brain_ray.data import decoding, transforms
+from brain_ray.data.copies.head_view import view_twice
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoder_messages import Facts, Look
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.formats import FORMATS
-from brain_ray.data.head_view import view_twice
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.transforms import Box
 from brain_ray.input_spec import InputSpec

@@ -12,7 +12,7 @@ import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import decoding, prepare, transforms
-from brain_ray.data.duplicates import REPEATS
+from brain_ray.data.copies.find import REPEATS
 from brain_ray.data.file_names import ALONE
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted

@@ -10,11 +10,11 @@ from support.slices import framed, gamma, moved
 from brain_ray.arrays import Grey
 from brain_ray.config import CropConfig
 from brain_ray.data import decoding, transforms
-from brain_ray.data.candidates import index, search
-from brain_ray.data.head_view import view_twice
+from brain_ray.data.copies.candidates import index, search
+from brain_ray.data.copies.head_view import view_twice
+from brain_ray.data.copies.verification import Pairs, verify
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.transforms import Box
-from brain_ray.data.verification import Pairs, verify
 
 REAL = Path(__file__).parents[3] / "shared/data/brain-mri"
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.candidates import NUM_VIEWS
-from brain_ray.data.head_view import SIDE, view_head
+from brain_ray.data.copies.candidates import NUM_VIEWS
+from brain_ray.data.copies.head_view import SIDE, view_head
 
 Grey = NDArray[np.uint8]
 

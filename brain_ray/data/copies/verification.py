@@ -7,13 +7,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data import alignment
-from brain_ray.data.candidates import Candidates, as_candidates
-from brain_ray.data.clusters import cluster
-from brain_ray.data.head_view import SIDE
-from brain_ray.data.matching import coarsen, match, prepare
-from brain_ray.data.placement import TURNS, nearest_turns, turn
-from brain_ray.data.spectra import transform
+from brain_ray.data.copies import alignment
+from brain_ray.data.copies.candidates import Candidates, as_candidates
+from brain_ray.data.copies.clusters import cluster
+from brain_ray.data.copies.head_view import SIDE
+from brain_ray.data.copies.matching import coarsen, match, prepare
+from brain_ray.data.copies.placement import TURNS, nearest_turns, turn
+from brain_ray.data.copies.spectra import transform
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -55,7 +55,7 @@ class Pairs:
     view: Ints
     """(n,): the view that was compared."""
     similarity: Floats
-    """(n,): correlation of the views' details (see `brain_ray.data.alignment`)."""
+    """(n,): correlation of the views' details (see `brain_ray.data.copies.alignment`)."""
     aligned: NDArray[np.bool_]
     """(n,): whether they are so similar only after alignment."""
     transforms: Floats
@@ -65,7 +65,7 @@ class Pairs:
 
 
 def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -> Pairs:
-    """Compares candidates, in the nearest of eight orientations, in the pose that their spectra tell, and then
+    """Compares candidates in the nearest of eight orientations, in the pose that their spectra tell, and then
     aligned; returns the copies and near misses.
 
     Args:
@@ -89,10 +89,10 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
         chosen = np.flatnonzero(turns == number)
         for k in range(0, len(chosen), BATCH):
             rows = candidates[chosen[k : k + BATCH]]
-            one, other = (
+            first, second = (
                 np.stack([details(*key) for key in rows[[side, "view"]].tolist()]) for side in ("a", "b")
             )
-            similarity[chosen[k : k + BATCH]] = alignment.correlate(one, turn(other, number))
+            similarity[chosen[k : k + BATCH]] = alignment.correlate(first, turn(second, number))
     transforms = alignment.about_middle(TURNS[turns].astype(np.float32))
     aligned = np.zeros(len(candidates), np.bool_)
     num_aligned = 0
@@ -102,23 +102,23 @@ def verify(views: NDArray[np.uint8], candidates: Candidates, threshold: float) -
     for k in rest[np.argsort(-candidates["changed"][rest], kind="stable")].tolist():
         if failures[groups[k]] >= FAILURES:
             continue
-        a, b, view = (int(candidates[name][k]) for name in ("a", "b", "view"))
-        compared = details(a, view), details(b, view)
+        one, other, view = (int(candidates[name][k]) for name in ("a", "b", "view"))
+        compared = details(one, view), details(other, view)
         if alignment.correlate_moved(*compared, starts[k]) < LEAST_IN_POSE:
             continue
         num_aligned += 1
-        moved = alignment.align(small(a, view), small(b, view), starts[k], COARSE_STEPS)
+        moved = alignment.align(small(one, view), small(other, view), starts[k], COARSE_STEPS)
         value = alignment.correlate_moved(*compared, moved)
         if threshold - COARSE_MARGIN <= value < threshold:
-            one, other = (alignment.shrink(views[row, view], SIDE) for row in (a, b))
-            moved = alignment.align(one, other, moved, FULL_STEPS)
+            full = [alignment.shrink(views[row, view], SIDE) for row in (one, other)]
+            moved = alignment.align(full[0], full[1], moved, FULL_STEPS)
             value = max(value, alignment.correlate_moved(*compared, moved))
         failures[groups[k]] += value < threshold - MARGIN
         if value > similarity[k]:
             similarity[k], transforms[k], aligned[k] = value, moved, True
     kept = np.flatnonzero(similarity >= threshold - MARGIN)
-    a, b, view = (candidates[name][kept] for name in ("a", "b", "view"))
-    return Pairs(a, b, view, similarity[kept], aligned[kept], transforms[kept], num_aligned)
+    found = candidates["a"][kept], candidates["b"][kept], candidates["view"][kept]
+    return Pairs(*found, similarity[kept], aligned[kept], transforms[kept], num_aligned)
 
 
 def alike(views: NDArray[np.uint8], a: Ints, b: Ints, least: float) -> NDArray[np.bool_]:

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from support.slices import Grey, framed, gamma, moved, slice_of, views_of
 
-from brain_ray.data.candidates import index, search
-from brain_ray.data.verification import MARGIN, Pairs, alike, verify
+from brain_ray.data.copies.candidates import index, search
+from brain_ray.data.copies.verification import MARGIN, Pairs, alike, verify
 
 THRESHOLD = 0.97
 

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.head_view import SIDE
+from brain_ray.data.copies.head_view import SIDE
 
 Floats = NDArray[np.float32]
 Spectra = NDArray[np.complex64]

@@ -1,14 +1,12 @@
 """Search for pairs of images that may be copies, by products of embeddings and then by spectra.
 
 Two images are copies if they show the same slice, in any of eight orientations, with any brightness, contrast
-and gamma, with other margins, cut to the head, and shifted, turned, zoomed or stretched a little. No bound
-proves that none is missed: `benchmarks/audit.py` measures which share of planted copies is found.
+and gamma, with other margins, cut to the head, and shifted, turned, zoomed or stretched a little.
 
 Each stage leaves few pairs to the next, costlier one. All pairs are compared by a product of embeddings
-(`brain_ray.data.whitening`); those left by their spectra, which also gives the pose
-(`brain_ray.data.matching`); those left are aligned (`brain_ray.data.verification`). Every image has two
-views: of the head in the whole image, and of the head in the crop that training takes, which may show a part
-of it.
+(`whitening`); those left by their spectra, which also give the pose (`matching`); those left by what they
+show, and then aligned (`verification`). Every image has two views: of the head in the whole image, and of the
+head in the crop that training takes, which may show a part of it.
 """
 
 from collections.abc import Iterator
@@ -17,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data import matching, spectra
-from brain_ray.data.alignment import poses
-from brain_ray.data.whitening import PLAIN_FLOOR
+from brain_ray.data.copies import matching, spectra
+from brain_ray.data.copies.alignment import poses
+from brain_ray.data.copies.whitening import PLAIN_FLOOR
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -34,8 +32,8 @@ CANDIDATE = np.dtype(
     }
 )
 """Fields of a candidate: positions a and b of two images, the view, 0 or 1, in which they resemble each other
-most, the correlation of their spectra after small changes (see `matching.Matches`), and the pose in which they
-do, a transform from the first view to the second (see `alignment.poses`)."""
+most, the correlation of their spectra after small changes (see `matching.Matches`), and their pose, a
+transform from the first view to the second (see `alignment.poses`)."""
 
 Candidates = NDArray[np.void]
 """(n,) array of `CANDIDATE`."""

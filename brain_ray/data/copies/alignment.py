@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
-from brain_ray.data.head_view import SIDE
-from brain_ray.data.spectra import RADIUS
+from brain_ray.data.copies.head_view import SIDE
+from brain_ray.data.copies.spectra import RADIUS
 
 Floats = NDArray[np.float32]
 Affine = NDArray[np.float32]

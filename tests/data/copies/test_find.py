@@ -8,9 +8,9 @@ import ray.data
 from support.slices import Grey, moved, slice_of, views_of
 
 from brain_ray.arrays import fixed_size
-from brain_ray.data.candidates import index, search
-from brain_ray.data.duplicates import find_copies
-from brain_ray.data.verification import MARGIN, verify
+from brain_ray.data.copies.candidates import index, search
+from brain_ray.data.copies.find import find_copies
+from brain_ray.data.copies.verification import MARGIN, verify
 
 
 def scanned(images: list[Grey], block: int = 16) -> tuple[ray.data.Dataset, pd.DataFrame]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support.slices import moved, slice_of, views_of
 
-from brain_ray.data import alignment
-from brain_ray.data.head_view import SIDE
+from brain_ray.data.copies import alignment
+from brain_ray.data.copies.head_view import SIDE
 
 VIEWS = views_of([slice_of(seed) for seed in range(6)])[:, 0]
 IDENTITY = np.eye(2, 3, dtype=np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brain_ray.data.clusters import cluster, doubtful, ends, equal_pairs
+from brain_ray.data.copies.clusters import cluster, doubtful, ends, equal_pairs
 
 
 def pairs(*found: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

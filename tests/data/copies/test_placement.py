@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from support.slices import Grey, framed, moved, slice_of
 
-from brain_ray.data.candidates import index, search
-from brain_ray.data.head_view import view_head
-from brain_ray.data.placement import TRANSFORMS, TURNS, VIEWS, Placement, nearest_turns, place, turn
-from brain_ray.data.verification import verify
+from brain_ray.data.copies.candidates import index, search
+from brain_ray.data.copies.head_view import view_head
+from brain_ray.data.copies.placement import TRANSFORMS, TURNS, VIEWS, Placement, nearest_turns, place, turn
+from brain_ray.data.copies.verification import verify
 
 UNDO = {
     "identity": lambda image: image,

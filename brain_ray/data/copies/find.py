@@ -11,8 +11,8 @@ import ray.data
 from numpy.typing import NDArray
 
 from brain_ray.cluster import capacity
-from brain_ray.data.clusters import cluster, ends, equal_pairs
-from brain_ray.data.pair_tasks import (
+from brain_ray.data.copies.clusters import cluster, ends, equal_pairs
+from brain_ray.data.copies.pair_tasks import (
     NO_PAIRS,
     SAME,
     alike_images,
@@ -23,7 +23,7 @@ from brain_ray.data.pair_tasks import (
     take_rows,
     verify_candidates,
 )
-from brain_ray.data.whitening import whitening
+from brain_ray.data.copies.whitening import whitening
 
 GROUP_BLOCKS = 8
 """Largest number of blocks in a group; a task compares two groups. Pair by pair, each block would be sent to

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.spectra import ORDERS, RINGS, Spectra, as_real, ring_radii, scale
+from brain_ray.data.copies.spectra import ORDERS, RINGS, Spectra, as_real, ring_radii, scale
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -51,7 +51,7 @@ class Matches:
     changed: Floats
     """(n,): correlation in that pose after small changes, to first order; 0 if it is too low before them."""
     changes: Floats
-    """(n, 6): those `CHANGES`, to first order: shifts in units of the outermost ring's radius, and factors."""
+    """(n, 6): those `CHANGES`, to first order: shifts in units of the outer ring's radius, and factors."""
     angle: Floats
     """(n,): angle in radians by which the second view is turned against the first."""
     mirrored: NDArray[np.bool_]
@@ -126,7 +126,7 @@ def _as_parts(spectra: Spectra) -> Floats:
 
 @cache
 def _operator() -> Floats:
-    """Returns the matrix, (336, 936), from the parts of a spectrum to its joined derivatives, as real numbers.
+    """Returns the matrix, (336, 936), from a spectrum's parts to its joined derivatives, as real numbers.
 
     Derivatives are linear in the parts: its rows are those of each part alone.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.head_view import COVER, SIDE
+from brain_ray.data.copies.head_view import COVER, SIDE
 
 Floats = NDArray[np.float32]
 

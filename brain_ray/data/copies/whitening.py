@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.spectra import EMBEDDING_SIZE
+from brain_ray.data.copies.spectra import EMBEDDING_SIZE
 
 Floats = NDArray[np.float32]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.slices import gamma, moved, slice_of, views_of
 
-from brain_ray.data.candidates import CANDIDATE, Index, index, search
+from brain_ray.data.copies.candidates import CANDIDATE, Index, index, search
 
 COUNT = 24
 COPIES = {(0, 20): "as it is", (1, 21): "turned", (2, 22): "zoomed", (3, 23): "mirrored and darker"}

@@ -9,12 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from brain_ray.arrays import fixed_size, from_fixed_size
-from brain_ray.data.candidates import CANDIDATE, NUM_VIEWS, Index, Ints, search
-from brain_ray.data.head_view import SIDE
-from brain_ray.data.placement import TRANSFORMS, VIEWS, place
-from brain_ray.data.spectra import EMBEDDING_SIZE, PACKED_SIZE
-from brain_ray.data.verification import Pairs, alike, verify
-from brain_ray.data.whitening import Moments, Whitening, moments
+from brain_ray.data.copies.candidates import CANDIDATE, NUM_VIEWS, Index, Ints, search
+from brain_ray.data.copies.head_view import SIDE
+from brain_ray.data.copies.placement import TRANSFORMS, VIEWS, place
+from brain_ray.data.copies.spectra import EMBEDDING_SIZE, PACKED_SIZE
+from brain_ray.data.copies.verification import Pairs, alike, verify
+from brain_ray.data.copies.whitening import Moments, Whitening, moments
 
 SAME: dict[str, Any] = {
     "similarity": np.float32(1), "transform": "identity", "view": "whole",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from support.slices import Grey, framed, gamma, moved, slice_of
 
 from brain_ray.config import CropConfig
-from brain_ray.data.head_view import SIDE, rank, view_head, view_twice
+from brain_ray.data.copies.head_view import SIDE, rank, view_head, view_twice
 from brain_ray.data.transforms import Box, find_box
 
 CHANGES: dict[str, Callable[[Grey], Grey]] = {

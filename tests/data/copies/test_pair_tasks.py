@@ -9,8 +9,8 @@ import pytest
 from support.slices import moved, slice_of, views_of
 
 from brain_ray.arrays import fixed_size
-from brain_ray.data.candidates import index
-from brain_ray.data.pair_tasks import (
+from brain_ray.data.copies.candidates import index
+from brain_ray.data.copies.pair_tasks import (
     NO_PAIRS,
     alike_images,
     find_candidates,
@@ -19,7 +19,7 @@ from brain_ray.data.pair_tasks import (
     take_rows,
     verify_candidates,
 )
-from brain_ray.data.whitening import whitening
+from brain_ray.data.copies.whitening import whitening
 
 COUNT = 40
 NONE = np.empty(0, np.int64)

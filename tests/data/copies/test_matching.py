@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.slices import Grey, moved, slice_of, views_of
 
-from brain_ray.data import matching, spectra
+from brain_ray.data.copies import matching, spectra
 
 COUNT = 8
 

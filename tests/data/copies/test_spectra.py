@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.slices import moved, slice_of, views_of
 
-from brain_ray.data import spectra
+from brain_ray.data.copies import spectra
 
 VIEWS = views_of([slice_of(seed) for seed in range(12)])[:, 0]
 
