@@ -77,8 +77,8 @@ def measure_rim(image: Grey, outline: NDArray[np.float32]) -> Rim:
     gaps = darkest[np.arange(len(rays)), RING - RIM + outer.argmax(axis=1)]
     tenth = len(ring) // 10
     return Rim(
-        evenness=ring[tenth] / max(1, ring[-1 - tenth]),
-        inside=inside / max(1, ring[len(ring) // 2]),
+        evenness=float(ring[tenth] / max(1, ring[-1 - tenth])),
+        inside=float(inside / max(1, ring[len(ring) // 2])),
         gap=float(np.median(gaps)) / max(1, inside),
     )
 
