@@ -29,6 +29,7 @@ from brain_ray.data.copies.clusters import cluster
 from brain_ray.data.copies.head_view import find_outline
 from brain_ray.data.decoding import decode
 from brain_ray.data.kind import Rim, measure_rim
+from brain_ray.data.transforms import shrink
 
 LABELS = Path(__file__).with_name("kind_labels.csv")
 
@@ -94,8 +95,8 @@ def choose(rims: NDArray[np.float64], clusters: Clusters, half: Bools) -> tuple[
     return float(middle[0]), float(middle[1]), float(middle[2])
 
 
-def main(folder: Path) -> None:
-    """Print the figures; last, the same as JSON."""
+def main(folder: Path, side: int | None) -> None:
+    """Print the figures of images, shrunk to a side if one is given; last, the same as JSON."""
     paths = sorted(folder.rglob("*.jpg"))
     names = [path.relative_to(folder).as_posix() for path in paths]
     labels = read_labels()
@@ -103,14 +104,15 @@ def main(folder: Path) -> None:
         raise SystemExit(
             f"{folder} lacks {len(missing)} of {len(labels)} labelled images, such as {missing[0]}"
         )
-    images = [decode(path.read_bytes()) for path in paths]
+    whole = [decode(path.read_bytes()) for path in paths]
+    images = whole if side is None else [shrink(image, side) for image in whole]
     outlines = [find_outline(image)[0] for image in images]
     started = time.process_time()
     measured = [measure_rim(image, outline) for image, outline in zip(images, outlines, strict=True)]
     milliseconds = 1000 * (time.process_time() - started) / len(images)
     rims = np.array([(rim.evenness, rim.inside, rim.gap) for rim in measured])
     is_ct = np.array([labels.get(name) == "CT" for name in names])
-    a, b = np.array(sorted(look(views_of(images)).copies), np.int64).reshape(-1, 2).T
+    a, b = np.array(sorted(look(views_of(whole)).copies), np.int64).reshape(-1, 2).T
     _, first, of_file = np.unique(cluster(len(names), a, b), return_index=True, return_inverse=True)
     even = np.array([int(sha256(names[k].encode()).hexdigest(), 16) % 2 == 0 for k in first])
     clusters = Clusters(of_file, np.bincount(of_file, is_ct) > 0, even)
@@ -145,4 +147,6 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    main(parser.parse_args().folder)
+    parser.add_argument("--side", type=int, help="longer side in pixels to which images are shrunk")
+    arguments = parser.parse_args()
+    main(arguments.folder, arguments.side)
