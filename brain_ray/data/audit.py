@@ -19,6 +19,9 @@ from brain_ray.data.split import CONFLICT, COPIED, SAME_PATIENT, Assignment
 from brain_ray.errors import MAX_NAMES, list_names
 from brain_ray.fingerprints import digest
 
+MAX_FLAGGED = 50
+"""Largest number of images of another kind that audit.json names."""
+
 RECALL = {
     "in eight orientations, saved as JPEG of quality 30, with other brightness or contrast, cut to the head, "
     "or with margins of up to 20 %": 0.99,
@@ -65,6 +68,14 @@ def account(
         "dropped": int(reasons.sum()),
         "no_contour": int((~usable["has_box"].astype(bool)).sum()),
         "few_grey_levels": _count_few_levels(usable),
+        "looks_like": {
+            kind: {
+                "images": len(rows),
+                "splits": {split: per_class(rows[rows["split"] == split]) for split in (*SPLITS, "dropped")},
+                "first": _names(rows.head(MAX_FLAGGED)),
+            }
+            for kind, rows in usable[usable["looks_like"] != ""].groupby("looks_like")
+        },
         "modalities": _count_modalities(usable),
         "splits": {split: per_class(rows) for split, rows in groups.items()},
         "balanced_train": per_class(training, training["copies"] + 1),
@@ -125,6 +136,7 @@ def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
             f"fewer than {FEW_LEVELS} grey levels, so masks, drawings or darkened by a few bright pixels: "
             f"{few['images']} images: {names}"
         )
+    lines += _describe_kinds(found["looks_like"])
     others = {name: count for name, count in found["modalities"].items() if name != "MR"}
     if others:
         told = ", ".join(f"{count} {name}" for name, count in others.items())
@@ -158,9 +170,25 @@ def _left_out(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _count_few_levels(usable: pd.DataFrame) -> dict[str, object]:
     """Returns how many images have few grey levels, and the names of the first."""
     few = usable[usable["grey_levels"] < FEW_LEVELS]
-    named = few.head(MAX_NAMES)
-    first = [image_name(path, frame) for path, frame in zip(named["path"], named["frame"], strict=True)]
-    return {"images": len(few), "first": first}
+    return {"images": len(few), "first": _names(few.head(MAX_NAMES))}
+
+
+def _names(images: pd.DataFrame) -> list[str]:
+    """Returns the names of images, in their order."""
+    return [image_name(path, frame) for path, frame in zip(images["path"], images["frame"], strict=True)]
+
+
+def _describe_kinds(kinds: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each kind other than MR that images look like."""
+    lines = []
+    for kind, flagged in kinds.items():
+        counts = pd.DataFrame(flagged["splits"]).sum(axis=1)
+        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        lines.append(
+            f"look like {kind}, not MR, by a closed bright ring of bone: {flagged['images']} images "
+            f"({told}), flagged for a look, none left out: {list_names(flagged['first'], flagged['images'])}"
+        )
+    return lines
 
 
 def _count_modalities(usable: pd.DataFrame) -> dict[str, int]:

@@ -21,7 +21,7 @@ import numpy as np
 import PIL.Image  # noqa: F401  # before workers are forked: they share it
 
 from brain_ray.arrays import Grey
-from brain_ray.data.copies.head_view import view_twice
+from brain_ray.data.copies.head_view import find_outline, view_twice
 from brain_ray.data.decoder_messages import (
     Arrays,
     Facts,
@@ -36,6 +36,7 @@ from brain_ray.data.decoder_messages import (
 from brain_ray.data.decoding import CheckedFile, ImageError, OpenFile, check_file, check_one, pixel_hash
 from brain_ray.data.formats import FORMATS, VolumeFormat, format_of
 from brain_ray.data.intensity import count_levels
+from brain_ray.data.kind import looks_like, measure_rim
 from brain_ray.data.transforms import Box, find_box, prepare_image, shrink, thumbnail
 from brain_ray.input_spec import InputSpec
 
@@ -107,9 +108,11 @@ def audit(image: Grey, crop: dict[str, Any]) -> tuple[Facts, Arrays]:
     """
     found = find_box(image, _rule(crop))
     box = found or Box.whole(image)
-    views, heads = view_twice(image, box)
+    outline = find_outline(image)
+    views, heads = view_twice(image, box, outline)
     facts = {"width": image.shape[1], "height": image.shape[0], **vars(box), "heads": heads}
     facts |= {"has_box": found is not None, "grey_levels": count_levels(image)}
+    facts["looks_like"] = looks_like(measure_rim(image, outline[0]))
     return facts | {"pixel_sha256": pixel_hash(image)}, [views, thumbnail(image)]
 
 

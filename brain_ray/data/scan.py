@@ -28,7 +28,7 @@ from brain_ray.data.transforms import THUMBNAIL_SIDE
 
 HASHES = ("file_sha256", "pixel_sha256")
 
-FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "grey_levels", *HASHES)
+FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "grey_levels", "looks_like", *HASHES)
 """Columns of a scan that are small enough for the driver."""
 
 AUDITED = ("views", "heads", "embeddings", "spectra", "fingerprint")
@@ -147,12 +147,13 @@ _SCAN_SCHEMA = pa.schema(
         *((side, pa.int64()) for side in BOX),
         ("has_box", pa.bool_()),
         ("grey_levels", pa.int64()),
+        ("looks_like", pa.string()),
         ("file_sha256", pa.string()),
         ("pixel_sha256", pa.string()),
     ]
 )
 _NO_BOX = {**dict.fromkeys(BOX, 0), "has_box": False}
-_NO_FACTS = {"width": 0, "height": 0, **_NO_BOX, "grey_levels": 0, "pixel_sha256": ""}
+_NO_FACTS = {"width": 0, "height": 0, **_NO_BOX, "grey_levels": 0, "looks_like": "", "pixel_sha256": ""}
 
 
 def read_files(source: str, paths: Sequence[str]) -> Iterator[bytes | OSError]:

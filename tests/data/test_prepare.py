@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.slices import ct_slice
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import decoding, prepare, transforms
@@ -95,6 +96,28 @@ def test_a_blank_image_is_kept_whole_and_counted(prepared: Prepared) -> None:
     assert found["few_grey_levels"] == {"images": 1, "first": [blank.name]}
     assert f"1 images: {blank.name}" in prepared.text
     assert found["modalities"] == {}
+    assert found["looks_like"] == {}
+    assert "CT" not in prepared.text
+
+
+def test_images_that_look_like_ct_are_used_and_told(tmp_path: Path, ray_cluster: None) -> None:
+    source = tmp_path / "source"
+    phantom.write_tree(source, PhantomConfig(train_per_class=6, test_per_class=2), DATA.classes, seed=1)
+    places = {"Training/notumor": 3, "Testing/notumor": 1, "Training/glioma": 1}
+    flagged = {f"{place}/zz{k}.png" for place, count in places.items() for k in range(count)}
+    for seed, name in enumerate(sorted(flagged)):
+        cv2.imwrite(str(source / name), ct_slice(seed))
+    run, text = prepare_folder(tmp_path, source, DATA.model_copy(update={"balance_to": None}))
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas().set_index("path")
+    assert set(manifest.index[manifest["looks_like"] == "CT"]) == flagged
+    assert set(manifest.loc[sorted(flagged), "split"]) <= set(SPLITS)
+    found = run.read_json("dataset", "audit.json")["looks_like"]
+    assert list(found) == ["CT"]
+    assert (found["CT"]["images"], set(found["CT"]["first"])) == (5, flagged)
+    counts = pd.DataFrame(found["CT"]["splits"])
+    assert counts.sum(axis=1).to_dict() == {"glioma": 1, "meningioma": 0, "notumor": 4, "pituitary": 0}
+    assert counts["test"].sum() == 1
+    assert "look like CT, not MR, by a closed bright ring of bone: 5 images (1 glioma, 4 notumor)" in text
 
 
 def test_every_planted_copy_is_found_as_what_it_is(prepared: Prepared) -> None:

@@ -23,6 +23,22 @@ def slice_of(seed: int, side: int = 200, height: float = 0.0) -> Grey:
     return np.clip(picture + rng.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
 
 
+def ct_slice(seed: int, side: int = 224, window: float = 255) -> Grey:
+    """A closed ring of bone as bright as the window allows, around a dim, nearly even brain."""
+    rng = np.random.default_rng(seed)
+    y, x = (np.mgrid[:side, :side] - (side - 1) / 2) / side
+    wide, high, bone = rng.uniform(0.34, 0.4), rng.uniform(0.4, 0.46), rng.uniform(0.07, 0.14)
+    depth = 1 - np.sqrt((x / wide) ** 2 + (y / high) ** 2)
+    picture = np.where(depth > 0, rng.uniform(0.15, 0.25), 0)
+    picture[depth > 0.03] = rng.uniform(1, 1.3)
+    brain = depth > 0.03 + bone
+    picture[brain] = rng.uniform(0.28, 0.45)
+    for sign in (-1, 1):
+        picture[((x - sign * 0.05) / 0.03) ** 2 + (y / 0.12) ** 2 < 1] = 0.1
+    picture += rng.normal(0, 0.03, picture.shape) * (depth > 0)
+    return np.asarray(window * np.clip(cv2.GaussianBlur(picture, (0, 0), side / 300), 0, 1), np.uint8)
+
+
 def moved(image: Grey, degrees: float = 0, zoom: float = 1, right: float = 0, down: float = 0) -> Grey:
     """Turns an image counter-clockwise, zooms it about its middle, and shifts it by shares of its sides."""
     height, width = image.shape

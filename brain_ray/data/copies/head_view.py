@@ -66,17 +66,19 @@ def view_head(image: Grey) -> HeadView:
     Otsu's classes (1979) on square roots of grey levels. Uniform margins, of any brightness, are no part of
     the image. If the hull is too small, the outline is the largest ellipse in the image.
     """
-    return _view(image, *_outline(image))
+    return _view(image, *find_outline(image))
 
 
-def view_twice(image: Grey, box: Box) -> tuple[NDArray[np.uint8], list[float]]:
+def view_twice(
+    image: Grey, box: Box, outline: tuple[NDArray[np.float32], Box] | None = None
+) -> tuple[NDArray[np.uint8], list[float]]:
     """Returns the views of a whole image's head and of the head in its crop, (2, 64, 64), and where it lies.
 
     The latter is x, y and size in the first view, then in the second, in pixels of the image. A crop may
     show less than the head: only its own view is like that of a copy that was cut to it. Where it cuts
-    nothing off, the second view is the first one.
+    nothing off, the second view is the first one. `outline` is the image's, if it is known already.
     """
-    hull, content = _outline(image)
+    hull, content = outline or find_outline(image)
     whole = part = _view(image, hull, content)
     outside = np.maximum((box.left, box.top) - hull, hull + 1 - (box.right, box.bottom)).max()
     if outside > CUT * whole.size:
@@ -117,7 +119,7 @@ def _resample(image: Grey, x: float, y: float, scale: float) -> Grey:
     reach = SIDE / 2 / scale + square + 1
     left, top = (max(0, int(at - reach)) for at in (x, y))
     step = scale * square
-    part = _average(image[top : int(y + reach), left : int(x + reach)], square)
+    part = average(image[top : int(y + reach), left : int(x + reach)], square)
     part = np.asarray(cv2.GaussianBlur(part, (5, 5), SMOOTH / step), np.uint8)
     middle = (SIDE - 1) / 2
     shift_x, shift_y = (step / 2 + scale * (start - 0.5 - at) + middle for start, at in ((left, x), (top, y)))
@@ -128,7 +130,7 @@ def _resample(image: Grey, x: float, y: float, scale: float) -> Grey:
     )
 
 
-def _average(image: Grey, square: int) -> Grey:
+def average(image: Grey, square: int) -> Grey:
     """Returns the means of squares of pixels; what is left over at the right and at the bottom is cut off."""
     high, wide = (side // square for side in image.shape)
     if square == 1 or not high or not wide:
@@ -138,11 +140,11 @@ def _average(image: Grey, square: int) -> Grey:
     return np.asarray(cv2.resize(whole, (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _outline(image: Grey) -> tuple[NDArray[np.float32], Box]:
+def find_outline(image: Grey) -> tuple[NDArray[np.float32], Box]:
     """Returns the corners, (n, 2) as x and y in pixels of the image, of the head's convex hull; and the box
     of what lies between uniform margins."""
     square = min(max(1, round(max(image.shape) / SEARCH_SIDE)), *image.shape)
-    small = _average(image, square)
+    small = average(image, square)
     content = Box(*_content(small, 1), *_content(small, 0))
     hull = _hull(_above_air(np.asarray(cv2.GaussianBlur(content.crop(small), (3, 3), 0), np.uint8)))
     if hull is None:
@@ -167,7 +169,8 @@ def _content(image: Grey, axis: int) -> tuple[int, int]:
         return 0, count
     first, last = int(varied[0]), int(varied[-1])
     # The line beside a margin mixes it with the picture.
-    return first + (first > 0), last + (last == count - 1)
+    first, end = first + (first > 0), last + (last == count - 1)
+    return (first, end) if first < end else (0, count)
 
 
 def _above_air(image: Grey) -> NDArray[np.uint8]:

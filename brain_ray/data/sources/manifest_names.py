@@ -31,7 +31,8 @@ RESERVED = {
     *("file_sha256", "pixel_sha256", "cluster", "cluster_size", "group", "split", "copies"),
     *("row_id", "bytes", "augment_seed", "predicted", "predicted_name", "leak_free"),
     *("decision", "unlikeness", "patient_from", "known_set", "known_file", "known_label", "known_patient"),
-    *("study", "series", "position", "modality", "file_class", "tumour", "grey_levels", "told", "stated"),
+    *("study", "series", "position", "modality", "file_class", "tumour", "told", "stated"),
+    *("grey_levels", "looks_like"),
     *("known_fold", "known_orientation", "known_similarity"),
 }
 """Columns of manifest.parquet and predictions.parquet: a manifest's own of such a name gets `manifest_`

@@ -59,7 +59,9 @@ def test_every_image_has_a_view(shape: tuple[int, int]) -> None:
     noise = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
     line = np.zeros(shape, np.uint8)
     line[:, 3] = 200
-    for image in (noise, line, np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)):
+    speck = np.zeros(shape, np.uint8)
+    speck[5:7, 5:9] = 200
+    for image in (noise, line, speck, np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)):
         view = view_head(image)
         assert view.ranks.shape == (SIDE, SIDE)
         assert view.ranks.any()
