@@ -33,7 +33,7 @@ MORE_LEAKS = {
     "Tr-no_0290": "Tr-no_0343", "Tr-no_0339": "Tr-no_0179", "Tr-no_0390": "Tr-no_0094",
     "Tr-no_0980": "Tr-no_0707", "Tr-no_0981": "Tr-no_1141",
 }  # fmt: skip
-"""The same of images that stood in validation and in training, by a correlation of their cropped heads of 0.99."""
+"""The same of images that stood in validation and training; their cropped heads correlate by 0.99 or more."""
 
 
 def real_files() -> list[Path]:

@@ -82,15 +82,19 @@ def search(
     """
     other = second or first
     parts = [np.empty(0, CANDIDATE)]
-    for view in range(NUM_VIEWS):
-        embeddings = np.ascontiguousarray(other.embeddings[:, view])
-        others = matching.coarsen(spectra.unpack(other.packed[:, view]))
-        for i in range(0, len(first.embeddings), step):
-            rows = first.embeddings[i : i + step, view]
-            own = matching.prepare(spectra.unpack(first.packed[i : i + step, view]))
-            for a, b in _products(rows, embeddings, floor, None if second else i):
-                found = as_candidates(matching.match(own, others, a, b, CORRELATED), a + i, b, view)
-                parts.append(found[found["changed"] >= CHANGED])
+    for view, rows, columns in _passes(first, other):
+        embeddings = other.embeddings[columns, view]
+        others = matching.coarsen(spectra.unpack(other.packed[columns, view]))
+        for i in range(0, len(rows), step):
+            some = rows[i : i + step]
+            own = matching.prepare(spectra.unpack(first.packed[some, view]))
+            # Pairs within a group are found once, from the image that comes first.
+            start = 0 if second else int(columns.searchsorted(some[0], "right"))
+            for one, two in _products(first.embeddings[some, view], embeddings[start:], floor, step):
+                a, b = some[one], columns[two + start]
+                kept = slice(None) if second else a < b
+                found = matching.match(own, others, one[kept], two[kept] + start, CORRELATED)
+                parts.append(as_candidates(found, a[kept], b[kept], view))
     joined = np.concatenate(parts)
     # A pair that is found in both views is compared further in the better one.
     joined = joined[np.lexsort((-joined["changed"], joined["b"], joined["a"]))]
@@ -98,25 +102,38 @@ def search(
     return np.asarray(joined[~again])
 
 
-def as_candidates(matches: matching.Matches, a: Ints, b: Ints, view: int) -> Candidates:
-    """Returns the matches of pairs of images, (n,), in a view as candidates."""
-    found = np.empty(len(a), CANDIDATE)
-    found["a"], found["b"], found["view"], found["changed"] = a, b, view, matches.changed
-    found["pose"] = poses(matches.angle, matches.mirrored, matches.changes)
+def _passes(first: Index, second: Index) -> Iterator[tuple[int, Ints, Ints]]:
+    """Yields views, and the positions of the first and second images that are compared in them.
+
+    Two images whose crops cut nothing off need not be compared in their second views, too.
+    """
+    cut, both = ([*map(np.flatnonzero, (other, ~other))] for other in map(_has_two_views, (first, second)))
+    every = np.arange(len(first.embeddings)), np.arange(len(second.embeddings))
+    yield 0, *every
+    yield 1, cut[0], every[1]
+    yield 1, cut[1], both[0]
+
+
+def _has_two_views(index: Index) -> NDArray[np.bool_]:
+    return np.asarray((index.packed[:, 1] != index.packed[:, 0]).any(axis=1))
+
+
+def as_candidates(
+    matches: matching.Matches, a: Ints, b: Ints, view: int, least: float = CHANGED
+) -> Candidates:
+    """Returns those matches of pairs of images, (n,), in a view as candidates that correlate by `least` after
+    small changes."""
+    kept = np.flatnonzero(matches.changed >= least)
+    found = np.empty(len(kept), CANDIDATE)
+    found["a"], found["b"], found["view"], found["changed"] = a[kept], b[kept], view, matches.changed[kept]
+    found["pose"] = poses(matches.angle[kept], matches.mirrored[kept], matches.changes[kept])
     return found
 
 
-def _products(rows: Floats, others: Floats, floor: float, after: int | None) -> Iterator[tuple[Ints, Ints]]:
-    """Yields the positions of pairs whose products reach the floor, some thousands at a time.
-
-    If the rows are those of `others` from position `after` on, each pair is yielded once.
-    """
-    step = len(rows)
-    for j in range(after or 0, len(others), max(1, step)):
-        part = others[j : j + step]
-        a, b = np.divmod(np.flatnonzero(rows @ part.T >= floor), len(part))
-        b += j
-        if after is not None:
-            a, b = a[a + after < b], b[a + after < b]
-        for k in range(0, len(a), 4096):
-            yield a[k : k + 4096], b[k : k + 4096]
+def _products(rows: Floats, columns: Floats, floor: float, step: int) -> Iterator[tuple[Ints, Ints]]:
+    """Yields the positions of pairs whose products reach the floor, some thousands at a time."""
+    for j in range(0, len(columns), step):
+        part = columns[j : j + step]
+        one, two = np.divmod(np.flatnonzero(rows @ part.T >= floor), len(part))
+        for k in range(0, len(one), 4096):
+            yield one[k : k + 4096], two[k : k + 4096] + j

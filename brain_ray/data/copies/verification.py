@@ -134,7 +134,7 @@ def alike(views: NDArray[np.uint8], a: Ints, b: Ints, least: float) -> NDArray[n
     for view in range(views.shape[1]):
         one, other = (transform(views[rows, view]) for rows in (a, b))
         own = np.arange(len(a))
-        parts.append(as_candidates(match(prepare(one), coarsen(other), own, own, 0), a, b, view))
+        parts.append(as_candidates(match(prepare(one), coarsen(other), own, own, 0), a, b, view, 0))
     pairs = verify(views, np.concatenate(parts), least + MARGIN)
     found = set(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True))
     return np.array([pair in found for pair in zip(a.tolist(), b.tolist(), strict=True)], np.bool_)
