@@ -14,6 +14,7 @@ from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
 from brain_ray.cluster import connection
 from brain_ray.config import Config
+from brain_ray.earlier import as_of_now, as_prepared
 from brain_ray.fingerprints import differences, flatten
 from brain_ray.logs import log, log_context
 from brain_ray.runs import (
@@ -33,9 +34,6 @@ from brain_ray.versions import versions
 
 PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
 
-EARLIER_DEFAULTS = {"data.leaks": ("drop", "data.folds")}
-"""Settings whose default was another before a version that also introduced the second setting."""
-
 
 def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     """Runs the named stages in order; logs which are complete already, and why others are not.
@@ -54,6 +52,7 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     with log_context(config.name):
         log.info(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
         log.info(describe(config))
+        config = as_prepared(run, config)
         checked = {name for name in names if run.finished(stages[name].folder) is None}
         if names[0] != "prepare":
             stages[names[0]].inputs(run, config)  # left by the stages before it
@@ -87,10 +86,10 @@ def run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None])
     inputs = json.loads(json.dumps(stage.inputs(run, config)))
 
     def differ(stored: Mapping[str, Any]) -> list[str]:
-        return differences(_as_of_now(stored, inputs), flatten(inputs))
+        return differences(as_of_now(stored, inputs), flatten(inputs))
 
     before = run.finished(stage.folder)
-    changed = stage.changes(run, config, _as_of_now(before, inputs), flatten(inputs)) if before else []
+    changed = stage.changes(run, config, as_of_now(before, inputs), flatten(inputs)) if before else []
     if before is not None and not changed:
         log.info(f"\n{stage.name}: complete and unchanged, not done again")
         return
@@ -120,21 +119,6 @@ def run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None])
     log.info(f"{text}\n{stage.name}: {seconds:.0f} s, {run.uri(stage.folder)}")
     for place in kept.remove_all(run, stage.folder):
         log.info(f"no longer kept: {place}")
-
-
-def _as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Flattens stored inputs, and adds defaults for settings that a later version introduced.
-
-    Otherwise each version with a new setting would repeat the trainings of the version before it. A default
-    that a later version changed counts as unchanged, too.
-    """
-    flat, defaults = flatten(stored), flatten(Config().model_dump(mode="json"))
-    dear = ("data.", "model.", "train.", "sweep.")
-    new = {name for name in flatten(inputs).keys() - flat.keys() if name.startswith(dear)}
-    for name, (before, since) in EARLIER_DEFAULTS.items():
-        if since in new and flat.get(name) == before and flatten(inputs).get(name) == defaults[name]:
-            flat[name] = defaults[name]
-    return {**flat, **{name: defaults[name] for name in new & defaults.keys()}}
 
 
 def _warn(stage: Stage, run: Run) -> None:

@@ -11,7 +11,11 @@ import pytest
 from support.jobs import ROOT, finish, start
 
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.runs import HISTORY, RESULT, Run
+from brain_ray.config import Config, DataConfig
+from brain_ray.data.identity import SHOWN
+from brain_ray.earlier import as_of_now, as_prepared
+from brain_ray.fingerprints import differences, flatten
+from brain_ray.runs import DATASET, HISTORY, RESULT, Run
 
 EARLIER = Path(__file__).parent / "support" / "earlier"
 WORDS = ("--name", "earlier")
@@ -63,6 +67,27 @@ def test_a_sweep_goes_on_from_its_trials(tmp_path: Path) -> None:
     assert epochs(run, "sweep", "trials", "000") == first
     assert epochs(run, "sweep", "trials", "001")[: len(second)] == second
     assert run.finished("bundle") is not None
+
+
+def test_images_go_on_to_be_read_as_they_were(tmp_path: Path) -> None:
+    run = unpack(tmp_path, "prepared")
+    config = Config()
+    assert as_prepared(run, config).data.window == (0, 100)
+    assert as_prepared(Run(str(tmp_path), "new"), config) == config
+    asked = Config(data=DataConfig(window=(1, 99)))
+    assert as_prepared(run, asked) == asked
+
+
+def test_settings_that_came_later_and_new_defaults_are_no_change(tmp_path: Path) -> None:
+    run = unpack(tmp_path, "prepared")
+    stored = run.require(DATASET, "prepare")
+    now = json.loads(as_prepared(run, Config()).data.model_dump_json(exclude=SHOWN))
+    own = {name: value for name, value in stored["data"].items() if name not in ("leaks", "copy_similarity")}
+    assert stored["data"]["copy_similarity"] != now["copy_similarity"]
+    inputs = stored | {"data": now | own}
+    assert differences(as_of_now(stored, inputs), flatten(inputs)) == []
+    inputs["data"] |= {"copy_similarity": 0.95}
+    assert differences(as_of_now(stored, inputs), flatten(inputs)) == ["data.copy_similarity: 0.99 -> 0.95"]
 
 
 def test_a_bundle_answers_as_it_did(tmp_path: Path) -> None:
