@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from support.slices import UNDO
 
 from brain_ray.data.copies.placement import TRANSFORMS, VIEWS
 from brain_ray.data.registry.match import fingerprint, recognise
@@ -18,18 +19,6 @@ from brain_ray.evaluation.copy_choice import (
     lay_out,
     spread,
 )
-
-UNDO = {
-    "identity": lambda image: image,
-    "mirrored": lambda image: image[:, ::-1],
-    "flipped": lambda image: image[::-1],
-    "turned": lambda image: image[::-1, ::-1],
-    "turned left": lambda image: np.rot90(image, 1),
-    "turned right": lambda image: np.rot90(image, -1),
-    "transposed": lambda image: image.T,
-    "transposed and turned": lambda image: np.rot90(image, 2).T,
-}
-"""From the second image of a pair to the first."""
 
 PAIR_COLUMNS = ["path_a", "path_b", "split_a", "split_b", "transform", "class_a", "similarity"]
 
