@@ -193,7 +193,7 @@ def choose_contradictions(
         told = {(row["path"], row["given"], row["source"]) for row in known["contradictions"]}
         right = recognised["class_name"].map(label_of) == recognised["known_label"]
         keys = zip(*(recognised[name] for name in ("path", "class_name", "known_label")), strict=True)
-        wrong = recognised[[key in told for key in keys]]
+        wrong = recognised[np.fromiter((key in told for key in keys), bool)]
         for row in wrong.head(limit - len(found)).itertuples():
             others = recognised[right & (recognised["known_file"] == row.known_file)].head(beside)
             here = TRANSFORMS.index(str(row.known_orientation))

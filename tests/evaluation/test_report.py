@@ -186,7 +186,7 @@ def test_every_misclassified_image_is_there_with_its_probabilities(data, written
 def test_names_of_files_are_text_and_no_markup(written):
     assert "<script" not in written[0]
     assert "&lt;script&gt;" in written[0]
-    assert Page(written[0]).text.count(NASTY) == 5  # error, rejected file, conflict, two pairs
+    assert Page(written[0]).text.count(NASTY) == 6  # error, rejected file, conflict twice, two pairs
 
 
 def test_tables_of_the_audit(written):
