@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from brain_ray.config import PHANTOMS, Config
-from brain_ray.evaluation import image_plates, plots
+from brain_ray.evaluation import copy_plates, image_plates, plots
 from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.scoring.curves import reliability, roc
@@ -44,7 +44,6 @@ def write_report(
         digits=lambda value: "–" if value is None else f"{value:.4f}",
         png=lambda data: data_uri("png", data),
         jpeg=lambda image: data_uri("jpeg", image_plates.to_jpeg(image)),
-        undo=image_plates.undo_transform,
     )
     page = templates.get_template("report.html.jinja").render(
         data=data,
@@ -63,6 +62,7 @@ def write_report(
         conflicts=data.audit["copies"]["label_conflicts"],
         recall=data.audit["copies"].get("recall"),
         max_conflicts=MAX_CONFLICTS,
+        num_contradictions=sum(len(known["contradictions"]) for known in data.audit.get("known_sets", [])),
         history=data.history.to_dict("records"),
         settings=_settings(data.config),
         shown=" without a found copy" if len(_score_sets(data)) > 1 else "",
@@ -98,8 +98,8 @@ def _figures(data: ReportData) -> dict[str, Figure]:
         )
     if data.misclassified:
         figures["misclassified.png"] = image_plates.error_plate(data.misclassified, classes)
-    if data.pairs:
-        figures["pairs.png"] = image_plates.pair_plate(data.pairs)
+    if data.copies.pairs:
+        figures["pairs.png"] = copy_plates.pair_plate(data.copies.pairs)
     return figures
 
 

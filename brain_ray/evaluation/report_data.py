@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
-from brain_ray.config import PHANTOMS, Config
+from brain_ray.config import Config
 from brain_ray.data import decoding
 from brain_ray.data.dataset import first_rows, read_rows, read_table, sample_rows
-from brain_ray.data.decoding import ImageError
-from brain_ray.data.file_names import ALONE
 from brain_ray.data.rows import changes_of, read_input
-from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
-from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, PHANTOM_IMAGES, Run
+from brain_ray.evaluation.copy_pictures import CopyPictures, read_copies
+from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
+from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, Run
 from brain_ray.scoring.metrics import Scores
-from brain_ray.storage import filesystem
 
 MAX_MISCLASSIFIED = 300
 """Misclassified images that the page shows, the most confident first; more would make it slow to open."""
@@ -54,7 +51,7 @@ class ReportData:
         samples: network inputs of training images in `first_epoch_on_images`; 25 are shown.
         crop_examples: whole images, before the crop; one per class is enough.
         misclassified: misclassified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
-        pairs: copies, chosen by `choose_pairs`.
+        copies: pairs and clusters of copies, and contradicting labels.
     """
 
     config: Config
@@ -73,29 +70,7 @@ class ReportData:
     samples: Sequence[LabelledImage]
     crop_examples: Sequence[LabelledImage]
     misclassified: Sequence[Misclassified]
-    pairs: Sequence[CopyPair]
-
-
-def choose_pairs(pairs: pd.DataFrame, limit: int = 40) -> pd.DataFrame:
-    """Returns the rows of pairs.parquet that a person should look at first.
-
-    Pairs across the source's splits come before those within one, and pairs of images that were not shown yet
-    before others. Among equals classes and transforms take turns, the least similar pair of each first: if
-    that one shows the same slice, the others do.
-
-    Args:
-        pairs: needs the columns path_a, path_b, split_a, split_b, class_a, similarity and transform.
-        limit: largest number of rows.
-    """
-    ordered = pairs.sort_values("similarity", kind="stable")
-    across = ordered["split_a"] != ordered["split_b"]
-    chosen: list[Any] = []
-    for part in (ordered[across], ordered[~across]):
-        seen = part["path_a"].duplicated() | part["path_b"].duplicated()
-        for rows in (part[~seen], part[seen]):
-            queues = [list(group.index) for _, group in rows.groupby(["transform", "class_a"], sort=True)]
-            chosen += [row for row in chain.from_iterable(zip_longest(*queues)) if row is not None]
-    return pairs.loc[chosen[:limit]]
+    copies: CopyPictures
 
 
 NUM_SAMPLES = 25
@@ -139,7 +114,7 @@ def gather(
         samples=training_samples(run, config),
         crop_examples=_crop_examples(run, config),
         misclassified=_misclassified(run, config, predictions),
-        pairs=_pairs(run, config),
+        copies=read_copies(run, config),
     )
 
 
@@ -188,33 +163,3 @@ def _misclassified(run: Run, config: Config, predictions: pd.DataFrame) -> list[
         )
         for k, row in enumerate(rows)
     ]
-
-
-def _pairs(run: Run, config: Config) -> list[CopyPair]:
-    """Reads the pairs to look at from the source, without pairs whose files are gone or no longer decode."""
-    source = run.uri(PHANTOM_IMAGES) if config.data.source == PHANTOMS else config.data.source
-    opened, root = filesystem(source)
-    shown = []
-    for row in choose_pairs(read_table(run, DATASET, "pairs.parquet")).to_dict("records"):
-        pair = []
-        for side in "ab":
-            try:
-                with opened.open_input_stream(f"{root.rstrip('/')}/{row[f'path_{side}']}") as stream:
-                    pair.append(_decode(bytes(stream.read()), row.get(f"frame_{side}", ALONE), config))
-            except (OSError, ImageError):
-                break
-        else:
-            names = ("path", "class", "split")
-            texts = {f"{name}_{side}": row[f"{name}_{side}"] for name in names for side in "ab"}
-            facts = {name: row[name] for name in ("similarity", "transform", "kind")}
-            shown.append(CopyPair(**texts, **facts, image_a=pair[0], image_b=pair[1]))
-    return shown
-
-
-def _decode(data: bytes, frame: int, config: Config) -> Grey:
-    """Decodes the image of a file, or one of several."""
-    max_pixels, read = config.data.max_pixels, config.data.read_spec
-    file = decoding.check_file(data, max_pixels, read=read)
-    if frame == ALONE:
-        decoding.check_one(file)
-    return decoding.OpenFile(file, max_pixels, read).image(max(0, frame))

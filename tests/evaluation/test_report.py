@@ -9,9 +9,12 @@ import pytest
 from support.html_page import Page
 
 from brain_ray.config import Config, DataConfig, TrainConfig
-from brain_ray.evaluation.image_plates import CopyPair, LabelledImage, Misclassified
+from brain_ray.evaluation.copy_choice import ChosenCluster
+from brain_ray.evaluation.copy_pictures import CopyPictures
+from brain_ray.evaluation.copy_plates import ClusterRow, CopyPair, LabelDispute, Picture
+from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
 from brain_ray.evaluation.report import write_report
-from brain_ray.evaluation.report_data import ReportData, choose_pairs, first_epoch_on_images
+from brain_ray.evaluation.report_data import ReportData, first_epoch_on_images
 from brain_ray.scoring.decisions import count_decisions
 from brain_ray.scoring.metrics import Scores, score
 
@@ -63,9 +66,30 @@ def make_history() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def make_pair(split_b: str = "test", transform: str = "mirrored") -> CopyPair:
-    facts = ("Training/one.jpg", NASTY, "glioma", "glioma", "train", split_b, 0.9951, transform, "near")
-    return CopyPair(*facts, picture(1), picture(2))
+def make_pair(split_b: str = "test", transform: str = "mirrored", view: str = "") -> CopyPair:
+    first = Picture("Training/one.jpg", "glioma", "train", picture(1))
+    return CopyPair(first, Picture(NASTY, "glioma", split_b, picture(2)), 0.9951, transform, "near", view)
+
+
+def make_row(is_chain: bool = False) -> ClusterRow:
+    cluster = ChosenCluster(17, {"glioma": 16, "notumor": 1}, {"test": 2, "train": 15}, is_chain, 0.9734, [])
+    names = ("glioma", "notumor", "glioma")
+    pictures = [Picture(f"Training/{k}.jpg", name, "train", picture(k)) for k, name in enumerate(names)]
+    return ClusterRow(cluster, [*pictures, Picture(NASTY, "glioma", "test", picture(4), "turned left")])
+
+
+def with_known_set(data: ReportData, contradictions: int = 2) -> ReportData:
+    """Data of a run that recognised a published set, which contradicts some labels."""
+    about = {"title": "A published set", "authors": "A. N. Author", "licence": "CC BY 4.0"}
+    counts = ("images", "slices", "of_slices", "patients", "of_patients", "patients_in_several_splits")
+    known = {**about, "source": "https://doi.org/1", **dict.fromkeys(counts, 9)}
+    known |= {"test_images": 3, "test_images_of_training_patients": 3}
+    known["contradictions"] = [{"path": f"{k}.jpg", "given": "glioma", "source": "pituitary"}
+                               for k in range(contradictions)]  # fmt: skip
+    wrong, right = (Picture(f"{name}.jpg", name, "train", picture(3)) for name in ("glioma", "pituitary"))
+    disputes = [LabelDispute(wrong, "A published set", "pituitary", beside) for beside in ([right], [])]
+    copies = dataclasses.replace(data.copies, disputes=disputes[:contradictions])
+    return dataclasses.replace(data, audit=data.audit | {"known_sets": [known]}, copies=copies)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +127,9 @@ def data() -> ReportData:
             )
             for i in wrong
         ],
-        pairs=[make_pair(), make_pair("train", "identity")],
+        copies=CopyPictures(
+            pairs=[make_pair(), make_pair("train", "identity")], largest=[make_row()], conflicts=[make_row()]
+        ),
     )  # fmt: skip
 
 
@@ -160,7 +186,7 @@ def test_every_misclassified_image_is_there_with_its_probabilities(data, written
 def test_names_of_files_are_text_and_no_markup(written):
     assert "<script" not in written[0]
     assert "&lt;script&gt;" in written[0]
-    assert Page(written[0]).text.count(NASTY) == 5  # error, rejected file, conflict, two pairs
+    assert Page(written[0]).text.count(NASTY) == 6  # error, rejected file, conflict twice, two pairs
 
 
 def test_tables_of_the_audit(written):
@@ -178,13 +204,63 @@ def test_mirrored_pair_is_also_shown_turned_back(written):
     assert Page(written[0]).text.count("turned back") == 1
 
 
+def test_pairs_are_named_by_what_is_alike(data):
+    views = ("whole", "head", "aligned")
+    pairs = [make_pair(transform="transposed", view=view) for view in views]
+    audit = make_audit()
+    audit["copies"]["by_view"] = {"whole": 1000, "head": 200, "aligned": 34}
+    shown = dataclasses.replace(data, audit=audit, copies=CopyPictures(pairs=pairs))
+    text = Page(write_report(shown)[0]).text
+    for view in ("whole images alike", "heads alike", "alike after alignment"):
+        assert f"transposed , near, similarity 0.9951, {view}" in text
+    assert "heads after alignment 34" in text
+    assert "every view, class and transform in turn" in text
+
+
+def test_the_largest_clusters_stand_in_rows_and_chains_are_marked(data, written):
+    text = Page(written[0]).text
+    assert "17 images : 16 glioma, 1 notumor; 2 test, 15 train; pairs of similarity 0.9734 and more" in text
+    assert "glioma test turned left" in text
+    assert "A chain" not in text
+    copies = CopyPictures(largest=[make_row(is_chain=True)])
+    text = Page(write_report(dataclasses.replace(data, copies=copies))[0]).text
+    assert "A chain: its ends are not alike" in text
+
+
+def test_pairs_alone_are_no_large_clusters(data):
+    audit = make_audit()
+    audit["copies"]["largest_cluster"] = 2
+    html, _ = write_report(dataclasses.replace(data, audit=audit))
+    assert "No cluster has more than two images" in Page(html).text
+
+
+def test_labels_stand_beside_the_published_ones(data):
+    text = Page(write_report(with_known_set(data))[0]).text
+    assert "2 of 2 recognised images" in text
+    assert "label here glioma , in “A published set” pituitary glioma.jpg pituitary.jpg" in text
+    assert "pituitary ; no other image here shows this slice under that label glioma.jpg" in text
+    assert "set's own pictures are not at hand" in text
+
+
+def test_a_known_set_that_contradicts_nothing_is_said_to(data):
+    text = Page(write_report(with_known_set(data, 0))[0]).text
+    assert "Labels that contradict a published set's None of the recognised images." in text
+    assert "published set" not in Page(write_report(data)[0]).text, "no set was recognised"
+
+
+def test_copies_under_different_labels_are_shown_and_listed(data, written):
+    text = Page(written[0]).text
+    assert "Copies under different labels 1 cluster of copies carries more than one label." in text
+    assert "Files of these clusters" in text
+
+
 def test_settings_that_are_not_the_default_stand_out(written):
     changed = re.findall(r'class="changed"><th scope="row">([\w.]+)', written[0])
     assert changed == ["name", "data.source"]
 
 
 def test_pairs_whose_files_are_gone_are_said_to_be(data):
-    html, _ = write_report(dataclasses.replace(data, samples=[], pairs=[], misclassified=[]))
+    html, _ = write_report(dataclasses.replace(data, samples=[], copies=CopyPictures(), misclassified=[]))
     assert "no longer where the run found them" in Page(html).text
 
 
@@ -212,12 +288,13 @@ def test_page_of_a_run_with_nothing_to_show(data):
     html, figures = write_report(
         dataclasses.replace(
             data, audit=audit, official=perfect, leak_free=perfect, is_leak_free=np.ones(24, bool),
-            probabilities=sure, calibrated=sure, misclassified=[], pairs=[],
+            probabilities=sure, calibrated=sure, misclassified=[], copies=CopyPictures(),
             rejected=data.rejected.head(0), history=data.history.head(0), samples=[], crop_examples=[],
         )
     )  # fmt: skip
     text = Page(html).text
     assert "No copies were found" in text
+    assert "Copies under different labels None." in text
     assert "No test image has one among the training and validation images" in text
     assert "3 training images with a copy in the test split were left out" in text
     assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png"}
@@ -278,41 +355,21 @@ def test_served_decisions_stand_beside_what_the_export_allowed(data, written):
 def test_samples_are_those_of_the_first_epoch_on_images(data, train, expected, text):
     config = data.config.model_copy(update={"train": TrainConfig(**train)})
     assert first_epoch_on_images(config) == expected
-    html, _ = write_report(dataclasses.replace(data, config=config, pairs=[], misclassified=[]))
+    html, _ = write_report(dataclasses.replace(data, config=config, copies=CopyPictures(), misclassified=[]))
     assert text in Page(html).text
 
 
 def test_page_warns_where_no_test_image_is_leak_free(data):
     leaking = dataclasses.replace(data, leak_free=None, is_leak_free=np.zeros(24, bool))
-    html, _ = write_report(dataclasses.replace(leaking, samples=[], pairs=[], misclassified=[]))
+    html, _ = write_report(dataclasses.replace(leaking, samples=[], copies=CopyPictures(), misclassified=[]))
     assert "this score says nothing about new images" in Page(html).text
 
 
 def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data):
-    html, _ = write_report(dataclasses.replace(data, samples=[], pairs=[]), max_misclassified=3)
+    html, _ = write_report(dataclasses.replace(data, samples=[], copies=CopyPictures()), max_misclassified=3)
     text = Page(html).text
     by_confidence = sorted(data.misclassified, key=lambda error: -error.probabilities.max())
     assert f"The 3 most confident of {len(data.misclassified)}" in text
     shown = [error.path in text for error in by_confidence if error.path != NASTY]
     assert shown == sorted(shown, reverse=True)
     assert sum(shown) in (2, 3)
-
-
-def test_chosen_pairs_cross_the_splits_first_and_take_turns_between_transforms_and_classes():
-    pairs = pd.DataFrame(
-        [("a0", "b0", "train", "train", "turned", "glioma", 0.991)]
-        + [(f"a{i}", f"b{i}", "train", "test", "identity", "glioma", 0.99 + i / 1000) for i in range(1, 4)]
-        + [("a1", "b8", "train", "test", "identity", "glioma", 0.9999)]
-        + [("a5", "b5", "train", "test", "identity", "notumor", 0.9995)]
-        + [("a6", "b6", "test", "train", "mirrored", "glioma", 0.992)],
-        columns=["path_a", "path_b", "split_a", "split_b", "transform", "class_a", "similarity"],
-    )
-    chosen = choose_pairs(pairs, limit=5)
-    assert chosen["similarity"].tolist() == [0.991, 0.9995, 0.992, 0.992, 0.993]
-    assert chosen["transform"].tolist() == ["identity", "identity", "mirrored", "identity", "identity"]
-    everything = choose_pairs(pairs)
-    assert len(everything) == len(pairs)
-    assert everything["path_b"].tolist()[-2:] == ["b8", "b0"], (
-        "an image shown before, then one within a split"
-    )
-    assert choose_pairs(pairs.head(0)).empty

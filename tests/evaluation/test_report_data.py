@@ -1,18 +1,26 @@
 """The images that the report shows are those that the network got."""
 
+import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.html_page import Page
 
 from brain_ray.config import Config, ModelConfig, TrainConfig
 from brain_ray.data.rows import ROW_SCHEMA, changes_of, read_input
 from brain_ray.evaluation import report_data
+from brain_ray.evaluation.report import write_report
 from brain_ray.input_spec import InputSpec, ReadSpec
-from brain_ray.runs import Run
+from brain_ray.runs import BUNDLE_INFO, CONFIG, Run
+from brain_ray.scoring.decisions import count_decisions
+from brain_ray.scoring.metrics import score
+
+EARLIER = Path(__file__).parents[1] / "support/earlier"
 
 
 def make_rows(run: Run, count: int = 4) -> list[dict]:
@@ -47,3 +55,27 @@ def test_samples_are_as_the_network_first_got_them(tmp_path: Path, train: dict, 
     found = [sample.image.tobytes() for sample in report_data.training_samples(run, config)]
     assert sorted(found) == sorted(inputs(epoch))
     assert sorted(inputs(epoch)) != sorted(inputs(1)), "the flips of the second epoch are others"
+
+
+def test_a_run_of_an_earlier_version_is_reported(tmp_path: Path) -> None:
+    """Its audit knows no views, chains, patients or known sets."""
+    for name in ("prepared", "bundle", "checkpoint"):
+        with zipfile.ZipFile(EARLIER / f"{name}.zip") as archive:
+            archive.extractall(tmp_path / "earlier")
+    run = Run(str(tmp_path), "earlier")
+    config = Config.model_validate(run.read_json(*CONFIG)["config"])
+    classes, numbers = config.data.classes, np.arange(8)
+    labels, chances = numbers % 4, np.random.default_rng(1).dirichlet(np.ones(4), 8)
+    decisions = count_decisions(
+        labels, chances.argmax(axis=1), np.array(["answer"] * 8), numbers, classes,
+        run.read_json(*BUNDLE_INFO)["decision"],
+    )  # fmt: skip
+    scores = score(labels, chances, classes, chances).model_copy(update={"decisions": decisions})
+    told = {"row_id": numbers, "label": labels, "predicted": chances.argmax(axis=1), "leak_free": True}
+    told |= {f"{kind}_{name}": chances[:, k] for k, name in enumerate(classes)
+             for kind in ("probability", "calibrated")}  # fmt: skip
+    data = report_data.gather(run, config, pd.DataFrame(told), scores, scores, "2026-01-02")
+    text = Page(write_report(data)[0]).text
+    assert "No copies were found" in text
+    assert "Copies under different labels None." in text
+    assert "published set" not in text

@@ -9,6 +9,18 @@ from brain_ray.data.copies.head_view import SIDE, view_head
 
 Grey = NDArray[np.uint8]
 
+UNDO = {
+    "identity": lambda image: image,
+    "mirrored": lambda image: image[:, ::-1],
+    "flipped": lambda image: image[::-1],
+    "turned": lambda image: image[::-1, ::-1],
+    "turned left": lambda image: np.rot90(image, 1),
+    "turned right": lambda image: np.rot90(image, -1),
+    "transposed": lambda image: image.T,
+    "transposed and turned": lambda image: np.rot90(image, 2).T,
+}
+"""How a second image becomes a first one, by the transform's name."""
+
 
 def slice_of(seed: int, side: int = 200, height: float = 0.0) -> Grey:
     """A bright oval full of winding structures on black; slices of near heights are alike."""

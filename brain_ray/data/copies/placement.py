@@ -1,6 +1,7 @@
 """Placement of one image of a pair on the other: orientation, shift, angle and zoom, from aligned views."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from brain_ray.data.copies.head_view import COVER, SIDE
 
 Floats = NDArray[np.float32]
+Level = TypeVar("Level", bound=np.generic)
 
 TRANSFORMS = (
     "identity", "mirrored", "flipped", "turned",
@@ -37,12 +39,22 @@ def nearest_turns(transforms: Floats) -> NDArray[np.int64]:
     return np.asarray(np.einsum("nij,kij->nk", transforms[:, :, :2], TURNS).argmax(axis=1), np.int64)
 
 
-def turn(images: Floats, transform: int) -> Floats:
-    """Applies one of `TRANSFORMS` to (..., side, side) images: second ones then lie as first ones."""
+def turn(images: NDArray[Level], transform: int) -> NDArray[Level]:
+    """Applies one of `TRANSFORMS` to (..., height, width) images: second ones then lie as first ones."""
     if transform >= 4:
         images = np.swapaxes(images, -1, -2)
     down, across = _STEPS[transform]
     return images[..., ::down, ::across]
+
+
+def combine(transform: int, then: int) -> int:
+    """Returns the position in `TRANSFORMS` of two of them, applied one after the other."""
+    return int(np.einsum("ij,kij->k", TURNS[transform] @ TURNS[then], TURNS).argmax())
+
+
+def reverse(transform: int) -> int:
+    """Returns the position in `TRANSFORMS` of the one that undoes another."""
+    return int(np.einsum("ji,kij->k", TURNS[transform], TURNS).argmax())
 
 
 WHOLE = 0.01

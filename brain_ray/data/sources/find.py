@@ -7,7 +7,7 @@ from brain_ray.config import DataConfig
 from brain_ray.data.sources.folder_tree import list_tree
 from brain_ray.data.sources.layout import find_layout
 from brain_ray.data.sources.listing import Listing
-from brain_ray.data.sources.manifest import list_manifest
+from brain_ray.data.sources.manifest import list_manifest, root_of_manifest
 from brain_ray.data.sources.manifest_names import suffix_of
 from brain_ray.data.sources.walk import open_tree
 from brain_ray.storage import storage_errors
@@ -42,6 +42,11 @@ def check_source(source: str, data: DataConfig) -> set[str]:
         return set(list_source(source, data).files["source_split"]) - {""}
     with storage_errors(f"read {source}"):
         return set(find_layout(open_tree(source), source, data).splits)
+
+
+def root_of(source: str, data: DataConfig) -> str:
+    """Returns the folder or URI at which the paths of `list_source` start; lists nothing."""
+    return root_of_manifest(source, data) if is_manifest(source) else source
 
 
 def is_manifest(source: str) -> bool:

@@ -46,7 +46,7 @@ def list_manifest(source: str, data: DataConfig) -> Listing:
     _check_labels(source, text["label"], rows, data)
     splits = _read_splits(text.get("split", nothing), rows)
     folds = _read_folds(text.get("fold", nothing), rows)
-    root = resolve(data.root) if data.root else _parent(source)
+    root = root_of_manifest(source, data)
     left_out = LeftOut()
     used = [k for k, label in enumerate(text["label"]) if label not in data.ignore_labels]
     with storage_errors(f"read the files of {source}"):
@@ -179,8 +179,10 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
     return [text(value) for value in column.to_pylist()]
 
 
-def _parent(source: str) -> str:
-    """Returns the folder or URI of a file."""
+def root_of_manifest(source: str, data: DataConfig) -> str:
+    """Returns the folder or URI at which a manifest's relative paths start."""
+    if data.root:
+        return resolve(data.root)
     if "://" not in source:
         return str(PurePosixPath(source).parent)
     base, mark, query = source.partition("?")

@@ -2,24 +2,22 @@
 
 import numpy as np
 import pytest
-from support.slices import Grey, framed, moved, slice_of
+from support.slices import UNDO, Grey, framed, moved, slice_of
 
 from brain_ray.data.copies.candidates import index, search
 from brain_ray.data.copies.head_view import view_head
-from brain_ray.data.copies.placement import TRANSFORMS, TURNS, VIEWS, Placement, nearest_turns, place, turn
+from brain_ray.data.copies.placement import (
+    TRANSFORMS,
+    TURNS,
+    VIEWS,
+    Placement,
+    combine,
+    nearest_turns,
+    place,
+    reverse,
+    turn,
+)
 from brain_ray.data.copies.verification import verify
-
-UNDO = {
-    "identity": lambda image: image,
-    "mirrored": lambda image: image[:, ::-1],
-    "flipped": lambda image: image[::-1],
-    "turned": lambda image: image[::-1, ::-1],
-    "turned left": lambda image: np.rot90(image, 1),
-    "turned right": lambda image: np.rot90(image, -1),
-    "transposed": lambda image: image.T,
-    "transposed and turned": lambda image: np.rot90(image, 2).T,
-}
-"""From the second image to the first."""
 
 
 def placed(first: Grey, second: Grey) -> tuple[Placement, str]:
@@ -48,6 +46,14 @@ def test_a_turned_view_lies_as_the_first(name: str) -> None:
     view = np.random.default_rng(1).normal(size=(3, 8, 8)).astype(np.float32)
     expected = np.stack([UNDO[name](one) for one in view])
     assert np.array_equal(turn(view, TRANSFORMS.index(name)), expected)
+
+
+@pytest.mark.parametrize("first", range(8))
+@pytest.mark.parametrize("then", range(8))
+def test_two_turns_one_after_the_other_are_one_turn(first: int, then: int) -> None:
+    image = np.random.default_rng(2).normal(size=(5, 7))
+    assert np.array_equal(turn(turn(image, first), then), turn(image, combine(first, then)))
+    assert np.array_equal(turn(turn(image, first), reverse(first)), image)
 
 
 def test_matrices_are_nearest_to_themselves() -> None:
