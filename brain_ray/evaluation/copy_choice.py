@@ -215,3 +215,15 @@ def conflicts_beyond(
         of[one.image_id] for one in shown for other in one.beside if of[other.image_id] == of[one.image_id]
     }
     return [number for number in numbers if number not in together]
+
+
+def choose_flagged(images: pd.DataFrame, limit: int) -> list[int]:
+    """Returns image_ids of images that look like another kind, one of each cluster of copies first.
+
+    Args:
+        images: usable images, indexed by image_id, with looks_like and cluster.
+        limit: largest number of images.
+    """
+    flagged = images[images["looks_like"] != ""]
+    order = flagged.groupby("cluster").cumcount().sort_values(kind="stable").index
+    return [int(number) for number in order[:limit]]

@@ -1,4 +1,4 @@
-"""Pictures of copies and of contradicting labels in a report; reads only the images that it shows."""
+"""Pictures of copies, contradicting labels and flagged images in a report; reads only what it shows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from brain_ray.evaluation.copy_choice import (
     Turned,
     choose_clusters,
     choose_contradictions,
+    choose_flagged,
     choose_largest,
     choose_pairs,
     conflicts_beyond,
@@ -39,12 +40,15 @@ MAX_CONFLICT_ROWS = 12
 CONFLICT_IMAGES = 4
 """Images that are shown of each."""
 
+MAX_FLAGGED = 24
+"""Images that are shown of those flagged for a look."""
+
 ALWAYS = ("image_id", "path", "class_name", "source_split", "split", "cluster", "cluster_size")
 """Columns of every manifest that are read."""
 
 SOMETIMES: Mapping[str, Any] = {
     "frame": ALONE, "chain": False,
-    **dict.fromkeys(("known_set", "known_file", "known_label", "known_orientation"), ""),
+    **dict.fromkeys(("known_set", "known_file", "known_label", "known_orientation", "looks_like"), ""),
 }  # fmt: skip
 """Columns that a manifest of an earlier version, or without a known set, lacks; and what they are then."""
 
@@ -54,13 +58,14 @@ class CopyPictures:
     """What the report shows of copies and labels; without images that are gone or no longer decode.
 
     pairs: across splits first; largest: the largest clusters; disputes: labels that contradict a published
-    set's; conflicts: other clusters whose copies carry several labels.
+    set's; conflicts: other clusters whose copies carry several labels; flagged: images that look like CT.
     """
 
     pairs: Sequence[CopyPair] = ()
     largest: Sequence[ClusterRow] = ()
     disputes: Sequence[LabelDispute] = ()
     conflicts: Sequence[ClusterRow] = ()
+    flagged: Sequence[Picture] = ()
 
 
 def read_copies(run: Run, config: Config) -> CopyPictures:
@@ -82,6 +87,7 @@ def read_copies(run: Run, config: Config) -> CopyPictures:
         largest=read.rows(choose_largest(images, pairs)),
         disputes=disputes,
         conflicts=read.rows(choose_clusters(images, pairs, others, CONFLICT_IMAGES)),
+        flagged=read.pictures(map(Turned, choose_flagged(images, MAX_FLAGGED))),
     )
 
 

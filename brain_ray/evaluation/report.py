@@ -61,6 +61,7 @@ def write_report(
         rejected=data.rejected.head(MAX_REJECTED).to_dict("records"),
         conflicts=data.audit["copies"]["label_conflicts"],
         recall=data.audit["copies"].get("recall"),
+        flagged=data.audit.get("looks_like", {}),
         max_conflicts=MAX_CONFLICTS,
         num_contradictions=sum(len(known["contradictions"]) for known in data.audit.get("known_sets", [])),
         history=data.history.to_dict("records"),

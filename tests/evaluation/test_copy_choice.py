@@ -13,6 +13,7 @@ from brain_ray.data.registry.store import Registry
 from brain_ray.evaluation.copy_choice import (
     choose_clusters,
     choose_contradictions,
+    choose_flagged,
     choose_largest,
     choose_pairs,
     conflicts_beyond,
@@ -177,3 +178,9 @@ def test_the_copy_beside_a_contradicting_image_is_turned_as_that_lies() -> None:
         (one,) = choose_contradictions(images, [told], beside=8)
         assert len(one.beside) == 7
         assert all(np.array_equal(UNDO[other.transform](lies[other.image_id]), image) for other in one.beside)
+
+
+def test_of_flagged_images_each_cluster_is_shown_before_a_second_of_one() -> None:
+    images = make_images([5, 5, 6, 7, 7], looks_like=["CT", "CT", "", "CT", "CT"])
+    assert choose_flagged(images, 3) == [0, 3, 1]
+    assert choose_flagged(images.assign(looks_like=""), 3) == []

@@ -165,7 +165,7 @@ def test_images_of_a_manifest_are_read_where_it_says(made: Made, tmp_path: Path)
 def test_a_data_set_without_copies_shows_none(made: Made) -> None:
     for seed in range(3):
         made.add(slice_of(seed), seed)
-    assert [list(part) for part in vars(made.read()).values()] == [[], [], [], []]
+    assert [list(part) for part in vars(made.read()).values()] == [[], [], [], [], []]
 
 
 def test_tables_of_an_earlier_version_show_what_they_know(made: Made) -> None:
@@ -182,7 +182,7 @@ def test_a_data_set_that_an_earlier_version_wrote_is_read(tmp_path: Path) -> Non
     with zipfile.ZipFile(EARLIER) as archive:
         archive.extractall(tmp_path / "earlier")
     found = read_copies(Run(str(tmp_path), "earlier"), Config())
-    assert [list(part) for part in vars(found).values()] == [[], [], [], []], "it has no copies"
+    assert [list(part) for part in vars(found).values()] == [[], [], [], [], []], "it has no copies"
 
 
 def test_what_is_too_small_to_be_seen_is_not_told() -> None:
