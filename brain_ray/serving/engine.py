@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from brain_ray.data.decoder import Decoder
 from brain_ray.data.formats import FORMATS
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
+from brain_ray.serving.counts import Counts, NoMetrics
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Explanation, Served
@@ -41,26 +42,6 @@ Found = tuple[Prediction, int]
 
 Batcher = Callable[[Item], Awaitable[Found]]
 """Function that runs a model on one input."""
-
-
-class Counts(Protocol):
-    """Metrics of the engine."""
-
-    def batch(self, size: int) -> None:
-        """Records the number of images in one run of the model."""
-
-    def answer(self, answer: Answer, role: str) -> None:
-        """Records an answer of a model."""
-
-
-class NoMetrics:
-    """Metrics that record nothing."""
-
-    def batch(self, size: int) -> None:
-        """Does nothing."""
-
-    def answer(self, answer: Answer, role: str) -> None:
-        """Does nothing."""
 
 
 class Engine:
