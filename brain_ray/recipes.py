@@ -97,9 +97,9 @@ def paper() -> Config:
 def b0() -> Config:
     """EfficientNet-B0 at 160 px, sized for trials on a CPU; monitors cross-entropy, no penalties in the head.
 
-    Command: python jobs/pipeline.py b0 --data.source DIR Cost: 2 to 3 minutes an epoch on 2 cores with the
-    3909 images that the Kaggle set leaves for training. Score: 0.97 on 327 test images with no copy found in
-    training; docs/RESULTS.md says what this does not exclude.
+    Command: python jobs/pipeline.py b0 --data.source DIR Cost: 3 minutes an epoch on 2 cores with the 4561
+    training images of the Kaggle set. Score: 0.95 on 328 test images of other patients, as far as they are
+    known; docs/RESULTS.md says what this does not exclude.
     """
     return Config(
         recipe="b0",
@@ -130,7 +130,7 @@ def sweep() -> Config:
     Command: python jobs/tune.py sweep --data.source DIR --train.use-gpu True
     Cost: 8 trials of up to 12 epochs on GPUs; ASHA ends most early. B7 at 600 px needs about 95 times
     as much arithmetic for an image as B0 at 224 px (Tan & Le 2019, table 2: 37 and 0.39 G multiply-adds).
-    Score: not measured; B0 alone at 160 px has 0.97 (docs/RESULTS.md).
+    Score: not measured; B0 alone at 160 px has 0.95 (docs/RESULTS.md).
     """
     base = b0()
     return base.model_copy(
