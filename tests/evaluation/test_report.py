@@ -295,7 +295,7 @@ def test_page_of_a_run_with_nothing_to_show(data):
     text = Page(html).text
     assert "No copies were found" in text
     assert "Copies under different labels None." in text
-    assert "No test image has one among the training and validation images" in text
+    assert "For no test image one was found among the training and validation images" in text
     assert "3 training images with a copy in the test split were left out" in text
     assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png"}
 
