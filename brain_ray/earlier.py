@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from brain_ray.config import Config
+from brain_ray.data.intensity import EXTREMES
 from brain_ray.fingerprints import flatten
 from brain_ray.input_spec import WINDOW
 from brain_ray.logs import log
@@ -12,12 +13,9 @@ from brain_ray.runs import DATASET, Run
 DEFAULTS = {"data.leaks": ("drop", "data.folds"), "data.copy_similarity": (0.99, "data.folds")}
 """Settings whose default was another before a version that also introduced the second setting."""
 
-WHOLE_RANGE = (0.0, 100.0)
-"""The window of versions that had no `data.window`: from the darkest to the brightest pixel."""
-
 
 def as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Flattens stored inputs of a stage, and adds what a later version's settings stand for in them.
+    """Flattens stored inputs of a stage, and adds defaults for settings that a later version introduced.
 
     Otherwise each version with a new setting would repeat the trainings of the version before it. A default
     that a later version changed counts as unchanged, too.
@@ -32,19 +30,19 @@ def as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str,
     for name, (before, since) in DEFAULTS.items():
         if since in new and flat.get(name) == before and flatten(inputs).get(name) == defaults[name]:
             flat[name] = defaults[name]
-    meant = defaults | {"data.window": list(WHOLE_RANGE)}
-    return {**flat, **{name: meant[name] for name in new & defaults.keys()}}
+    return {**flat, **{name: defaults[name] for name in new & defaults.keys()}}
 
 
 def as_prepared(run: Run, config: Config) -> Config:
-    """Returns the config with which a run goes on whose data set an earlier version prepared.
+    """Returns the config for the stages after preparation, if an earlier version prepared the data set.
 
-    Its images above 8 bits are read as they were, unless the settings name a window: half a training by one
-    window and half by another would be neither's.
+    Versions without `data.window` read images from the darkest to the brightest pixel, and so do the stages
+    that go on with their data sets, unless the settings name a window: half a training by one window and half
+    by another would be neither's.
     """
     stored = run.finished(DATASET)
     if stored is None or "window" in stored.get("data", {}) or config.data.window != WINDOW:
         return config
     log.info("images above 8 bits are read by their whole range, as when this run's data set was prepared")
-    data = config.data.model_copy(update={"window": WHOLE_RANGE})
+    data = config.data.model_copy(update={"window": EXTREMES})
     return config.model_copy(update={"data": data})

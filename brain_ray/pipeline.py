@@ -52,7 +52,6 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
     with log_context(config.name):
         log.info(f"brain_ray {__version__}  run {config.name}  {run.uri()}")
         log.info(describe(config))
-        config = as_prepared(run, config)
         checked = {name for name in names if run.finished(stages[name].folder) is None}
         if names[0] != "prepare":
             stages[names[0]].inputs(run, config)  # left by the stages before it
@@ -62,6 +61,8 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         preflight(run, config, checked)
         _store(run, config)
         for k, name in enumerate(names):
+            if name != "prepare":
+                config = as_prepared(run, config)
             # Only when the stages before it are complete is it known whether a finished stage must be
             # repeated.
             check = partial(_check_rest, run, config, names[k:], checked)

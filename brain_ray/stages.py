@@ -1,7 +1,7 @@
 """The stages of a run: what each depends on, what it does, and the folder that it fills."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -122,8 +122,12 @@ STAGES = {
 
 
 def sweep_stage(space: SearchSpace) -> Stage:
-    """Returns the stage that trains a search space's trials."""
-    return Stage("sweep", SWEEP, _sweep_inputs, lambda run, _: tune.tune(run, space), resumes=True)
+    """Returns the stage that trains a search space's trials, with the config that it is given."""
+
+    def work(run: Run, config: Config) -> str:
+        return tune.tune(run, replace(space, config=config))
+
+    return Stage("sweep", SWEEP, _sweep_inputs, work, resumes=True)
 
 
 TRAINED = ("prepare", "train", "export", "evaluate")

@@ -16,6 +16,7 @@ from brain_ray.data.identity import SHOWN
 from brain_ray.earlier import as_of_now, as_prepared
 from brain_ray.fingerprints import differences, flatten
 from brain_ray.runs import DATASET, HISTORY, RESULT, Run
+from brain_ray.tuning.trial_store import read_trial
 
 EARLIER = Path(__file__).parent / "support" / "earlier"
 WORDS = ("--name", "earlier")
@@ -67,6 +68,8 @@ def test_a_sweep_goes_on_from_its_trials(tmp_path: Path) -> None:
     assert epochs(run, "sweep", "trials", "000") == first
     assert epochs(run, "sweep", "trials", "001")[: len(second)] == second
     assert run.finished("bundle") is not None
+    assert Predictor(run.uri("bundle")).read_spec.window == (0, 100)
+    assert read_trial(run, "001").trial.config.data.window == (0, 100), "trained as the first ones were"
 
 
 def test_images_go_on_to_be_read_as_they_were(tmp_path: Path) -> None:
@@ -81,13 +84,21 @@ def test_images_go_on_to_be_read_as_they_were(tmp_path: Path) -> None:
 def test_settings_that_came_later_and_new_defaults_are_no_change(tmp_path: Path) -> None:
     run = unpack(tmp_path, "prepared")
     stored = run.require(DATASET, "prepare")
-    now = json.loads(as_prepared(run, Config()).data.model_dump_json(exclude=SHOWN))
+    now = json.loads(Config().data.model_dump_json(exclude=SHOWN))
     own = {name: value for name, value in stored["data"].items() if name not in ("leaks", "copy_similarity")}
     assert stored["data"]["copy_similarity"] != now["copy_similarity"]
     inputs = stored | {"data": now | own}
     assert differences(as_of_now(stored, inputs), flatten(inputs)) == []
     inputs["data"] |= {"copy_similarity": 0.95}
     assert differences(as_of_now(stored, inputs), flatten(inputs)) == ["data.copy_similarity: 0.99 -> 0.95"]
+
+
+def test_a_data_set_prepared_anew_is_read_by_its_own_window(tmp_path: Path) -> None:
+    run = unpack(tmp_path, "prepared")
+    stored = run.require(DATASET, "prepare")
+    data = stored["data"] | {"window": list(Config().data.window)}
+    run.finish(DATASET, stored | {"data": data}, 1.0)
+    assert as_prepared(run, Config()) == Config()
 
 
 def test_a_bundle_answers_as_it_did(tmp_path: Path) -> None:
