@@ -7,8 +7,8 @@ import pandas as pd
 import ray
 
 from brain_ray.cluster import capacity
+from brain_ray.cluster.tasks import run_tasks
 from brain_ray.config import DataConfig
-from brain_ray.data.copies.find import run_tasks
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.formats import is_volume

@@ -8,7 +8,7 @@ import ray
 import ray.data
 
 from brain_ray.arrays import from_fixed_size
-from brain_ray.data.copies.find import run_tasks
+from brain_ray.cluster.tasks import run_tasks
 from brain_ray.data.registry.match import recognise_prints
 from brain_ray.data.registry.store import SIDE, shipped
 from brain_ray.data.registry.summary import describe, sum_up

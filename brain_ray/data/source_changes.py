@@ -9,8 +9,8 @@ import pandas as pd
 import ray
 
 from brain_ray.cluster import capacity
+from brain_ray.cluster.tasks import run_tasks
 from brain_ray.config import Config
-from brain_ray.data.copies.find import run_tasks
 from brain_ray.data.dataset import read_table
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.identity import source_of

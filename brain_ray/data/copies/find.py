@@ -1,8 +1,8 @@
 """Search for duplicates among all scanned images: Ray tasks compare groups of blocks."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from brain_ray.cluster import capacity
+from brain_ray.cluster.tasks import run_tasks
 from brain_ray.data.copies.clusters import cluster, ends, equal_pairs
 from brain_ray.data.copies.pair_tasks import (
     NO_PAIRS,
@@ -41,8 +42,6 @@ ALIKE = 0.9
 
 ENDS = 1000
 """Largest number of clusters whose ends are compared."""
-
-T = TypeVar("T")
 
 
 def find_copies(
@@ -121,22 +120,6 @@ def _in_chains(blocks: Sequence[Any], pairs: pd.DataFrame, images: pd.DataFrame)
     found = ray.get(compare.remote(one, other, ALIKE, *(take.remote(block, ids) for block in blocks)))
     labels = cluster(count, a, b)
     return np.isin(labels[a], labels[one[~found]])
-
-
-def run_tasks(start: Callable[[T], Any], inputs: Iterable[T]) -> Iterator[tuple[T, Any]]:
-    """Starts a task for each input, a few at a time; yields inputs and results as the tasks finish.
-
-    Millions of tasks at once would fill the driver's memory, and each wait would check all of them.
-    """
-    waiting: dict[Any, T] = {}
-    for item in inputs:
-        if len(waiting) >= 4 * capacity.cpus():
-            (done,), _ = ray.wait(list(waiting))
-            yield waiting.pop(done), ray.get(done)
-        waiting[start(item)] = item
-    while waiting:
-        (done,), _ = ray.wait(list(waiting))
-        yield waiting.pop(done), ray.get(done)
 
 
 def _same_pixels(images: pd.DataFrame) -> list[tuple[int, int]]:

@@ -1,0 +1,26 @@
+"""Ray tasks, some at a time."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import ray
+
+from brain_ray.cluster import capacity
+
+T = TypeVar("T")
+
+
+def run_tasks(start: Callable[[T], Any], inputs: Iterable[T]) -> Iterator[tuple[T, Any]]:
+    """Starts a task for each input, a few at a time; yields inputs and results as the tasks finish.
+
+    Millions of tasks at once would fill the driver's memory, and each wait would check all of them.
+    """
+    waiting: dict[Any, T] = {}
+    for item in inputs:
+        if len(waiting) >= 4 * capacity.cpus():
+            (done,), _ = ray.wait(list(waiting))
+            yield waiting.pop(done), ray.get(done)
+        waiting[start(item)] = item
+    while waiting:
+        (done,), _ = ray.wait(list(waiting))
+        yield waiting.pop(done), ray.get(done)
