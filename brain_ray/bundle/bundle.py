@@ -13,6 +13,7 @@ import jinja2
 from pydantic import ValidationError
 
 from brain_ray.bundle.schema import BundleInfo
+from brain_ray.data.copies.recall import describe_recall
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.scoring.metrics import score_rows
@@ -169,5 +170,5 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown; all values come from our own bundle.json
     )
-    environment.filters["score_rows"] = score_rows
+    environment.filters |= {"score_rows": score_rows, "describe_recall": describe_recall}
     return environment

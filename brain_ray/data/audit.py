@@ -9,6 +9,7 @@ import pandas as pd
 from brain_ray.config import DataConfig
 from brain_ray.data.copies.clusters import doubtful
 from brain_ray.data.copies.placement import TRANSFORMS, VIEWS
+from brain_ray.data.copies.recall import RECALL
 from brain_ray.data.file_names import image_name, is_no_image
 from brain_ray.data.group_counts import count_groups, describe_groups, describe_leaks
 from brain_ray.data.intensity import FEW_LEVELS
@@ -21,15 +22,6 @@ from brain_ray.fingerprints import digest
 
 MAX_FLAGGED = 50
 """Largest number of images of another kind that audit.json names."""
-
-RECALL = {
-    "in eight orientations, saved as JPEG of quality 30, with other brightness or contrast, cut to the head, "
-    "or with margins of up to 20 %": 0.99,
-    "shifted by 3 %, turned by 3 degrees, zoomed by 5 %, or with a gamma of 0.6 or 1.6": 0.97,
-    "changed in two of the latter ways at once": 0.95,
-}
-"""Least share of changed copies that the search finds, by what was done to them: at the default threshold, of
-copies of 300 of the 3064 slices of figshare 1512427 among all of them (benchmarks/audit.py, rounded down)."""
 
 
 def account(

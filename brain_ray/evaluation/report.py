@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from brain_ray.config import PHANTOMS, Config
+from brain_ray.data.copies.recall import describe_recall
 from brain_ray.evaluation import copy_plates, image_plates, plots
 from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
 from brain_ray.evaluation.style import data_uri, environment
@@ -42,6 +43,7 @@ def write_report(
         count=lambda value: f"{value:,}",
         percent=lambda value: f"{value:.2%}".replace("%", " %"),
         digits=lambda value: "–" if value is None else f"{value:.4f}",
+        describe_recall=describe_recall,
         png=lambda data: data_uri("png", data),
         jpeg=lambda image: data_uri("jpeg", image_plates.to_jpeg(image)),
     )
