@@ -59,13 +59,12 @@ def index(views: NDArray[np.uint8]) -> Index:
     """Returns the index of (n, 2, 64, 64) views, from `head_view.view_twice`."""
     embeddings = np.empty((len(views), NUM_VIEWS, spectra.EMBEDDING_SIZE), np.float32)
     packed = np.empty((len(views), NUM_VIEWS, spectra.PACKED_SIZE), np.int8)
-    rows = np.arange(len(views))
-    for view in range(NUM_VIEWS):
+    # Where the crop cuts nothing off, the second view is the first one.
+    other = np.flatnonzero((views[:, 1] != views[:, 0]).any(axis=(1, 2)))
+    for view, rows in enumerate((np.arange(len(views)), other)):
         found = spectra.transform(views[rows, view])
         for columns, values in ((embeddings, spectra.embed(found)), (packed, spectra.pack(found))):
             columns[rows, view:] = values[:, None]
-        # Where the crop cuts nothing off, the second view is the first one.
-        rows = np.flatnonzero((views[:, 1] != views[:, 0]).any(axis=(1, 2)))
     return Index(embeddings, packed)
 
 
@@ -107,14 +106,15 @@ def _passes(first: Index, second: Index) -> Iterator[tuple[int, Ints, Ints]]:
 
     Two images whose crops cut nothing off need not be compared in their second views, too.
     """
-    cut, both = ([*map(np.flatnonzero, (other, ~other))] for other in map(_has_two_views, (first, second)))
-    every = np.arange(len(first.embeddings)), np.arange(len(second.embeddings))
-    yield 0, *every
-    yield 1, cut[0], every[1]
-    yield 1, cut[1], both[0]
+    all_first, all_second = (np.arange(len(one.packed)) for one in (first, second))
+    cut_first, cut_second = (_is_cut(one) for one in (first, second))
+    yield 0, all_first, all_second
+    yield 1, all_first[cut_first], all_second
+    yield 1, all_first[~cut_first], all_second[cut_second]
 
 
-def _has_two_views(index: Index) -> NDArray[np.bool_]:
+def _is_cut(index: Index) -> NDArray[np.bool_]:
+    """Returns for each image whether its second view is another than its first."""
     return np.asarray((index.packed[:, 1] != index.packed[:, 0]).any(axis=1))
 
 

@@ -27,7 +27,6 @@ CHANGES = 6
 """Number of small changes: shifts along x and y, scale, angle, and two changes of aspect, along the axes and
 between them."""
 
-
 LARGEST = 0.3
 """Largest change that is told: the first order says nothing of larger ones."""
 
@@ -65,12 +64,12 @@ def coarsen(spectra: Spectra) -> Spectra:
 
 def prepare(spectra: Spectra) -> Tangents:
     """Returns the tangents of spectra, (n, 12, 14)."""
-    own = coarsen(spectra)
+    joined = _join(spectra[:, :, :ORDERS])
+    own = scale(joined)
     real = as_real(own)
     changes = (_as_parts(spectra) @ _operator()).reshape(len(own), CHANGES, real.shape[1])
-    # The derivatives of `own` itself, which `coarsen` scaled.
-    norms = np.linalg.norm(as_real(_join(spectra[:, :, :ORDERS])), axis=1)
-    changes /= np.maximum(norms, 1e-3)[:, None, None]
+    # `own` is scaled, and so are its derivatives.
+    changes /= np.maximum(np.linalg.norm(as_real(joined), axis=1), 1e-3)[:, None, None]
     # What a derivative has in common with the view itself is a change of contrast.
     changes -= (changes @ real[:, :, None]) * real[:, None]
     products = (changes @ np.swapaxes(changes, 1, 2)).astype(np.float64)
