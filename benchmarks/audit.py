@@ -26,7 +26,7 @@ from audit_changes import CHANGES, FRAMES, Change, Grey, augmented
 from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig, DataConfig
-from brain_ray.data.copies.candidates import NUM_VIEWS, Index, index, search
+from brain_ray.data.copies.candidates import NUM_VIEWS, Candidates, Index, index, search
 from brain_ray.data.copies.clusters import cluster
 from brain_ray.data.copies.head_view import view_twice
 from brain_ray.data.copies.verification import Pairs, verify
@@ -45,6 +45,8 @@ DRAWN = 600
 
 THRESHOLD = DataConfig().copy_similarity
 
+CROP = CropConfig()
+
 
 SIBLINGS = 6
 """Augmented images that are made of each of a fifth of the changed ones."""
@@ -55,7 +57,7 @@ class Found:
     """Copies among pairs of images, by positions, and what the search cost."""
 
     pairs: Pairs
-    candidates: int
+    candidates: Candidates
     search_s: float
     verify_s: float
 
@@ -66,10 +68,9 @@ class Found:
         return set(zip(self.pairs.a[kept].tolist(), self.pairs.b[kept].tolist(), strict=True))
 
 
-def views_of(images: Iterable[Grey]) -> Views:
+def views_of(images: Iterable[Grey], crop: CropConfig = CROP) -> Views:
     """Return the two views of each image, (n, 2, 64, 64)."""
-    found = [view_twice(image, find_box(image, CropConfig()) or Box.whole(image))[0] for image in images]
-    return np.stack(found)
+    return np.stack([view_twice(image, find_box(image, crop) or Box.whole(image))[0] for image in images])
 
 
 def whitened(own: Index, white: Whitening) -> Index:
@@ -77,7 +78,12 @@ def whitened(own: Index, white: Whitening) -> Index:
     return Index(white.apply(own.embeddings), own.packed)
 
 
-def look(views: Views, white: Whitening | None = None, other: Views | None = None) -> Found:
+def look(
+    views: Views,
+    white: Whitening | None = None,
+    other: Views | None = None,
+    threshold: float = THRESHOLD,
+) -> Found:
     """Search pairs within images, or, with others, between the two, whose positions follow.
 
     Without a whitening, that of the images is used, as in preparation.
@@ -91,8 +97,8 @@ def look(views: Views, white: Whitening | None = None, other: Views | None = Non
     if other is not None:
         candidates["b"] += len(views)
         views = np.concatenate([views, other])
-    pairs = verify(views, candidates, THRESHOLD)
-    return Found(pairs, len(candidates), searched - started, time.process_time() - searched)
+    pairs = verify(views, candidates, threshold)
+    return Found(pairs, candidates, searched - started, time.process_time() - searched)
 
 
 def load(folder: str | None) -> list[Grey]:
@@ -137,17 +143,20 @@ def siblings_found(views: Views, source: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def count_stages(views: Views, white: Whitening, patients: NDArray[np.int64]) -> dict[str, float]:
-    """Return which shares of the pairs of different patients reach each stage of the search."""
-    own = whitened(index(views), white)
+def count_stages(
+    views: Views, own: Index, floor: float, candidates: Candidates, patients: NDArray[np.int64]
+) -> dict[str, float]:
+    """Return which shares of the pairs of different patients reach each stage of the search.
+
+    own: the whitened index of the views; candidates: all that the search found in it.
+    """
     count, hits = len(views), 0
     for k in range(0, count, 512):
         alike = np.zeros((min(512, count - k), count), bool)
         for view in range(NUM_VIEWS):
-            alike |= own.embeddings[k : k + 512, view] @ own.embeddings[:, view].T >= white.floor
+            alike |= own.embeddings[k : k + 512, view] @ own.embeddings[:, view].T >= floor
         alike &= patients[k : k + 512, None] != patients
         hits += int(np.triu(alike, k + 1).sum())
-    candidates = search(own, None, white.floor)
     candidates = candidates[patients[candidates["a"]] != patients[candidates["b"]]]
     pairs = verify(views, candidates, THRESHOLD)
     sizes = np.unique(patients, return_counts=True)[1]
@@ -211,9 +220,8 @@ def main(folder: str | None, augmented_folder: str | None, patients_file: str | 
         invented[name] = (len(look(inside, white).copies), len(few) * (len(few) - 1) / 2)
     for name, (pairs, total) in invented.items():
         print(f"pairs of images called copies, {name}: {pairs} of {total:.0f} ({pairs / total:.1e})")
-
     patients = read_patients(folder, patients_file) if folder and patients_file else np.arange(count)
-    stages = count_stages(views, white, patients)
+    stages = count_stages(views, whitened(own, white), white.floor, every.candidates, patients)
     whose = "of different patients" if patients_file else "of images"
     print(f"pairs {whose}: " + ", ".join(f"{name} {share:.1e}" for name, share in stages.items()))
     cost = {
@@ -221,7 +229,7 @@ def main(folder: str | None, augmented_folder: str | None, patients_file: str | 
         "views_ms": 1e3 * (viewed - read) / count,
         "index_ms": 1e3 * (indexed - viewed) / count,
         "search_ns_per_pair": 1e9 * every.search_s / num_pairs,
-        "verify_ms_per_candidate": 1e3 * every.verify_s / max(1, every.candidates),
+        "verify_ms_per_candidate": 1e3 * every.verify_s / max(1, len(every.candidates)),
     }
     print("CPU: " + ", ".join(f"{name} {value:.2f}" for name, value in cost.items()))
     found = {

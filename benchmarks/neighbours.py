@@ -8,20 +8,19 @@ the 0.97 that counts as a copy, and scores the test images that have none. Needs
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from audit import look, views_of
 
+from brain_ray.arrays import Grey
 from brain_ray.config import Config
-from brain_ray.data.copies.candidates import Index, index, search
-from brain_ray.data.copies.head_view import view_twice
-from brain_ray.data.copies.verification import verify
+from brain_ray.data.copies.candidates import index
 from brain_ray.data.copies.whitening import moments, whitening
 from brain_ray.data.decoding import decode
 from brain_ray.data.identity import source_of
-from brain_ray.data.transforms import Box, find_box
 from brain_ray.runs import Run
 from brain_ray.storage import filesystem
 
@@ -34,25 +33,20 @@ def main(folder: str) -> None:
     config = Config.model_validate(run.read_json("config.json")["config"])
     source, root = filesystem(source_of(run, config))
 
-    def views_of(paths: list[str]) -> NDArray[np.uint8]:
-        found = []
+    def read(paths: list[str]) -> Iterator[Grey]:
         for path in paths:
             with source.open_input_stream(f"{root}/{path}") as stream:
-                image = decode(bytes(stream.read()))
-            found.append(view_twice(image, find_box(image, config.data.crop) or Box.whole(image))[0])
-        return np.stack(found)
+                yield decode(bytes(stream.read()))
 
     manifest = pq.read_table(run.path("dataset", "manifest.parquet"), filesystem=run.fs).to_pandas()
     tested = pq.read_table(run.path("report", "predictions.parquet"), filesystem=run.fs).to_pandas()
     right = (tested["predicted"] == tested["label"]).to_numpy()
-    learned = views_of(manifest.loc[manifest["split"].isin(["train", "valid"]), "path"].tolist())
-    test = views_of(tested["path"].tolist())
-    plain = index(test), index(learned)
-    white = whitening([moments(one.embeddings) for one in plain])
-    first, second = (Index(white.apply(one.embeddings), one.packed) for one in plain)
-    candidates = search(first, second, white.floor)
-    candidates["b"] += len(test)
-    pairs = verify(np.concatenate([test, learned]), candidates, min(THRESHOLDS))
+    learned_from = manifest.loc[manifest["split"].isin(["train", "valid"]), "path"].tolist()
+    test, learned = (
+        views_of(read(each), config.data.crop) for each in (tested["path"].tolist(), learned_from)
+    )
+    white = whitening([moments(index(each).embeddings) for each in (test, learned)])
+    pairs = look(test, white, learned, min(THRESHOLDS)).pairs
     accuracy = {}
     print(f"{'similarity':>10}{'test images left':>18}{'accuracy':>10}")
     for threshold in THRESHOLDS:
