@@ -21,6 +21,7 @@ from typing import Any
 
 import cv2
 import imutils
+from steps import STEPS, timed
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
 
@@ -55,7 +56,10 @@ def _idle(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare_here(source: Path, storage: Path) -> dict[str, float]:
-    """Prepare a folder in this process; return images per second and the process's peak memory in MB."""
+    """Prepare a folder in this process.
+
+    Return images per second, the process's peak memory in MB, and each step's milliseconds for an image.
+    """
     import ray.data
 
     from brain_ray.cluster import capacity, connection
@@ -68,12 +72,14 @@ def prepare_here(source: Path, storage: Path) -> dict[str, float]:
     cpus = capacity.cpus()
     ray.data.range(cpus, override_num_blocks=cpus).map_batches(_idle).materialize()
     started = time.perf_counter()
-    print(prepare.prepare(run, config), file=sys.stderr)
+    with timed() as steps:
+        print(prepare.prepare(run, config), file=sys.stderr)
     seconds = time.perf_counter() - started
     files = run.read_json("dataset", "audit.json")["files"]
     return {
         "images_per_second": files / seconds,
         "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        **{step: 1000 * seconds / files for step, seconds in steps.items()},
     }
 
 
@@ -98,7 +104,8 @@ def subset(source: Path, target: Path, share: float) -> Path:
 
 
 def _figures(found: dict[str, float]) -> str:
-    return f"{found['images_per_second']:>10.0f}{found['driver_mb']:>12.0f}"
+    steps = "".join(f"{found[step]:>9.2f}" for step in STEPS.values())
+    return f"{found['images_per_second']:>10.0f}{found['driver_mb']:>11.0f}{steps}"
 
 
 def main() -> None:
@@ -116,7 +123,9 @@ def main() -> None:
             manys.append(prepare_apart(root / "all", root / f"runs-{turn}"))
     plain = max(plains)
     many = max(manys, key=lambda found: found["images_per_second"])
-    print(f"{'':32}{'images/s':>10}{'driver MB':>12}")
+    titles = "".join(f"{step:>9}" for step in STEPS.values())
+    print(f"{'':32}{'':21}{'ms for each image':>45}")
+    print(f"{'':32}{'images/s':>10}{'driver MB':>11}{titles}")
     for turn, (slow, fast) in enumerate(zip(plains, manys, strict=True), start=1):
         print(f"{f'plain loop, 20,000, turn {turn}':32}{slow:>10.0f}")
         print(f"{f'prepare, 20,000, turn {turn}':32}{_figures(fast)}")

@@ -29,16 +29,12 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
+from steps import STEPS, timed
 
 from brain_ray.config import AugmentConfig, Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
 
 BASE = 7_000
 CLASSES = DataConfig().classes
-STEPS = {
-    "listed": "list", "opened": "scan", "looked": "known", "compared": "compare", "wrote": "write",
-}  # fmt: skip
-"""The first words of what preparation says after each step, and the step's name here."""
-
 Figures = dict[str, Any]
 
 
@@ -126,28 +122,14 @@ def _peak_mb() -> float:
 def prepare(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     """Prepare so many images; return the seconds of each step, and the driver's memory."""
     from brain_ray.data.prepare import prepare as work
-    from brain_ray.logs import log
     from brain_ray.runs import Run
 
     connect(nodes, cpus)
     run = Run(str(folder / f"runs-{images}-{nodes}"), "run")
     run.clear("dataset")
-    seconds: dict[str, float] = {}
-    last = time.perf_counter()
-
-    class Clock(logging.Handler):
-        """Takes the time of each step's line."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            nonlocal last
-            now = time.perf_counter()
-            seconds[STEPS[record.getMessage().split(maxsplit=1)[0]]] = now - last
-            last = now
-
     started = time.perf_counter()
-    log.setLevel(logging.INFO)
-    log.addHandler(Clock())
-    work(run, Config(data=DataConfig(source=str(folder / str(images)))))
+    with timed() as seconds:
+        work(run, Config(data=DataConfig(source=str(folder / str(images)))))
     found = run.read_json("dataset", "audit.json")
     return {
         "images": found["files"],
