@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from brain_ray.cluster import private
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
+from brain_ray.cluster.node_request import NodeRequest, offers_on_demand
 from brain_ray.cluster.waiting import NODES_TIMEOUT_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
@@ -28,13 +29,18 @@ def nodes_to_come() -> Nodes | None:
 
     They are read from the config that `ray up` gives to the autoscaler's process on the head node.
     """
+    config = _launcher_config()
+    return startable_nodes(config, len(running_nodes()) - 1) if config else None
+
+
+def _launcher_config() -> Any:
+    """Returns the autoscaler's config, from any node; None if this Ray starts no nodes."""
     head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
     if head is None:
         return None
     there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
     look = ray.remote(_read_config).options(num_cpus=0, scheduling_strategy=there)
-    config: Any = ray.get(look.remote())
-    return startable_nodes(config, len(running_nodes()) - 1) if config else None
+    return ray.get(look.remote())
 
 
 def _read_config() -> Any:
@@ -128,9 +134,7 @@ def request_nodes(
     """
     if not check_room(settings):
         return
-    from ray.autoscaler.sdk import request_resources
-
-    worker = per_worker(settings) | ({"GPU": 1.0} if settings.use_gpu else {})
+    worker = _of_worker(settings)
     workers = settings.min_workers
     what = f"{workers} x {worker['CPU']:g} CPUs" + (f" and {workers} GPUs" if settings.use_gpu else "")
     lines = WaitLines(
@@ -140,17 +144,28 @@ def request_nodes(
         no_nodes=f"the nodes for {{what}} did not come within {nodes_s / 60:.0f} minutes: `ray status` on "
         "the head node says why; the same command goes on from here",
     )
-    watch = RoomWatch(what, partial(_check_requested, settings), sign_s, nodes_s=nodes_s, lines=lines)
-    if line := watch.look():
-        log.info(line)
+    check, ask = partial(_check_requested, settings), partial(ask_for_nodes, settings)
+    watch = RoomWatch(what, check, sign_s, nodes_s=nodes_s, lines=lines, ask=ask)
     try:
-        request_resources(bundles=[worker] * workers + [{"CPU": LOADING_CPUS}])
+        if line := watch.look():
+            log.info(line)
         while watch.waits:
             time.sleep(look_s)
             if line := watch.look():
                 log.info(line)
     finally:
-        request_resources(bundles=[])
+        watch.close()
+
+
+def ask_for_nodes(settings: TrainConfig) -> NodeRequest:
+    """Asks the autoscaler for the nodes that the workers need, with loading beside them."""
+    worker = _of_worker(settings)
+    on_demand = offers_on_demand(_launcher_config(), worker)
+    return NodeRequest(worker, settings.min_workers, [{"CPU": LOADING_CPUS}], on_demand=on_demand)
+
+
+def _of_worker(settings: TrainConfig) -> dict[str, float]:
+    return per_worker(settings) | ({"GPU": 1.0} if settings.use_gpu else {})
 
 
 def _check_requested(settings: TrainConfig) -> str:
@@ -186,7 +201,7 @@ def room_for_loading(
         renew_s: seconds after which the reservation is renewed.
         kept_s: seconds after which the reservation expires if it is not renewed.
     """
-    reservation = private.reserve_cpus(requester, LOADING_CPUS, kept_s) if settings.elastic else None
+    reservation = private.reserve(requester, [{"CPU": LOADING_CPUS}], kept_s) if settings.elastic else None
     if reservation is None:
         if settings.elastic:
             log.warning(

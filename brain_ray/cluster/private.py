@@ -7,7 +7,7 @@ them with Ray's own, so that an upgrade that moves one fails there.
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,8 +146,27 @@ def nodes_are_coming() -> bool:
     return bool(status.pending_launches or status.pending_nodes)
 
 
-class CpuReservation(NamedTuple):
-    """CPUs that Ray's autoscaling coordinator keeps free of Ray Train's elastic groups."""
+def failed_launches(since: float) -> dict[str, str]:
+    """Returns the types of nodes that could not be started since a time, in seconds since 1970, and the last
+    reason of each, or "": Ray 2.60 leaves it in the monitor's log on the head node.
+
+    Without Ray's `autoscaler.v2.sdk`: {}, so that no other type is asked for.
+    """
+    try:
+        from ray.autoscaler.v2.sdk import get_cluster_status
+    except ImportError:
+        return {}
+    import ray
+
+    status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
+    failed = [launch for launch in status.failed_launches if launch.failed_ts_s >= int(since)]
+    failed.sort(key=lambda launch: launch.failed_ts_s)
+    return {launch.ray_node_type_name: launch.details or "" for launch in failed}
+
+
+class Reservation(NamedTuple):
+    """Resources that Ray's autoscaling coordinator has nodes started for, and keeps free of Ray Train's
+    elastic groups and of Ray Data."""
 
     renew: Callable[[], Any]
     """Renews the reservation, and makes the coordinator look at the nodes; returns a reference to all
@@ -155,10 +174,25 @@ class CpuReservation(NamedTuple):
     cancel: Callable[[], Any]
 
 
-def reserve_cpus(requester: str, cpus: float, kept_s: float) -> CpuReservation | None:
-    """Returns a reservation of CPUs on one node, which expires `kept_s` seconds after it was renewed.
+def reserve(
+    requester: str,
+    bundles: Sequence[Mapping[str, float]],
+    kept_s: float,
+    labels: Sequence[Mapping[str, str]] | None = None,
+    first: bool = True,
+) -> Reservation | None:
+    """Returns a reservation, which expires `kept_s` seconds after it was renewed.
 
-    Without Ray's `default_autoscaling_coordinator`: None, so that an elastic group may take all CPUs.
+    The coordinator alone may ask the autoscaler for nodes: every 20 s it replaces what others asked for.
+    Without Ray's `default_autoscaling_coordinator`: None, so that an elastic group may take all CPUs, and
+    whoever asks for nodes has to do that itself.
+
+    Args:
+        requester: name of the reservation at the coordinator.
+        bundles: resources; each has to be on one node.
+        kept_s: seconds.
+        labels: for each bundle, labels that its node has to have.
+        first: whether it gets resources before Ray Train and Ray Data, or after them.
     """
     try:
         from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
@@ -175,10 +209,11 @@ def reserve_cpus(requester: str, cpus: float, kept_s: float) -> CpuReservation |
     def renew() -> Any:
         request.remote(
             requester_id=requester,
-            resources=[{"CPU": cpus}],
+            resources=[dict(bundle) for bundle in bundles],
             expire_after_s=kept_s,
-            priority=ResourceRequestPriority.HIGH,
+            priority=ResourceRequestPriority.HIGH if first else ResourceRequestPriority.LOW,
+            label_selectors=None if labels is None else [dict(each) for each in labels],
         )
         return reserved.remote(requester, recompute=True)
 
-    return CpuReservation(renew, partial(cancel.remote, requester))
+    return Reservation(renew, partial(cancel.remote, requester))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import ray
 
+from brain_ray.cluster.node_request import NodeRequest
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 
@@ -44,6 +45,7 @@ class RoomWatch:
         *,
         nodes_s: float = NODES_TIMEOUT_S,
         lines: WaitLines = WaitLines(),  # noqa: B008  # immutable
+        ask: Callable[[], NodeRequest] | None = None,
     ) -> None:
         """Starts without a wait.
 
@@ -55,7 +57,10 @@ class RoomWatch:
             clock: function that returns the time in seconds.
             nodes_s: seconds to wait if nodes may come.
             lines: the lines of the wait.
+            ask: function that asks the autoscaler for nodes, called when a wait begins.
         """
+        self._ask = ask
+        self._request: NodeRequest | None = None
         self._what, self._check, self._clock, self._lines = what, check, clock, lines
         self._patience_s, self._nodes_s = patience_s, nodes_s
         self._since: float | None = None
@@ -84,20 +89,36 @@ class RoomWatch:
         if not lacking:
             line = self._lines.ends.format(**values) if self.waits else ""
             self._since, self._said = None, ""
+            self.close()
             return line
         if now - since >= limit:
             raise RunError(given_up.format(**values))
         self._since = since
+        asked = ""
+        if self._request is not None:
+            asked = self._request.renew()
+        elif self._ask is not None:
+            self._request = self._ask()
         line = self._lines.begins.format(**values)
         if line == self._said:
-            return ""
+            return asked
         self._said = line
-        return line
+        return f"{line}; {asked}" if asked else line
+
+    def close(self) -> None:
+        """Takes back what was asked of the autoscaler."""
+        request, self._request = self._request, None
+        if request is not None:
+            request.cancel()
 
 
 @contextmanager
 def give_up_without_nodes(
-    what: str, check: Callable[[], str], patience_s: float = ROOM_TIMEOUT_S, look_s: float = 2.0
+    what: str,
+    check: Callable[[], str],
+    patience_s: float = ROOM_TIMEOUT_S,
+    look_s: float = 2.0,
+    ask: Callable[[], NodeRequest] | None = None,
 ) -> Iterator[None]:
     """Context manager: ends work that waits in vain for nodes; Ray itself waits forever without a message.
 
@@ -109,6 +130,7 @@ def give_up_without_nodes(
             none may.
         patience_s: seconds to wait if nothing starts nodes.
         look_s: seconds between two checks of the cluster.
+        ask: as of `RoomWatch`.
 
     Raises:
         RunError: nodes that suffice did not come in time.
@@ -116,9 +138,9 @@ def give_up_without_nodes(
     ended, lock = threading.Event(), threading.Lock()
     reasons: list[str] = []
     main = threading.get_ident()
+    room = RoomWatch(what, check, patience_s, ask=ask)
 
     def watch() -> None:
-        room = RoomWatch(what, check, patience_s)
         while not ended.wait(look_s):
             try:
                 line = room.look()
@@ -143,6 +165,7 @@ def give_up_without_nodes(
         finally:
             with lock:
                 ended.set()
+            room.close()
     except KeyboardInterrupt:
         if not reasons:
             raise

@@ -10,7 +10,7 @@ from unittest import mock
 import ray
 import ray.tune
 
-from brain_ray.cluster.autoscaling import check_now_or_later, request_nodes
+from brain_ray.cluster.autoscaling import ask_for_nodes, check_now_or_later, request_nodes
 from brain_ray.cluster.capacity import (
     LOADING_CPUS,
     check_resources,
@@ -85,7 +85,8 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:
             reporter = Reporter(run, searcher, records, scheduler.reasons, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
-            with give_up_without_nodes("the sweep", room):
+            ask = partial(ask_for_nodes, config.train)
+            with give_up_without_nodes("the sweep", room, ask=ask):
                 _tune(run, config, shared, most, searcher, scheduler, reporter)
     write_rungs(run, scheduler.rungs())
     return _summary(run, read_trials(run, val_probabilities=False))

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -18,11 +20,16 @@ import ray
 import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.autoscaler._private.util import prepare_config
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    get_or_create_autoscaling_coordinator,
+)
 from support.jobs import ROOT, environment_of, free_port
 from support.messages import messages_to
+from support.no_spot import NoSpotProvider
 
 from brain_ray.cluster.autoscaling import check_now_or_later, check_room, request_nodes, startable_nodes
 from brain_ray.cluster.capacity import Nodes, check_resources
+from brain_ray.cluster.node_request import MARKET
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.recipes import paper
@@ -69,7 +76,7 @@ def test_where_nothing_starts_nodes_it_is_said_at_once(monkeypatch: pytest.Monke
 def autoscaling(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Start the head node of cluster.yaml, with an autoscaler that starts its workers on this machine.
 
-    Returns the environment of whoever uses it.
+    It has no spot instances. Returns the environment of whoever uses it.
     """
     given = launcher_config()
     filled = prepare_config(given)  # as `ray up` hands it on
@@ -96,7 +103,7 @@ def autoscaling(tmp_path: Path) -> Iterator[dict[str, str]]:
         **filled,
         "provider": {
             "type": "external",  # by its name Ray does not find it: the file of its defaults is not shipped
-            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "module": f"{NoSpotProvider.__module__}.{NoSpotProvider.__name__}",
             "disable_node_updaters": True,
             "head_node_id": FAKE_HEAD_NODE_ID,
             "gcs_address": address,
@@ -157,7 +164,11 @@ def end(process: "subprocess.Popen[bytes]", folder: str) -> None:
 
 @pytest.mark.cluster
 def test_paper_on_four_gpus_brings_up_the_workers_of_cluster_yaml(autoscaling: dict[str, str]) -> None:
-    """A head node alone; the autoscaler starts four nodes with a GPU, as raylets on this machine."""
+    """A head node alone; the autoscaler starts four nodes with a GPU, as raylets on this machine.
+
+    Meanwhile Ray Data's coordinator sends its wishes again and again, as it does every 20 s, and spot nodes
+    are refused.
+    """
     done = subprocess.run(
         [sys.executable, __file__], env=autoscaling, capture_output=True, text=True, timeout=200, check=False
     )
@@ -171,8 +182,9 @@ def test_paper_on_four_gpus_brings_up_the_workers_of_cluster_yaml(autoscaling: d
         after["said"][0]
         == "asks the autoscaler for room for 4 x 0.5 CPUs and 4 GPUs, and waits for its nodes"
     )
-    assert after["said"][1].startswith("the nodes are there after ")
-    assert after["gpus"] == 4
+    assert after["said"][1] == "asks for nodes on demand, since launches failed: gpu-spot"
+    assert after["said"][2].startswith("the nodes are there after ")
+    assert after["gpus"] == {"on-demand": 4}
 
 
 def ask_for_room() -> None:
@@ -194,10 +206,26 @@ def ask_for_room() -> None:
         refused = str(error)
     waits = check_room(FOUR)
     print(json.dumps({"nodes": len(ray.nodes()), "waits": waits, "refused": refused}), flush=True)
+    ray.data.range(1).materialize()  # as preparation does before, with which Ray's coordinator starts
+    coordinator: Any = get_or_create_autoscaling_coordinator()
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(0.2):
+            ray.get(coordinator.get_reserved_resources.remote("nobody", recompute=True))
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
     said: list[str] = []
     with messages_to(said.append):
         request_nodes(FOUR)
-    gpus = sum(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])
+    ended.set()
+    ticking.join()
+    gpus = Counter(
+        node["Labels"].get(MARKET)
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("GPU", 0) == 1
+    )
     print(json.dumps({"said": said, "gpus": gpus}), flush=True)
 
 

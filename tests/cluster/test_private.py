@@ -118,7 +118,7 @@ def test_where_nothing_starts_nodes_none_are_coming() -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_cpus_are_kept_and_given_back() -> None:
-    reservation = private.reserve_cpus("a test", 0.5, 60.0)
+    reservation = private.reserve("a test", [{"CPU": 0.5}], 60.0)
     assert reservation is not None
     (kept,) = ray.get(reservation.renew()).values()
     assert kept["CPU"] == 0.5
