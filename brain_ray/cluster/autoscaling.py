@@ -96,7 +96,7 @@ def check_now_or_later(
     try:
         check(there)
     except RunError as error:
-        if _unknown():
+        if nodes_are_unknown():
             return f"nodes are asked for when {what} starts"
         more = to_come()
         if more is None:
@@ -111,7 +111,7 @@ def check_now_or_later(
     return ""
 
 
-def _unknown() -> bool:
+def nodes_are_unknown() -> bool:
     """Returns whether an operator of Kubernetes starts nodes, which is not visible here."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
@@ -179,7 +179,7 @@ def _check_requested(settings: TrainConfig) -> str:
     try:
         check_resources(settings)
     except RunError:
-        if _unknown() and not private.nodes_are_coming():
+        if nodes_are_unknown() and not private.nodes_are_coming():
             raise
         return "nodes were asked for"
     return ""

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from brain_ray.config import EvaluateConfig, TrainConfig
+from brain_ray.config import Config, EvaluateConfig, TrainConfig
 from brain_ray.errors import RunError
+
+Nodes = Sequence[Mapping[str, float]]
+"""Resources of each of some nodes."""
 
 
 def per_worker(settings: TrainConfig) -> dict[str, float]:
@@ -25,7 +28,7 @@ def running_nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def check_resources(settings: TrainConfig, nodes: Sequence[Mapping[str, float]] | None = None) -> None:
+def check_resources(settings: TrainConfig, nodes: Nodes | None = None) -> None:
     """Checks that the smallest allowed number of workers can run at once, with loading beside them.
 
     Otherwise Ray would wait forever.
@@ -83,17 +86,48 @@ def places_beside(
     ]
 
 
-def room_for_trials(settings: TrainConfig, trials_per_gpu: int) -> int:
-    """Returns how many trials of a sweep can run at once, with loading beside them; 0: not even one.
+def room_for_trials(settings: TrainConfig, trials_per_gpu: int, nodes: Nodes) -> int:
+    """Returns how many trials of a sweep can run at once on some nodes, with loading beside them; 0: not even
+    one.
 
     On CPUs at most one per core: more would only slow each other down.
     """
-    nodes = running_nodes()
     cores = int(sum(node.get("CPU", 0.0) for node in nodes))
     if settings.max_workers == 1:  # trials share GPUs
         nodes = [{**node, "GPU": node.get("GPU", 0.0) * trials_per_gpu} for node in nodes]
     found = max(_places_beside_loading(nodes, settings), default=0) // settings.min_workers
     return found if settings.use_gpu else min(found, max(1, cores // settings.min_workers))
+
+
+def trials_at_a_time(config: Config, running: Nodes, to_come: Nodes | None) -> tuple[int, int]:
+    """Returns how many trials of a sweep run at once now, and how many once all nodes are there.
+
+    A trial without a place makes the autoscaler start a node. Trials on CPUs start none: they would start
+    nodes with GPUs, too.
+
+    Args:
+        config: settings of the trials and of the sweep.
+        running: nodes that run.
+        to_come: nodes that may be started; None: unknown, so that `sweep.max_concurrent` decides.
+
+    Raises:
+        RunError: there is no room for a trial.
+    """
+    settings, sweep = config.train, config.sweep
+    now = room_for_trials(settings, sweep.trials_per_gpu, running)
+    if not now:
+        raise RunError(
+            f"there is no room for a trial: it asks for {settings.min_workers} x "
+            f"{per_worker(settings)['CPU']:g} CPUs{' and GPUs' if settings.use_gpu else ''}, and loading for "
+            f"{LOADING_CPUS:g} CPUs beside it; lower train.num_workers or train.cpus_per_worker, or add nodes"
+        )
+    later = now
+    if settings.use_gpu and to_come is None:
+        later = max(now, sweep.max_concurrent or 0)
+    elif settings.use_gpu:
+        later = room_for_trials(settings, sweep.trials_per_gpu, [*running, *(to_come or ())])
+    most = sweep.max_concurrent or later
+    return min(now, most), min(later, most)
 
 
 def on_this_node() -> NodeAffinitySchedulingStrategy:
@@ -104,10 +138,6 @@ def on_this_node() -> NodeAffinitySchedulingStrategy:
 def cpus() -> int:
     """Returns the number of CPUs of the cluster."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
-Nodes = Sequence[Mapping[str, float]]
-"""Resources of each of some nodes."""
 
 
 LOADING_CPUS = 0.5

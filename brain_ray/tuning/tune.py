@@ -10,12 +10,19 @@ from unittest import mock
 import ray
 import ray.tune
 
-from brain_ray.cluster.autoscaling import ask_for_nodes, check_now_or_later, request_nodes
+from brain_ray.cluster.autoscaling import (
+    ask_for_nodes,
+    check_now_or_later,
+    nodes_are_unknown,
+    nodes_to_come,
+    request_nodes,
+)
 from brain_ray.cluster.capacity import (
-    LOADING_CPUS,
+    Nodes,
     check_resources,
-    per_worker,
     room_for_trials,
+    running_nodes,
+    trials_at_a_time,
 )
 from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
@@ -69,9 +76,12 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
             nodes that were lost and did not come back.
     """
     config, total = space.config, space.size
-    trials = min(total, config.sweep.max_concurrent or 1)
-    request_nodes(config.train.model_copy(update={"num_workers": trials * config.train.min_workers}))
-    shared, most = _share(run, config, framework or framework_of(config.model))
+    # For the first trial alone: the others' processes wait for nodes, and with that start them.
+    request_nodes(config.train)
+    running, to_come = running_nodes(), nodes_to_come() or ()
+    now, later = trials_at_a_time(config, running, None if nodes_are_unknown() else to_come)
+    most = min(later, total)
+    shared = _share(run, config, framework or framework_of(config.model), most, [*running, *to_come])
     check_writable(trial_run(run, "probe"))
     with suppress(OSError):  # a bucket's folder vanishes with its only file
         run.fs.delete_dir(trial_run(run, "probe").path())
@@ -80,7 +90,7 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     scheduler = make_scheduler(config)
     scheduler.remember(records)
     searcher = TrialSearcher(run, space, records)
-    log.info(_opening(searcher, total, most))
+    log.info(_opening(searcher, total, now, most))
     if searcher.left:
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:
             reporter = Reporter(run, searcher, records, scheduler.reasons, table)
@@ -92,31 +102,17 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     return _summary(run, read_trials(run, val_probabilities=False))
 
 
-def _share(run: Run, config: Config, framework: Framework) -> tuple[Shared, int]:
-    """Returns the objects that the trials share, and how many trials run at a time.
-
-    Raises:
-        RunError: no room for a trial.
-    """
-    settings, sweep = config.train, config.sweep
-    room = room_for_trials(settings, sweep.trials_per_gpu)
-    if not room:
-        raise RunError(
-            f"there is no room for a trial: it asks for {settings.min_workers} x "
-            f"{per_worker(settings)['CPU']:g} CPUs{' and GPUs' if settings.use_gpu else ''}, and loading for "
-            f"{LOADING_CPUS:g} CPUs beside it; lower train.num_workers or train.cpus_per_worker, or add nodes"
-        )
-    most = min(room, sweep.max_concurrent or room)
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    shared = Shared(
+def _share(run: Run, config: Config, framework: Framework, most: int, nodes: Nodes) -> Shared:
+    """Returns the objects that the trials share, of which `most` run at a time on some nodes."""
+    on_a_node = (room_for_trials(config.train, config.sweep.trials_per_gpu, [node]) for node in nodes)
+    return Shared(
         run=run,
         dataset=open_dataset(run, config),
         framework=framework,
-        workers=settings.max_workers,
-        processes=-(-most // nodes),
-        silence_seconds=60 * sweep.silence_minutes,
+        workers=config.train.max_workers,
+        processes=min(most, max(1, *on_a_node)),
+        silence_seconds=60 * config.sweep.silence_minutes,
     )
-    return shared, most
 
 
 def _tune(
@@ -165,10 +161,11 @@ def _tune(
                 run.fs.delete_dir(run.path(SWEEP, "tune"))
 
 
-def _opening(searcher: TrialSearcher, total: int, most: int) -> str:
+def _opening(searcher: TrialSearcher, total: int, now: int, most: int) -> str:
     done = total - searcher.left
     before = f", {done} of them done already" if done else ""
-    return f"{total} trials{before}, {most} at a time"
+    later = f" now, {most} when more nodes are there" if most > now < searcher.left else ""
+    return f"{total} trials{before}, {now} at a time{later}"
 
 
 def _summary(run: Run, records: Sequence[TrialRecord]) -> str:

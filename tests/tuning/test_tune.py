@@ -20,7 +20,7 @@ from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 from support.undisturbed import undisturbed
 
-from brain_ray.cluster.capacity import room_for_trials
+from brain_ray.cluster.capacity import room_for_trials, trials_at_a_time
 from brain_ray.config import Config, SweepConfig
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -261,15 +261,28 @@ def test_a_storage_that_refuses_a_trials_end_is_named(run: Run, make: Callable[.
     ],
 )
 def test_as_many_trials_at_a_time_as_there_is_room_for(
-    nodes: list[dict[str, float]],
-    train: dict[str, Any],
-    per_gpu: int,
-    room: int,
-    make_config: MakeConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    nodes: list[dict[str, float]], train: dict[str, Any], per_gpu: int, room: int, make_config: MakeConfig
 ) -> None:
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
-    assert room_for_trials(make_config(**train).train, per_gpu) == room
+    assert room_for_trials(make_config(**train).train, per_gpu, nodes) == room
+
+
+@pytest.mark.parametrize(
+    ("use_gpu", "most", "expected"),
+    [(True, None, (1, 4)), (True, 3, (1, 3)), (True, 99, (1, 4)), (False, None, (10, 10))],
+)
+def test_a_sweep_uses_the_nodes_that_come_later(
+    use_gpu: bool, most: int | None, expected: tuple[int, int], make_config: MakeConfig
+) -> None:
+    gpu_node, head = {"CPU": 4.0, "GPU": 1.0}, {"CPU": 6.0}
+    config = make_config(use_gpu=use_gpu)
+    sweep = config.sweep.model_copy(update={"max_concurrent": most})
+    config = config.model_copy(update={"sweep": sweep})
+    assert trials_at_a_time(config, [head, gpu_node], [gpu_node] * 3) == expected
+    unknown = trials_at_a_time(config, [head, gpu_node], None)
+    assert unknown == ((1, most or 1) if use_gpu else expected)
+    if use_gpu:
+        with pytest.raises(RunError, match=r"no room for a trial: it asks for 1 x .* CPUs and GPUs"):
+            trials_at_a_time(config, [head], [gpu_node])
 
 
 class FreeCpus:
