@@ -22,8 +22,8 @@ from brain_ray.bundle.bundle import (
     write_info,
 )
 from brain_ray.bundle.isolated import run_module
-from brain_ray.bundle.predictor import open_session
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
+from brain_ray.bundle.session import open_session
 from brain_ray.bundle.thresholds import canary_probabilities, fit_thresholds
 from brain_ray.config import Config
 from brain_ray.data.phantoms.files import draw

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.bundle.bundle import KERAS_FILE, ONNX_FILE, BundleError
-from brain_ray.bundle.predictor import open_session, run
+from brain_ray.bundle.session import open_session, run
 from brain_ray.errors import first_line
 
 PARITY_BATCH_SIZE = 16

@@ -1,13 +1,11 @@
 """Predictor: encoded images -> probabilities and decisions, by ONNX Runtime, for evaluation and serving."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
@@ -16,12 +14,12 @@ from brain_ray.bundle.bundle import (
     EXPLAIN_FILE,
     ONNX_FILE,
     UNLIKENESS_FILE,
-    Bundle,
     BundleError,
     load_bundle,
     render_card,
 )
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector
+from brain_ray.bundle.session import OUTPUTS, open_file, run
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import Box, prepare_image
 from brain_ray.input_spec import InputSpec, ReadSpec
@@ -59,7 +57,7 @@ class Predictor:
         Args:
             bundle: path or URI of the bundle's folder.
             threads: threads of one prediction; 0: one for each core of the machine.
-            gpu: whether to use a GPU if ONNX Runtime has one.
+            gpu: whether to use a GPU if ONNX Runtime has one; `provider` says what it uses.
 
         Raises:
             BundleError: no bundle there, another format, a file that is not the exported one, or a model that
@@ -91,8 +89,10 @@ class Predictor:
         self._expected = info.canaries
         self._threshold = info.decision.unlikeness_threshold
         self._unlikeness = OutOfDistributionDetector.from_bytes(opened.read(UNLIKENESS_FILE))
-        self._session = _open_file(opened, ONNX_FILE, threads, gpu)
-        self._explain = _open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
+        self._session = open_file(opened, ONNX_FILE, threads, gpu)
+        self.provider = self._session.get_providers()[0]
+        """What ONNX Runtime computes with: `CPU`, or `GPU`."""
+        self._explain = open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
 
     def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], Box, bool]:
         """Decodes and crops an encoded image; returns uint8 (height, width, 1), the box, whether one was
@@ -176,72 +176,6 @@ class Predictor:
                     f"{self._where}: the canary image {name} has the probabilities {_short(found)}, expected "
                     f"{_short(expected)}: export the bundle again, or run it with the versions that it names"
                 )
-
-
-OUTPUTS = ("probabilities", "feature_map", "statistics")
-"""Names of model.onnx's outputs."""
-
-
-def open_session(model: bytes, threads: int = 0, gpu: bool = True) -> onnxruntime.InferenceSession:
-    """Loads an ONNX model; on a GPU if ONNX Runtime has one and `gpu` is set.
-
-    Its threads sleep while they wait: they share their cores with other replicas, and spinning ones would
-    slow down those that compute. A GPU computes in float32, not in the shorter TF32: the canary images have
-    to come out as they did at export.
-
-    Raises:
-        BundleError: the bytes are no ONNX model, or refer to files with weights (external data), which ONNX
-            Runtime would look for in the current folder.
-    """
-    _refuse_external_data(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was just checked
-    options.log_severity_level = 3  # errors only
-    wanted: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0"})] * gpu + ["CPUExecutionProvider"]
-    present = onnxruntime.get_available_providers()
-    providers = [p for p in wanted if (p if isinstance(p, str) else p[0]) in present]
-    return onnxruntime.InferenceSession(model, options, providers=providers)
-
-
-def _open_file(bundle: Bundle, name: str, threads: int, gpu: bool) -> onnxruntime.InferenceSession:
-    try:
-        return open_session(bundle.read(name), threads, gpu)
-    except BundleError as error:
-        raise BundleError(f"{bundle.folder.uri(name)}: {error}") from error
-
-
-def _refuse_external_data(model: bytes) -> None:
-    try:
-        parsed = onnx.ModelProto.FromString(model)
-    except Exception as error:  # protobuf's DecodeError; protobuf is no dependency of ours
-        raise BundleError("no ONNX model; export the bundle again") from error
-    for message in _messages(parsed):
-        if isinstance(message, onnx.TensorProto) and (
-            message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
-        ):
-            raise BundleError(
-                "weights in files beside the model (ONNX external data), which an exported bundle never has; "
-                "export the bundle again"
-            )
-
-
-def _messages(message: Any) -> Iterator[Any]:
-    """Yields a protobuf message and all messages within it: weights may be in constants and branches, too."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for inner in value if field.is_repeated else (value,):
-                yield from _messages(inner)
-
-
-def run(
-    session: onnxruntime.InferenceSession, inputs: NDArray[Any], outputs: Sequence[str] = ("probabilities",)
-) -> list[Floats]:
-    """Runs a model on (n, height, width, 1) images; returns the named outputs, each (n, ...) float32."""
-    found = session.run(list(outputs), {"image": inputs.astype(np.float32)})
-    return [np.asarray(output, np.float32) for output in found]
 
 
 def _short(values: Sequence[float] | Floats) -> str:

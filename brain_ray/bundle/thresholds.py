@@ -7,8 +7,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, threshold
-from brain_ray.bundle.predictor import run
 from brain_ray.bundle.schema import Decision, ValidationScores
+from brain_ray.bundle.session import run
 from brain_ray.config import Config
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import prepare_image

@@ -19,7 +19,7 @@ import numpy as np
 
 from brain_ray.bundle.convert import convert_served, with_maps
 from brain_ray.bundle.isolated import run_module
-from brain_ray.bundle.predictor import OUTPUTS, open_session, run
+from brain_ray.bundle.session import OUTPUTS, open_session, run
 from brain_ray.config import Config
 from brain_ray.errors import RunError, first_line
 from brain_ray.models.network import build_network

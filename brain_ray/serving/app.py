@@ -74,6 +74,10 @@ class Endpoint:
         """Returns the ASGI application; called by Ray Serve."""
         return make_app(self._engine, self._metrics.seen)
 
+    def check_health(self) -> None:
+        """Fails if the model hangs; called by Ray Serve, which replaces the replica after three failures."""
+        self._engine.model_runs.check_progress()
+
     def list_keys(self) -> tuple[str, ...]:
         """Returns the SHA-256 of each API key; called before another version is deployed."""
         return self._keys

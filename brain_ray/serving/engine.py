@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_ray.bundle.bundle import BundleError
 from brain_ray.bundle.predictor import Prediction, Predictor
+from brain_ray.bundle.session import GPU
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.formats import FORMATS
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.counts import Counts, NoMetrics
+from brain_ray.serving.model_runs import ModelRuns, run_in
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Explanation, Served
@@ -30,6 +34,9 @@ BATCHES = 2
 Threads that share a batch meet at each operation, and wait for any that the machine has suspended; with two
 batches, one continues while the other ends.
 """
+
+STUCK = 2
+"""Number of time-outs of a request after which a run of a model counts as stuck."""
 
 CANARY_INTERVAL_S = 1.0
 """Least seconds between two runs of the canary images, however many requests ask for them."""
@@ -59,8 +66,8 @@ class Engine:
             counts: metrics; None: none are recorded.
 
         Raises:
-            BundleError: no bundle, a file that is not the exported one, or unexpected answers to the canary
-                images.
+            BundleError: no bundle, a file that is not the exported one, unexpected answers to the canary
+                images, or no GPU although `gpus_per_replica` asks for one.
         """
         self.config = config
         self.counts = counts or NoMetrics()
@@ -72,11 +79,18 @@ class Engine:
         batches = 1 if gpu else min(BATCHES, threads)
         self.predictors = [Predictor(bundle, threads // batches, gpu=gpu) for bundle in bundles]
         for predictor in self.predictors:
+            if gpu and predictor.provider != GPU:
+                raise BundleError(
+                    f"gpus_per_replica is {config.gpus_per_replica:g}, and ONNX Runtime computes with "
+                    f"{predictor.provider} on {socket.gethostname()}: install onnxruntime-gpu in place of "
+                    "onnxruntime there, and NVIDIA's libraries for it, or set gpus_per_replica to 0"
+                )
             predictor.check_canaries()
         self._decoder.wait()
         self._batcher = batcher or self._alone
         self._pixels = ThreadPoolExecutor(threads, "pixels")
-        self._model = ThreadPoolExecutor(batches, "model")
+        self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
+        """Runs of the models, in threads of their own."""
         self._draws = random.Random()
         self.accepted_images = 0
         """Images of requests whose answers are not made yet."""
@@ -120,7 +134,7 @@ class Engine:
             ProblemError: `too_many_pixels`, all images together.
         """
         config = self.config
-        return await _run(
+        return await run_in(
             self._pixels, check_uploads, self._decoder, uploads, config.max_pixels, config.max_request_pixels
         )
 
@@ -146,7 +160,7 @@ class Engine:
             assert prepared.crop is not None
             return draw_overlay(prepared.crop, heat[0])
 
-        crop, heatmap, overlay = await _run(self._pixels, draw)
+        crop, heatmap, overlay = await run_in(self._pixels, draw)
         shown = {"crop": to_base64(crop), "heatmap": to_base64(heatmap), "overlay": to_base64(overlay)}
         return Explanation.model_validate(answer.model_dump() | shown), overlay
 
@@ -158,7 +172,7 @@ class Engine:
             mine = [k for k, (of, _) in enumerate(items) if of == number]
             if mine:
                 inputs = np.stack([items[k][1] for k in mine])
-                prediction = await _run(self._model, predictor.predict, inputs)
+                prediction = await self.model_runs.run(predictor.predict, inputs)
                 found.update((k, (prediction, place)) for place, k in enumerate(mine))
         return [found[k] for k in range(len(items))]
 
@@ -170,7 +184,7 @@ class Engine:
         """
         if time.monotonic() - self._checked > CANARY_INTERVAL_S:
             for predictor in self.predictors:
-                await _run(self._model, predictor.check_canaries)
+                await self.model_runs.run(predictor.check_canaries)
             self._checked = time.monotonic()
         return [predictor.id for predictor in self.predictors]
 
@@ -213,7 +227,7 @@ class Engine:
         self, upload: Upload, number: int, side: int = 0
     ) -> tuple[Answer, Prepared, int, Found]:
         start = time.perf_counter()
-        prepared = await _run(self._pixels, self._prepare, upload, number, start, side)
+        prepared = await run_in(self._pixels, self._prepare, upload, number, start, side)
         prediction, i = await self._batcher((number, prepared.input))
         answer = make_answer(self.predictors[number], prediction, i, prepared)
         self.counts.answer(answer, "challenger" if number else "main")
@@ -228,7 +242,3 @@ class Engine:
 
 
 T = TypeVar("T")
-
-
-async def _run(pool: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
-    return await asyncio.get_running_loop().run_in_executor(pool, work, *args)

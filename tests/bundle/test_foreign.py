@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from brain_ray.bundle.bundle import BundleError, load_bundle
-from brain_ray.bundle.predictor import Predictor, open_session
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.bundle.session import open_session
 
 
 def outside(name: str) -> onnx.TensorProto:

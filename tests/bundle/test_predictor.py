@@ -11,8 +11,9 @@ import pytest
 from support.models import noise
 
 from brain_ray.bundle.bundle import BundleError
-from brain_ray.bundle.predictor import Prediction, Predictor, open_session
+from brain_ray.bundle.predictor import Prediction, Predictor
 from brain_ray.bundle.schema import BundleInfo
+from brain_ray.bundle.session import open_session
 from brain_ray.bundle.thresholds import fit_thresholds
 from brain_ray.config import Config, DataConfig, ExportConfig
 from brain_ray.data.decoding import ImageError

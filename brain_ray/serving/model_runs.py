@@ -1,0 +1,57 @@
+"""Runs of a replica's models, in threads of their own, and whether one of them hangs."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class ModelRuns:
+    """Threads that run models."""
+
+    def __init__(self, threads: int, limit_s: float) -> None:
+        """Starts no thread yet.
+
+        Args:
+            threads: largest number of runs at a time.
+            limit_s: seconds after which a run counts as stuck.
+        """
+        self._pool = ThreadPoolExecutor(threads, "model")
+        self._limit_s = limit_s
+        self._since: dict[int, float] = {}
+
+    async def run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Runs some work of a model in one of the threads."""
+
+        def timed() -> T:
+            thread = threading.get_ident()
+            self._since[thread] = time.monotonic()
+            try:
+                return work(*args, **named)
+            finally:
+                del self._since[thread]
+
+        return await run_in(self._pool, timed)
+
+    def check_progress(self) -> None:
+        """Checks that no run hangs: requests would time out until the replica is replaced.
+
+        Raises:
+            RuntimeError: one takes longer than the limit.
+        """
+        now = time.monotonic()
+        longest = max((now - since for since in list(self._since.values())), default=0.0)
+        if longest > self._limit_s:
+            raise RuntimeError(
+                f"a run of the model takes {longest:.0f} s by now, more than {self._limit_s:g} s"
+            )
+
+
+async def run_in(pool: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
+    """Runs some work in a thread of a pool."""
+    return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
