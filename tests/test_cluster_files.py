@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import kubernetes_validate
 import pytest
 import yaml
 from moto import mock_aws
@@ -38,7 +39,9 @@ from brain_ray.cluster.capacity import LOADING_CPUS, per_worker
 from brain_ray.cluster.node_request import MARKET, ON_DEMAND, offers_on_demand
 from brain_ray.config import TrainConfig
 from brain_ray.recipes import RECIPES
+from brain_ray.serving.app import SHUTDOWN_S
 from brain_ray.serving.config import ServingConfig
+from brain_ray.serving.haproxy import proxy_settings
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "docs" / "cluster"
@@ -58,6 +61,10 @@ MACHINES = {  # vCPUs, GiB of memory, GPUs
 }
 FOR_RAY = 2
 """CPUs that a head keeps for Ray's own processes and the jobs' drivers."""
+OLDEST_KUBERNETES = "1.30"
+"""Version by whose schemas the manifests are checked."""
+METRICS_PORT = 8080
+"""Port of KubeRay's pods for Prometheus."""
 OBJECT_STORE = 0.3
 """Share of a node's memory that Ray takes for its object store, by default."""
 
@@ -521,6 +528,23 @@ def test_clusters_on_kubernetes_want_a_token_and_grow_by_themselves(path: Path) 
 
 
 @manifests
+def test_kubernetes_knows_every_field(path: Path) -> None:
+    """Ray's kinds are not among its schemas, but their pods are."""
+    parts = [part for part in documents(path).values() if not part["apiVersion"].startswith("ray.io/")]
+    parts += [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {**pod.get("metadata", {}), "name": name}}
+        | {"spec": pod["spec"]}
+        for name, pod in pods(path).items()
+    ]
+    assert len(parts) >= 5
+    for part in parts:
+        kubernetes_validate.validate(part, OLDEST_KUBERNETES, strict=True)
+    unknown = {**parts[-1], "spec": {**parts[-1]["spec"], "terminationGracePeriodSecond": 60}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="terminationGracePeriodSecond"):
+        kubernetes_validate.validate(unknown, OLDEST_KUBERNETES, strict=True)
+
+
+@manifests
 def test_pods_are_bounded_and_have_no_rights_on_their_node(path: Path) -> None:
     for name, template in pods(path).items():
         pod = template["spec"]
@@ -541,6 +565,10 @@ def test_pods_are_bounded_and_have_no_rights_on_their_node(path: Path) -> None:
             continue
         volumes = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"]}
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+        # By that name, KubeRay shares Ray's folder with the autoscaler's container, else each has its own.
+        assert {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}[
+            "/tmp/ray"
+        ] == "ray-logs"
         assert mounts["/dev/shm"]["medium"] == "Memory"
         store = float(mounts["/dev/shm"]["sizeLimit"].removesuffix("Gi"))
         memory = float(limits["memory"].removesuffix("Gi"))
@@ -557,7 +585,13 @@ def test_only_the_cluster_itself_and_its_operator_reach_its_ports(path: Path) ->
         assert (template["spec"]["serviceAccountName"] == account) == (name != "submitter")
     within, *others = policy["ingress"]
     assert {"podSelector": {"matchLabels": members}} in within["from"]
-    assert all(rule["ports"] == [{"protocol": "TCP", "port": 8000}] for rule in others)
+    ports = {rule["ports"][0]["port"]: rule["from"] for rule in others}
+    assert len(others) == len(ports) == (1 if path == JOB else 2)
+    assert ports.keys() <= {8000, METRICS_PORT}
+    assert all(len(rule["ports"]) == 1 for rule in others)
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    assert ports[METRICS_PORT] == [monitoring]
+    assert "`monitoring`" in (ROOT / "docs" / "WATCHING.md").read_text()
 
 
 def test_the_job_runs_a_pipeline_that_its_cluster_has_room_for() -> None:
@@ -571,6 +605,59 @@ def test_the_job_runs_a_pipeline_that_its_cluster_has_room_for() -> None:
     expected = (Counter({"gpu": config.train.max_workers}), True)
     assert starts(autoscaling(JOB), group=workers(config.train), tasks=LOADING) == expected
     assert job["shutdownAfterJobFinishes"] is True
+
+
+def test_cpu_tasks_start_no_pod_with_a_gpu() -> None:
+    for tasks in (24, 6 + 2 * 14):
+        started, room = starts(autoscaling(JOB), tasks=[{"CPU": 1.0}] * tasks)
+        assert room
+        assert started.keys() == {"cpu"}
+
+
+def test_the_service_survives_a_lost_head_a_lost_node_and_a_drained_one() -> None:
+    found = documents(SERVICE)
+    cluster = ray_cluster(SERVICE)
+    service, store = found["Service"], found["StatefulSet"]["spec"]
+    (port,) = service["spec"]["ports"]
+    address = cluster["gcsFaultToleranceOptions"]["redisAddress"]
+    assert address == f"{service['metadata']['name']}:{port['port']}"
+    labels = store["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == store["selector"]["matchLabels"] == labels
+    assert found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert store["volumeClaimTemplates"]
+    replicas = pods(SERVICE)["replicas"]
+    own = replicas["metadata"]["labels"]
+    budget = found["PodDisruptionBudget"]["spec"]
+    assert budget["selector"]["matchLabels"] == own != labels
+    (group,) = cluster["workerGroupSpecs"]
+    settings = service_settings()
+    assert group["minReplicas"] - budget["maxUnavailable"] >= 1
+    assert settings.min_replicas == group["minReplicas"] >= 2
+    (spread,) = replicas["spec"]["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"]["matchLabels"] == own
+    drain = float(environment(replicas)["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+    assert settings.timeout_s + SHUTDOWN_S < drain < replicas["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_the_service_has_the_proxy_of_the_endpoint_on_one_machine(tmp_path: Path) -> None:
+    ours = proxy_settings(tmp_path)
+    for name in ("head", "replicas"):
+        there = environment(pods(SERVICE)[name])
+        own = {key: value for key, value in there.items() if key.startswith("RAY_SERVE_")}
+        assert own.items() <= ours.items()
+        assert own["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+
+
+def environment(template: Mapping[str, Any]) -> dict[str, str]:
+    (container,) = template["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def service_settings() -> ServingConfig:
+    text = documents(SERVICE)["RayService"]["spec"]["serveConfigV2"]
+    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications
+    return ServingConfig.model_validate(application.args)
 
 
 def test_the_service_serves_a_bundle_with_room_for_all_its_replicas_and_nobody_is_let_in_without_a_key() -> (

@@ -101,7 +101,7 @@ def build(settings: Mapping[str, Any]) -> serve.Application:
                 "min_replicas": config.min_replicas,
                 "max_replicas": config.max_replicas,
                 "target_ongoing_requests": config.target_ongoing_requests,
-                "upscale_delay_s": 5,  # a replica starts within seconds
+                "upscale_delay_s": 5,  # a replica starts within seconds, on a node that is there
                 "look_back_period_s": 10,
             }
         }
