@@ -77,9 +77,19 @@ def _error_of_driver() -> str:
     return f"the driver says {(name.value or b'error').decode()} ({code}){hidden}"
 
 
-def _version_of(driver: Path) -> str:
+def driver_version(driver: Path = DRIVER) -> str:
+    """Returns the version of NVIDIA's driver, from a file like `DRIVER`; "" if it is not there or tells
+    none."""
     try:
         found = re.search(r"\b\d{3,}(\.\d+)+", driver.read_text())
     except OSError:
-        return f"the driver's version is not known, since {driver} is not there"
-    return f"the driver is {found[0]}" if found else f"{driver} tells no version"
+        return ""
+    return found[0] if found else ""
+
+
+def _version_of(driver: Path) -> str:
+    if version := driver_version(driver):
+        return f"the driver is {version}"
+    if driver.exists():
+        return f"{driver} tells no version"
+    return f"the driver's version is not known, since {driver} is not there"

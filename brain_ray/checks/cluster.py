@@ -1,20 +1,29 @@
 """Checks of the cluster: room for workers and scoring, memory, GPUs."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from brain_ray.checks.finding import Finding
 from brain_ray.checks.machine import GIB
 from brain_ray.checks.nodes import WORKER_GIB, Visit, alive_nodes
 from brain_ray.cluster.autoscaling import check_now_or_later, check_room
-from brain_ray.cluster.capacity import describe_scoring, refuse_scoring, running_nodes
+from brain_ray.cluster.capacity import describe_scoring, describe_small_batch, refuse_scoring, running_nodes
 from brain_ray.config import Config, EvaluateConfig, TrainConfig
 from brain_ray.cuda import CURE
 from brain_ray.errors import RunError
 
 
 def check_cluster(settings: TrainConfig) -> list[Finding]:
-    """Checks whether the cluster has, or can get, the resources that a training needs."""
+    """Checks whether the cluster has, or can get, the resources that a training needs, and shares its batch
+    among as many GPUs."""
+    batch = describe_small_batch(settings)
+    advice = [Finding("batch", "warning", *batch.split(": ", 1))] if batch else []
+    return [*_check_room(settings), *advice]
+
+
+def _check_room(settings: TrainConfig) -> list[Finding]:
     asked = f"{settings.min_workers} worker(s)" + (" with a GPU each" if settings.use_gpu else "")
     try:
         waits = check_room(settings)
@@ -42,6 +51,33 @@ def check_scoring(settings: EvaluateConfig) -> Finding:
     return Finding("scoring", "ok", f"room for {describe_scoring(settings)}")
 
 
+LEAST_DRIVER = 555
+"""Least major version of NVIDIA's driver that compiles TensorFlow 2.21's intermediate code, which is PTX of
+CUDA 12.5 (https://docs.nvidia.com/deploy/cuda-compatibility/)."""
+
+
+def check_machine_code(node: str, seen: Mapping[str, Any]) -> list[Finding]:
+    """Checks that TensorFlow has machine code for a node's GPUs, or the driver compiles it; `seen` is from
+    `machine.see_gpus`."""
+    compiled = [re.fullmatch(r"sm_(\d+)(\d)", name) for name in seen["compiled"]]
+    codes = [(int(each[1]), int(each[2])) for each in compiled if each]
+    without = {
+        (major, minor)
+        for major, minor in seen["capabilities"]
+        if not any(code[0] == major and code[1] <= minor for code in codes)
+    }
+    if not without:
+        return []
+    names = ", ".join(f"{major}.{minor}" for major, minor in sorted(without))
+    text = f"{node}: TensorFlow has no machine code for compute capability {names}, "
+    driver = str(seen["driver"])
+    if driver and int(driver.partition(".")[0]) < LEAST_DRIVER:
+        text += f"and the driver, {driver}, cannot compile it"
+        return [Finding("gpu code", "error", text, f"install driver {LEAST_DRIVER} or newer")]
+    text += "which the driver compiles at first use: minutes on each new node"
+    return [Finding("gpu code", "warning", text, "keep ~/.nv/ComputeCache in the machine's image")]
+
+
 def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
     """Checks which of the GPUs that Ray offers TensorFlow and ONNX Runtime see."""
     findings = []
@@ -59,6 +95,7 @@ def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
             onnx = "CUDAExecutionProvider" in each.gpus["onnxruntime"]
             text = f"{each.node}: TensorFlow sees {each.gpus['tensorflow']}; ONNX Runtime computes on "
             findings.append(Finding("gpus", "ok", text + ("GPUs" if onnx else "CPUs")))
+            findings += check_machine_code(each.node, each.gpus)
     if not findings:
         needs = "and none is asked for"
         if config.train.use_gpu:

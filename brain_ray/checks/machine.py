@@ -144,7 +144,9 @@ def see_gpus() -> dict[str, Any]:
     """Returns the GPUs seen by a separate process: `tensorflow`, their number, and `onnxruntime`, its
     providers.
 
-    `reason` says why TensorFlow sees no GPU, "" if it sees one; if the process fails, there is only `error`.
+    `reason` says why TensorFlow sees no GPU, "" if it sees one; `capabilities` are the GPUs' compute
+    capabilities, `compiled` those that TensorFlow has machine code for, and `driver` is the driver's version.
+    If the process fails, there is only `error`.
 
     The process is separate because TensorFlow would reserve the GPUs, and because a crash in a CUDA library
     would end this process.
@@ -153,9 +155,12 @@ def see_gpus() -> dict[str, Any]:
         "from brain_ray import cuda\n"
         "cuda.preload()\n"
         "import json, tensorflow as tf, onnxruntime as ort\n"
-        "gpus = len(tf.config.list_physical_devices('GPU'))\n"
-        "print(json.dumps({'tensorflow': gpus, 'onnxruntime': ort.get_available_providers(),"
-        " 'reason': '' if gpus else cuda.why_no_gpu()}))\n"
+        "gpus = tf.config.list_physical_devices('GPU')\n"
+        "details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]\n"
+        "print(json.dumps({'tensorflow': len(gpus), 'onnxruntime': ort.get_available_providers(),"
+        " 'reason': '' if gpus else cuda.why_no_gpu(), 'driver': cuda.driver_version(),"
+        " 'capabilities': [each.get('compute_capability', (0, 0)) for each in details],"
+        " 'compiled': tf.sysconfig.get_build_info().get('cuda_compute_capabilities', [])}))\n"
     )
     hidden = {"CUDA_VISIBLE_DEVICES"}  # which Ray empties for a task without a GPU of its own
     paths = [str(packages.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

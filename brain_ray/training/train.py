@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from brain_ray.cluster.autoscaling import check_now_or_later, request_nodes
-from brain_ray.cluster.capacity import check_resources
+from brain_ray.cluster.capacity import check_resources, describe_small_batch
 from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
 from brain_ray.loading.feed import Sources
@@ -42,6 +42,8 @@ def train(run: Run, config: Config, framework: Framework | None = None) -> str:
     """
     framework = framework or framework_of(config.model)
     dataset = open_dataset(run, config)
+    if batch := describe_small_batch(config.train):
+        log.warning(batch)
     request_nodes(config.train)
     check_writable(run)
     for fault in checkpoints.repair(run):

@@ -160,7 +160,8 @@ def test_gpus_that_tensorflow_does_not_see_are_an_error_with_the_reason(
         "error",
         "10.0.0.7-aa: Ray offers 2 GPU(s) and TensorFlow sees 1",
     )
-    found = gpus_of(monkeypatch, {"tensorflow": 2, "onnxruntime": ["CUDAExecutionProvider"], "reason": ""})
+    both = {"tensorflow": 2, "onnxruntime": ["CUDAExecutionProvider"], "reason": ""}
+    found = gpus_of(monkeypatch, {**both, "capabilities": [[8, 9]] * 2, "compiled": COMPILED, "driver": ""})
     assert (found.level, found.text) == (
         "ok",
         "10.0.0.7-aa: TensorFlow sees 2; ONNX Runtime computes on GPUs",
@@ -168,11 +169,36 @@ def test_gpus_that_tensorflow_does_not_see_are_an_error_with_the_reason(
     assert "looked at when training starts" in gpus_of(monkeypatch, None).text
 
 
+COMPILED = ["sm_60", "sm_70", "sm_80", "sm_89", "compute_90"]
+"""What TensorFlow 2.21's wheel has code for."""
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "driver", "level", "told"),
+    [
+        ([[8, 9], [8, 0], [8, 6], [7, 5]], "470.1", "ok", ""),
+        ([[9, 0], [8, 9]], "580.65.06", "warning", "capability 9.0, which the driver compiles at first use"),
+        ([[9, 0]], "", "warning", "at first use"),
+        ([[10, 0]], "555.42", "warning", "capability 10.0"),
+        ([[9, 0]], "550.127.08", "error", "and the driver, 550.127.08, cannot compile it"),
+    ],
+)
+def test_gpus_newer_than_tensorflow_want_a_driver_that_compiles(
+    capabilities: list[list[int]], driver: str, level: str, told: str
+) -> None:
+    seen = {"capabilities": capabilities, "compiled": COMPILED, "driver": driver}
+    found = cluster.check_machine_code("gpu-7", seen)
+    assert [each.level for each in found] == ([] if level == "ok" else [level])
+    assert told in "".join(each.text for each in found)
+
+
 @pytest.mark.slow
 def test_a_process_apart_sees_what_training_would_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as Ray sets it for a task without a GPU
     seen = machine.see_gpus()
-    assert set(seen) == {"tensorflow", "onnxruntime", "reason"}
+    assert set(seen) == {"tensorflow", "onnxruntime", "reason", "capabilities", "compiled", "driver"}
+    assert "sm_80" in seen["compiled"]
+    assert not any(name.startswith("sm_9") for name in seen["compiled"])  # else an H100 needs no warning
     assert "CPUExecutionProvider" in seen["onnxruntime"]
     assert bool(seen["reason"]) == (seen["tensorflow"] == 0)
 

@@ -9,7 +9,7 @@ from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 
-from brain_ray.cluster.capacity import check_resources, per_worker, refuse_preparing
+from brain_ray.cluster.capacity import check_resources, describe_small_batch, per_worker, refuse_preparing
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -75,3 +75,21 @@ def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
         train.train(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0), Numpy())
     assert lines[0] == "starts with 1 of 4 workers"
     assert [line.split()[1] for line in lines[1:]] == ["1/1"]
+
+
+@pytest.mark.parametrize(
+    ("use_gpu", "workers", "batch", "told"),
+    [
+        (True, 4, 30, "7.5 images for each of 4 GPUs"),
+        (True, (1, 2), 32, "16 images for each of 2 GPUs"),
+        (True, 4, 128, ""),
+        (True, 1, 8, ""),
+        (False, 4, 30, ""),
+    ],
+)
+def test_a_batch_that_is_small_for_its_gpus_is_told(
+    use_gpu: bool, workers: int | tuple[int, int], batch: int, told: str
+) -> None:
+    found = describe_small_batch(TrainConfig(use_gpu=use_gpu, num_workers=workers, batch_size=batch))
+    assert told in found
+    assert bool(told) == bool(found)

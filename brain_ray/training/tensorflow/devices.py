@@ -1,7 +1,6 @@
 """TensorFlow in a process: threads, precision, GPU memory, distribution strategy."""
 
 import math
-import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -34,10 +33,12 @@ def set_up(settings: TrainConfig, processes: int) -> str:
     """
     if settings.use_gpu:
         cuda.preload()
+    import joblib
     import keras
     import tensorflow as tf
 
-    threads = num_threads(settings.cpus_per_worker, os.cpu_count() or 1, processes)
+    # Not `os.cpu_count`: in a container that counts the machine's cores.
+    threads = num_threads(settings.cpus_per_worker, joblib.cpu_count(), processes)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     gpus = tf.config.list_physical_devices("GPU") if settings.use_gpu else []

@@ -1,5 +1,6 @@
 """How TensorFlow is set up for a worker; the GPUs are mocked, for want of some."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,15 @@ def test_gpus_grow_their_memory_and_choose_the_precision(
     grown = [call.args for call in tensorflow.experimental.set_memory_growth.call_args_list]
     assert grown == [("GPU:0",), ("GPU:1",)]
     assert all(call.kwargs["enable"] for call in tensorflow.experimental.set_memory_growth.call_args_list)
+
+
+def test_threads_share_the_cores_of_a_container_and_not_the_machines(
+    tensorflow: MagicMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 96)
+    devices.set_up(TrainConfig(cpus_per_worker=0.5), 1)
+    (threads,) = tensorflow.threading.set_intra_op_parallelism_threads.call_args.args
+    assert threads <= len(os.sched_getaffinity(0))
 
 
 def test_a_gpu_that_is_asked_for_and_not_seen_is_an_error_with_the_reason(
