@@ -3,10 +3,20 @@
 from pathlib import Path
 from threading import Lock
 
+import tenacity
 from pyarrow import fs as pafs
+from tenacity.wait import WaitBaseT
 
 from brain_ray.data.file_names import local_name
-from brain_ray.storage import filesystem
+from brain_ray.errors import RunError
+from brain_ray.storage import describe_os_error, filesystem, is_passing
+
+ATTEMPTS = 6
+"""Largest number of attempts to read a file of a bucket."""
+
+WAIT = tenacity.wait_random_exponential(multiplier=1, max=30)
+"""Time between two of them: up to 1, 2, 4, 8 and 16 s, at random, so that many tasks do not come back
+together."""
 
 
 class FileReader:
@@ -15,13 +25,23 @@ class FileReader:
     A URI without a query takes that of the root, if both have the same scheme: they are on one server.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, wait: WaitBaseT = WAIT) -> None:
         """Opens a folder or URI.
+
+        Args:
+            root: the folder or URI.
+            wait: time between two attempts to read a file of a bucket.
 
         Raises:
             RunError: as of `storage.filesystem`.
         """
         self._root = root
+        self._try = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=wait,
+            retry=tenacity.retry_if_exception(is_passing),
+            reraise=True,
+        )
         self._found, self._base = filesystem(root)
         self._others: dict[str, pafs.FileSystem] = {}
         self._lock = Lock()
@@ -55,10 +75,23 @@ class FileReader:
         """Returns a file's bytes.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, now or later.
+            RunError: a bucket fails again and again in a way that passes, which says nothing of the file.
         """
         found, place = self.place(path)
         if isinstance(found, pafs.LocalFileSystem):
             return Path(local_name(place)).read_bytes()  # pyarrow takes no name that is not UTF-8
-        with found.open_input_stream(place) as stream:
-            return bytes(stream.read())
+        try:
+            return self._try(_read, found, place)
+        except OSError as error:
+            if not is_passing(error):
+                raise
+            raise RunError(
+                f"cannot read {path}, in {ATTEMPTS} attempts: {describe_os_error(error)}; the same command "
+                "begins this stage anew"
+            ) from error
+
+
+def _read(found: pafs.FileSystem, place: str) -> bytes:
+    with found.open_input_stream(place) as stream:
+        return bytes(stream.read())
