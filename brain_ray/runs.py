@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.errors import RunError
 from brain_ray.storage import describe_os_error, filesystem, resolve, storage_errors, subfolders
+from brain_ray.storage_retries import read_file, retry_known
 
 MARKER = "stage.json"
 """File written last into a stage's folder: without it, the stage does not count as finished."""
@@ -117,11 +118,8 @@ class Run:
             FileNotFoundError: there is no such file.
             RunError: the storage refuses, or does not answer.
         """
-        with (
-            storage_errors(f"read {self.uri(*parts)}"),
-            self.fs.open_input_stream(self.path(*parts)) as stream,
-        ):
-            return bytes(stream.read())
+        with storage_errors(f"read {self.uri(*parts)}"):
+            return retry_known(self.storage, partial(read_file, self.fs, self.path(*parts)))
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
         """Writes a file atomically: a reader sees the old content or the new content, complete.
@@ -132,13 +130,17 @@ class Run:
         target = self.path(*parts)
         local = isinstance(self.fs, pafs.LocalFileSystem)
         written = f"{target}.partial" if local else target  # a bucket shows an object only when it is closed
-        try:
+
+        def write() -> None:
             if self._makes_folders:
                 self.fs.create_dir(target.rpartition("/")[0], recursive=True)
             with self.fs.open_output_stream(written) as stream:
                 stream.write(data)
             if local:
                 self.fs.move(written, target)
+
+        try:
+            retry_known(self.storage, write)
         except OSError as error:
             raise RunError(f"cannot write {self.uri(*parts)}: {describe_os_error(error)}") from error
 

@@ -185,21 +185,6 @@ def _limited(found: pafs.FileSystem) -> pafs.FileSystem:
     return rebuild(options)
 
 
-LASTING = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
-"""Errors that another attempt does not cure."""
-
-
-def is_passing(error: BaseException) -> bool:
-    """Returns whether an error of a bucket may pass: it is too busy, or not in reach.
-
-    Lasting are a missing file or bucket, and keys that are wrong or have no right.
-    """
-    if not isinstance(error, OSError) or isinstance(error, LASTING):
-        return False
-    lasting = "NO_SUCH|NOT_FOUND|not found|DENIED|INVALID_ACCESS_KEY|SIGNATURE|UNAUTHENTICATED|EXPIRED_TOKEN"
-    return not re.search(lasting, str(error))
-
-
 def describe_os_error(error: OSError) -> str:
     """Returns a storage's error as one line, with what to do about it if that is known."""
     said = " ".join(re.sub(NOISE, "", str(error)).split()).rstrip(".")

@@ -6,6 +6,7 @@ import threading
 import pytest
 import tenacity
 
+from brain_ray import storage_retries
 from brain_ray.data import scan
 from brain_ray.data.sources import reader
 from brain_ray.errors import RunError
@@ -63,11 +64,9 @@ def test_a_bucket_that_fails_on_and_on_ends_the_work_and_rejects_nothing(
 ) -> None:
     bucket = Hiccups(1)
     monkeypatch.setattr(reader, "filesystem", lambda _: (bucket, "there"))
-    with pytest.raises(
-        RunError, match=r"^cannot read a, in 6 attempts: AWS Error SLOW_DOWN .*; the same"
-    ):
+    with pytest.raises(RunError, match=r"^cannot read a, in 6 attempts: AWS Error SLOW_DOWN .*; the same"):
         reader.FileReader("bucket", tenacity.wait_none()).read("a")
-    assert bucket.calls == reader.ATTEMPTS
+    assert bucket.calls == storage_retries.ATTEMPTS
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,13 @@
 from pathlib import Path
 from threading import Lock
 
-import tenacity
 from pyarrow import fs as pafs
 from tenacity.wait import WaitBaseT
 
 from brain_ray.data.file_names import local_name
 from brain_ray.errors import RunError
-from brain_ray.storage import describe_os_error, filesystem, is_passing
-
-ATTEMPTS = 6
-"""Largest number of attempts to read a file of a bucket."""
-
-WAIT = tenacity.wait_random_exponential(multiplier=1, max=30)
-"""Time between two of them: up to 1, 2, 4, 8 and 16 s, at random, so that many tasks do not come back
-together."""
+from brain_ray.storage import describe_os_error, filesystem
+from brain_ray.storage_retries import ATTEMPTS, WAIT, is_passing, patiently, read_file
 
 
 class FileReader:
@@ -36,12 +29,7 @@ class FileReader:
             RunError: as of `storage.filesystem`.
         """
         self._root = root
-        self._try = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=wait,
-            retry=tenacity.retry_if_exception(is_passing),
-            reraise=True,
-        )
+        self._patiently = patiently(wait)
         self._found, self._base = filesystem(root)
         self._others: dict[str, pafs.FileSystem] = {}
         self._lock = Lock()
@@ -82,7 +70,7 @@ class FileReader:
         if isinstance(found, pafs.LocalFileSystem):
             return Path(local_name(place)).read_bytes()  # pyarrow takes no name that is not UTF-8
         try:
-            return self._try(_read, found, place)
+            return self._patiently(read_file, found, place)
         except OSError as error:
             if not is_passing(error):
                 raise
@@ -90,8 +78,3 @@ class FileReader:
                 f"cannot read {path}, in {ATTEMPTS} attempts: {describe_os_error(error)}; the same command "
                 "begins this stage anew"
             ) from error
-
-
-def _read(found: pafs.FileSystem, place: str) -> bytes:
-    with found.open_input_stream(place) as stream:
-        return bytes(stream.read())
