@@ -12,6 +12,7 @@ import ray
 import ray.data
 
 from brain_ray.cluster import capacity
+from brain_ray.cluster.tasks import run_tasks
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data.audit import account, as_text
 from brain_ray.data.copies import clusters
@@ -176,7 +177,9 @@ def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
 def _write(scanned: ray.data.Dataset, write: Write) -> None:
     task = ray.remote(Write.__call__).options(num_cpus=1)
     shared = ray.put(write)
-    written = ray.get([task.remote(shared, block) for block in scanned.to_arrow_refs()])
+    written = [
+        counts for _, counts in run_tasks(lambda block: task.remote(shared, block), scanned.to_arrow_refs())
+    ]
     totals = {split: sum(counts[split] for counts in written) for split in SPLITS}
     rows = write.plan["copies"] + 1
     expected = {split: int(rows[write.plan["split"] == split].sum()) for split in SPLITS}

@@ -95,7 +95,8 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
         with TrialTable(total) if on_a_terminal() else nullcontext() as table:
             reporter = Reporter(run, searcher, records, scheduler.reasons, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
-            ask = partial(ask_for_nodes, config.train)
+            # With several workers, each trial's Ray Train asks for nodes itself: two wishes would add up.
+            ask = partial(ask_for_nodes, config.train) if config.train.max_workers == 1 else None
             with give_up_without_nodes("the sweep", room, ask=ask):
                 _tune(run, config, shared, most, searcher, scheduler, reporter)
     write_rungs(run, scheduler.rungs())
