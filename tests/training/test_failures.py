@@ -99,7 +99,7 @@ def test_a_fault_says_where_it_is_and_keeps_its_trace(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         Run(str(tmp_path), "trial").read_json("config.json")
     judged = classify_error(caught.value)
-    assert re.match(r"training failed at brain_ray/runs\.py:\d+: FileNotFoundError: ", str(judged))
+    assert re.match(r"training failed at brain_ray/storage_retries\.py:\d+: FileNotFoundError: ", str(judged))
     assert "Traceback" in judged.__notes__[0]
     assert __file__ in judged.__notes__[0]
 
