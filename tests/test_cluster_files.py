@@ -32,7 +32,7 @@ from ray.core.generated.autoscaler_pb2 import (
 from ray.core.generated.common_pb2 import LabelSelectorOperator
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent, NodeKind
 from ray.scripts.scripts import start
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from brain_ray.cli import parse
 from brain_ray.cluster.capacity import LOADING_CPUS, per_worker
@@ -564,11 +564,10 @@ def test_pods_are_bounded_and_have_no_rights_on_their_node(path: Path) -> None:
         if name == "submitter":
             continue
         volumes = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"]}
-        mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+        named = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        mounts = {place: volumes[name] for place, name in named.items()}
         # By that name, KubeRay shares Ray's folder with the autoscaler's container, else each has its own.
-        assert {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}[
-            "/tmp/ray"
-        ] == "ray-logs"
+        assert named["/tmp/ray"] == "ray-logs"
         assert mounts["/dev/shm"]["medium"] == "Memory"
         store = float(mounts["/dev/shm"]["sizeLimit"].removesuffix("Gi"))
         memory = float(limits["memory"].removesuffix("Gi"))
@@ -654,19 +653,21 @@ def environment(template: Mapping[str, Any]) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in container["env"]}
 
 
-def service_settings() -> ServingConfig:
+def service_application() -> ServeApplicationSchema:
     text = documents(SERVICE)["RayService"]["spec"]["serveConfigV2"]
     (application,) = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications
-    return ServingConfig.model_validate(application.args)
+    return application
+
+
+def service_settings() -> ServingConfig:
+    return ServingConfig.model_validate(service_application().args)
 
 
 def test_the_service_serves_a_bundle_with_room_for_all_its_replicas_and_nobody_is_let_in_without_a_key() -> (
     None
 ):
-    text = documents(SERVICE)["RayService"]["spec"]["serveConfigV2"]
-    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications
-    assert application.import_path == "brain_ray.serving.app:build"
-    settings = ServingConfig.model_validate(application.args)
+    assert service_application().import_path == "brain_ray.serving.app:build"
+    settings = service_settings()
     assert settings.api_keys_sha256
     replica = {"CPU": settings.cpus_per_replica} | (
         {"GPU": settings.gpus_per_replica} if settings.gpus_per_replica else {}

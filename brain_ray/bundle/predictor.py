@@ -91,7 +91,7 @@ class Predictor:
         self._unlikeness = OutOfDistributionDetector.from_bytes(opened.read(UNLIKENESS_FILE))
         self._session = open_file(opened, ONNX_FILE, threads, gpu)
         self.provider = self._session.get_providers()[0]
-        """What ONNX Runtime computes with: `CPU`, or `GPU`."""
+        """What ONNX Runtime computes with: `session.CPU`, or `session.GPU`."""
         self._explain = open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
 
     def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], Box, bool]:

@@ -74,7 +74,7 @@ def check_machine_code(node: str, seen: Mapping[str, Any]) -> list[Finding]:
     if driver and int(driver.partition(".")[0]) < LEAST_DRIVER:
         text += f"and the driver, {driver}, cannot compile it"
         return [Finding("gpu code", "error", text, f"install driver {LEAST_DRIVER} or newer")]
-    text += "which the driver compiles at first use: minutes on each new node"
+    text += "which the driver compiles at first use: it may take half an hour or longer, TensorFlow says"
     return [Finding("gpu code", "warning", text, "keep ~/.nv/ComputeCache in the machine's image")]
 
 

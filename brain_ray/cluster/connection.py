@@ -27,7 +27,7 @@ WORKER_ENV = {
     # Ray Train takes one report of each worker per interval of so many seconds, which no epoch can undercut.
     # The default is 2; epochs on cached features take less.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # Machine code that the driver compiles for GPUs newer than TensorFlow: all of it is kept, not 256 MB.
+    # Machine code that the driver compiles for GPUs newer than TensorFlow: all of it is kept, 4 GB of it.
     "CUDA_CACHE_MAXSIZE": "4294967296",
     "PYTHONWARNINGS": "ignore",
     # A group that was planned on a node just lost is planned anew after 10 s instead of 60.

@@ -81,10 +81,11 @@ class NodeRequest:
             _ask_directly([], [])
 
     def _change(self, now: float) -> str:
-        failed = self._failed(self._since)
+        if not (failed := self._failed(self._since)):
+            return ""
         others = [node for node in self._nodes() if node["Alive"] and _market(node) != ON_DEMAND]
         labelled = self._count - sum(places(node["Resources"], self._bundle) for node in others)
-        if not failed or labelled <= self._labelled:
+        if labelled <= self._labelled:
             return ""
         self._since, self._labelled = now, labelled
         names = [

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -239,6 +238,3 @@ class Engine:
 
     async def _alone(self, item: Item) -> Found:
         return (await self.run_batch([item]))[0]
-
-
-T = TypeVar("T")

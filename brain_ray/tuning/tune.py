@@ -78,7 +78,7 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     config, total = space.config, space.size
     # For the first trial alone: the others' processes wait for nodes, and with that start them.
     request_nodes(config.train)
-    running, to_come = running_nodes(), nodes_to_come() or ()
+    running, to_come = running_nodes(), (nodes_to_come() or ()) if config.train.use_gpu else ()
     now, later = trials_at_a_time(config, running, None if nodes_are_unknown() else to_come)
     most = min(later, total)
     shared = _share(run, config, framework or framework_of(config.model), most, [*running, *to_come])
