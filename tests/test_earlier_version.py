@@ -11,8 +11,8 @@ import pytest
 from support.jobs import ROOT, finish, start
 
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.config import Config, DataConfig
-from brain_ray.data.identity import SHOWN
+from brain_ray.config import Config, DataConfig, PhantomConfig
+from brain_ray.data.identity import SHOWN, source_of
 from brain_ray.earlier import as_of_now, as_prepared
 from brain_ray.fingerprints import differences, flatten
 from brain_ray.runs import DATASET, HISTORY, RESULT, Run
@@ -70,6 +70,19 @@ def test_a_sweep_goes_on_from_its_trials(tmp_path: Path) -> None:
     assert run.finished("bundle") is not None
     assert Predictor(run.uri("bundle")).read_spec.window == (0, 100)
     assert read_trial(run, "001").trial.config.data.window == (0, 100), "trained as the first ones were"
+
+
+def test_phantoms_are_not_drawn_again_for_settings_that_came_later(tmp_path: Path) -> None:
+    """Another processor may draw a few of them with other bytes, and what was made of them be made anew."""
+    run = unpack(tmp_path, "prepared")
+    phantoms = PhantomConfig(train_per_class=6, test_per_class=2)
+    config = Config(seed=123, data=DataConfig(phantoms=phantoms))
+    file = Path(run.path("phantoms", "Testing", "glioma", "Te-gl_00000.jpg"))
+    file.write_bytes(b"as another processor drew it")
+    assert source_of(run, config) == run.uri("phantoms")
+    assert file.read_bytes() == b"as another processor drew it"
+    source_of(run, config.model_copy(update={"seed": 124}))
+    assert file.read_bytes() != b"as another processor drew it"
 
 
 def test_images_go_on_to_be_read_as_they_were(tmp_path: Path) -> None:

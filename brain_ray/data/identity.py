@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from brain_ray.config import PHANTOMS, Config, DataConfig
+from brain_ray.config import PHANTOMS, Config, DataConfig, PhantomConfig
 from brain_ray.data.dataset import read_table
 from brain_ray.data.patients import read_bytes
 from brain_ray.data.phantoms import files as phantom
@@ -31,7 +31,10 @@ def source_of(run: Run, config: Config) -> str:
     if data.source != PHANTOMS:
         return resolve(data.source)
     inputs = {"phantoms": data.phantoms.model_dump(), "classes": list(data.classes), "seed": config.seed}
-    if run.finished(PHANTOM_IMAGES) != inputs:
+    drawn = run.finished(PHANTOM_IMAGES)
+    if drawn is not None:  # settings that came later draw as before by their defaults
+        drawn = {**drawn, "phantoms": PhantomConfig().model_dump() | drawn["phantoms"]}
+    if drawn != inputs:
         started = time.monotonic()
         run.clear(PHANTOM_IMAGES)
         with tempfile.TemporaryDirectory() as folder:

@@ -99,6 +99,9 @@ def write_tree(
 ) -> list[Planted]:
     """Writes phantoms as `<train or test folder>/<class>/<name>`, mostly JPEG; a seed fixes their bytes.
 
+    Processors with other vector instructions may round a few pixels otherwise: 2 of 32 files had other
+    bytes on another machine.
+
     Planted files come on top of the counts in `phantoms` and are named by their kind: copies of training
     images among the test images, copies under another class's training folder (the same bytes), slices of
     test patients and faults among the training images. No image is the original of two plants.
