@@ -145,8 +145,7 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     import ray
 
     from brain_ray.data.dataset import find_parts
-    from brain_ray.loading.loader import Loader
-    from brain_ray.loading.sampler import epoch_order, worker_steps
+    from brain_ray.loading.loader import ImageLoader
     from brain_ray.loading.store import PartStore
     from brain_ray.runs import Run
 
@@ -159,12 +158,11 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     parts = find_parts(run, "train")
     counts = [part.num_rows for part in parts]
     store = ray.remote(PartStore).options(num_cpus=0).remote(run, 2 * config.train.shuffle_window)
-    loader = Loader(config, parts, store)
+    loader = ImageLoader(config, parts, store)
     rows, started = 0, 0.0
     for epoch in range(2):
         rows, started = 0, time.perf_counter()
-        order = epoch_order(counts, 1, epoch, config.train.shuffle_window)
-        for batch in loader.batches(worker_steps(order, 32, 0, 1), epoch):
+        for batch in loader.batches(epoch):
             rows += len(batch.inputs)
     seconds = time.perf_counter() - started
     size = sum(run.fs.get_file_info(part.path).size for part in parts)

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.data.dataset import Part
-from brain_ray.loading.loader import Batch, FeatureLoader, Loader
+from brain_ray.loading.dispatcher import dispatched_blocks
+from brain_ray.loading.feature_loader import FeatureLoader
+from brain_ray.loading.loader import Batch, ImageLoader
 from brain_ray.loading.prefetch import Prefetcher
-from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
+from brain_ray.loading.sampler import num_steps
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Sources:
     """(classes,), factor of a training row's loss."""
     store: Any
     """Handle of the `PartStore` actor."""
+    dispatcher: Any = None
+    """Handle of the `Dispatcher` actor; None: each worker loads for itself."""
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of training steps of an epoch."""
@@ -71,15 +75,16 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
 
     def open_stream(key: tuple[str, int]) -> Iterator[Batch]:
         split, epoch = key
-        cached = config.train.phase(epoch) == "frozen_features"
-        parts = (sources.features if cached else sources.images)[split]
-        counts = [part.num_rows for part in parts]
-        order = np.arange(sum(counts))
-        if split == "train":
-            order = epoch_order(counts, config.seed, epoch, settings.shuffle_window)
-        loader = (FeatureLoader if cached else Loader)(config, parts, sources.store)
-        steps = worker_steps(order, settings.batch_size, rank, num_workers)
-        return loader.batches(steps, epoch if split == "train" else None)
+        draws = epoch if split == "train" else None
+        if config.train.phase(epoch) == "frozen_features":
+            return FeatureLoader(config, sources.features[split], sources.store).batches(
+                draws, rank, num_workers
+            )
+        loader = ImageLoader(config, sources.images[split], sources.store)
+        if sources.dispatcher is None:
+            return loader.batches(draws, rank, num_workers)
+        blocks = dispatched_blocks(sources.dispatcher, rank, split, epoch)
+        return loader.cut(blocks, draws, rank, num_workers)
 
     def after(key: tuple[str, int]) -> tuple[str, int] | None:
         split, epoch = key

@@ -43,7 +43,10 @@ class PartStore:
 
 
 def _read_part(run: Run, path: str) -> pa.Table:
-    return pq.read_table(path, filesystem=run.fs, partitioning=None)
+    """Returns a file's rows, each column in one piece."""
+    table = pq.read_table(path, filesystem=run.fs, partitioning=None)
+    whole = all(column.num_chunks == 1 for column in table.columns)
+    return table if whole else table.combine_chunks()
 
 
 def fetch(references: list[Any]) -> list[Any]:

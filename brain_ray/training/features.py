@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.dataset import Part, parts_of
 from brain_ray.errors import RunError
-from brain_ray.loading.loader import decode_rows, task_rows
+from brain_ray.loading.blocks import decode_rows, task_rows
 from brain_ray.runs import FEATURES, Run
 from brain_ray.training.framework import Framework
 
@@ -158,6 +159,7 @@ def _raise_first(errors: Iterable[str]) -> None:
 
 def decode_part(task: pa.Table, run: Run, config: Config) -> Iterator[dict[str, NDArray[Any]]]:
     """Decodes a file's rows, some at a time: `index` in the split, `image`, `label`, `error`."""
+    cv2.setNumThreads(1)  # the other CPUs have rows of their own
     (path,), (first,) = task["path"].to_pylist(), task["first"].to_pylist()
     rows = pq.read_table(path, filesystem=run.fs, partitioning=None)
     size = task_rows(config.model)

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import ray.train
 import ray.train.collective
 
 from brain_ray.config import Config
+from brain_ray.loading.dispatcher import start_dispatcher
 from brain_ray.loading.feed import Sources, make_feed
+from brain_ray.loading.loader import ImageLoader
 from brain_ray.runs import TRAIN, Run
 from brain_ray.training import checkpoints
 from brain_ray.training.commands import Command, ControlState
@@ -137,6 +139,14 @@ def _train(task: Task) -> None:
         task.sources.steps_per_epoch(config.train.batch_size),
     )
 
+    sources = task.sources
+    if num_workers > 1:
+        loaders = {
+            split: ImageLoader(config, parts, sources.store) for split, parts in sources.images.items()
+        }
+        dispatcher = start_dispatcher(loaders, num_workers) if rank == 0 else None
+        sources = replace(sources, dispatcher=ray.train.collective.broadcast_from_rank_zero(dispatcher))
+
     def poll_commands(orders: ControlState) -> list[Command]:
         words: Any = ray.get(task.operator.commands_since.remote(orders.heard)) if rank == 0 else None
         return list(ray.train.collective.broadcast_from_rank_zero(words) if num_workers > 1 else words)
@@ -145,7 +155,7 @@ def _train(task: Task) -> None:
         task.run,
         config,
         task.framework,
-        lambda: task.sources,
+        lambda: sources,
         _report,
         poll_commands,
         progress,

@@ -10,29 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.train
 from mlflow import MlflowClient
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from support.lost_workers import Killer, pausing_in_epochs
 from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
-from support.undisturbed import EXACT, sources_of, store_of, undisturbed
+from support.undisturbed import EXACT, sources_of, undisturbed
 
 from brain_ray.cluster.capacity import check_resources
-from brain_ray.config import AugmentConfig, Config
-from brain_ray.data import decoding, transforms
-from brain_ray.data.dataset import find_parts
+from brain_ray.config import Config
 from brain_ray.errors import RunError
-from brain_ray.input_spec import InputSpec
 from brain_ray.loading.feed import make_feed
-from brain_ray.loading.loader import Loader, decode_rows
-from brain_ray.loading.sampler import epoch_order, worker_steps
 from brain_ray.runs import MLFLOW, TENSORBOARD, Run
 from brain_ray.tracking import mlflow
 from brain_ray.tracking.history import from_csv
@@ -100,66 +93,6 @@ def assert_same_weights(run: Run, expected: TrainState) -> None:
         [*state.learner["weights"], *state.best], [*expected.learner["weights"], *expected.best], strict=True
     ):
         assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("window", [1000, 25])
-def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: MakeConfig) -> None:
-    config = make_config(batch_size=20, shuffle_window=window)
-    parts = find_parts(run, "train")
-    counts = [part.num_rows for part in parts]
-    order = epoch_order(counts, config.seed, 3, window)
-    loader = Loader(config, parts, store_of(run, capacity=2 * window))
-    tables = ray.get(list(ray.get(loader.store.get.remote(parts))))
-    rows = [row for table in tables for row in table.to_pylist()]
-    steps = list(worker_steps(order, 20, 1, 2))
-    batches = list(loader.batches(iter(steps), 3))
-    assert len(batches) == len(steps) == 4
-    for batch, step in zip(batches, steps, strict=True):
-        assert batch.total == step.total
-        assert batch.labels.tolist() == [rows[i]["label"] for i in step.rows]
-        for pixels, i in zip(batch.inputs, step.rows, strict=True):
-            seed = rows[i]["augment_seed"]
-            balance = [(config.data.balance, np.random.default_rng(seed))] if seed >= 0 else []
-            epoch = (config.train.augment, np.random.default_rng([config.seed, 3, rows[i]["row_id"]]))
-            grey = decoding.decode(rows[i]["bytes"])
-            spec = InputSpec(24, 24)
-            expected = transforms.to_input(grey, transforms.Box.whole(grey), spec, [*balance, epoch])
-            assert_array_equal(pixels, expected)
-
-
-def test_what_is_drawn_for_a_row_depends_on_seed_epoch_and_row_alone(
-    run: Run, make_config: MakeConfig
-) -> None:
-    ranges = {"rotation": 20, "shift": 0.1, "zoom": 0.2, "brightness": 0.1, "contrast": 0.2, "noise": 0.05}
-    config = make_config(augment=AugmentConfig(**ranges, flip=0.5))
-    rows = pa.concat_tables([pq.read_table(file) for file in run.list_files("dataset", "train")])
-    drawn = decode_rows(rows, config, 3)["image"]
-    order = np.random.default_rng(0).permutation(len(rows))  # other blocks, on other workers
-    blocks = [decode_rows(rows.take(part), config, 3)["image"] for part in np.array_split(order, 7)]
-    assert_array_equal(np.concatenate(blocks), drawn[order])
-    for other, epoch in ((config, 4), (config.model_copy(update={"seed": 8}), 3), (config, None)):
-        changed = decode_rows(rows, other, epoch)["image"] != drawn
-        assert changed.any(axis=(1, 2, 3)).all()
-
-
-def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) -> None:
-    parts = find_parts(run, "valid")
-    loader = Loader(make_config(), parts, store_of(run))
-    (batch,) = loader.batches(worker_steps(np.arange(13), 20, 0, 1), None)
-    table = ray.get(ray.get(loader.store.get.remote(parts))[0])
-    plain = [decoding.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
-    kept = [i for i, row in enumerate(table.to_pylist()) if row["augment_seed"] < 0]
-    assert_array_equal(batch.inputs[kept, ..., 0], plain)
-
-
-def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
-    file = run.path("dataset", "valid", "00000.parquet")
-    table = pq.read_table(file)
-    table = table.set_column(3, "bytes", [[b"x"] * len(table)])
-    pq.write_table(table, file)
-    loader = Loader(make_config(), find_parts(run, "valid"), store_of(run))
-    with pytest.raises(RunError, match=r"Training/0/0\.jpg is damaged: not an image; prepare again"):
-        list(loader.batches(worker_steps(np.arange(13), 20, 0, 1), None))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+"""The loader: batches are the rows of the plan, whoever decodes them, for one worker or dealt to several."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from numpy.testing import assert_array_equal
+from support.training_problem import MakeConfig, write_dataset
+from support.undisturbed import store_of
+
+from brain_ray.config import AugmentConfig
+from brain_ray.data import decoding, transforms
+from brain_ray.data.dataset import find_parts
+from brain_ray.errors import RunError
+from brain_ray.input_spec import InputSpec
+from brain_ray.loading.blocks import decode_rows
+from brain_ray.loading.dispatcher import dispatched_blocks, start_dispatcher
+from brain_ray.loading.loader import Batch, ImageLoader
+from brain_ray.loading.sampler import epoch_order, worker_steps
+from brain_ray.runs import Run
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose dataset is prepared."""
+    run = Run(str(tmp_path), "trial")
+    write_dataset(run)
+    return run
+
+
+@pytest.mark.parametrize("window", [1000, 25])
+def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: MakeConfig) -> None:
+    config = make_config(batch_size=20, shuffle_window=window)
+    parts = find_parts(run, "train")
+    counts = [part.num_rows for part in parts]
+    order = epoch_order(counts, config.seed, 3, window)
+    loader = ImageLoader(config, parts, store_of(run, capacity=2 * window))
+    tables = ray.get(list(ray.get(loader.store.get.remote(parts))))
+    rows = [row for table in tables for row in table.to_pylist()]
+    steps = list(worker_steps(order, 20, 1, 2))
+    batches = list(loader.batches(3, 1, 2))
+    assert len(batches) == len(steps) == 4
+    for batch, step in zip(batches, steps, strict=True):
+        assert batch.total == step.total
+        assert batch.labels.tolist() == [rows[i]["label"] for i in step.rows]
+        for pixels, i in zip(batch.inputs, step.rows, strict=True):
+            seed = rows[i]["augment_seed"]
+            balance = [(config.data.balance, np.random.default_rng(seed))] if seed >= 0 else []
+            epoch = (config.train.augment, np.random.default_rng([config.seed, 3, rows[i]["row_id"]]))
+            grey = decoding.decode(rows[i]["bytes"])
+            spec = InputSpec(24, 24)
+            expected = transforms.to_input(grey, transforms.Box.whole(grey), spec, [*balance, epoch])
+            assert_array_equal(pixels, expected)
+
+
+def test_what_is_drawn_for_a_row_depends_on_seed_epoch_and_row_alone(
+    run: Run, make_config: MakeConfig
+) -> None:
+    ranges = {"rotation": 20, "shift": 0.1, "zoom": 0.2, "brightness": 0.1, "contrast": 0.2, "noise": 0.05}
+    config = make_config(augment=AugmentConfig(**ranges, flip=0.5))
+    rows = pa.concat_tables([pq.read_table(file) for file in run.list_files("dataset", "train")])
+    drawn = decode_rows(rows, config, 3)["image"]
+    order = np.random.default_rng(0).permutation(len(rows))  # other blocks, on other workers
+    blocks = [decode_rows(rows.take(part), config, 3)["image"] for part in np.array_split(order, 7)]
+    assert_array_equal(np.concatenate(blocks), drawn[order])
+    for other, epoch in ((config, 4), (config.model_copy(update={"seed": 8}), 3), (config, None)):
+        changed = decode_rows(rows, other, epoch)["image"] != drawn
+        assert changed.any(axis=(1, 2, 3)).all()
+
+
+def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) -> None:
+    parts = find_parts(run, "valid")
+    loader = ImageLoader(make_config(batch_size=20), parts, store_of(run))
+    (batch,) = loader.batches(None)
+    table = ray.get(ray.get(loader.store.get.remote(parts))[0])
+    plain = [decoding.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
+    kept = [i for i, row in enumerate(table.to_pylist()) if row["augment_seed"] < 0]
+    assert_array_equal(batch.inputs[kept, ..., 0], plain)
+
+
+def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
+    file = run.path("dataset", "valid", "00000.parquet")
+    table = pq.read_table(file)
+    table = table.set_column(3, "bytes", [[b"x"] * len(table)])
+    pq.write_table(table, file)
+    loader = ImageLoader(make_config(), find_parts(run, "valid"), store_of(run))
+    with pytest.raises(RunError, match=r"Training/0/0\.jpg is damaged: not an image; prepare again"):
+        list(loader.batches(None))
+
+
+def dealt(loader: ImageLoader, split: str, epoch: int, num_workers: int) -> list[list[Batch]]:
+    """The batches of each worker, which a dispatcher deals."""
+    dispatcher = start_dispatcher({split: loader}, num_workers)
+    return [
+        list(
+            loader.cut(
+                dispatched_blocks(dispatcher, rank, split, epoch),
+                epoch if split == "train" else None,
+                rank,
+                num_workers,
+            )
+        )
+        for rank in reversed(range(num_workers))  # one after another: what the others get has to wait
+    ][::-1]
+
+
+@pytest.mark.parametrize(("split", "epoch"), [("train", 3), ("valid", 0)])
+def test_a_dispatcher_deals_to_each_worker_what_it_would_load_alone(
+    split: str, epoch: int, run: Run, make_config: MakeConfig
+) -> None:
+    """Three workers, 61 rows in blocks of 10: the last batch leaves two of them without a row."""
+    config = make_config({"height": 1264, "width": 1264}, batch_size=20, shuffle_window=25)
+    loader = ImageLoader(config, find_parts(run, split), store_of(run))
+    draws = epoch if split == "train" else None
+    for rank, batches in enumerate(dealt(loader, split, epoch, 3)):
+        alone = list(loader.batches(draws, rank, 3))
+        assert len(batches) == len(alone) == (4 if split == "train" else 1)
+        for ours, theirs in zip(batches, alone, strict=True):
+            assert ours.total == theirs.total
+            for name in ("inputs", "labels", "sample_weight"):
+                assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_all_workers_learn_of_a_damaged_row(run: Run, make_config: MakeConfig) -> None:
+    file = run.path("dataset", "valid", "00000.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(3, "bytes", [[b"x"] * len(table)]), file)
+    loader = ImageLoader(make_config(batch_size=2), find_parts(run, "valid"), store_of(run))
+    with pytest.raises(RunError, match="is damaged: not an image; prepare again"):
+        dealt(loader, "valid", 0, 2)
+
+
+def test_an_error_of_loading_reaches_each_worker(run: Run, make_config: MakeConfig) -> None:
+    parts = find_parts(run, "valid")
+    loader = ImageLoader(make_config(batch_size=2), parts, store_of(run))
+    for part in parts:
+        Path(part.path).unlink()
+    dispatcher = start_dispatcher({"valid": loader}, 2)
+    for rank in range(2):
+        with pytest.raises(Exception, match=r"00000\.parquet"):
+            list(dispatched_blocks(dispatcher, rank, "valid", 0))
