@@ -35,7 +35,9 @@ from ray.scripts.scripts import start
 from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from brain_ray.cli import parse
+from brain_ray.cluster.autoscaling import HEAD
 from brain_ray.cluster.capacity import LOADING_CPUS, per_worker
+from brain_ray.cluster.cpu_work import cpus_without_new_gpus
 from brain_ray.cluster.node_request import MARKET, ON_DEMAND, offers_on_demand
 from brain_ray.config import TrainConfig
 from brain_ray.recipes import RECIPES
@@ -320,9 +322,22 @@ def test_on_demand_is_taken_where_there_is_no_spot_instance(path: Path) -> None:
 
 
 @launchers
-def test_no_gpu_is_started_for_tasks_without_one_while_others_suffice(path: Path) -> None:
+def test_work_on_cpus_asks_for_no_more_than_nodes_without_gpus_give(path: Path) -> None:
+    config = launcher(path)
+    kinds = {name: node["resources"] for name, node in config["available_node_types"].items()}
+    head = {**kinds[config["head_node_type"]], HEAD: 1.0}
+    most = int(cpus_without_new_gpus(config, [head]))
     assert starts(autoscaling(path), tasks=[{"CPU": 1.0}] * 10) == (Counter({"cpu-spot": 1}), True)
-    assert starts(autoscaling(path), tasks=[{"CPU": 1.0}] * 38) == (Counter({"cpu-spot": 2}), True)
+    assert starts(autoscaling(path), tasks=[{"CPU": 1.0}] * most) == (Counter({"cpu-spot": 2}), True)
+    started, _ = starts(autoscaling(path), tasks=[{"CPU": 1.0}] * (most + 1))
+    assert started["gpu-spot"] == 1
+    running = [head, kinds["cpu-spot"]]
+    assert cpus_without_new_gpus(config, running) == most
+    assert cpus_without_new_gpus(config, [*running, kinds["cpu-spot"]]) == most
+    with_gpu = [*running, kinds["gpu-spot"]]  # its CPUs are there, and may be used
+    assert cpus_without_new_gpus(config, with_gpu) == most + kinds["gpu-spot"]["CPU"]
+    full = {**config, "max_workers": 2}
+    assert cpus_without_new_gpus(full, with_gpu) == most - kinds["cpu-spot"]["CPU"] + kinds["gpu-spot"]["CPU"]
 
 
 @launchers

@@ -29,15 +29,17 @@ def nodes_to_come() -> Nodes | None:
 
     They are read from the config that `ray up` gives to the autoscaler's process on the head node.
     """
-    config = _launcher_config()
+    config = launcher_config()
     return startable_nodes(config, len(running_nodes()) - 1) if config else None
 
 
-def _launcher_config() -> Any:
+def launcher_config() -> Any:
     """Returns the autoscaler's config, from any node; None if this Ray starts no nodes."""
     head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
     if head is None:
         return None
+    if head["NodeID"] == ray.get_runtime_context().get_node_id():
+        return _read_config()
     there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
     look = ray.remote(_read_config).options(num_cpus=0, scheduling_strategy=there)
     return ray.get(look.remote())
@@ -160,7 +162,7 @@ def request_nodes(
 def ask_for_nodes(settings: TrainConfig) -> NodeRequest:
     """Asks the autoscaler for the nodes that the workers need, with loading beside them."""
     worker = _of_worker(settings)
-    on_demand = offers_on_demand(_launcher_config(), worker)
+    on_demand = offers_on_demand(launcher_config(), worker)
     return NodeRequest(worker, settings.min_workers, [{"CPU": LOADING_CPUS}], on_demand=on_demand)
 
 

@@ -12,6 +12,7 @@ import ray
 import ray.data
 
 from brain_ray.cluster import capacity
+from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.cluster.tasks import run_tasks
 from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data.audit import account, as_text
@@ -140,6 +141,7 @@ def _scan(index: pd.DataFrame, source: str, data: DataConfig, block_images: int)
     blocks = [files.slice(k, size).combine_chunks() for k in range(0, len(files), size)]
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
+    bound_executions(most_cpus())
     scan = Scan(source, data)
     dataset = ray.data.from_blocks(blocks)
     return dataset.map_batches(scan, batch_size=None, batch_format="pyarrow").materialize()

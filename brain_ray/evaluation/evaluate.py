@@ -15,6 +15,8 @@ from ray.data import ActorPoolStrategy
 
 from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
+from brain_ray.cluster.capacity import TASK_CPUS
+from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, read_table
@@ -114,6 +116,10 @@ def evaluate(run: Run, config: Config) -> str:
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:
     settings = config.evaluate
+    most = most_cpus()
+    if most is not None:  # where only nodes with GPUs have room for the actors, one of these is started
+        most = max(most, settings.num_actors * settings.cpus_per_actor + TASK_CPUS)
+    bound_executions(most)
     # Ray Data 2.60 starts 32 processes that read the files' footers, however few files there are. (Its older
     # reader does not, but makes so many small blocks that batches are not full.)
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")

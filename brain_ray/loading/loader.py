@@ -11,7 +11,8 @@ import ray
 from numpy.typing import NDArray
 from ray.data import DataContext
 
-from brain_ray.cluster.capacity import LOADING_CPUS
+from brain_ray.cluster.capacity import LOADING_CPUS, cpus
+from brain_ray.cluster.cpu_work import bound_executions
 from brain_ray.config import Config
 from brain_ray.data.dataset import Part
 from brain_ray.loading.blocks import decode_plan, read_block, task_rows
@@ -140,6 +141,7 @@ class ImageLoader(Loader):
         context = DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
+        bound_executions(cpus())  # a training asks for its nodes itself
         dataset = ray.data.from_blocks(list(plans)).map_batches(
             decode_plan,
             batch_size=None,

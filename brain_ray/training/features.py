@@ -14,7 +14,8 @@ import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
 
-from brain_ray.cluster.capacity import LOADING_CPUS
+from brain_ray.cluster.capacity import LOADING_CPUS, cpus
+from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.dataset import Part, parts_of
@@ -100,6 +101,10 @@ def _compute(
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
+    if processes_here is not None:
+        bound_executions(cpus())
+    else:
+        bound_executions(None if config.train.use_gpu else most_cpus())
     firsts = np.cumsum([part.num_rows for part in parts]) - [part.num_rows for part in parts]
     tasks = [
         pa.table({"path": [part.path], "first": [first]}) for part, first in zip(parts, firsts, strict=True)

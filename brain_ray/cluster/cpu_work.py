@@ -1,0 +1,56 @@
+"""Bounds for work on CPUs: it asks for no more than nodes without GPUs can give, so that it starts no others.
+
+Ray's autoscaler prefers nodes without GPUs for tasks on CPUs, but starts the others too when more wait than
+these can take.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.data import DataContext, ExecutionResources
+
+from brain_ray.cluster.autoscaling import HEAD, launcher_config
+from brain_ray.cluster.capacity import Nodes, cpus, running_nodes
+
+TASKS_PER_CPU = 4
+"""Tasks that wait or run at a time for each CPU, where no node is started for them."""
+
+
+def cpus_without_new_gpus(config: Mapping[str, Any], running: Nodes) -> float:
+    """Returns the CPUs of the nodes that run, and of those without a GPU that may be started beside them.
+
+    Args:
+        config: the config of Ray's cluster launcher.
+        running: resources of each node that runs.
+    """
+    workers = [node for node in running if HEAD not in node]
+    to_come: list[float] = []
+    for name, kind in config.get("available_node_types", {}).items():
+        resources = kind.get("resources", {})
+        if name != config.get("head_node_type") and not resources.get("GPU"):
+            most = int(kind.get("max_workers", config.get("max_workers", 0)))
+            to_come += [float(resources.get("CPU", 0.0))] * most
+    started = sum(not node.get("GPU") for node in workers)  # the largest ones, if kinds differ
+    free = max(0, int(config.get("max_workers", 0)) - len(workers))
+    later = sorted(to_come, reverse=True)[started:][:free]
+    return sum(node.get("CPU", 0.0) for node in running) + sum(later)
+
+
+def most_cpus() -> float | None:
+    """Returns how many CPUs work on CPUs may ask for; None where no launcher starts nodes, or it is unknown
+    which (Kubernetes)."""
+    config = launcher_config()
+    return cpus_without_new_gpus(config, running_nodes()) if config else None
+
+
+def tasks_at_a_time() -> int:
+    """Returns how many tasks of a CPU each may wait or run at a time."""
+    most = most_cpus()
+    tasks = TASKS_PER_CPU * cpus()
+    return tasks if most is None else max(1, min(tasks, int(most)))
+
+
+def bound_executions(most: float | None) -> None:
+    """Bounds the CPUs that later executions of Ray Data in this process use and ask for; None: no bound."""
+    limits = ExecutionResources.for_limits(cpu=most)
+    DataContext.get_current().execution_options.resource_limits = limits
