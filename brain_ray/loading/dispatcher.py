@@ -26,7 +26,7 @@ class Dispatcher:
         """Takes the loaders of the splits; their executions start with the first request."""
         self._loaders = loaders
         self._num_workers = num_workers
-        self._streams: dict[tuple[str, int], _Stream] = {}
+        self._streams: dict[tuple[str, int], _Stream | None] = {}  # None: used up
         self._lock = threading.Lock()
 
     def next(self, rank: int, split: str, epoch: int, number: int) -> list[Any] | None:
@@ -46,12 +46,14 @@ class Dispatcher:
                 blocks = self._loaders[split].blocks(draws, self._num_workers)
                 self._streams[key] = _Stream(blocks, self._num_workers)
             stream = self._streams[key]
+        if stream is None:
+            return None
         found = stream.take(rank, number)
         if found is None:
             with self._lock:
                 stream.finished.add(rank)
                 if len(stream.finished) == self._num_workers:
-                    self._streams.pop(key, None)
+                    self._streams[key] = None
         return found
 
 

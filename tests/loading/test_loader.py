@@ -1,6 +1,8 @@
 """The loader: batches are the rows of the plan, whoever decodes them, for one worker or dealt to several."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from brain_ray.data.dataset import find_parts
 from brain_ray.errors import RunError
 from brain_ray.input_spec import InputSpec
 from brain_ray.loading.blocks import decode_rows
-from brain_ray.loading.dispatcher import dispatched_blocks, start_dispatcher
+from brain_ray.loading.dispatcher import Dispatcher, dispatched_blocks, start_dispatcher
 from brain_ray.loading.loader import Batch, ImageLoader
 from brain_ray.loading.sampler import epoch_order, worker_steps
 from brain_ray.runs import Run
@@ -124,6 +126,23 @@ def test_a_dispatcher_deals_to_each_worker_what_it_would_load_alone(
             assert ours.total == theirs.total
             for name in ("inputs", "labels", "sample_weight"):
                 assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_requests_after_the_last_block_decode_nothing_again(run: Run, make_config: MakeConfig) -> None:
+    """Workers ask ahead, so that some requests come when all workers have had their last block."""
+    loader = ImageLoader(make_config(batch_size=20), find_parts(run, "train"), store_of(run))
+    opened: list[int] = []
+
+    class Counting(ImageLoader):
+        def blocks(self, epoch: int | None, num_workers: int) -> Iterator[tuple[int, Any]]:
+            opened.append(num_workers)
+            return super().blocks(epoch, num_workers)
+
+    dispatcher = Dispatcher({"train": Counting(loader.config, loader.parts, loader.store)}, 2)
+    numbers = range(4)
+    found = [[dispatcher.next(rank, "train", 0, number) for number in numbers] for rank in range(2)]
+    assert [[block is not None for block in blocks] for blocks in found] == [[True, False, False, False]] * 2
+    assert opened == [2]
 
 
 def test_all_workers_learn_of_a_damaged_row(run: Run, make_config: MakeConfig) -> None:
