@@ -49,11 +49,9 @@ class Dispatcher:
         if stream is None:
             return None
         found = stream.take(rank, number)
-        if found is None:
+        if stream.used_up:
             with self._lock:
-                stream.finished.add(rank)
-                if len(stream.finished) == self._num_workers:
-                    self._streams[key] = None
+                self._streams[key] = None
         return found
 
 
@@ -61,12 +59,17 @@ class _Stream:
     """Blocks of one split in one epoch."""
 
     def __init__(self, blocks: Iterator[tuple[int, Any]], num_workers: int) -> None:
-        self.finished: set[int] = set()
         self._blocks = blocks
         self._waiting: list[dict[int, Any]] = [{} for _ in range(num_workers)]
         self._made = [0] * num_workers
         self._lock = threading.Lock()
         self._error: Exception | None = None
+        self._ended = False
+
+    @property
+    def used_up(self) -> bool:
+        """Whether all blocks have been given away: requests of a worker may come in any order."""
+        return self._ended and not any(self._waiting)
 
     def take(self, rank: int, number: int) -> list[Any] | None:
         with self._lock:
@@ -76,6 +79,7 @@ class _Stream:
                 try:
                     worker, block = next(self._blocks)
                 except StopIteration:
+                    self._ended = True
                     return None
                 except Exception as error:
                     self._error = error

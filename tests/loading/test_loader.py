@@ -129,7 +129,8 @@ def test_a_dispatcher_deals_to_each_worker_what_it_would_load_alone(
 
 
 def test_requests_after_the_last_block_decode_nothing_again(run: Run, make_config: MakeConfig) -> None:
-    """Workers ask ahead, so that some requests come when all workers have had their last block."""
+    """Workers ask ahead, so that some requests come when all workers have had their last block, or before
+    that for the block."""
     loader = ImageLoader(make_config(batch_size=20), find_parts(run, "train"), store_of(run))
     opened: list[int] = []
 
@@ -139,9 +140,10 @@ def test_requests_after_the_last_block_decode_nothing_again(run: Run, make_confi
             return super().blocks(epoch, num_workers)
 
     dispatcher = Dispatcher({"train": Counting(loader.config, loader.parts, loader.store)}, 2)
-    numbers = range(4)
-    found = [[dispatcher.next(rank, "train", 0, number) for number in numbers] for rank in range(2)]
-    assert [[block is not None for block in blocks] for blocks in found] == [[True, False, False, False]] * 2
+    ahead = [dispatcher.next(rank, "train", 0, 1) for rank in range(2)]
+    first = [dispatcher.next(rank, "train", 0, 0) for rank in range(2)]
+    late = [dispatcher.next(rank, "train", 0, number) for number in (1, 2) for rank in range(2)]
+    assert [block is not None for block in [*ahead, *first, *late]] == [False] * 2 + [True] * 2 + [False] * 4
     assert opened == [2]
 
 
