@@ -15,7 +15,6 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,6 +28,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from legs import run_leg
 
 from brain_ray.config import Config, ModelConfig, PhantomConfig, TrainConfig
 from brain_ray.recipes import b0
@@ -260,12 +260,7 @@ LEGS: dict[str, Callable[[Path], Figures]] = {
 
 def apart(leg: str, folder: Path) -> Figures:
     """Run a leg in a process of its own."""
-    command = [sys.executable, __file__, leg, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{leg}: {done.stderr}")
-    found: Figures = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return run_leg(__file__, leg, leg, folder)
 
 
 def main() -> None:

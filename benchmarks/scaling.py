@@ -18,8 +18,6 @@ Seven minutes on two cores; with 210,000 images half an hour more. 700,000 were 
 import argparse
 import json
 import logging
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
+from legs import run_leg
 from steps import STEPS, timed
 
 from brain_ray.config import AugmentConfig, Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
@@ -174,12 +173,7 @@ LEGS = {"prepare": prepare, "load": load}
 
 def apart(leg: str, *values: Any) -> Figures:
     """Run a leg in a process of its own."""
-    command = [sys.executable, __file__, "--leg", leg, *map(str, values)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{leg}: {done.stderr}")
-    found: Figures = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return run_leg(__file__, leg, "--leg", leg, *values)
 
 
 def show(found: Figures) -> None:

@@ -12,7 +12,6 @@ frozen epoch, checkpoint included, is compared with one in which the backbone ru
 
 import json
 import logging
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from legs import run_leg
 
 from brain_ray.config import AugmentConfig, Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
 from brain_ray.logs import log
@@ -141,12 +141,7 @@ MEASURED = ["keras fit, two cores", "one worker, two cores", "two workers, a cor
 
 def apart(leg: str, folder: Path) -> Figures:
     """Run a leg in a process of its own."""
-    command = [sys.executable, __file__, leg, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{leg}: {done.stderr}")
-    found: Figures = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return run_leg(__file__, leg, leg, folder)
 
 
 def main() -> None:

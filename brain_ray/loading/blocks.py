@@ -17,7 +17,7 @@ from brain_ray.loading.sampler import Indices
 from brain_ray.loading.store import fetch
 
 TASK_ROWS = 128
-"""Largest number of rows that a task decodes: about a tenth of a second's work."""
+"""Largest number of rows that a task decodes: some tenths of a second's work."""
 
 TASK_PIXELS = 16_000_000
 """Approximate number of pixels that a task returns; large inputs are split into smaller pieces."""

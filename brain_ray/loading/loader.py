@@ -48,11 +48,14 @@ class Loader:
 
     def steps(self, epoch: int | None, rank: int, num_workers: int) -> Iterator[Step]:
         """Yields a worker's part of each batch of an epoch (None: of the rows in their order)."""
-        counts, settings = [part.num_rows for part in self.parts], self.config.train
-        order = np.arange(sum(counts))
-        if epoch is not None:
-            order = epoch_order(counts, self.config.seed, epoch, settings.shuffle_window)
-        return worker_steps(order, settings.batch_size, rank, num_workers)
+        return worker_steps(self.order(epoch), self.config.train.batch_size, rank, num_workers)
+
+    def order(self, epoch: int | None) -> Indices:
+        """Returns the global row indices, (n,), in the order of an epoch (None: in their own)."""
+        counts = [part.num_rows for part in self.parts]
+        if epoch is None:
+            return np.arange(sum(counts))
+        return epoch_order(counts, self.config.seed, epoch, self.config.train.shuffle_window)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class ImageLoader(Loader):
         Raises:
             RunError: a row cannot be decoded.
         """
-        blocks = self._decode([self._rows(epoch, rank, num_workers)], epoch)
+        blocks = self._decode([self._rows(self.order(epoch), rank, num_workers)], epoch)
         yield from self.cut((ray.get(block) for _, block in blocks), epoch, rank, num_workers)
 
     def blocks(self, epoch: int | None, num_workers: int) -> Iterator[tuple[int, Any]]:
@@ -79,7 +82,8 @@ class ImageLoader(Loader):
         Yields:
             The number of a worker and the reference of its next block; the workers take turns.
         """
-        return self._decode([self._rows(epoch, rank, num_workers) for rank in range(num_workers)], epoch)
+        order = self.order(epoch)
+        return self._decode([self._rows(order, rank, num_workers) for rank in range(num_workers)], epoch)
 
     def cut(
         self, blocks: Iterator[pa.Table], epoch: int | None, rank: int, num_workers: int
@@ -102,8 +106,9 @@ class ImageLoader(Loader):
             yield Batch(images[:size], labels[:size], weights, step.total)
             images, labels = images[size:], labels[size:]
 
-    def _rows(self, epoch: int | None, rank: int, num_workers: int) -> Indices:
-        return np.concatenate([step.rows for step in self.steps(epoch, rank, num_workers)])
+    def _rows(self, order: Indices, rank: int, num_workers: int) -> Indices:
+        steps = worker_steps(order, self.config.train.batch_size, rank, num_workers)
+        return np.concatenate([step.rows for step in steps])
 
     def _decode(self, workers: Sequence[Indices], epoch: int | None) -> Iterator[tuple[int, Any]]:
         size = task_rows(self.config.model)
@@ -136,13 +141,13 @@ class ImageLoader(Loader):
         ]
         return dict(zip(starts, needed[1:], strict=False))
 
-    def _execute(self, plans: Sequence[pa.Table], epoch: int | None) -> Iterator[Any]:
+    def _execute(self, plans: list[pa.Table], epoch: int | None) -> Iterator[Any]:
         """Yields the references of the blocks of some plans, in order."""
         context = DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
         bound_executions(cpus())  # a training asks for its nodes itself
-        dataset = ray.data.from_blocks(list(plans)).map_batches(
+        dataset = ray.data.from_blocks(plans).map_batches(
             decode_plan,
             batch_size=None,
             batch_format="pyarrow",
