@@ -20,6 +20,7 @@ from brain_ray.bundle.parity import largest_difference
 from brain_ray.config import BackboneSpec, Config
 from brain_ray.errors import RunError
 from brain_ray.models.fused_layers import make_convertible
+from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import block_outputs, build_network, split_network
 from brain_ray.models.weights import assign_weights
 
@@ -185,13 +186,17 @@ def _to_onnx(
     )
 
 
-def main() -> None:
-    """Converts the network that the command line names, and compares the two models."""
-    job, destination = map(Path, sys.argv[1:])
+def make_models(job: Path, destination: Path) -> str:
+    """Does in this process what the command line does; returns the line of JSON."""
     convert(Config.model_validate_json((job / "config.json").read_bytes()), job / "weights.npz", destination)
     images = np.load(job / "images.npy")
-    difference = largest_difference(destination, images)
-    print(json.dumps({"images": len(images), "largest_difference": difference}))
+    return json.dumps({"images": len(images), "largest_difference": largest_difference(destination, images)})
+
+
+def main() -> None:
+    """Converts the network that the command line names, and compares the two models."""
+    import_keras()
+    print(make_models(*map(Path, sys.argv[1:])))
 
 
 if __name__ == "__main__":

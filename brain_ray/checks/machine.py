@@ -153,7 +153,9 @@ def see_gpus() -> dict[str, Any]:
     """
     code = (
         "from brain_ray import cuda\n"
+        "from brain_ray.models.keras_import import import_keras\n"
         "cuda.preload()\n"
+        "import_keras()\n"
         "import json, tensorflow as tf, onnxruntime as ort\n"
         "gpus = tf.config.list_physical_devices('GPU')\n"
         "details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]\n"

@@ -22,6 +22,7 @@ from brain_ray.bundle.isolated import run_module
 from brain_ray.bundle.session import OUTPUTS, open_session, run
 from brain_ray.config import Config
 from brain_ray.errors import RunError, first_line
+from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import build_network
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def _median_seconds(work: Callable[[], object], seconds: float, most: int) -> fl
 def main() -> None:
     """Converts the network that the command line names, and counts its parameters and operations."""
     settings, file = map(Path, sys.argv[1:])
+    import_keras()
     config = Config.model_validate_json(settings.read_bytes())
     plain = config.model.model_copy(update={"weights": "none"})
     network = build_network(plain, len(config.data.classes), config.seed)

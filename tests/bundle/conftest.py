@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from support.models import FACTS, changed_weights, noise, phantom_inputs, settle, tiny
 
 from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.convert import make_models
 from brain_ray.bundle.schema import BundleInfo
 from brain_ray.config import Config, DataConfig
 
@@ -54,5 +55,5 @@ def phantom_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settle(model, inputs[:64])
     folder = tmp_path_factory.mktemp("heads") / "bundle"
     weights = [np.asarray(weight) for weight in model.weights]
-    export_bundle(folder, settings, weights, inputs[:60], np.arange(60) % 4, inputs[60:], FACTS)
+    export_bundle(folder, settings, weights, inputs[:60], np.arange(60) % 4, inputs[60:], FACTS, make_models)
     return folder

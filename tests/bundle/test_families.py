@@ -9,7 +9,7 @@ import pytest
 from support.models import FACTS, noise, phantom_inputs, settle, tiny
 
 from brain_ray.bundle.build import export_bundle
-from brain_ray.bundle.convert import with_maps
+from brain_ray.bundle.convert import make_models, with_maps
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import BACKBONES, Config, ModelConfig, TrainConfig
 from brain_ray.config.run import check_blocks
@@ -190,7 +190,7 @@ def test_a_backbone_of_another_family_answers_from_its_bundle(
     expected = np.asarray(network(inputs[:8].astype(np.float32), training=False))
     assert np.ptp(expected, axis=0).max() > 1e-3  # else all would be equal anyhow
     folder = tmp_path / "bundle"
-    info = export_bundle(folder, config, weights, inputs[:24], labels[:24], inputs[24:], FACTS)
+    info = export_bundle(folder, config, weights, inputs[:24], labels[:24], inputs[24:], FACTS, make_models)
     assert info.check.largest_difference < 1e-4
     predictor = Predictor(folder)
     predictor.check_canaries()

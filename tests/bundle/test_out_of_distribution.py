@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from support.models import FACTS, inputs_of, no_heads, phantom_inputs
 
 from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.convert import make_models
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, threshold
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config, ModelConfig
@@ -92,7 +93,7 @@ def test_real_slices_pass_and_photographs_do_not(tmp_path: Path) -> None:
     valid, training = learned[::3], np.delete(learned, np.s_[::3], axis=0)
     labels = np.arange(len(valid)) % 4  # the head knows nothing: they do not matter
     config = Config(name="real", model=settings)
-    export_bundle(tmp_path / "bundle", config, weights, valid, labels, training, FACTS)
+    export_bundle(tmp_path / "bundle", config, weights, valid, labels, training, FACTS, make_models)
     predictor = Predictor(tmp_path / "bundle")
     assert refused(predictor, tests) <= 0.03
     assert refused(predictor, inputs_of(photographs(60), side, side)) >= 0.95

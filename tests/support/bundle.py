@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from support.undisturbed import train
 
 from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.convert import make_models
 from brain_ray.config import AugmentConfig, Config, ModelConfig, TrainConfig
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.transforms import Box, find_box, to_input
@@ -66,5 +67,5 @@ def make_bundle(folder: Path) -> Path:
         "data": {"train": SPLIT, "valid": SPLIT, "test": SPLIT, "audit": {"second_copies": 0}},
         "training": {"epochs": 8, "best_epoch": 8, "backbone": "tiny"},
     }
-    export_bundle(folder / "bundle", CONFIG, state.best, *valid, data[0], facts)
+    export_bundle(folder / "bundle", CONFIG, state.best, *valid, data[0], facts, make_models)
     return folder / "bundle"

@@ -13,13 +13,11 @@ import pytest
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, UserCodeException
 from support.filling_disk import FillingRun
-from support.lost_workers import Killer, pausing_in_epochs
 from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 
 from brain_ray.cluster.losses import ATTEMPTS, retry_if_lost
-from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training import checkpoints, train
@@ -114,21 +112,6 @@ def test_a_fault_is_told_rather_than_what_others_saw_of_it() -> None:
 
 
 @pytest.mark.slow
-def test_workers_lost_again_and_again_end_a_run(run: Run, make_config: MakeConfig) -> None:
-    # The worker that survives fails too, or waits in the middle of a sum: that is no fault of its own.
-    config = make_config(epochs=4, batch_size=8, num_workers=2, max_failures=1)
-    killer = Killer(kills=2)
-    with (
-        pytest.raises(RunError, match=r"was resumed 1 times; then worker \d ended with: "),
-        messages_to(killer),
-    ):
-        train.train(run, config, pausing_in_epochs(at_step=9))
-    assert killer.in_mid_epoch == [True, True]
-    assert killer.epochs == ["1/4", "2/4"]
-    assert len(killer.losses) == 2
-
-
-@pytest.mark.slow
 def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeConfig) -> None:
     file = run.path("dataset", "train", "00001.parquet")
     table = pq.read_table(file)
@@ -142,18 +125,6 @@ def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeCon
     ):
         train.train(run, make_config(batch_size=8, num_workers=2), Numpy())
     assert not lines
-
-
-def test_an_error_of_the_program_ends_a_run_at_once(run: Run, make_config: MakeConfig) -> None:
-    def fail(_: Config, epoch: int, step: int) -> None:
-        if (epoch, step) == (1, 3):
-            raise ValueError("shapes [2,4] and [3,3]")
-
-    lines: list[str] = []
-    told = r"^training failed at brain_ray/training/loop\.py:\d+: ValueError: shapes \[2,4\] and \[3,3\]"
-    with pytest.raises(RunError, match=told), messages_to(lines.append):
-        train.train(run, make_config(), Numpy(fail))
-    assert [line[:9] for line in lines] == ["epoch 1/2"]
 
 
 def test_a_storage_that_refuses_is_told_before_anything_starts(run: Run, make_config: MakeConfig) -> None:

@@ -1,4 +1,5 @@
-"""Frozen epochs train on features that are computed once, and learn what they would from the images."""
+"""Features of the frozen backbone, computed once. That a head learns from them what it learns from images is
+in test_trainer.py."""
 
 from pathlib import Path
 
@@ -8,15 +9,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from support.numpy_learner import Numpy, blocks_of
 from support.training_problem import MakeConfig, write_dataset
-from support.undisturbed import sources_of, undisturbed
+from support.undisturbed import sources_of
 
-from brain_ray.config import AugmentConfig
+from brain_ray.config import AugmentConfig, Config
 from brain_ray.data.dataset import find_parts
 from brain_ray.errors import RunError
 from brain_ray.loading.feed import make_feed
 from brain_ray.runs import Run
 from brain_ray.training import features
-from brain_ray.training.state import TrainState
+from brain_ray.training.framework import Extract
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -30,23 +31,6 @@ def run(tmp_path: Path) -> Run:
     run = Run(str(tmp_path), "trial")
     write_dataset(run)
     return run
-
-
-def assert_same(a: TrainState, b: TrainState) -> None:
-    for ours, theirs in zip(a.history, b.history, strict=True):
-        assert_allclose([ours.loss, ours.val_loss], [theirs.loss, theirs.val_loss], rtol=1e-4)
-    for x, y in zip(a.best, b.best, strict=True):
-        assert_allclose(x, y, rtol=1e-4, atol=1e-5)
-
-
-def test_a_head_learns_from_features_what_it_learns_from_images(
-    run: Run, make_config: MakeConfig, tiny_weights: str
-) -> None:
-    model = {"weights": tiny_weights, "head": "seed", "dropout": 0.2}
-    settings = {"frozen_epochs": 2, "epochs": 1, "augment": PLAIN, "ema": 0.8, "learning_rate": 1e-4}
-    cached = undisturbed(run, make_config(model, **settings))
-    assert_same(cached, undisturbed(run, make_config(model, cache_features=False, **settings)))
-    assert cached.history[1].loss < cached.history[0].loss
 
 
 def test_features_are_those_of_all_rows_in_order_and_computed_once(run: Run, make_config: MakeConfig) -> None:
@@ -78,8 +62,14 @@ def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
         sources_of(run, config, Numpy())
 
 
-def test_weights_that_do_not_fit_are_named(run: Run, make_config: MakeConfig, tiny_weights: str) -> None:
-    config = make_config({"weights": tiny_weights, "backbone": "EfficientNetB0"}, frozen_epochs=1, epochs=0)
-    config = config.model_copy(update={"model": config.model.model_copy(update={"height": 32, "width": 32})})
-    with pytest.raises(RunError, match=r"tiny\.weights\.h5 does not fit the backbone EfficientNetB0"):
-        sources_of(run, config)
+class Misfit(Numpy):
+    """A framework whose backbone cannot be had."""
+
+    def make_extractor(self, config: Config, processes: int) -> Extract:
+        raise RunError(f"{config.model.weights} does not fit the backbone")
+
+
+def test_a_backbone_that_cannot_be_had_is_named(run: Run, make_config: MakeConfig) -> None:
+    config = make_config({"weights": "any.weights.h5"}, frozen_epochs=1, epochs=0)
+    with pytest.raises(RunError, match=r"^any\.weights\.h5 does not fit the backbone$"):
+        sources_of(run, config, Misfit())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from brain_ray import cuda
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
+from brain_ray.models.keras_import import import_keras
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,6 +34,7 @@ def set_up(settings: TrainConfig, processes: int) -> str:
     """
     if settings.use_gpu:
         cuda.preload()
+    import_keras()
     import joblib
     import keras
     import tensorflow as tf
