@@ -6,6 +6,9 @@ INSTALLED := .venv/.installed
 # make test SIDE_BY_SIDE='-n 2 --no-loadscope-reorder' runs two groups of tests at a time.
 SIDE_BY_SIDE :=
 
+# Where it is set, every process compiles our modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo sweep-demo doctor test test-cluster browser check constraints clean
 
 demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
