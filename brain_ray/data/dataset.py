@@ -14,7 +14,7 @@ from brain_ray.config import Config
 from brain_ray.data.rows import BOX, ROW_COLUMNS, read_input
 from brain_ray.data.sources.manifest_names import RESERVED, STATED
 from brain_ray.errors import RunError
-from brain_ray.runs import DATASET, DATASET_MANIFEST, Run
+from brain_ray.runs import DATASET, DATASET_MANIFEST, DATASET_PARTS, Run
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,32 @@ class Part:
 
 
 def find_parts(run: Run, split: str) -> list[Part]:
-    """Lists a split's files with their numbers of rows, from the files' footers.
+    """Lists a split's files with their numbers of rows, as preparation has counted them.
+
+    Of an earlier version's data set, which has no such list, all files' footers are read.
 
     Raises:
         RunError: the split has no rows.
     """
-    parts = parts_of(run, DATASET, split)
+    listed = _listed_parts(run, split)
+    if listed is None:
+        parts = parts_of(run, DATASET, split)
+    else:
+        parts = [
+            Part(run.path(DATASET, split, file), rows)
+            for file, rows in zip(listed["file"], listed["num_rows"].tolist(), strict=True)
+        ]
     if not parts:
         raise _no_rows(run, split)
     return parts
+
+
+def _listed_parts(run: Run, split: str) -> pd.DataFrame | None:
+    """Returns a split's rows of `DATASET_PARTS`; None where that file does not exist."""
+    if not run.exists(*DATASET_PARTS):
+        return None
+    listed = read_table(run, *DATASET_PARTS)
+    return listed[listed["split"] == split]
 
 
 def parts_of(run: Run, *folder: str) -> list[Part]:
@@ -50,13 +67,21 @@ Counts = NDArray[np.int64]
 
 
 def count_labels(run: Run, split: str, num_classes: int) -> Counts:
-    """Counts a split's rows by label: int64 (num_classes,), all 0 without files; reads only labels, batch by
-    batch.
+    """Counts a split's rows by label: int64 (num_classes,), all 0 without files.
+
+    Preparation has counted them; of an earlier version's data set, the labels are read, batch by batch.
 
     Raises:
         RunError: a row's label is none of the classes.
     """
     counts = np.zeros(num_classes, np.int64)
+    listed = _listed_parts(run, split)
+    if listed is not None:
+        for labels in listed["labels"]:
+            if unknown := np.flatnonzero(labels[num_classes:]).tolist():
+                raise _unknown_label(run, split, num_classes + unknown[0], num_classes)
+            counts[: len(labels)] += labels[:num_classes]
+        return counts
     if not _files(run, split):
         return counts
     # The footers of ten thousand files take more memory than their labels: they are not cached.
@@ -64,12 +89,16 @@ def count_labels(run: Run, split: str, num_classes: int) -> Counts:
         labels = batch["label"].to_numpy(zero_copy_only=False)
         known = (labels >= 0) & (labels < num_classes)
         if not known.all():
-            raise RunError(
-                f"{run.uri('dataset', split)} has rows of label {labels[~known][0]}, and there are "
-                f"{num_classes} classes: prepare again, with the data.classes of this run"
-            )
+            raise _unknown_label(run, split, labels[~known][0], num_classes)
         counts += np.bincount(labels, minlength=num_classes)
     return counts
+
+
+def _unknown_label(run: Run, split: str, label: int, num_classes: int) -> RunError:
+    return RunError(
+        f"{run.uri('dataset', split)} has rows of label {label}, and there are {num_classes} classes: "
+        "prepare again, with the data.classes of this run"
+    )
 
 
 def read_labels(run: Run, split: str) -> NDArray[np.int64]:

@@ -31,10 +31,10 @@ from brain_ray.data.scan import FACTS, Scan
 from brain_ray.data.sources.find import list_source
 from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import assign, balancing_copies
-from brain_ray.data.writing import Write
+from brain_ray.data.writing import Write, Written
 from brain_ray.errors import RunError, list_names
 from brain_ray.logs import log
-from brain_ray.runs import AUDIT, DATASET, PHANTOM_IMAGES, Run
+from brain_ray.runs import AUDIT, DATASET, DATASET_PARTS, PHANTOM_IMAGES, Run
 from brain_ray.storage import resolve
 from brain_ray.tracking import prometheus
 
@@ -46,11 +46,11 @@ tasks."""
 def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     """Fills the empty `dataset/` of a run; returns a table of its content. Logs a line for each step.
 
-    Writes the rows of each split, manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The
-    manifest has a row per image: image_id, the columns of `Listing.files` but mtime_ns, `FRAME_COLUMNS`,
-    those of `FACTS`, patient_from (the source of patient), cluster, cluster_size, chain, group (of patients
-    and copies), split, reason and copies (the number of balancing copies); and those of `find_known` if a
-    known set was found.
+    Writes the rows of each split, parts.parquet (a row for each of their files: see `Written`),
+    manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The manifest has a row per image:
+    image_id, the columns of `Listing.files` but mtime_ns, `FRAME_COLUMNS`, those of `FACTS`, patient_from
+    (the source of patient), cluster, cluster_size, chain, group (of patients and copies), split, reason and
+    copies (the number of balancing copies); and those of `find_known` if a known set was found.
 
     Raises:
         RunError: the source is not as expected (see `list_source`), the folder for exported images holds
@@ -98,7 +98,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, listing, assigned)}
     found["known_sets"] = sum_up_known(manifest)
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
-        _write_parquet(run, table, f"{name}.parquet")
+        _write_parquet(run, table, DATASET, f"{name}.parquet")
     run.write_json(found, *AUDIT)
     prometheus.prepared(run.name, manifest["split"].value_counts().to_dict())
     return as_text(found, assigned)
@@ -179,15 +179,15 @@ def _plan(manifest: pd.DataFrame) -> pd.DataFrame:
 def _write(scanned: ray.data.Dataset, write: Write) -> None:
     task = ray.remote(Write.__call__).options(num_cpus=1)
     shared = ray.put(write)
-    written = [
-        counts for _, counts in run_tasks(lambda block: task.remote(shared, block), scanned.to_arrow_refs())
-    ]
-    totals = {split: sum(counts[split] for counts in written) for split in SPLITS}
+    found = run_tasks(lambda block: task.remote(shared, block), scanned.to_arrow_refs())
+    written = pd.DataFrame([file for _, files in found for file in files], columns=Written._fields)
+    totals = {split: int(written["num_rows"][written["split"] == split].sum()) for split in SPLITS}
     rows = write.plan["copies"] + 1
     expected = {split: int(rows[write.plan["split"] == split].sum()) for split in SPLITS}
     if totals != expected:
         where = write.run.uri(DATASET)
         raise RunError(f"{where}: wrote {totals} rows, expected {expected}: prepare again")
+    _write_parquet(write.run, written.sort_values(["split", "file"]), *DATASET_PARTS)
 
 
 def _rejected(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -195,6 +195,6 @@ def _rejected(manifest: pd.DataFrame) -> pd.DataFrame:
     return rows[["path", "class_name", "source_split", "reason"]].reset_index(drop=True)
 
 
-def _write_parquet(run: Run, table: pd.DataFrame, name: str) -> None:
-    with run.fs.open_output_stream(run.path(DATASET, name)) as stream:
+def _write_parquet(run: Run, table: pd.DataFrame, *file: str) -> None:
+    with run.fs.open_output_stream(run.path(*file)) as stream:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), stream)

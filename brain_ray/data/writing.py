@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,17 @@ FILE_IMAGES = 1024
 """Largest number of images in one Parquet file: a writing task holds them in memory."""
 
 
+class Written(NamedTuple):
+    """A file of rows, as `DATASET_PARTS` lists it."""
+
+    split: str
+    file: str
+    """Its name in the split's folder."""
+    num_rows: int
+    labels: list[int]
+    """Rows of each class, in the order of `data.classes`."""
+
+
 @dataclass(frozen=True)
 class Write:
     """Writes a block's rows into the splits of a run's data set, as files named `part-<first image>`.
@@ -40,32 +52,35 @@ class Write:
     file_images: int = FILE_IMAGES
     """Largest number of images in one file."""
 
-    def __call__(self, block: pa.Table) -> dict[str, int]:
-        """Writes a scanned block; returns the number of rows in each split.
+    def __call__(self, block: pa.Table) -> list[Written]:
+        """Writes a scanned block; returns the files.
 
         Raises:
             RunError: a file is gone, or is not the one that was scanned.
         """
         plan = self.plan.loc[block["image_id"].to_numpy()]
-        counts = {}
+        written = []
         for split in SPLITS:
             chosen = np.flatnonzero((plan["split"] == split).to_numpy())
-            counts[split] = int((plan["copies"].to_numpy()[chosen] + 1).sum())
             for k in range(0, len(chosen), self.file_images):
                 part = chosen[k : k + self.file_images]
-                self._write(self._rows(self._with_bytes(block.take(part)), plan.iloc[part]), split)
-        return counts
+                rows = self._rows(self._with_bytes(block.take(part)), plan.iloc[part])
+                written.append(self._write(rows, split))
+        return written
 
-    def _write(self, rows: pa.Table, split: str) -> None:
+    def _write(self, rows: pa.Table, split: str) -> Written:
+        file = f"part-{rows['image_id'][0].as_py():09d}.parquet"
         pq.write_table(
             rows,
-            self.run.path(DATASET, split, f"part-{rows['image_id'][0].as_py():09d}.parquet"),
+            self.run.path(DATASET, split, file),
             filesystem=self.run.fs,
             compression="none",  # the images are compressed already
             use_dictionary=False,  # and all are different
         )
         if self.data.export_images:
             export_images(rows, self.data, split)
+        labels = np.bincount(rows["label"].to_numpy(), minlength=len(self.data.classes))
+        return Written(split, file, len(rows), labels.tolist())
 
     def _with_bytes(self, block: pa.Table) -> pa.Table:
         """Returns a block with the column `bytes`: a picture's file as it is, an image of several as a

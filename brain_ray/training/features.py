@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
@@ -75,11 +76,8 @@ def cache_features(
     if run.finished(FOLDER) != inputs:
         start = time.monotonic()
         run.clear(FOLDER)
-        for split, parts in splits.items():
-            retry_if_lost(
-                partial(_compute, run, config, split, parts, framework, processes_here),
-                f"computing the features of {split} rows",
-            )
+        compute = partial(_compute, run, config, splits, framework, processes_here)
+        retry_if_lost(compute, "computing the features")
         run.finish(FOLDER, inputs, time.monotonic() - start)
     return {split: parts_of(run, *FEATURES, split) for split in splits}
 
@@ -93,11 +91,11 @@ def drop_features(run: Run) -> None:
 def _compute(
     run: Run,
     config: Config,
-    split: str,
-    parts: Sequence[Part],
+    splits: Mapping[str, Sequence[Part]],
     framework: Framework,
     processes_here: int | None,
 ) -> None:
+    """Computes the features of all splits in one execution, whose processes build the network once."""
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -105,19 +103,16 @@ def _compute(
         bound_executions(cpus())
     else:
         bound_executions(None if config.train.use_gpu else most_cpus())
-    firsts = np.cumsum([part.num_rows for part in parts]) - [part.num_rows for part in parts]
-    tasks = [
-        pa.table({"path": [part.path], "first": [first]}) for part, first in zip(parts, firsts, strict=True)
-    ]
+    tasks = [task for split, parts in splits.items() for task in _tasks_of(split, parts)]
     loading = {"batch_format": "pyarrow", "num_cpus": LOADING_CPUS}
     decoded = ray.data.from_blocks(tasks).map_batches(
         decode_part, batch_size=None, fn_kwargs={"run": run, "config": config}, **loading
     )
     if processes_here is not None:
-        _compute_here(run, split, decoded, Extractor(framework, config, processes_here))
+        _compute_here(run, decoded, Extractor(framework, config, processes_here))
         return
     settings = config.train
-    fewest, most = (min(len(parts), k) for k in (settings.min_workers, settings.max_workers))
+    fewest, most = (min(len(tasks), k) for k in (settings.min_workers, settings.max_workers))
     nodes = sum(node["Alive"] for node in ray.nodes())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
@@ -131,18 +126,24 @@ def _compute(
             compute=ActorPoolStrategy(min_size=fewest, max_size=most),
             max_restarts=0,
         )
-    written = features.map_batches(
-        write_features, batch_size=FILE_ROWS, fn_kwargs={"run": run, "split": split}, **loading
-    )
+    written = features.map_batches(write_features, batch_size=FILE_ROWS, fn_kwargs={"run": run}, **loading)
     for batch in written.iter_batches(batch_size=None, batch_format="numpy"):
         _raise_first(batch["error"])
 
 
-def _compute_here(run: Run, split: str, decoded: Any, extractor: Extractor) -> None:
+def _tasks_of(split: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
+    """Yields a row for each file of a split: `split`, `path`, and `first`, its first row's index."""
+    first = 0
+    for part in parts:
+        yield pa.table({"split": [split], "path": [part.path], "first": [first]})
+        first += part.num_rows
+
+
+def _compute_here(run: Run, decoded: Any, extractor: Extractor) -> None:
     held: list[pa.Table] = []
 
     def write() -> None:
-        _raise_first(write_features(pa.concat_tables(held), run, split)["error"])
+        _raise_first(write_features(pa.concat_tables(held), run)["error"])
         held.clear()
 
     for batch in decoded.iter_batches(batch_size=None, batch_format="numpy"):
@@ -163,25 +164,28 @@ def _raise_first(errors: Iterable[str]) -> None:
 
 
 def decode_part(task: pa.Table, run: Run, config: Config) -> Iterator[dict[str, NDArray[Any]]]:
-    """Decodes a file's rows, some at a time: `index` in the split, `image`, `label`, `error`."""
+    """Decodes a file's rows, some at a time: `split`, `index` in the split, `image`, `label`, `error`."""
     cv2.setNumThreads(1)  # the other CPUs have rows of their own
-    (path,), (first,) = task["path"].to_pylist(), task["first"].to_pylist()
-    rows = pq.read_table(path, filesystem=run.fs, partitioning=None)
+    (row,) = task.to_pylist()
+    rows = pq.read_table(row["path"], filesystem=run.fs, partitioning=None)
     size = task_rows(config.model)
     for start in range(0, len(rows), size):
         decoded = decode_rows(rows.slice(start, size), config, None)
-        yield {"index": np.arange(first + start, first + start + len(decoded["label"])), **decoded}
+        index = row["first"] + start + np.arange(len(decoded["label"]))
+        yield {"split": np.full(len(index), row["split"]), "index": index, **decoded}
 
 
-def write_features(batch: pa.Table, run: Run, split: str) -> dict[str, list[str]]:
-    """Writes rows that follow one another as a file, named by the first; returns the first `error`."""
+def write_features(batch: pa.Table, run: Run) -> dict[str, list[str]]:
+    """Writes rows that follow one another, a split's as a file that is named by the first; returns the first
+    `error`."""
     errors = [error for error in batch["error"].to_pylist() if error]
-    if not errors:
+    for split in [] if errors else pc.unique(batch["split"]).to_pylist():
+        rows = batch.filter(pc.equal(batch["split"], split)).drop(["split", "error"])
         sink = pa.BufferOutputStream()
-        pq.write_table(batch.drop(["error"]), sink, compression="none", use_dictionary=False)
-        name = f"rows-{batch['index'][0].as_py():012d}.parquet"
+        pq.write_table(rows, sink, compression="none", use_dictionary=False)
+        name = f"rows-{rows['index'][0].as_py():012d}.parquet"
         try:
             run.write_bytes(sink.getvalue().to_pybytes(), *FEATURES, split, name)
         except RunError as error:
-            errors = [str(error)]
+            errors.append(str(error))
     return {"error": errors[:1] or [""]}

@@ -9,11 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.counted_reads import OPENED, CountedRun
 from support.slices import ct_slice
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import decoding, prepare, transforms
 from brain_ray.data.copies.find import REPEATS
+from brain_ray.data.dataset import count_labels, find_parts, parts_of
 from brain_ray.data.file_names import ALONE
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
@@ -225,12 +227,25 @@ def test_a_large_block_becomes_several_files_with_each_row_once(
     plan["first_row"] = 2 * np.arange(len(plan))
     run = Run(str(tmp_path), "run")
     run.fs.create_dir(run.path("dataset", "train"), recursive=True)
-    counts = Write(run, str(source[0]), DATA, 7, plan, file_images=16)(block)
-    assert counts == {"train": 80, "valid": 0, "test": 0}
+    written = Write(run, str(source[0]), DATA, 7, plan, file_images=16)(block)
+    assert [(file.split, file.num_rows) for file in written] == [("train", 32), ("train", 32), ("train", 16)]
     assert len(run.list_files("dataset", "train", suffix=".parquet")) == 3
     rows = pq.read_table(run.path("dataset", "train")).to_pandas()
     assert sorted(rows["row_id"]) == list(range(80))
     assert (rows["row_id"] // 2 == rows["image_id"] - files["image_id"].min()).all()
+
+
+def test_what_is_in_the_files_is_known_without_opening_one(prepared: Prepared) -> None:
+    run = CountedRun(prepared.run.storage, prepared.run.name)
+    for split in SPLITS:
+        OPENED.clear()
+        parts, counts = find_parts(run, split), count_labels(run, split, 4)
+        assert set(OPENED) == {"parts.parquet"}
+        assert parts == parts_of(run, "dataset", split)
+        assert counts.tolist() == np.bincount(prepared.rows(split)["label"], minlength=4).tolist()
+    with pytest.raises(RunError, match="dataset/train has rows of label 3, and there are 3 classes"):
+        count_labels(run, "train", 3)
+    assert count_labels(run, "train", 5).tolist() == [*count_labels(run, "train", 4), 0]
 
 
 def test_too_many_bad_files_stop_with_counts_and_the_first_ten(
