@@ -145,6 +145,7 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
 
     from brain_ray.data.dataset import find_parts
     from brain_ray.loading.loader import ImageLoader
+    from brain_ray.loading.sampler import shuffle_window
     from brain_ray.loading.store import PartStore
     from brain_ray.runs import Run
 
@@ -156,7 +157,8 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     )
     parts = find_parts(run, "train")
     counts = [part.num_rows for part in parts]
-    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 2 * config.train.shuffle_window)
+    window = shuffle_window(config.train, parts).num_rows
+    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 2 * window)
     loader = ImageLoader(config, parts, store)
     rows, started = 0, 0.0
     for epoch in range(2):

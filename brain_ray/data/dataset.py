@@ -24,6 +24,8 @@ class Part:
     path: str
     """Path within the run's filesystem."""
     num_rows: int
+    num_bytes: int
+    """Of the rows, or of the file."""
 
 
 def find_parts(run: Run, split: str) -> list[Part]:
@@ -39,8 +41,8 @@ def find_parts(run: Run, split: str) -> list[Part]:
         parts = parts_of(run, DATASET, split)
     else:
         parts = [
-            Part(run.path(DATASET, split, file), rows)
-            for file, rows in zip(listed["file"], listed["num_rows"].tolist(), strict=True)
+            Part(run.path(DATASET, split, row["file"]), row["num_rows"], row["num_bytes"])
+            for row in listed.to_dict("records")
         ]
     if not parts:
         raise _no_rows(run, split)
@@ -58,7 +60,10 @@ def _listed_parts(run: Run, split: str) -> pd.DataFrame | None:
 def parts_of(run: Run, *folder: str) -> list[Part]:
     """Lists the Parquet files of a run's folder that have rows, in the order of their names."""
     files = run.list_files(*folder, suffix=".parquet")
-    parts = [Part(file, pq.read_metadata(file, filesystem=run.fs).num_rows) for file in files]
+    parts = [
+        Part(file.path, pq.read_metadata(file.path, filesystem=run.fs).num_rows, file.size)
+        for file in (run.fs.get_file_info(files) if files else ())
+    ]
     return [part for part in parts if part.num_rows]
 
 

@@ -31,6 +31,8 @@ class Written(NamedTuple):
     file: str
     """Its name in the split's folder."""
     num_rows: int
+    num_bytes: int
+    """Of the rows in memory."""
     labels: list[int]
     """Rows of each class, in the order of `data.classes`."""
 
@@ -80,7 +82,7 @@ class Write:
         if self.data.export_images:
             export_images(rows, self.data, split)
         labels = np.bincount(rows["label"].to_numpy(), minlength=len(self.data.classes))
-        return Written(split, file, len(rows), labels.tolist())
+        return Written(split, file, len(rows), rows.nbytes, labels.tolist())
 
     def _with_bytes(self, block: pa.Table) -> pa.Table:
         """Returns a block with the column `bytes`: a picture's file as it is, an image of several as a

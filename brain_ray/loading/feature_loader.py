@@ -26,12 +26,11 @@ class FeatureLoader(Loader):
             yield from self._load(*now)
 
     def _windows(self, steps: Iterable[Step]) -> Iterator[tuple[list[Step], dict[int, Any]]]:
-        """Splits steps into runs of about `shuffle_window` rows; yields each with the references of its
-        parts."""
+        """Splits steps into runs of about a window's rows; yields each with the references of its parts."""
         window: list[Step] = []
-        rows = 0
+        rows, most = 0, self.window
         for step in steps:
-            if window and rows + step.total > self.config.train.shuffle_window:
+            if window and rows + step.total > most:
                 yield window, self._references(window)
                 window, rows = [], 0
             window.append(step)

@@ -16,7 +16,7 @@ from brain_ray.cluster.cpu_work import bound_executions
 from brain_ray.config import Config
 from brain_ray.data.dataset import Part
 from brain_ray.loading.blocks import decode_plan, read_block, task_rows
-from brain_ray.loading.sampler import Indices, Step, epoch_order, locate, worker_steps
+from brain_ray.loading.sampler import Indices, Step, epoch_order, locate, shuffle_window, worker_steps
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,12 @@ class Loader:
         counts = [part.num_rows for part in self.parts]
         if epoch is None:
             return np.arange(sum(counts))
-        return epoch_order(counts, self.config.seed, epoch, self.config.train.shuffle_window)
+        return epoch_order(counts, self.config.seed, epoch, self.window)
+
+    @property
+    def window(self) -> int:
+        """Number of rows that are shuffled together, at most."""
+        return shuffle_window(self.config.train, self.parts).num_rows
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ class ImageLoader(Loader):
         """Returns the parts (files) to be read when a block is used, by its number, so that they are there
         when a later one needs them."""
         first_rows = np.cumsum([0, *map(len, plans)])[:-1]
-        groups = first_rows // max(1, self.config.train.shuffle_window // READ_AHEAD)
+        groups = first_rows // max(1, self.window // READ_AHEAD)
         starts = np.flatnonzero(np.diff(groups, prepend=-1)).tolist()
         needed = [
             [self.parts[part] for part in pa.concat_tables(plans[a:b])["part"].unique().to_pylist()]

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from brain_ray.config import TrainConfig
+from brain_ray.data.dataset import Part
 
 Indices = NDArray[np.int64]
 
@@ -44,6 +48,24 @@ def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int
         windows[-1].append(rows)
         rows_in_window += len(rows)
     return np.concatenate([rng.permutation(np.concatenate(parts)) for parts in windows])
+
+
+class Window(NamedTuple):
+    """Rows that are shuffled together."""
+
+    num_rows: int
+    num_bytes: int
+    """Of a window of that many rows, or of all rows if there are fewer."""
+
+
+def shuffle_window(settings: TrainConfig, parts: Sequence[Part]) -> Window:
+    """Returns the largest window: `shuffle_window` rows, or as many rows of mean size as
+    `shuffle_window_mb` allows."""
+    rows = max(1, sum(part.num_rows for part in parts))
+    size = sum(part.num_bytes for part in parts)
+    allowed = settings.shuffle_window_mb * 1_000_000 * rows // max(1, size)
+    most = max(1, min(settings.shuffle_window, allowed))
+    return Window(most, size * min(most, rows) // rows)
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:

@@ -5,11 +5,13 @@ from typing import Any
 
 import ray
 
-from brain_ray.cluster.capacity import on_this_node
+from brain_ray.cluster.capacity import describe_small_stores, on_this_node
 from brain_ray.config import Config
 from brain_ray.data.dataset import Counts, Part, count_labels, find_parts
 from brain_ray.loading.feed import Sources
+from brain_ray.loading.sampler import shuffle_window
 from brain_ray.loading.store import PartStore
+from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.storage import resolve
 from brain_ray.training.class_weights import class_weights
@@ -37,8 +39,11 @@ def open_dataset(run: Run, config: Config) -> Dataset:
     """
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
     counts = {split: count_labels(run, split, len(config.data.classes)) for split in splits}
+    window = shuffle_window(config.train, splits["train"])
+    if warning := describe_small_stores(window.num_bytes):
+        log.warning(warning)
     store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
-    return Dataset(splits, counts, store.remote(run, 2 * config.train.shuffle_window))
+    return Dataset(splits, counts, store.remote(run, 2 * window.num_rows))
 
 
 def find_sources(

@@ -9,11 +9,26 @@ from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 
-from brain_ray.cluster.capacity import check_resources, describe_small_batch, per_worker, refuse_preparing
+from brain_ray.cluster.capacity import (
+    check_resources,
+    describe_small_batch,
+    describe_small_stores,
+    per_worker,
+    refuse_preparing,
+)
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training import train
+
+
+def test_object_stores_that_do_not_hold_two_windows_are_named() -> None:
+    nodes = [{"CPU": 4.0, "object_store_memory": size} for size in (4.8e9, 1.5e9, 1.9e9)]
+    assert describe_small_stores(700_000_000, [*nodes, {"CPU": 1.0}]) == ""
+    told = describe_small_stores(1_000_000_000, nodes)
+    assert "two shuffle windows have 2.0 GB, and of 2 of 3 nodes the object store is smaller" in told
+    assert "(the smallest: 1.5 GB)" in told
+    assert "Lower train.shuffle_window_mb to 750" in told
 
 
 def test_the_fewest_workers_come_first() -> None:

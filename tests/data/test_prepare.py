@@ -241,7 +241,10 @@ def test_what_is_in_the_files_is_known_without_opening_one(prepared: Prepared) -
         OPENED.clear()
         parts, counts = find_parts(run, split), count_labels(run, split, 4)
         assert set(OPENED) == {"parts.parquet"}
-        assert parts == parts_of(run, "dataset", split)
+        read = parts_of(run, "dataset", split)
+        assert [(part.path, part.num_rows) for part in parts] == [(part.path, part.num_rows) for part in read]
+        for part, file in zip(parts, read, strict=True):
+            assert 0 < file.num_bytes - part.num_bytes < 8_000  # a file has a footer, too
         assert counts.tolist() == np.bincount(prepared.rows(split)["label"], minlength=4).tolist()
     with pytest.raises(RunError, match="dataset/train has rows of label 3, and there are 3 classes"):
         count_labels(run, "train", 3)

@@ -1,6 +1,7 @@
 """The loader: batches are the rows of the plan, whoever decodes them, for one worker or dealt to several."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,13 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.mark.parametrize("window", [1000, 25])
-def test_batches_are_the_rows_of_the_plan(window: int, run: Run, make_config: MakeConfig) -> None:
-    config = make_config(batch_size=20, shuffle_window=window)
+@pytest.mark.parametrize("bound", ["rows", "bytes"])
+def test_batches_are_the_rows_of_the_plan(window: int, bound: str, run: Run, make_config: MakeConfig) -> None:
+    config = make_config(batch_size=20, **({"shuffle_window": window} if bound == "rows" else {}))
     parts = find_parts(run, "train")
+    if bound == "bytes":  # as many of them as make up `shuffle_window_mb`
+        size = config.train.shuffle_window_mb * 1_000_000 // window
+        parts = [replace(part, num_bytes=part.num_rows * size) for part in parts]
     counts = [part.num_rows for part in parts]
     order = epoch_order(counts, config.seed, 3, window)
     loader = ImageLoader(config, parts, store_of(run, capacity=2 * window))

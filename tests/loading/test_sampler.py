@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from brain_ray.loading.sampler import epoch_order, locate, num_steps, worker_steps
+from brain_ray.config import TrainConfig
+from brain_ray.data.dataset import Part
+from brain_ray.loading.sampler import epoch_order, locate, num_steps, shuffle_window, worker_steps
 
 COUNTS = [7, 31, 1, 13, 31, 8]
 
@@ -29,6 +31,23 @@ def test_an_order_is_a_permutation_that_seed_and_epoch_decide(window: int) -> No
     assert order.tolist() == epoch_order(COUNTS, seed=3, epoch=5, window=window).tolist()
     assert order.tolist() != epoch_order(COUNTS, seed=3, epoch=6, window=window).tolist()
     assert order.tolist() != epoch_order(COUNTS, seed=4, epoch=5, window=window).tolist()
+
+
+@pytest.mark.parametrize(
+    ("row_kb", "rows", "expected"),
+    [
+        (10, 10_000_000, (65_536, 655_360_000)),
+        (150, 10_000_000, (6_666, 999_900_000)),  # PNG files of 512 px: else 9.8 GB
+        (150, 5_000, (6_666, 750_000_000)),
+        (5_000_000, 3, (1, 5_000_000_000)),
+    ],
+)
+def test_a_window_is_bounded_in_rows_and_in_bytes(row_kb: int, rows: int, expected: tuple[int, int]) -> None:
+    half = rows // 2
+    parts = [Part("a", half, half * row_kb * 1000), Part("b", rows - half, (rows - half) * row_kb * 1000)]
+    assert shuffle_window(TrainConfig(), parts) == expected
+    smaller = TrainConfig(shuffle_window=50, shuffle_window_mb=500)
+    assert shuffle_window(smaller, parts).num_rows == min(50, expected[0])
 
 
 def test_a_window_holds_whole_files_and_shuffles_their_rows() -> None:
