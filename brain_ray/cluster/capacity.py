@@ -30,13 +30,13 @@ fewer, an L4 computes B3's gradients about as fast as 10 Gbit/s carry them."""
 
 def describe_small_batch(settings: TrainConfig) -> str:
     """Returns what is wrong with a batch that is small for its GPUs, and what to do; "" if nothing is."""
-    rows = settings.batch_size / settings.max_workers
+    rows = settings.step_images / settings.max_workers
     if not settings.use_gpu or settings.max_workers == 1 or rows >= LEAST_ROWS:
         return ""
+    enough = LEAST_ROWS * settings.max_workers // settings.batch_factor
     return (
         f"a step has {rows:g} images for each of {settings.max_workers} GPUs, and may be slower than on one: "
-        f"lower train.num_workers, or raise train.batch_size to {LEAST_ROWS * settings.max_workers} and "
-        "train.learning_rate with it"
+        f"lower train.num_workers, or raise train.batch_size to {enough} and train.learning_rate with it"
     )
 
 

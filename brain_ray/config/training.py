@@ -42,7 +42,11 @@ class TrainConfig(Settings):
     """Number of the backbone's last blocks that are trained after the frozen epochs; None: the whole
     backbone."""
     batch_size: Positive = 32
-    """Number of images per step, all workers together."""
+    """Number of images per step, all workers together; but see `scale_batch`."""
+    scale_batch: bool = False
+    """Whether `batch_size` and the learning rates are those of one worker. With N workers, the largest number
+    of an elastic group, a step has N times the images at N times the rate (Goyal et al. 2017,
+    arxiv.org/abs/1706.02677, who warm up for five epochs)."""
     loss: str = "categorical_crossentropy"
     """Keras name of the loss, which takes one-hot labels and probabilities."""
     label_smoothing: Fraction = 0.0
@@ -97,6 +101,16 @@ class TrainConfig(Settings):
     def total_epochs(self) -> int:
         """Number of frozen epochs plus those after them."""
         return self.frozen_epochs + self.epochs
+
+    @property
+    def batch_factor(self) -> int:
+        """What `batch_size` and the learning rates are multiplied by: see `scale_batch`."""
+        return self.max_workers if self.scale_batch else 1
+
+    @property
+    def step_images(self) -> int:
+        """Number of images per step, all workers together."""
+        return self.batch_size * self.batch_factor
 
     def phase(self, epoch: int) -> Phase:
         """Returns what an epoch, counted from 0, trains."""

@@ -92,8 +92,8 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
             return "valid", epoch
         return ("train", epoch + 1) if epoch + 1 < settings.total_epochs else None
 
-    batch_bytes = settings.batch_size * config.model.height * config.model.width // num_workers
-    steps = sources.steps_per_epoch(settings.batch_size)
+    batch_bytes = settings.step_images * config.model.height * config.model.width // num_workers
+    steps = sources.steps_per_epoch(settings.step_images)
     most = min(PREFETCH_BYTES // batch_bytes, max(PREFETCH_STEPS, steps))
     prefetcher = Prefetcher(open_stream, after, most=max(2, most))
     return Feed(

@@ -48,7 +48,7 @@ class Loader:
 
     def steps(self, epoch: int | None, rank: int, num_workers: int) -> Iterator[Step]:
         """Yields a worker's part of each batch of an epoch (None: of the rows in their order)."""
-        return worker_steps(self.order(epoch), self.config.train.batch_size, rank, num_workers)
+        return worker_steps(self.order(epoch), self.config.train.step_images, rank, num_workers)
 
     def order(self, epoch: int | None) -> Indices:
         """Returns the global row indices, (n,), in the order of an epoch (None: in their own)."""
@@ -112,7 +112,7 @@ class ImageLoader(Loader):
             images, labels = images[size:], labels[size:]
 
     def _rows(self, order: Indices, rank: int, num_workers: int) -> Indices:
-        steps = worker_steps(order, self.config.train.batch_size, rank, num_workers)
+        steps = worker_steps(order, self.config.train.step_images, rank, num_workers)
         return np.concatenate([step.rows for step in steps])
 
     def _decode(self, workers: Sequence[Indices], epoch: int | None) -> Iterator[tuple[int, Any]]:

@@ -148,7 +148,9 @@ def _rates(
     if epoch * steps_per_epoch < len(planned):
         return planned[epoch * steps_per_epoch : (epoch + 1) * steps_per_epoch]
     peak = settings.learning_rate if settings.epochs else settings.frozen_learning_rate
-    return np.full(steps_per_epoch, max(planned[-1], FLOOR * peak))  # a cosine would end at 0
+    return np.full(
+        steps_per_epoch, max(planned[-1], FLOOR * peak * settings.batch_factor)
+    )  # a cosine would end at 0
 
 
 class _Clock:

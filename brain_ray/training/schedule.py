@@ -11,7 +11,8 @@ FLOOR = 0.01
 
 
 def planned_rates(config: TrainConfig, steps_per_epoch: int) -> NDArray[np.float64]:
-    """Returns the rate of each step of a run, (total_epochs * steps_per_epoch,), before the dwell's factor.
+    """Returns the rate of each step of a run, (total_epochs * steps_per_epoch,), before the dwell's factor,
+    with the settings' `batch_factor`.
 
     First those of the frozen epochs, then those of the others. Each begin at their own rate and follow Keras'
     schedule over their own steps, times the warm-up (a straight line from 0 to 1, above 0 in the first step).
@@ -27,7 +28,7 @@ def planned_rates(config: TrainConfig, steps_per_epoch: int) -> NDArray[np.float
 
 def _stage_rates(config: TrainConfig, rate: float, epochs: int, steps_per_epoch: int) -> NDArray[np.float64]:
     num_steps = epochs * steps_per_epoch
-    rates = rate * _schedule(config.schedule, num_steps)
+    rates = rate * config.batch_factor * _schedule(config.schedule, num_steps)
     warmup_steps = config.warmup_epochs * steps_per_epoch
     if warmup_steps > 0:
         rates = rates * np.minimum(1.0, np.arange(1, num_steps + 1) / warmup_steps)

@@ -77,7 +77,7 @@ def take_messages(run: Run, config: Config) -> Iterator[Callable[[Message], None
     """Lends the function that passes workers' messages on: to people, MLflow and Prometheus."""
     with ExitStack() as stack:
         keep = stack.enter_context(mlflow.mlflow_run(run, config))
-        bar = stack.enter_context(ProgressBar(config.train.batch_size)) if on_a_terminal() else None
+        bar = stack.enter_context(ProgressBar(config.train.step_images)) if on_a_terminal() else None
 
         def take(message: Message) -> None:
             match message:

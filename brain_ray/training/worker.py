@@ -136,7 +136,7 @@ def _train(task: Task) -> None:
     progress = ProgressSender(
         task.messages if rank == 0 and task.terminal else None,
         config.train.total_epochs,
-        task.sources.steps_per_epoch(config.train.batch_size),
+        task.sources.steps_per_epoch(config.train.step_images),
     )
 
     sources = task.sources

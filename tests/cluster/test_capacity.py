@@ -108,3 +108,9 @@ def test_a_batch_that_is_small_for_its_gpus_is_told(
     found = describe_small_batch(TrainConfig(use_gpu=use_gpu, num_workers=workers, batch_size=batch))
     assert told in found
     assert bool(told) == bool(found)
+
+
+def test_a_batch_that_follows_the_workers_is_enough_for_any_number_of_them() -> None:
+    settings = {"use_gpu": True, "num_workers": 16, "scale_batch": True}
+    assert describe_small_batch(TrainConfig(batch_size=32, **settings)) == ""
+    assert "raise train.batch_size to 32 " in describe_small_batch(TrainConfig(batch_size=8, **settings))

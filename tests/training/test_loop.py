@@ -316,6 +316,13 @@ def test_rates_are_planned_step_by_step(settings: dict[str, Any], expected: list
     )
 
 
+def test_batch_and_rates_follow_the_largest_number_of_workers() -> None:
+    alone = TrainConfig(epochs=4, frozen_epochs=2, warmup_epochs=1, schedule="CosineDecay", batch_size=7)
+    shared = alone.model_copy(update={"num_workers": (2, 5), "scale_batch": True})
+    assert (alone.step_images, shared.step_images) == (7, 35)
+    assert_allclose(planned_rates(shared, 3), 5 * planned_rates(alone, 3))
+
+
 @pytest.mark.parametrize("name", ["CosineDecay", "PolynomialDecay", "ExponentialDecay"])
 def test_schedules_are_those_of_keras(name: str) -> None:
     from keras.optimizers import schedules

@@ -247,14 +247,15 @@ def test_three_workers_of_tensorflow_do_what_one_does(
 def test_three_workers_do_what_one_does_where_some_have_no_rows(
     tmp_path: Path, make_config: MakeConfig
 ) -> None:
-    """Two validation rows are fewer than workers, and 61 training rows leave a last batch of one.
+    """Two validation rows are fewer than workers, and 61 training rows leave a last batch of one:
+    steps of the three have 30 images.
 
     All have to take the same decisions, on worse epochs.
     """
     run = Run(str(tmp_path), "trial")
     write_dataset(run, 61, 2)
-    workers = {"num_workers": 3, "cpus_per_worker": 0.5}
-    config = make_config(EXACT, epochs=4, batch_size=20, learning_rate=3.0, **workers)
+    workers = {"num_workers": 3, "cpus_per_worker": 0.5, "batch_size": 10, "scale_batch": True}
+    config = make_config(EXACT, epochs=4, learning_rate=1.0, **workers)
     train(run, config, Numpy())
     expected = undisturbed(run, config, Numpy())
     assert any(record.rolled_back for record in expected.history)

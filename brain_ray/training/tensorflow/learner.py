@@ -14,7 +14,7 @@ from brain_ray.models.fused_layers import fuse
 from brain_ray.models.network import build_network, penalties, set_trainable, split_network
 from brain_ray.models.weights import assign_weights
 from brain_ray.training.framework import Arrays
-from brain_ray.training.tensorflow.allreduce import Reduction
+from brain_ray.training.tensorflow.allreduce import BUCKET, GPU_BUCKET, Reduction
 from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
 from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
 
@@ -46,7 +46,7 @@ class Learner:
 
         self.config = config
         self.rank = rank
-        self.reduction = Reduction(strategy)
+        self.reduction = Reduction(strategy, GPU_BUCKET if config.train.use_gpu else BUCKET)
         self.num_workers = self.reduction.num_replicas
         self.num_classes = num_classes
         self.model: keras.Model = build_network(config.model, num_classes, config.seed)
