@@ -83,8 +83,7 @@ class Run:
 
     @property
     def _makes_folders(self) -> bool:
-        """Whether a folder is listed only if it was created; in S3, folders follow from the names of
-        objects."""
+        """Whether a folder is listed only if it was created; S3 has only the names of objects."""
         return bool(self.fs.type_name != "s3")
 
     def uri(self, *parts: str) -> str:
@@ -99,18 +98,20 @@ class Run:
     def exists(self, *parts: str) -> bool:
         """Returns whether a file or folder exists."""
         with storage_errors(f"read {self.uri(*parts)}"):
-            return bool(self.fs.get_file_info(self.path(*parts)).type != pafs.FileType.NotFound)
+            info = retry_known(self.storage, partial(self.fs.get_file_info, self.path(*parts)))
+        return bool(info.type != pafs.FileType.NotFound)
 
     def list_files(self, *parts: str, suffix: str = "") -> list[str]:
         """Returns the sorted paths, within the filesystem, of a folder's files that end in `suffix`."""
         selector = pafs.FileSelector(self.path(*parts), allow_not_found=True)
         with storage_errors(f"read {self.uri(*parts)}"):
-            return sorted(info.path for info in self.fs.get_file_info(selector) if info.path.endswith(suffix))
+            infos = retry_known(self.storage, partial(self.fs.get_file_info, selector))
+        return sorted(info.path for info in infos if info.path.endswith(suffix))
 
     def list_folders(self, *parts: str) -> list[str]:
         """Returns the sorted names of a folder's folders."""
         with storage_errors(f"read {self.uri(*parts)}"):
-            return subfolders(self.fs, self.path(*parts))
+            return retry_known(self.storage, partial(subfolders, self.fs, self.path(*parts)))
 
     def read_bytes(self, *parts: str) -> bytes:
         """Returns the content of a file.
@@ -159,8 +160,7 @@ class Run:
         self.write_bytes((json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), *parts)
 
     def clear(self, *parts: str) -> None:
-        """Deletes a folder's content, its records first, so that a half-deleted stage does not count as
-        one."""
+        """Deletes a folder's content, its records first, so that a half-deleted stage counts as none."""
         with storage_errors(f"empty {self.uri(*parts)}"):
             self._delete_records(*parts)
             if self._makes_folders:

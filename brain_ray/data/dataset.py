@@ -1,11 +1,13 @@
 """Prepared data set: reads its files, labels, rows and network inputs."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -15,6 +17,10 @@ from brain_ray.data.rows import BOX, ROW_COLUMNS, read_input
 from brain_ray.data.sources.manifest_names import RESERVED, STATED
 from brain_ray.errors import RunError
 from brain_ray.runs import DATASET, DATASET_MANIFEST, DATASET_PARTS, Run
+from brain_ray.storage_retries import patiently
+
+READERS = 16
+"""Number of files read at a time: a bucket answers slowly."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def parts_of(run: Run, *folder: str) -> list[Part]:
     """Lists the Parquet files of a run's folder that have rows, in the order of their names."""
     files = run.list_files(*folder, suffix=".parquet")
     parts = [
-        Part(file.path, pq.read_metadata(file.path, filesystem=run.fs).num_rows, file.size)
+        Part(file.path, patiently()(pq.read_metadata, file.path, filesystem=run.fs).num_rows, file.size)
         for file in (run.fs.get_file_info(files) if files else ())
     ]
     return [part for part in parts if part.num_rows]
@@ -112,7 +118,7 @@ def read_labels(run: Run, split: str) -> NDArray[np.int64]:
     Raises:
         RunError: the split has no files.
     """
-    labels: NDArray[np.int64] = _open(run, split).to_table(columns=["label"])["label"].to_numpy()
+    labels: NDArray[np.int64] = _read(run, split, ["label"])["label"].to_numpy()
     return labels
 
 
@@ -122,7 +128,7 @@ def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
     Raises:
         RunError: the split has no files, or no row of that id.
     """
-    found = _open(run, split).to_table(columns=ROW_COLUMNS, filter=pads.field("row_id").isin(list(ids)))
+    found = _read(run, split, ROW_COLUMNS, pads.field("row_id").isin(list(ids)))
     rows = {row["row_id"]: row for row in found.to_pylist()}
     missing = [number for number in ids if number not in rows]
     if missing:
@@ -139,7 +145,7 @@ def sample_rows(run: Run, split: str, limit: int, seed: int) -> list[dict[str, A
     Raises:
         RunError: the split has no files.
     """
-    count = _open(run, split).count_rows()
+    count = sum(part.num_rows for part in find_parts(run, split))
     ids = np.random.default_rng(seed).choice(count, min(limit, count), replace=False)
     return read_rows(run, split, ids.tolist())
 
@@ -150,7 +156,7 @@ def first_rows(run: Run, split: str) -> list[dict[str, Any]]:
     Raises:
         RunError: the split has no files.
     """
-    labels = _open(run, split).to_table(columns=["row_id", "label"]).to_pandas()
+    labels = _read(run, split, ["row_id", "label"]).to_pandas()
     return read_rows(run, split, labels.groupby("label")["row_id"].first().tolist())
 
 
@@ -165,13 +171,11 @@ def read_inputs(
     Raises:
         RunError: the split has no files, or a row cannot be decoded.
     """
-    dataset = _open(run, split)
-    augmented = dataset.to_table(columns=["augment_seed"])["augment_seed"].to_numpy() >= 0
-    chosen = np.flatnonzero(~augmented)
+    seeds = _read(run, split, ["row_id", "augment_seed"])
+    chosen = seeds["row_id"].to_numpy()[seeds["augment_seed"].to_numpy() < 0]
     if len(chosen) > limit:
-        rng = np.random.default_rng(config.seed)
-        chosen = np.sort(rng.choice(chosen, limit, replace=False))
-    table = dataset.take(chosen, columns=["path", "label", "bytes", *BOX])
+        chosen = np.random.default_rng(config.seed).choice(chosen, limit, replace=False)
+    table = _read(run, split, ["path", "label", "bytes", *BOX], pads.field("row_id").isin(chosen))
     spec = config.model.input_spec
     max_pixels, read = config.data.max_pixels, config.data.read_spec
     inputs = [read_input(row, spec, max_pixels, read) for row in table.to_pylist()]
@@ -181,7 +185,8 @@ def read_inputs(
 def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Returns a table that `prepare` wrote beside the rows, such as the manifest; all columns unless some are
     named."""
-    table = pq.read_table(run.path(*file), columns=columns, filesystem=run.fs, partitioning=None)
+    path = run.path(*file)
+    table = patiently()(pq.read_table, path, columns=columns, filesystem=run.fs, partitioning=None)
     frame: pd.DataFrame = table.to_pandas()
     return frame
 
@@ -194,7 +199,7 @@ def add_source_columns(images: pd.DataFrame, run: Run) -> pd.DataFrame:
         run: a run with a finished data set; of an earlier version's, no column is added that it lacks.
     """
     path = run.path(*DATASET_MANIFEST)
-    names = pq.read_schema(path, filesystem=run.fs).names
+    names = patiently()(pq.read_schema, path, filesystem=run.fs).names
     stated = [name for name in names if name not in RESERVED or name in STATED]
     if not stated:
         return images
@@ -204,6 +209,24 @@ def add_source_columns(images: pd.DataFrame, run: Run) -> pd.DataFrame:
 
 def _files(run: Run, split: str) -> list[str]:
     return run.list_files(DATASET, split, suffix=".parquet")
+
+
+def _read(run: Run, split: str, columns: Sequence[str], only: pads.Expression | None = None) -> pa.Table:
+    """Reads columns of a split's rows, all or only some; each file again after errors that pass.
+
+    Raises:
+        RunError: the split has no files.
+    """
+    files = _files(run, split)
+    if not files:
+        raise _no_rows(run, split)
+
+    def read(file: str) -> pa.Table:
+        options = {"columns": list(columns), "filters": only, "filesystem": run.fs, "partitioning": None}
+        return patiently()(pq.read_table, file, **options)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return pa.concat_tables(pool.map(read, files))
 
 
 def _open(run: Run, split: str) -> pads.Dataset:

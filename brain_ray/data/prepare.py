@@ -36,6 +36,7 @@ from brain_ray.errors import RunError, list_names
 from brain_ray.logs import log
 from brain_ray.runs import AUDIT, DATASET, DATASET_PARTS, PHANTOM_IMAGES, Run
 from brain_ray.storage import resolve
+from brain_ray.storage_retries import patiently
 from brain_ray.tracking import prometheus
 
 BLOCK_IMAGES = 4096
@@ -196,5 +197,5 @@ def _rejected(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_parquet(run: Run, table: pd.DataFrame, *file: str) -> None:
-    with run.fs.open_output_stream(run.path(*file)) as stream:
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), stream)
+    written = pa.Table.from_pandas(table, preserve_index=False)
+    patiently()(pq.write_table, written, run.path(*file), filesystem=run.fs)

@@ -19,6 +19,7 @@ from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS, augment_seed
 from brain_ray.data.scan import images_by_path, item_of, read_files, shared_decoder
 from brain_ray.errors import RunError
 from brain_ray.runs import DATASET, Run
+from brain_ray.storage_retries import patiently
 
 FILE_IMAGES = 1024
 """Largest number of images in one Parquet file: a writing task holds them in memory."""
@@ -72,7 +73,8 @@ class Write:
 
     def _write(self, rows: pa.Table, split: str) -> Written:
         file = f"part-{rows['image_id'][0].as_py():09d}.parquet"
-        pq.write_table(
+        patiently()(
+            pq.write_table,
             rows,
             self.run.path(DATASET, split, file),
             filesystem=self.run.fs,

@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from brain_ray.cluster.capacity import LOADING_CPUS
 from brain_ray.data.dataset import Part
 from brain_ray.runs import Run
+from brain_ray.storage_retries import patiently
 
 LATE_S = 5.0
 """Seconds of waiting for rows after which a task gives its CPUs back: the rows may have to be read again."""
@@ -44,7 +45,7 @@ class PartStore:
 
 def _read_part(run: Run, path: str) -> pa.Table:
     """Returns a file's rows, each column in one piece."""
-    table = pq.read_table(path, filesystem=run.fs, partitioning=None)
+    table = patiently()(pq.read_table, path, filesystem=run.fs, partitioning=None)
     whole = all(column.num_chunks == 1 for column in table.columns)
     return table if whole else table.combine_chunks()
 

@@ -23,6 +23,7 @@ from brain_ray.data.dataset import Part, parts_of
 from brain_ray.errors import RunError
 from brain_ray.loading.blocks import decode_rows, task_rows
 from brain_ray.runs import FEATURES, Run
+from brain_ray.storage_retries import patiently
 from brain_ray.training.framework import Framework
 
 FOLDER = "/".join(FEATURES)
@@ -167,7 +168,7 @@ def decode_part(task: pa.Table, run: Run, config: Config) -> Iterator[dict[str, 
     """Decodes a file's rows, some at a time: `split`, `index` in the split, `image`, `label`, `error`."""
     cv2.setNumThreads(1)  # the other CPUs have rows of their own
     (row,) = task.to_pylist()
-    rows = pq.read_table(row["path"], filesystem=run.fs, partitioning=None)
+    rows = patiently()(pq.read_table, row["path"], filesystem=run.fs, partitioning=None)
     size = task_rows(config.model)
     for start in range(0, len(rows), size):
         decoded = decode_rows(rows.slice(start, size), config, None)

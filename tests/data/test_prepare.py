@@ -9,13 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.counted_reads import OPENED, CountedRun
 from support.slices import ct_slice
+from support.watched_disk import OPENED, BusyRun, CountedRun
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import decoding, prepare, transforms
 from brain_ray.data.copies.find import REPEATS
-from brain_ray.data.dataset import count_labels, find_parts, parts_of
+from brain_ray.data.dataset import count_labels, find_parts, parts_of, read_labels
 from brain_ray.data.file_names import ALONE
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
@@ -51,9 +51,14 @@ class Prepared:
 
 
 def prepare_folder(
-    root: Path, source: Path, data: DataConfig, seed: int = 7, block_images: int = prepare.BLOCK_IMAGES
+    root: Path,
+    source: Path,
+    data: DataConfig,
+    seed: int = 7,
+    block_images: int = prepare.BLOCK_IMAGES,
+    kind: type[Run] = Run,
 ) -> tuple[Run, str]:
-    run = Run(str(root), "run")
+    run = kind(str(root), "run")
     config = Config(seed=seed, data=data.model_copy(update={"source": str(source)}))
     return run, prepare.prepare(run, config, block_images)
 
@@ -215,6 +220,16 @@ def test_other_blocks_give_the_same_rows(prepared: Prepared, tmp_path: Path) -> 
     pd.testing.assert_frame_equal(again.manifest, prepared.manifest)
     for split in SPLITS:
         pd.testing.assert_frame_equal(again.rows(split), prepared.rows(split))
+
+
+def test_a_storage_that_is_busy_for_a_moment_loses_nothing(prepared: Prepared, tmp_path: Path) -> None:
+    """In each process, the first opening of each file fails as in a bucket that is asked too often."""
+    run, _ = prepare_folder(tmp_path, prepared.source, DATA, kind=BusyRun)
+    again = Prepared(Run(run.storage, run.name), prepared.source, prepared.planted, "")
+    pd.testing.assert_frame_equal(again.manifest, prepared.manifest)
+    for split in SPLITS:
+        pd.testing.assert_frame_equal(again.rows(split), prepared.rows(split))
+        assert read_labels(run, split).tolist() == prepared.rows(split)["label"].tolist()
 
 
 def test_a_large_block_becomes_several_files_with_each_row_once(
