@@ -115,7 +115,7 @@ def ours(folder: Path, window: int = 65536, consumers: int = 1, epochs: int = 2)
     import ray
 
     from brain_ray.cluster import connection
-    from brain_ray.data.dataset import find_parts
+    from brain_ray.data.parts import find_parts
     from brain_ray.loading.dispatcher import dispatched_blocks, start_dispatcher
     from brain_ray.loading.loader import ImageLoader
     from brain_ray.loading.store import PartStore

@@ -143,7 +143,7 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     """Decode and augment rows for training, at 224 px, for two epochs; the second one counts."""
     import ray
 
-    from brain_ray.data.dataset import find_parts
+    from brain_ray.data.parts import find_parts
     from brain_ray.loading.loader import ImageLoader
     from brain_ray.loading.sampler import shuffle_window
     from brain_ray.loading.store import PartStore

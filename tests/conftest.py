@@ -24,10 +24,10 @@ DEAR = ("ray_cluster", "serving", "bundle")
 @cache
 def group_of(path: str) -> str:
     """Return the group of a file of tests, which one process runs where tests run side by side."""
-    if "ray_cluster" in (TESTS.parent / path).read_text():
-        return "ray_cluster"
     room = Path(path).parts[1]
-    return room if room in DEAR else path
+    if room in DEAR:
+        return room
+    return "ray_cluster" if "ray_cluster" in (TESTS.parent / path).read_text() else path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

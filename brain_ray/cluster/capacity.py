@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from brain_ray.config import Config, EvaluateConfig, TrainConfig
 from brain_ray.errors import RunError
+
+if TYPE_CHECKING:
+    from brain_ray.config import Config, EvaluateConfig, TrainConfig
 
 Nodes = Sequence[Mapping[str, float]]
 """Resources of each of some nodes."""
 
 
-def per_worker(settings: TrainConfig) -> dict[str, float]:
+def per_worker(settings: "TrainConfig") -> dict[str, float]:
     """Returns the resources that Ray reserves for each worker, without its GPU.
 
     For an elastic group, CPUs are rounded up to a sixteenth: Ray adds them up and divides again to count the
@@ -28,7 +31,7 @@ LEAST_ROWS = 32
 fewer, an L4 computes B3's gradients about as fast as 10 Gbit/s carry them."""
 
 
-def describe_small_batch(settings: TrainConfig) -> str:
+def describe_small_batch(settings: "TrainConfig") -> str:
     """Returns what is wrong with a batch that is small for its GPUs, and what to do; "" if nothing is."""
     rows = settings.step_images / settings.max_workers
     if not settings.use_gpu or settings.max_workers == 1 or rows >= LEAST_ROWS:
@@ -66,7 +69,7 @@ def running_nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def check_resources(settings: TrainConfig, nodes: Nodes | None = None) -> None:
+def check_resources(settings: "TrainConfig", nodes: Nodes | None = None) -> None:
     """Checks that the smallest allowed number of workers can run at once, with loading beside them.
 
     Otherwise Ray would wait forever.
@@ -97,7 +100,7 @@ def check_resources(settings: TrainConfig, nodes: Nodes | None = None) -> None:
     )
 
 
-def _places_beside_loading(nodes: Sequence[Mapping[str, float]], settings: TrainConfig) -> list[int]:
+def _places_beside_loading(nodes: Sequence[Mapping[str, float]], settings: "TrainConfig") -> list[int]:
     """Returns how many workers the cluster holds beside loading, for each node that has room for loading."""
 
     def places(node: Mapping[str, float], kept_free: float) -> int:
@@ -124,7 +127,7 @@ def places_beside(
     ]
 
 
-def room_for_trials(settings: TrainConfig, trials_per_gpu: int, nodes: Nodes) -> int:
+def room_for_trials(settings: "TrainConfig", trials_per_gpu: int, nodes: Nodes) -> int:
     """Returns how many trials of a sweep can run at once on some nodes, with loading beside them; 0: not even
     one.
 
@@ -137,7 +140,7 @@ def room_for_trials(settings: TrainConfig, trials_per_gpu: int, nodes: Nodes) ->
     return found if settings.use_gpu else min(found, max(1, cores // settings.min_workers))
 
 
-def trials_at_a_time(config: Config, running: Nodes, to_come: Nodes | None) -> tuple[int, int]:
+def trials_at_a_time(config: "Config", running: Nodes, to_come: Nodes | None) -> tuple[int, int]:
     """Returns how many trials of a sweep run at once now, and how many once all nodes are there.
 
     A trial without a place makes the autoscaler start a node. Trials on CPUs start none: they would start
@@ -187,7 +190,7 @@ TASK_CPUS = 1.0
 """CPUs of a task of Ray Data that prepares images, or reads rows for scoring."""
 
 
-def refuse_scoring(settings: EvaluateConfig, nodes: Nodes) -> None:
+def refuse_scoring(settings: "EvaluateConfig", nodes: Nodes) -> None:
     """Checks that nodes have room for the copies of the model that score, and for reading beside them.
 
     Otherwise Ray Data would wait forever.
@@ -218,7 +221,7 @@ def refuse_preparing(nodes: Nodes) -> None:
         raise RunError(f"none of the cluster's {len(nodes)} node(s) has a CPU: add nodes")
 
 
-def describe_scoring(settings: EvaluateConfig) -> str:
+def describe_scoring(settings: "EvaluateConfig") -> str:
     return f"{settings.num_actors} x {settings.cpus_per_actor} CPUs and one for reading"
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,103 +12,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
+from brain_ray.data.parts import find_parts, no_rows
 from brain_ray.data.rows import BOX, ROW_COLUMNS, read_input
 from brain_ray.data.sources.manifest_names import RESERVED, STATED
 from brain_ray.errors import RunError
-from brain_ray.runs import DATASET, DATASET_MANIFEST, DATASET_PARTS, Run
+from brain_ray.runs import DATASET, DATASET_MANIFEST, Run
 from brain_ray.storage_retries import patiently
 
 READERS = 16
 """Number of files read at a time: a bucket answers slowly."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One Parquet file of a split."""
-
-    path: str
-    """Path within the run's filesystem."""
-    num_rows: int
-    num_bytes: int
-    """Of the rows, or of the file."""
-
-
-def find_parts(run: Run, split: str) -> list[Part]:
-    """Lists a split's files with their numbers of rows, as preparation has counted them.
-
-    Of an earlier version's data set, which has no such list, all files' footers are read.
-
-    Raises:
-        RunError: the split has no rows.
-    """
-    listed = _listed_parts(run, split)
-    if listed is None:
-        parts = parts_of(run, DATASET, split)
-    else:
-        parts = [
-            Part(run.path(DATASET, split, row["file"]), row["num_rows"], row["num_bytes"])
-            for row in listed.to_dict("records")
-        ]
-    if not parts:
-        raise _no_rows(run, split)
-    return parts
-
-
-def _listed_parts(run: Run, split: str) -> pd.DataFrame | None:
-    """Returns a split's rows of `DATASET_PARTS`; None where that file does not exist."""
-    if not run.exists(*DATASET_PARTS):
-        return None
-    listed = read_table(run, *DATASET_PARTS)
-    return listed[listed["split"] == split]
-
-
-def parts_of(run: Run, *folder: str) -> list[Part]:
-    """Lists the Parquet files of a run's folder that have rows, in the order of their names."""
-    files = run.list_files(*folder, suffix=".parquet")
-    parts = [
-        Part(file.path, patiently()(pq.read_metadata, file.path, filesystem=run.fs).num_rows, file.size)
-        for file in (run.fs.get_file_info(files) if files else ())
-    ]
-    return [part for part in parts if part.num_rows]
-
-
-Counts = NDArray[np.int64]
-"""Rows of each class, (classes,)."""
-
-
-def count_labels(run: Run, split: str, num_classes: int) -> Counts:
-    """Counts a split's rows by label: int64 (num_classes,), all 0 without files.
-
-    Preparation has counted them; of an earlier version's data set, the labels are read, batch by batch.
-
-    Raises:
-        RunError: a row's label is none of the classes.
-    """
-    counts = np.zeros(num_classes, np.int64)
-    listed = _listed_parts(run, split)
-    if listed is not None:
-        for labels in listed["labels"]:
-            if unknown := np.flatnonzero(labels[num_classes:]).tolist():
-                raise _unknown_label(run, split, num_classes + unknown[0], num_classes)
-            counts[: len(labels)] += labels[:num_classes]
-        return counts
-    if not _files(run, split):
-        return counts
-    # The footers of ten thousand files take more memory than their labels: they are not cached.
-    for batch in _open(run, split).to_batches(columns=["label"], cache_metadata=False):
-        labels = batch["label"].to_numpy(zero_copy_only=False)
-        known = (labels >= 0) & (labels < num_classes)
-        if not known.all():
-            raise _unknown_label(run, split, labels[~known][0], num_classes)
-        counts += np.bincount(labels, minlength=num_classes)
-    return counts
-
-
-def _unknown_label(run: Run, split: str, label: int, num_classes: int) -> RunError:
-    return RunError(
-        f"{run.uri('dataset', split)} has rows of label {label}, and there are {num_classes} classes: "
-        "prepare again, with the data.classes of this run"
-    )
 
 
 def read_labels(run: Run, split: str) -> NDArray[np.int64]:
@@ -219,7 +130,7 @@ def _read(run: Run, split: str, columns: Sequence[str], only: pads.Expression | 
     """
     files = _files(run, split)
     if not files:
-        raise _no_rows(run, split)
+        raise no_rows(run, split)
 
     def read(file: str) -> pa.Table:
         options = {"columns": list(columns), "filters": only, "filesystem": run.fs, "partitioning": None}
@@ -227,14 +138,3 @@ def _read(run: Run, split: str, columns: Sequence[str], only: pads.Expression | 
 
     with ThreadPoolExecutor(READERS) as pool:
         return pa.concat_tables(pool.map(read, files))
-
-
-def _open(run: Run, split: str) -> pads.Dataset:
-    files = _files(run, split)
-    if not files:
-        raise _no_rows(run, split)
-    return pads.dataset(files, filesystem=run.fs, format="parquet")
-
-
-def _no_rows(run: Run, split: str) -> RunError:
-    return RunError(f"{run.uri('dataset', split)} has no rows: run jobs/prepare.py for this run first")

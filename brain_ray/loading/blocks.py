@@ -10,7 +10,7 @@ import ray
 from numpy.typing import NDArray
 
 from brain_ray.config import Config, ModelConfig
-from brain_ray.data.dataset import Part
+from brain_ray.data.parts import Part
 from brain_ray.data.rows import ROW_COLUMNS, changes_of, read_input
 from brain_ray.errors import RunError
 from brain_ray.loading.sampler import Indices

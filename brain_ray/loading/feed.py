@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.data.dataset import Part
+from brain_ray.data.parts import Part
 from brain_ray.loading.dispatcher import dispatched_blocks
 from brain_ray.loading.feature_loader import FeatureLoader
 from brain_ray.loading.loader import Batch, ImageLoader

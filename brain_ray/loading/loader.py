@@ -14,7 +14,7 @@ from ray.data import DataContext
 from brain_ray.cluster.capacity import LOADING_CPUS, cpus
 from brain_ray.cluster.cpu_work import bound_executions
 from brain_ray.config import Config
-from brain_ray.data.dataset import Part
+from brain_ray.data.parts import Part
 from brain_ray.loading.blocks import decode_plan, read_block, task_rows
 from brain_ray.loading.sampler import Indices, Step, epoch_order, locate, shuffle_window, worker_steps
 

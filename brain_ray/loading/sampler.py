@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import TrainConfig
-from brain_ray.data.dataset import Part
+from brain_ray.data.parts import Part
 
 Indices = NDArray[np.int64]
 

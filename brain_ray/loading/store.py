@@ -10,7 +10,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from brain_ray.cluster.capacity import LOADING_CPUS
-from brain_ray.data.dataset import Part
+from brain_ray.data.parts import Part
 from brain_ray.runs import Run
 from brain_ray.storage_retries import patiently
 

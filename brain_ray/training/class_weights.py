@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.dataset import Counts
+from brain_ray.data.parts import Counts
 from brain_ray.errors import RunError
 
 

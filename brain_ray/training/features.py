@@ -19,7 +19,7 @@ from brain_ray.cluster.capacity import LOADING_CPUS, cpus
 from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
-from brain_ray.data.dataset import Part, parts_of
+from brain_ray.data.parts import Part, parts_of
 from brain_ray.errors import RunError
 from brain_ray.loading.blocks import decode_rows, task_rows
 from brain_ray.runs import FEATURES, Run

@@ -7,7 +7,7 @@ import ray
 
 from brain_ray.cluster.capacity import describe_small_stores, on_this_node
 from brain_ray.config import Config
-from brain_ray.data.dataset import Counts, Part, count_labels, find_parts
+from brain_ray.data.parts import Counts, Part, count_labels, find_parts
 from brain_ray.loading.feed import Sources
 from brain_ray.loading.sampler import shuffle_window
 from brain_ray.loading.store import PartStore

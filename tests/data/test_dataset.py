@@ -13,8 +13,6 @@ from numpy.testing import assert_array_equal
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data.dataset import (
     add_source_columns,
-    count_labels,
-    find_parts,
     first_rows,
     read_inputs,
     read_labels,
@@ -22,6 +20,7 @@ from brain_ray.data.dataset import (
     read_table,
     sample_rows,
 )
+from brain_ray.data.parts import count_labels, find_parts
 from brain_ray.data.rows import ROW_COLUMNS, ROW_SCHEMA
 from brain_ray.errors import RunError
 from brain_ray.input_spec import InputSpec

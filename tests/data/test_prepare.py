@@ -15,8 +15,9 @@ from support.watched_disk import OPENED, BusyRun, CountedRun
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import decoding, prepare, transforms
 from brain_ray.data.copies.find import REPEATS
-from brain_ray.data.dataset import count_labels, find_parts, parts_of, read_labels
+from brain_ray.data.dataset import read_labels
 from brain_ray.data.file_names import ALONE
+from brain_ray.data.parts import count_labels, find_parts, parts_of
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS

@@ -16,7 +16,7 @@ from support.undisturbed import store_of
 
 from brain_ray.config import AugmentConfig
 from brain_ray.data import decoding, transforms
-from brain_ray.data.dataset import find_parts
+from brain_ray.data.parts import find_parts
 from brain_ray.errors import RunError
 from brain_ray.input_spec import InputSpec
 from brain_ray.loading.blocks import decode_rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from brain_ray.config import TrainConfig
-from brain_ray.data.dataset import Part
+from brain_ray.data.parts import Part
 from brain_ray.loading.sampler import epoch_order, locate, num_steps, shuffle_window, worker_steps
 
 COUNTS = [7, 31, 1, 13, 31, 8]

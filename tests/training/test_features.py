@@ -12,7 +12,7 @@ from support.training_problem import MakeConfig, write_dataset
 from support.undisturbed import sources_of
 
 from brain_ray.config import AugmentConfig, Config
-from brain_ray.data.dataset import find_parts
+from brain_ray.data.parts import find_parts
 from brain_ray.errors import RunError
 from brain_ray.loading.feed import make_feed
 from brain_ray.runs import Run

@@ -331,10 +331,10 @@ def test_what_a_stopped_trial_held_is_free_while_others_train(
         elif config.train.learning_rate != 0.003:
             if not epoch:  # so that it comes second, and is compared
                 wait_for(history)
-            time.sleep(1)
+            time.sleep(4)  # so that it is not through when it is stopped
 
     each = {1: 1.5, 2: 0.75}[workers]
-    train = {"epochs": 3 if workers == 1 else 12, "num_workers": workers, "cpus_per_worker": each}
+    train = {"epochs": 3 if workers == 1 else 5, "num_workers": workers, "cpus_per_worker": each}
     config = make(
         "train.learning_rate=grid(0.003, 0.000001)",
         {**train, "dwell": False},

@@ -1,0 +1,109 @@
+"""Files of a prepared data set: their rows, bytes and labels. Imports no pandas: many small tasks need it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from brain_ray.errors import RunError
+from brain_ray.runs import DATASET, DATASET_PARTS, Run
+from brain_ray.storage_retries import patiently
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Parquet file of a split."""
+
+    path: str
+    """Path within the run's filesystem."""
+    num_rows: int
+    num_bytes: int
+    """Of the rows, or of the file."""
+
+
+def find_parts(run: Run, split: str) -> list[Part]:
+    """Lists a split's files with their numbers of rows, as preparation has counted them.
+
+    Of an earlier version's data set, which has no such list, all files' footers are read.
+
+    Raises:
+        RunError: the split has no rows.
+    """
+    listed = _listed(run, split)
+    if listed is None:
+        parts = parts_of(run, DATASET, split)
+    else:
+        parts = [
+            Part(run.path(DATASET, split, row["file"]), row["num_rows"], row["num_bytes"]) for row in listed
+        ]
+    if not parts:
+        raise no_rows(run, split)
+    return parts
+
+
+def parts_of(run: Run, *folder: str) -> list[Part]:
+    """Lists the Parquet files of a run's folder that have rows, in the order of their names."""
+    files = run.list_files(*folder, suffix=".parquet")
+    parts = [
+        Part(file.path, patiently()(pq.read_metadata, file.path, filesystem=run.fs).num_rows, file.size)
+        for file in (run.fs.get_file_info(files) if files else ())
+    ]
+    return [part for part in parts if part.num_rows]
+
+
+Counts = NDArray[np.int64]
+"""Rows of each class, (classes,)."""
+
+
+def count_labels(run: Run, split: str, num_classes: int) -> Counts:
+    """Counts a split's rows by label: int64 (num_classes,), all 0 without files.
+
+    Preparation has counted them; of an earlier version's data set, the labels are read, batch by batch.
+
+    Raises:
+        RunError: a row's label is none of the classes.
+    """
+    counts = np.zeros(num_classes, np.int64)
+    listed = _listed(run, split)
+    found = _read_counts(run, split) if listed is None else (enumerate(row["labels"]) for row in listed)
+    for labels in found:
+        for label, rows in labels:
+            if not rows:
+                continue
+            if not 0 <= label < num_classes:
+                raise RunError(
+                    f"{run.uri('dataset', split)} has rows of label {label}, and there are {num_classes} "
+                    "classes: prepare again, with the data.classes of this run"
+                )
+            counts[int(label)] += rows
+    return counts
+
+
+def no_rows(run: Run, split: str) -> RunError:
+    """Returns the error of a split without files."""
+    return RunError(f"{run.uri('dataset', split)} has no rows: run jobs/prepare.py for this run first")
+
+
+def _listed(run: Run, split: str) -> list[dict[str, Any]] | None:
+    """Returns a split's rows of `DATASET_PARTS`; None where that file does not exist."""
+    if not run.exists(*DATASET_PARTS):
+        return None
+    path = run.path(*DATASET_PARTS)
+    table = patiently()(pq.read_table, path, filesystem=run.fs, partitioning=None)
+    return [row for row in table.to_pylist() if row["split"] == split]
+
+
+def _read_counts(run: Run, split: str) -> Iterable[Iterable[tuple[Any, int]]]:
+    """Yields the labels of some rows of a split after others, with how often each is there."""
+    files = run.list_files(DATASET, split, suffix=".parquet")
+    if not files:
+        return
+    # The footers of ten thousand files take more memory than their labels: they are not cached.
+    dataset = pads.dataset(files, filesystem=run.fs, format="parquet")
+    for batch in dataset.to_batches(columns=["label"], cache_metadata=False):
+        labels, rows = np.unique(batch["label"].to_numpy(zero_copy_only=False), return_counts=True)
+        yield zip(labels.tolist(), rows.tolist(), strict=True)
