@@ -42,11 +42,14 @@ def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     # Other workers or devices are no reason to train again, though the result may depend on them: batch norms
     # that learn and dropout use each worker's own rows, and the precision follows the device.
     machines = {name.removeprefix("train.") for name in MACHINES}
+    train = config.train.model_dump(mode="json", exclude=machines)
+    if config.train.scale_batch:  # then they decide what a step is
+        train["num_workers"] = config.train.max_workers
     return {
         "dataset": identity.id_of(run),
         "seed": config.seed,
         "model": config.model.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json", exclude=machines),
+        "train": train,
     }
 
 
