@@ -129,8 +129,8 @@ def gpu() -> Config:
 
     Command: python jobs/pipeline.py gpu --data.source DIR --train.num-workers 4
     Cost: not measured. B3 at 300 px needs 4.6 times as much arithmetic for an image as B0 at 224 px (Tan & Le
-    2019, table 2: 1.8 and 0.39 G multiply-adds), which these have: --model.backbone EfficientNetB0
-    --model.height 224 --model.width 224 --train.batch-size 128 --train.learning-rate 0.002.
+    2019, table 2: 1.8 and 0.39 G multiply-adds). For B0: --model.backbone EfficientNetB0 --model.height 224
+    --model.width 224 --train.batch-size 128 --train.learning-rate 0.002.
     Score: not measured; B0 at 160 px has 0.95 with settings like these (docs/RESULTS.md).
     """
     base = b0()

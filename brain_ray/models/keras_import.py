@@ -1,4 +1,4 @@
-"""The first import of Keras and TensorFlow in a process, in little more than half of the time it takes."""
+"""The first import of Keras and TensorFlow in a process, without what is slow and not used here."""
 
 import gc
 import sys
