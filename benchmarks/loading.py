@@ -4,18 +4,20 @@
 of Ray Data), the same work written in tf.data, the same functions in a PyTorch DataLoader with as many
 processes as cores, and the same functions in plain processes that only count their images. Then the loader
 with 16 shuffle windows an epoch instead of one, and with two consumers that a dispatcher deals to. Each leg
-is a process of its own; they take turns, twice. Seven minutes on two cores.
+is a process of its own; they take turns, twice. Seven minutes on two cores; with more cores, take more
+rows. A leg whose library is not installed is left out.
 
 PyTorch is used here only: `.venv/bin/pip install torch`.
 
     python benchmarks/loading.py
+    python benchmarks/loading.py --rows 49152
 """
 
+import argparse
 import importlib.util
 import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -35,11 +37,12 @@ from brain_ray.recipes import b0
 from brain_ray.runs import Run
 
 SIDE, INPUT, BATCH = 512, 224, 32
-ROWS, PART_ROWS = 6144, 256
+PART_ROWS = 256
 DRAWN = 384
 """Number of different images; the others repeat them."""
 
-TURNS = 2
+NEEDS = {"tf.data": "tensorflow", "torch DataLoader": "torch"}
+"""Packages without which a leg is left out."""
 
 Figures = dict[str, float]
 
@@ -52,7 +55,7 @@ def config_of(window: int = 65536) -> Config:
     )
 
 
-def draw(folder: Path) -> Figures:
+def draw(folder: Path, count: int) -> Figures:
     """Write a prepared split of phantoms, as `prepare` writes it."""
     from brain_ray.data.phantoms.files import draw_slice
 
@@ -64,7 +67,7 @@ def draw(folder: Path) -> Figures:
         grey = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         encoded.append(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
     run = Run(str(folder), "run")
-    for start in range(0, ROWS, PART_ROWS):
+    for start in range(0, count, PART_ROWS):
         ids = np.arange(start, start + PART_ROWS)
         table = pa.table(
             {
@@ -94,23 +97,23 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [rows[i] for i in epoch_order([PART_ROWS] * len(files), 1, 0, 65536).tolist()]
 
 
-def _timed(batches: Iterator[Any], epochs: int) -> Figures:
+def _timed(batches: Iterator[Any], count: int, epochs: int) -> Figures:
     """Take batches of some epochs; the first epoch does not count."""
     sizes: list[float] = []
     started = 0.0
     for _ in range(epochs):
         rows, started = 0, time.perf_counter()
-        while rows < ROWS:
+        while rows < count:
             rows += len(next(batches))
-        assert rows == ROWS
+        assert rows == count
         sizes.append(psutil.Process().memory_info().rss / 1e6)
     return {
-        "images_per_second": ROWS / (time.perf_counter() - started),
+        "images_per_second": count / (time.perf_counter() - started),
         "growth_mb": sizes[-1] - sizes[0],
     }
 
 
-def ours(folder: Path, window: int = 65536, consumers: int = 1, epochs: int = 2) -> Figures:
+def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1, epochs: int = 2) -> Figures:
     """Load as a training does: with one worker, or with several that a dispatcher deals to."""
     import ray
 
@@ -130,7 +133,7 @@ def ours(folder: Path, window: int = 65536, consumers: int = 1, epochs: int = 2)
             for epoch in range(epochs):
                 yield from (batch.inputs for batch in loader.batches(epoch))
 
-        return _timed(batches(), epochs)
+        return _timed(batches(), count, epochs)
     dispatcher = start_dispatcher({"train": loader}, consumers)
     taken: list[int] = []
 
@@ -148,11 +151,11 @@ def ours(folder: Path, window: int = 65536, consumers: int = 1, epochs: int = 2)
         for thread in threads:
             thread.join()
         seconds = time.perf_counter() - started
-        assert sum(taken) == ROWS
-    return {"images_per_second": ROWS / seconds}
+        assert sum(taken) == count
+    return {"images_per_second": count / seconds}
 
 
-def tf_data(folder: Path) -> Figures:
+def tf_data(folder: Path, count: int) -> Figures:
     """Do the same work by operations of TensorFlow, in its own threads."""
     import tensorflow as tf
 
@@ -189,7 +192,7 @@ def tf_data(folder: Path) -> Figures:
 
     data = tf.data.Dataset.from_tensor_slices(([row["bytes"] for row in rows], boxes))
     data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
-    return _timed(iter(data.repeat(2).as_numpy_iterator()), 2)
+    return _timed(iter(data.repeat(2).as_numpy_iterator()), count, 2)
 
 
 class _Images:
@@ -209,7 +212,7 @@ class _Images:
         return read_input(row, config.model.input_spec, 40_000_000, config.data.read_spec, changes)
 
 
-def torch_dataloader(folder: Path) -> Figures:
+def torch_dataloader(folder: Path, count: int) -> Figures:
     """Load by PyTorch's DataLoader, with as many processes as cores."""
     from torch.utils.data import DataLoader
 
@@ -222,7 +225,7 @@ def torch_dataloader(folder: Path) -> Figures:
         for _ in range(2):
             yield from loader
 
-    return _timed(batches(), 2)
+    return _timed(batches(), count, 2)
 
 
 def _alone(_: int = 0) -> None:
@@ -238,64 +241,72 @@ def _count(rows: list[dict[str, Any]]) -> float:
     return time.perf_counter() - started
 
 
-def plain(folder: Path) -> Figures:
+def plain(folder: Path, count: int) -> Figures:
     """Call the same functions in a process for each core; nothing is sent back."""
     cores = os.cpu_count() or 1
     rows = _rows(folder)
     shares = [rows[rank::cores] for rank in range(cores)]
     with multiprocessing.get_context("fork").Pool(cores) as pool:
-        return {"images_per_second": ROWS / max(pool.map(_count, shares))}
+        return {"images_per_second": count / max(pool.map(_count, shares))}
 
 
-LEGS: dict[str, Callable[[Path], Figures]] = {
+LEGS: dict[str, Callable[[Path, int], Figures]] = {
     "draw": draw,
-    "loader": lambda folder: ours(folder, epochs=3),
-    "loader, 16 windows": lambda folder: ours(folder, window=ROWS // 16),
-    "loader, two consumers": lambda folder: ours(folder, consumers=2),
+    "loader": lambda folder, count: ours(folder, count, epochs=3),
+    "loader, 16 windows": lambda folder, count: ours(folder, count, window=count // 16),
+    "loader, two consumers": lambda folder, count: ours(folder, count, consumers=2),
     "tf.data": tf_data,
     "torch DataLoader": torch_dataloader,
     "plain processes": plain,
 }
 
+RATIOS = {
+    "vs_tf_data": ("loader", "tf.data"),
+    "vs_torch_dataloader": ("loader", "torch DataLoader"),
+    "of_plain_loop": ("loader", "plain processes"),
+    "many_windows": ("loader, 16 windows", "loader"),
+    "two_consumers": ("loader, two consumers", "loader"),
+}
+"""Ratios by name: one leg's images per second over another's."""
 
-def apart(leg: str, folder: Path) -> Figures:
-    """Run a leg in a process of its own."""
-    return run_leg(__file__, leg, leg, folder)
 
-
-def main() -> None:
+def main(count: int, turns: int) -> None:
     """Measure, print a table and, last, the ratios as JSON."""
-    if importlib.util.find_spec("torch") is None:
-        raise SystemExit("this benchmark compares with PyTorch too: .venv/bin/pip install torch")
-    speeds: dict[str, list[float]] = {leg: [] for leg in LEGS if leg != "draw"}
+    missing = [leg for leg, package in NEEDS.items() if importlib.util.find_spec(package) is None]
+    for leg in missing:
+        print(f"{leg} is left out: {NEEDS[leg]} is not installed", flush=True)
+    speeds: dict[str, list[float]] = {leg: [] for leg in LEGS if leg != "draw" and leg not in missing}
     growth: list[float] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        size = apart("draw", folder)["kb_per_image"]
-        print(f"{ROWS} JPEGs of {SIDE} px, {size:.0f} KB each, to {INPUT} px; images/s of each turn")
-        for _ in range(TURNS):
+    with tempfile.TemporaryDirectory() as folder:
+        size = run_leg(__file__, "draw", "--rows", count, "--leg", "draw", folder)["kb_per_image"]
+        print(f"{count} JPEGs of {SIDE} px, {size:.0f} KB each, to {INPUT} px, on {os.cpu_count()} cores")
+        print("images/s of each turn, as they end:", flush=True)
+        for _ in range(turns):
             for leg, found in speeds.items():
-                figures = apart(leg, folder)
+                figures = run_leg(__file__, leg, "--rows", count, "--leg", leg, folder)
                 found.append(figures["images_per_second"])
+                print(f"{leg:24}{found[-1]:8.0f}", flush=True)
                 if leg == "loader":
                     growth.append(figures["growth_mb"])
-    for leg, found in speeds.items():
-        print(f"{leg:24}" + "".join(f"{speed:8.0f}" for speed in found))
     median = {leg: float(np.median(found)) for leg, found in speeds.items()}
-    loader = median["loader"]
     ratios = {
-        "vs_tf_data": loader / median["tf.data"],
-        "vs_torch_dataloader": loader / median["torch DataLoader"],
-        "of_plain_loop": loader / median["plain processes"],
-        "many_windows": median["loader, 16 windows"] / loader,
-        "two_consumers": median["loader, two consumers"] / loader,
-        "growth_mb": float(np.median(growth)),
+        name: median[one] / median[other]
+        for name, (one, other) in RATIOS.items()
+        if one in median and other in median
     }
+    ratios["growth_mb"] = float(np.median(growth))
     print(json.dumps({name: round(value, 2) for name, value in ratios.items()}))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(LEGS[sys.argv[1]](Path(sys.argv[2]))))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=6144, help="images of an epoch, a multiple of 256")
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--leg", nargs=2)
+    given = parser.parse_args()
+    if given.leg:
+        print(json.dumps(LEGS[given.leg[0]](Path(given.leg[1]), given.rows)))
     else:
-        main()
+        main(given.rows, given.turns)
