@@ -1,9 +1,12 @@
-"""A benchmark that lacks a program says so before it does anything."""
+"""Benchmarks: one that lacks a program says so at once; the script for GPUs runs without one, in small."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,3 +27,26 @@ def test_the_benchmark_of_serving_says_at_once_that_it_lacks_wrk(tmp_path: Path)
     assert done.returncode == 1
     assert done.stderr.startswith("wrk is missing: install it (Debian and Ubuntu: apt-get install wrk")
     assert done.stdout == "[]\n", "nothing slow was imported before"
+
+
+def run_gpu_script(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_script_for_gpus_runs_in_small_without_one() -> None:
+    done = run_gpu_script("--cpu", "--only", "seen", "step", "numerics", "tile", "loader", "training")
+    assert done.returncode == 0, done.stdout + done.stderr
+    values = json.loads(done.stdout.splitlines()[-1])
+    assert values["epochs trained"] == 3
+    assert values["cosine of mixed_bfloat16's gradient"] < 1, "another precision has another gradient"
+    assert {"a hidden GPU is refused after", "pairs compared", "two consumers over one"} <= set(values)
+
+
+def test_the_script_for_gpus_ends_at_the_first_broken_promise() -> None:
+    done = run_gpu_script("--only", "machine", "step")
+    assert done.returncode == 1, "CUDA's wheels are not installed, or nvidia-smi finds a GPU"
+    assert "BROKEN" in done.stdout
+    assert "step:" not in done.stdout, "no further group ran"
+    assert "nvidia-" in done.stdout, "it says what is missing"

@@ -1,0 +1,349 @@
+"""Proves on a machine with a GPU what this project promises there: a line for each check, then JSON.
+
+Each check prints what it found and what is expected; the first broken promise ends the script with exit code
+1. Each group of checks is a process of its own. Speeds are expected of an H100, and are estimates
+(docs/SCALING.md tells what was measured): a check fails below half of them, times `--share` for a slower GPU.
+15 minutes there (estimated); `--only` runs some groups. With `--cpu` everything is small and nothing is said
+of speed, so that the script can be tried, and is tested, where there is no GPU. It has not run on a GPU yet.
+
+Not covered: where each operation of a step runs, a worker that is killed, cached features, trials that share
+a GPU.
+
+    python benchmarks/gpu.py
+    python benchmarks/gpu.py --share 0.1 --only machine seen step step1 step2 numerics tile loader training
+    python benchmarks/gpu.py --cpu
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from legs import run_leg
+
+from brain_ray.config import Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
+
+LEAST_DRIVER = 525
+"""First driver that runs programs of CUDA 12."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found."""
+
+    name: str
+    value: float
+    unit: str = ""
+    expected: str = ""
+    holds: bool = True
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step that is timed: images per second that are expected, on a GPU."""
+
+    backbone: str
+    side: int
+    batch: int
+    xla: bool
+    speed: float
+    precision: str = "auto"
+
+    @property
+    def name(self) -> str:
+        """Name of its check."""
+        how = f"{'xla' if self.xla else 'plain'}{'' if self.precision == 'auto' else f' {self.precision}'}"
+        return f"step {self.backbone} {self.side} px, {self.batch} images, {how}"
+
+
+GPU_STEPS = (
+    Step("EfficientNetB0", 224, 32, False, 600),
+    Step("EfficientNetB0", 224, 256, False, 1500),
+    Step("EfficientNetB0", 224, 256, True, 4000),
+    Step("EfficientNetB0", 224, 256, True, 1000, "float32"),
+    Step("EfficientNetB3", 300, 128, True, 1000),
+    Step("EfficientNetB7", 600, 16, True, 60),
+)
+CPU_STEPS = (Step("tiny", 32, 8, False, 0),)
+
+
+def _config(step: Step, gpu: float, folder: str = "runs", **train: Any) -> Config:
+    return Config(
+        storage=folder,
+        name="gpu",
+        data=DataConfig(phantoms=PhantomConfig(train_per_class=1000 if gpu else 40, test_per_class=20)),
+        model=ModelConfig(backbone=step.backbone, weights="none", height=step.side, width=step.side),
+        train=TrainConfig(
+            batch_size=step.batch,
+            use_gpu=gpu > 0,
+            xla=step.xla,
+            precision=step.precision,
+            dwell=False,
+            **train,
+        ),
+    )
+
+
+def machine(gpu: float) -> Iterator[Check]:
+    """Check packages, driver and GPU."""
+    from brain_ray.checks.machine import check_packages
+    from brain_ray.checks.packages import differences
+
+    wrong = differences(extras=("gpu",) if gpu else ())
+    yield Check("packages unlike constraints.txt", len(wrong), "", "0", not wrong, "; ".join(wrong))
+    warnings = [found.text for found in check_packages() if found.level != "ok"]
+    yield Check("packages that disturb others", len(warnings), "", "0", not warnings, "; ".join(warnings))
+    if not gpu:
+        return
+    if shutil.which("nvidia-smi") is None:
+        yield Check("nvidia-smi", 0, "", "1", False, "not found: install NVIDIA's driver")
+    fields = "name,driver_version,memory.total,memory.used,mig.mode.current"
+    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    line = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    name, driver, total, used, mig = line.split(", ")
+    number = int(driver.split(".")[0])
+    yield Check(f"driver of {name}", number, "", f">= {LEAST_DRIVER}", number >= LEAST_DRIVER, driver)
+    share = int(used) / int(total)
+    yield Check("GPU's memory in use", share, "", "< 0.1", share < 0.1, "another program uses it")
+    yield Check("GPU divided (MIG)", float(mig == "Enabled"), "", "0", mig != "Enabled", mig)
+
+
+def seen(gpu: float) -> Iterator[Check]:
+    """Check that TensorFlow sees the GPU with no path set, and that a training without one says so."""
+    from brain_ray.checks.machine import see_gpus
+
+    os.environ.pop("LD_LIBRARY_PATH", None)
+    found = see_gpus()
+    count = found.get("tensorflow", -1)
+    expected = 1 if gpu else 0
+    why = str(found.get("error") or found.get("reason"))
+    yield Check("GPUs that TensorFlow sees", count, "", f">= {expected}", count >= expected, why)
+    code = (
+        "from brain_ray.config import TrainConfig\nfrom brain_ray.errors import RunError\n"
+        "from brain_ray.training.tensorflow.devices import set_up\n"
+        "try: set_up(TrainConfig(use_gpu=True), 1)\n"
+        "except RunError as error: print(error)\n"
+    )
+    started = time.perf_counter()
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", code]
+    told = subprocess.run(command, env=hidden, capture_output=True, text=True, check=True).stdout.strip()
+    seconds = time.perf_counter() - started
+    yield Check("a hidden GPU is refused after", seconds, "s", "< 30", bool(told) and seconds < 30, told)
+
+
+def _learner(config: Config) -> Any:
+    from brain_ray.training.tensorflow import devices
+    from brain_ray.training.tensorflow.learner import Learner
+
+    devices.set_up(config.train, 1)
+    return Learner(config, 4, devices.make_strategy(1, use_gpu=config.train.use_gpu))
+
+
+def _batch(step: Step) -> Any:
+    from brain_ray.loading.loader import Batch
+
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (step.batch, step.side, step.side, 1), np.uint8)
+    labels = rng.integers(0, 4, step.batch)
+    return Batch(images, labels, np.ones(step.batch, np.float32), step.batch)
+
+
+def one_step(gpu: float, number: int) -> Iterator[Check]:
+    """Time one of the training steps, its batch copied to the GPU each time."""
+    import tensorflow as tf
+
+    step = (GPU_STEPS if gpu else CPU_STEPS)[number]
+    started = time.perf_counter()
+    learner, batch = _learner(_config(step, gpu)), _batch(step)
+    learner.start_epoch(0)
+    sums = learner.train(batch, 1e-4).numpy()
+    first = time.perf_counter() - started
+    yield Check(f"{step.name}: first", first, "s", "< 180", first < 180, "an empty CUDA cache takes minutes")
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(10 if gpu else 2):
+            sums = learner.train(batch, 1e-4)
+        sums = sums.numpy()
+        times.append((time.perf_counter() - started) / (10 if gpu else 2))
+    yield Check(f"{step.name}: loss finite", float(np.isfinite(sums[0])), "", "1", bool(np.isfinite(sums[0])))
+    speed, least = step.batch / float(np.median(times)), step.speed / 2 * gpu
+    yield Check(step.name, speed, "images/s", f">= {least:.0f}" if gpu else "", speed >= least)
+    if gpu:
+        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 1e9
+        yield Check(f"{step.name}: peak memory", peak, "GB", "< 70", peak < 70)
+
+
+def gradient(backbone: str, precision: str, gpu: float, target: str) -> None:
+    """Write the gradient of one batch, as the change that one step of SGD makes."""
+    step = Step(backbone, 64, 16, False, 0, precision)
+    learner = _learner(_config(step, gpu, optimizer="SGD", clip_norm=None, ema=None))
+    learner.start_epoch(0)
+    before = [np.array(variable) for variable in learner.model.trainable_variables]
+    learner.train(_batch(step), 1.0)
+    changes = [np.array(v) - b for v, b in zip(learner.model.trainable_variables, before, strict=True)]
+    np.save(target, np.concatenate([np.ravel(change) for change in changes]))
+
+
+def numerics(gpu: float) -> Iterator[Check]:
+    """Compare gradients of the precisions with the CPU's of float32."""
+    backbone = "EfficientNetB0" if gpu else "tiny"
+    with tempfile.TemporaryDirectory() as folder:
+
+        def of(precision: str, on_gpu: float) -> np.ndarray[Any, Any]:
+            target = str(Path(folder) / f"{precision}-{on_gpu}.npy")
+            run_leg(__file__, precision, "--gradient", backbone, precision, on_gpu, target)
+            found: np.ndarray[Any, Any] = np.load(target).astype(np.float64)
+            return found / np.linalg.norm(found)
+
+        exact = of("float32", 0)
+        for precision, least in (("float32", 1 - 1e-4), ("mixed_bfloat16", 0.98)):
+            if gpu or precision != "float32":
+                cosine = float(exact @ of(precision, gpu))
+                yield Check(f"cosine of {precision}'s gradient", cosine, "", f">= {least}", cosine >= least)
+
+
+def loader(gpu: float) -> Iterator[Check]:
+    """Load without training: all cores, one and two consumers."""
+    from loading import draw
+
+    cores = os.cpu_count() or 1
+    count = 2048 * cores if gpu else 512
+    with tempfile.TemporaryDirectory() as folder:
+        draw(Path(folder), count)
+        legs = ("loader", "loader, two consumers")
+        script = str(Path(__file__).with_name("loading.py"))
+        one, two = (
+            run_leg(script, leg, "--rows", count, "--leg", leg, folder)["images_per_second"] for leg in legs
+        )
+    least = 130 * cores if gpu else 0
+    yield Check(f"loader on {cores} cores", one, "images/s", f">= {least}" if gpu else "", one >= least)
+    share = two / one
+    yield Check("two consumers over one", share, "", ">= 0.8" if gpu else "", not gpu or share >= 0.8)
+
+
+def training(gpu: float) -> Iterator[Check]:
+    """Prepare phantoms, train, export: the stages as the pipeline runs them."""
+    from brain_ray.pipeline import run_stages
+    from brain_ray.runs import Run
+    from brain_ray.tracking.history import read_history
+
+    step = GPU_STEPS[2] if gpu else Step("tiny", 32, 16, False, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        config = _config(step, gpu, folder, epochs=3)
+        run_stages(config, ("prepare", "train", "export"))
+        last = read_history(Run(folder, "gpu"))[-1]
+    yield Check("epochs trained", last.epoch, "", "3", last.epoch == 3)
+    wait = last.input_wait / last.seconds
+    yield Check(
+        "share of an epoch that waits for input", wait, "", "< 0.1" if gpu else "", not gpu or wait < 0.1
+    )
+    least = step.speed / 2 * gpu
+    speed = last.images_per_second
+    yield Check("training", speed, "images/s", f">= {least:.0f}" if gpu else "", speed >= least)
+
+
+def tile(gpu: float) -> Iterator[Check]:
+    """Compare embeddings on the GPU, as the search for copies does on CPUs; the pairs found must be equal."""
+    from brain_ray.training.tensorflow import devices
+
+    devices.set_up(TrainConfig(use_gpu=gpu > 0), 1)
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    size, floor = (16384, 0.5) if gpu else (1024, 0.5)
+    rows = np.random.default_rng(1).normal(size=(size, 104)).astype(np.float32)
+    rows[::2] += rows[1::2]  # so that some pairs reach the floor
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def find(one: Any, two: Any) -> Any:
+        return tf.where(tf.matmul(one, two, transpose_b=True) >= floor - 1e-3)
+
+    held = tf.constant(rows)
+    found = find(held, held).numpy()
+    products = np.einsum("ij,ij->i", rows[found[:, 0]], rows[found[:, 1]])
+    wanted = int((rows @ rows.T >= floor).sum())
+    count = int((products >= floor).sum())
+    started = time.perf_counter()
+    for _ in range(5):
+        found = find(held, held)
+    found.numpy()
+    speed = 5 * size**2 / (time.perf_counter() - started)
+    missed = abs(wanted - count)
+    yield Check(f"pairs of {size} embeddings unlike the CPU's", missed, "", "<= 2", missed <= 2, f"{wanted}")
+    least = 5e9 * gpu
+    yield Check("pairs compared", speed, "/s", f">= {least:.0e}" if gpu else "", speed >= least)
+
+
+GROUPS: dict[str, Callable[[float], Iterator[Check]]] = {
+    "machine": machine,
+    "seen": seen,
+    **{
+        f"step{i or ''}": lambda gpu, i=i: one_step(gpu, i)  # type: ignore[misc]
+        for i in range(len(GPU_STEPS))
+    },
+    "numerics": numerics,
+    "tile": tile,
+    "loader": loader,
+    "training": training,
+}
+"""Groups of checks, in their order; each is given the GPU's speed as a share of an H100's, 0 without one."""
+
+
+def main(names: list[str], gpu: float) -> int:
+    """Run the groups, print a line for each check and, last, the values as JSON; return the exit code."""
+    values: dict[str, float] = {}
+    for name in names:
+        started = time.perf_counter()
+        found = run_leg(__file__, name, "--share", gpu, "--leg", name)
+        for check in (Check(**each) for each in found["checks"]):
+            values[check.name] = round(check.value, 4)
+            word = ("ok" if check.expected else "-") if check.holds else "BROKEN"
+            print(f"{word:7}{check.name:56}{check.value:12.4g} {check.unit:9}{check.expected}", flush=True)
+            if not check.holds:
+                print(f"{name} broke a promise: {check.why or 'see docs/OPERATIONS.md'}")
+                print(json.dumps(values))
+                return 1
+        print(f"       {name}: {time.perf_counter() - started:.0f} s", flush=True)
+    print(json.dumps(values))
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cpu", action="store_true", help="small sizes, no GPU, no promises on speed")
+    parser.add_argument("--share", type=float, default=1.0, help="speed of the GPU as a share of an H100's")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, help="only these groups")
+    parser.add_argument("--leg", choices=GROUPS)
+    parser.add_argument("--gradient", nargs=4)
+    given = parser.parse_args()
+    share = 0.0 if given.cpu else given.share
+    steps = len(GPU_STEPS if share else CPU_STEPS)
+    if given.gradient:
+        backbone, precision, on_gpu, target = given.gradient
+        gradient(backbone, precision, float(on_gpu), target)
+        print("{}")
+    elif given.leg:
+        found = []
+        for check in GROUPS[given.leg](share):
+            found.append(asdict(check))
+            if not check.holds:
+                break
+        print(json.dumps({"checks": found}))
+    else:
+        every = [name for name in GROUPS if not name.startswith("step") or int(name[4:] or 0) < steps]
+        raise SystemExit(main(given.only or every, share))
