@@ -1,5 +1,6 @@
 """All-reduce across workers: sums of gradients, statistics and metrics."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,25 +47,40 @@ class Reduction:
         packed = self._pack(arrays)
         return self._unpack(self.sum(packed if rank == 0 else np.zeros_like(packed)), arrays)
 
-    def sum_gradients(self, gradients: "list[tf.Tensor]") -> "list[tf.Tensor]":
-        """Adds up gradients within a compiled step, in a few buffers instead of hundreds of messages.
+    def pack_gradients(self, gradients: "list[tf.Tensor]") -> "list[tf.Tensor]":
+        """Joins gradients into a few flat buffers, the last layers' first; of one worker they stay alone.
 
-        The last layers' gradients are there first, and are on their way while the others are computed.
+        Called within a compiled step, as the next two are.
         """
         import tensorflow as tf
 
         if self.num_replicas == 1:
             return gradients
-        sizes = [gradient.shape.num_elements() for gradient in gradients]
-        summed: list[tf.Tensor] = []
-        for bucket in reversed(buckets(sizes, self._bucket)):
-            packed = self._all_reduce(tf.concat([tf.reshape(gradients[i], [-1]) for i in bucket], axis=0))
-            parts = tf.split(packed, [sizes[i] for i in bucket])
-            summed = [
-                *(tf.reshape(part, gradients[i].shape) for i, part in zip(bucket, parts, strict=True)),
-                *summed,
-            ]
-        return summed
+        flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
+        return [tf.concat([flat[i] for i in bucket], axis=0) for bucket in self._buckets(gradients)]
+
+    def sum_packed(self, packed: "list[tf.Tensor]") -> "list[tf.Tensor]":
+        """Adds up buffers of `pack_gradients`, one message for each.
+
+        The last layers' gradients are there first, and are on their way while the others are computed.
+        """
+        return packed if self.num_replicas == 1 else [self._all_reduce(buffer) for buffer in packed]
+
+    def unpack_gradients(self, packed: "list[tf.Tensor]", like: Sequence[Any]) -> "list[tf.Tensor]":
+        """Takes buffers apart into gradients, in the order and with the shapes of the variables `like`."""
+        import tensorflow as tf
+
+        if self.num_replicas == 1:
+            return packed
+        found: dict[int, tf.Tensor] = {}
+        for bucket, buffer in zip(self._buckets(like), packed, strict=True):
+            parts = tf.split(buffer, [math.prod(like[i].shape) for i in bucket])
+            for i, part in zip(bucket, parts, strict=True):
+                found[i] = tf.reshape(part, like[i].shape)
+        return [found[i] for i in range(len(like))]
+
+    def _buckets(self, like: Sequence[Any]) -> list[list[int]]:
+        return buckets([math.prod(each.shape) for each in like], self._bucket)[::-1]
 
     def _all_reduce(self, value: Any) -> Any:
         import tensorflow as tf

@@ -66,7 +66,7 @@ class Learner:
         self.average = MovingAverage(self.model, config.train.ema)
         self._phase: Phase | None = None
         self._num_steps = 0
-        self._train_step: Any
+        self.train_step: Any  # a `tf.function`, of the phase that `start_epoch` began
         self._valid_step: Any
 
     # --- an epoch
@@ -80,9 +80,9 @@ class Learner:
         if phase != self._phase:
             self._set_trainable(epoch)
             self._phase = phase
-            self._train_step, self._valid_step = self._compile_steps()
+            self.train_step, self._valid_step = self._compile_steps()
             # Traced here, and not by the first batch: loading, whose threads slow that down, begins later.
-            self._train_step.get_concrete_function()
+            self.train_step.get_concrete_function()
         rng = np.random.default_rng([self.config.seed, epoch, self.rank])
         for variable in self.model.variables:
             if "seed_generator" in variable.path:
@@ -91,7 +91,7 @@ class Learner:
     def train(self, batch: Batch, rate: float) -> "tf.Tensor":
         """Takes one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
         self._num_steps += 1
-        sums: tf.Tensor = self._train_step(
+        sums: tf.Tensor = self.train_step(
             batch.inputs,
             batch.labels,
             batch.sample_weight,
@@ -169,7 +169,9 @@ class Learner:
         # Compiled by XLA, a step is many times slower on CPUs. autograph would only slow down the tracing.
         options = {"jit_compile": False, "autograph": False}
         xla = self.config.train.xla and bool(tf.config.list_logical_devices("GPU"))
+        # All but the sums over the workers: by XLA, each is one operation of the step instead of thousands.
         self._differentiate = tf.function(self._gradients, autograph=False, jit_compile=xla)
+        self._apply = tf.function(self._update, autograph=False, jit_compile=xla)
 
         def train(*inputs: Any) -> Any:
             return self._train(*inputs)
@@ -183,11 +185,15 @@ class Learner:
         )
 
     def _train(self, inputs: Any, labels: Any, weights: Any, total: Any, rate: Any, momentum: Any) -> Any:
-        gradients, sums = self._differentiate(inputs, labels, weights, total)
-        self.optimizer.learning_rate.assign(rate)
-        self.optimizer.apply(self.reduction.sum_gradients(gradients), self.model.trainable_variables)
-        self.average.update(momentum, self.model if self._phase == "finetune" else self.head)
+        packed, sums = self._differentiate(inputs, labels, weights, total)
+        self._apply(self.reduction.sum_packed(packed), rate, momentum)
         return sums
+
+    def _update(self, packed: Any, rate: Any, momentum: Any) -> None:
+        variables = self.model.trainable_variables
+        self.optimizer.learning_rate.assign(rate)
+        self.optimizer.apply(self.reduction.unpack_gradients(packed, variables), variables)
+        self.average.update(momentum, self.model if self._phase == "finetune" else self.head)
 
     def _gradients(self, inputs: Any, labels: Any, weights: Any, total: Any) -> Any:
         import tensorflow as tf
@@ -197,7 +203,8 @@ class Learner:
             loss, sums, _ = self._forward(inputs, labels, weights, training=True)
             # This worker's share of the mean over the global batch: the shares' gradients add up to its own.
             loss = self.optimizer.scale_loss(loss / total)
-        return tape.gradient(loss, variables, unconnected_gradients="zero"), sums
+        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+        return self.reduction.pack_gradients(gradients), sums
 
     def _forward(self, inputs: Any, labels: Any, weights: Any, *, training: bool) -> tuple[Any, Any, Any]:
         """Returns the loss, the sums and the probabilities of a batch.

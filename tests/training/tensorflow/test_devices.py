@@ -166,16 +166,19 @@ assert losses[-1] < 0.5 * losses[0], losses
 assert all(weight.dtype == np.float32 for weight in learner.weights())
 assert learner.state()["optimizer"][0].shape == ()
 compute = learner.model.get_layer("backbone").layers[-1].compute_dtype
-print(compute, type(learner.optimizer).__name__, learner._differentiate._jit_compile)
+graph = learner.train_step.get_concrete_function().graph
+calls = [each for each in graph.get_operations() if "PartitionedCall" in each.type]
+compiled = [each.get_attr("_XlaMustCompile") for each in calls]
+print(compute, type(learner.optimizer).__name__, *compiled)
 """
 
 
 @pytest.mark.parametrize(
     ("precision", "xla", "expected"),
     [
-        ("mixed_float16", "", "float16 LossScaleOptimizer False"),
-        ("mixed_bfloat16", "", "bfloat16 Adam False"),
-        ("float32", "xla", "float32 Adam True"),
+        ("mixed_float16", "", "float16 LossScaleOptimizer False False"),
+        ("mixed_bfloat16", "", "bfloat16 Adam False False"),
+        ("float32", "xla", "float32 Adam True True"),
     ],
 )
 @pytest.mark.slow

@@ -136,3 +136,12 @@ def test_a_step_with_decay_is_the_step_of_keras(make_config: MakeConfig) -> None
     twin.train_on_batch(batch.inputs.astype(np.float32), np.eye(4)[batch.labels])
     for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
         assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_is_a_handful_of_operations_beside_what_is_compiled(make_config: MakeConfig) -> None:
+    learner = make_learner(make_config({"head": "seed"}, optimizer="Adam", clip_norm=1.0, ema=0.99))
+    graph = learner.train_step.get_concrete_function().graph
+    kinds = [operation.type for operation in graph.get_operations()]
+    # Gradients and update; the optimizer, the moving average and the batch norms are within these two.
+    assert sum("PartitionedCall" in kind for kind in kinds) == 2
+    assert sum(kind not in ("Placeholder", "NoOp", "Const", "Identity") for kind in kinds) < 20
