@@ -198,17 +198,21 @@ def refuse_scoring(settings: "EvaluateConfig", nodes: Nodes) -> None:
     Raises:
         RunError: they have no room.
     """
-    each = settings.cpus_per_actor
-
-    def places(node: Mapping[str, float], kept: float) -> int:
-        return int((node.get("CPU", 0.0) - kept) // each)
-
-    if max(places_beside(nodes, TASK_CPUS, places), default=0) < settings.num_actors:
+    if scoring_places(settings, nodes) < settings.num_actors:
         there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
         raise RunError(
             f"evaluation asks for {describe_scoring(settings)}, and there are {there} on the nodes: "
             "lower evaluate.num_actors or evaluate.cpus_per_actor"
         )
+
+
+def scoring_places(settings: "EvaluateConfig", nodes: Nodes) -> int:
+    """Returns how many copies of the model have room on some nodes, beside a task that reads rows."""
+
+    def places(node: Mapping[str, float], kept: float) -> int:
+        return int((node.get("CPU", 0.0) - kept) // settings.cpus_per_actor)
+
+    return max(places_beside(nodes, TASK_CPUS, places), default=0)
 
 
 def refuse_preparing(nodes: Nodes) -> None:

@@ -18,7 +18,7 @@ class EvaluateConfig(Settings):
     batch_size: Positive = 32
     """Number of images per call of the model."""
     num_actors: Positive = 1
-    """Number of copies of the model that score in parallel."""
+    """Fewest copies of the model that score in parallel; more are started while the cluster has free CPUs."""
     cpus_per_actor: Positive = 1
     """Number of CPUs reserved for each copy, and of its threads."""
     calibration_bins: Positive = 15

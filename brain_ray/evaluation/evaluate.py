@@ -15,7 +15,7 @@ from ray.data import ActorPoolStrategy
 
 from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.cluster.capacity import TASK_CPUS
+from brain_ray.cluster.capacity import TASK_CPUS, running_nodes, scoring_places
 from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
@@ -39,6 +39,9 @@ from brain_ray.scoring.decisions import count_decisions, format_decisions
 from brain_ray.scoring.metrics import Scores, format_scores, score
 
 SCORED_COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
+
+BLOCK_BATCHES = 8
+"""Number of batches that a copy of the model scores at a time."""
 
 NO_COPY = "no copy found in training or validation"
 """Meaning of `leak_free` for a test image whose patient is not known, to the extent of the audit's search."""
@@ -120,10 +123,13 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
     if most is not None:  # where only nodes with GPUs have room for the actors, one of these is started
         most = max(most, settings.num_actors * settings.cpus_per_actor + TASK_CPUS)
     bound_executions(most)
+    places = max(settings.num_actors, scoring_places(settings, running_nodes()))
     # Ray Data 2.60 starts 32 processes that read the files' footers, however few files there are. (Its older
     # reader does not, but makes so many small blocks that batches are not full.)
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=SCORED_COLUMNS)
+    # In blocks of few batches, of which each copy of the model takes one at a time.
+    rows = rows.repartition(target_num_rows_per_block=BLOCK_BATCHES * settings.batch_size)
     with warnings.catch_warnings():
         # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
@@ -133,7 +139,8 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
             batch_size=settings.batch_size,
             batch_format="pyarrow",
             num_cpus=settings.cpus_per_actor,
-            compute=ActorPoolStrategy(size=settings.num_actors),
+            # Ray Data starts more than the fewest while all are busy. No node is started for these.
+            compute=ActorPoolStrategy(min_size=settings.num_actors, max_size=places),
             # Ray does not restart such actors reliably, and prints an error on that in every run
             # (ray-project/ray issue 53727). After the loss of one, the whole scoring is repeated.
             max_restarts=0,

@@ -15,8 +15,10 @@ from brain_ray.cluster.capacity import (
     describe_small_stores,
     per_worker,
     refuse_preparing,
+    scoring_places,
 )
 from brain_ray.config import TrainConfig
+from brain_ray.config.run import EvaluateConfig
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training import train
@@ -29,6 +31,16 @@ def test_object_stores_that_do_not_hold_two_windows_are_named() -> None:
     assert "two shuffle windows have 2.0 GB, and of 2 of 3 nodes the object store is smaller" in told
     assert "(the smallest: 1.5 GB)" in told
     assert "Lower train.shuffle_window_mb to 750" in told
+
+
+@pytest.mark.parametrize(
+    ("cpus", "each", "expected"),
+    [([2], 1, 1), ([16], 1, 15), ([16, 16], 4, 7), ([0, 4, 3], 2, 3), ([0.5], 1, 0), ([2], 2, 0)],
+)
+def test_scoring_fills_the_cluster_beside_a_task_that_reads(
+    cpus: list[float], each: int, expected: int
+) -> None:
+    assert scoring_places(EvaluateConfig(cpus_per_actor=each), [{"CPU": cpu} for cpu in cpus]) == expected
 
 
 def test_the_fewest_workers_come_first() -> None:
