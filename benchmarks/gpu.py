@@ -1,4 +1,4 @@
-"""Proves on a machine with a GPU what this project promises there: a line for each check, then JSON.
+"""Checks on a machine with a GPU what this project promises there: a line for each check, then JSON.
 
 Each check prints what it found and what is expected; the first broken promise ends the script with exit code
 1. Each group of checks is a process of its own. Speeds are expected of an H100, and are estimates
@@ -7,7 +7,7 @@ Each check prints what it found and what is expected; the first broken promise e
 of speed, so that the script can be tried, and is tested, where there is no GPU. It has not run on a GPU yet.
 
 Not covered: where each operation of a step runs, a worker that is killed, cached features, trials that share
-a GPU.
+a GPU, figures of the export, serving with a GPU.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --share 0.1 --only machine seen step step1 step2 numerics tile loader training
@@ -31,9 +31,6 @@ import numpy as np
 from legs import run_leg
 
 from brain_ray.config import Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
-
-LEAST_DRIVER = 525
-"""First driver that runs programs of CUDA 12."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +93,7 @@ def _config(step: Step, gpu: float, folder: str = "runs", **train: Any) -> Confi
 
 def machine(gpu: float) -> Iterator[Check]:
     """Check packages, driver and GPU."""
+    from brain_ray.checks.cluster import LEAST_DRIVER
     from brain_ray.checks.machine import check_packages
     from brain_ray.checks.packages import differences
 
@@ -107,6 +105,7 @@ def machine(gpu: float) -> Iterator[Check]:
         return
     if shutil.which("nvidia-smi") is None:
         yield Check("nvidia-smi", 0, "", "1", False, "not found: install NVIDIA's driver")
+        return
     fields = "name,driver_version,memory.total,memory.used,mig.mode.current"
     query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     line = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
@@ -170,14 +169,15 @@ def one_step(gpu: float, number: int) -> Iterator[Check]:
     sums = learner.train(batch, 1e-4).numpy()
     first = time.perf_counter() - started
     yield Check(f"{step.name}: first", first, "s", "< 180", first < 180, "an empty CUDA cache takes minutes")
-    times = []
+    times, steps = [], 10 if gpu else 2
     for _ in range(5):
         started = time.perf_counter()
-        for _ in range(10 if gpu else 2):
+        for _ in range(steps):
             sums = learner.train(batch, 1e-4)
         sums = sums.numpy()
-        times.append((time.perf_counter() - started) / (10 if gpu else 2))
-    yield Check(f"{step.name}: loss finite", float(np.isfinite(sums[0])), "", "1", bool(np.isfinite(sums[0])))
+        times.append((time.perf_counter() - started) / steps)
+    finite = bool(np.isfinite(sums[0]))
+    yield Check(f"{step.name}: loss finite", float(finite), "", "1", finite)
     speed, least = step.batch / float(np.median(times)), step.speed / 2 * gpu
     yield Check(step.name, speed, "images/s", f">= {least:.0f}" if gpu else "", speed >= least)
     if gpu:
@@ -256,14 +256,16 @@ def training(gpu: float) -> Iterator[Check]:
 
 def tile(gpu: float) -> Iterator[Check]:
     """Compare embeddings on the GPU, as the search for copies does on CPUs; the pairs found must be equal."""
+    from brain_ray.data.copies.spectra import EMBEDDING_SIZE
+    from brain_ray.data.copies.whitening import WHITENED_FLOOR
     from brain_ray.training.tensorflow import devices
 
     devices.set_up(TrainConfig(use_gpu=gpu > 0), 1)
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    size, floor = (16384, 0.5) if gpu else (1024, 0.5)
-    rows = np.random.default_rng(1).normal(size=(size, 104)).astype(np.float32)
+    size, floor = 16384 if gpu else 1024, WHITENED_FLOOR
+    rows = np.random.default_rng(1).normal(size=(size, EMBEDDING_SIZE)).astype(np.float32)
     rows[::2] += rows[1::2]  # so that some pairs reach the floor
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
 

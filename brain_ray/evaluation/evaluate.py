@@ -41,7 +41,7 @@ from brain_ray.scoring.metrics import Scores, format_scores, score
 SCORED_COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 
 BLOCK_BATCHES = 8
-"""Number of batches that a copy of the model scores at a time."""
+"""Number of batches in a block; a copy of the model takes a block at a time."""
 
 NO_COPY = "no copy found in training or validation"
 """Meaning of `leak_free` for a test image whose patient is not known, to the extent of the audit's search."""
@@ -128,7 +128,7 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
     # reader does not, but makes so many small blocks that batches are not full.)
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=SCORED_COLUMNS)
-    # In blocks of few batches, of which each copy of the model takes one at a time.
+    # Read as they are, the rows of a small data set are one block, and one copy would score them all.
     rows = rows.repartition(target_num_rows_per_block=BLOCK_BATCHES * settings.batch_size)
     with warnings.catch_warnings():
         # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
@@ -139,7 +139,7 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
             batch_size=settings.batch_size,
             batch_format="pyarrow",
             num_cpus=settings.cpus_per_actor,
-            # Ray Data starts more than the fewest while all are busy. No node is started for these.
+            # Ray Data starts more than the fewest while all are busy, up to what the running nodes hold.
             compute=ActorPoolStrategy(min_size=settings.num_actors, max_size=places),
             # Ray does not restart such actors reliably, and prints an error on that in every run
             # (ray-project/ray issue 53727). After the loss of one, the whole scoring is repeated.

@@ -48,7 +48,7 @@ class Reduction:
         return self._unpack(self.sum(packed if rank == 0 else np.zeros_like(packed)), arrays)
 
     def pack_gradients(self, gradients: "list[tf.Tensor]") -> "list[tf.Tensor]":
-        """Joins gradients into a few flat buffers, the last layers' first; of one worker they stay alone.
+        """Joins gradients into a few flat buffers, the last layers' first; with one worker, returns them.
 
         Called within a compiled step, as the next two are.
         """
