@@ -1,0 +1,210 @@
+"""Intervals of scores by a bootstrap over groups of images: patients, or what else is never split."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 2000
+"""Number of resamples behind an interval."""
+
+CONFIDENCE = 0.95
+
+CHUNK = 4_000_000
+"""Largest number of counts (how often a group is in a resample) that are drawn at a time."""
+
+HELD = 20_000_000
+"""Largest number of such counts that are kept; larger sets of images draw them anew for each score."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score and the two ends of its interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+class GroupBootstrap:
+    """Resamples of the groups that n images belong to, the same for every score that is asked of it.
+
+    Images of one group (of a patient, of a study, copies of one slice) are no independent observations. So
+    whole groups are drawn with replacement, and a score is computed of the images of those drawn (Field and
+    Welsh 2007, doi.org/10.1111/j.1467-9868.2007.00593.x). For few groups, the percentiles are moved outwards
+    (Hesterberg 2015, doi.org/10.1080/00031305.2015.1089789), with Kish's effective number of groups where
+    these differ in size.
+    """
+
+    def __init__(
+        self, groups: ArrayLike, resamples: int = RESAMPLES, seed: int = 0, confidence: float = CONFIDENCE
+    ) -> None:
+        """Takes the group of each image, (n,) of any kind that can be sorted."""
+        names, self._place = np.unique(np.asarray(groups), return_inverse=True)
+        self.num_groups = len(names)
+        self.resamples, self._seed, self._confidence = resamples, seed, confidence
+        self._held: list[Floats] = []
+
+    @property
+    def num_images(self) -> int:
+        """Number of images, n."""
+        return len(self._place)
+
+    def totals(self, values: ArrayLike) -> Floats:
+        """Returns (n, m) values of images, summed over each group: (groups, m)."""
+        numbers = np.asarray(values, np.float64)
+        totals = np.empty((self.num_groups, numbers.shape[1]))
+        for k in range(numbers.shape[1]):
+            totals[:, k] = np.bincount(self._place, numbers[:, k], self.num_groups)
+        return totals
+
+    def counts(self) -> Iterator[Floats]:
+        """Yields how often each group is in each resample: parts of a (resamples, groups) array."""
+        if self._held:
+            yield from self._held
+            return
+        rng = np.random.default_rng(self._seed)
+        even = np.full(self.num_groups, 1 / max(1, self.num_groups))
+        step = max(1, CHUNK // max(1, self.num_groups))
+        for start in range(0, self.resamples, step):
+            rows = min(step, self.resamples - start)
+            drawn = rng.multinomial(self.num_groups, even, rows).astype(np.float64)
+            if self.resamples * self.num_groups <= HELD:
+                self._held.append(drawn)
+            yield drawn
+
+    def image_counts(self) -> Iterator[Floats]:
+        """Yields how often each image is in each resample: parts of a (resamples, n) array."""
+        for counts in self.counts():
+            yield counts[:, self._place]
+
+    def sums(self, values: ArrayLike) -> Floats:
+        """Returns (n, m) values summed over the images of each resample: (resamples, m)."""
+        totals = self.totals(values)
+        return np.concatenate([counts @ totals for counts in self.counts()])
+
+    def shares(self, above: ArrayLike, below: ArrayLike) -> Floats:
+        """Returns resamples of m shares (0..1), each a sum over images by another: (resamples, m).
+
+        Where nearly all answers are right, as here, resamples of the few wrong ones tell too little, and
+        resamples of none tell nothing. So two groups of middle size are added to each share, one all right,
+        one all wrong, as Agresti and Coull (1998, doi.org/10.1080/00031305.1998.10480550) add answers.
+
+        Args:
+            above: (n, m), between 0 and `below`, as whether an image is of a class and found.
+            below: (n, m), as whether it is of that class.
+        """
+        parts, wholes = self.totals(above), self.totals(below)
+        middle = (wholes**2).sum(axis=0) / np.maximum(wholes.sum(axis=0), 1e-300)
+        groups = (wholes > 0).sum(axis=0)
+        # A resample holds each of the added groups as often as it holds any other.
+        rng = np.random.default_rng([self._seed, 1])
+        right, wrong = (
+            rng.binomial(groups + 2, 1 / (groups + 2), size=(2, self.resamples, parts.shape[1])) * middle
+        )
+        numerators = np.concatenate([counts @ parts for counts in self.counts()]) + right
+        return ratio(numerators, np.concatenate([c @ wholes for c in self.counts()]) + right + wrong)
+
+    def share(self, above: ArrayLike, below: ArrayLike | None = None) -> Interval:
+        """Returns the share that (n,) `above` are of (n,) `below`, with its interval.
+
+        For example, whether an image's answer is right, and whether it was answered; without `below`, of all
+        images. For other numbers than shares use `mean`.
+        """
+        parts = np.asarray(above, np.float64)[:, np.newaxis]
+        wholes = np.ones_like(parts) if below is None else np.asarray(below, np.float64)[:, np.newaxis]
+        point = float(ratio(parts.sum(), wholes.sum()))
+        if np.isnan(point):
+            return Interval(point, point, point)
+        units = effective_number(self.totals(wholes)[:, 0])
+        found = self.between(point, self.shares(parts, wholes)[:, 0], units)
+        return Interval(point, min(found.low, point), max(found.high, point))
+
+    def mean(self, values: ArrayLike) -> Interval:
+        """Returns the mean of (n,) values over the images, with its interval by the bootstrap-t.
+
+        Each resample's distance from the mean is measured in its own standard error (Efron and Tibshirani
+        1993, An Introduction to the Bootstrap, 12.5), since losses are skewed: a few images have most of it.
+        """
+        numbers = np.asarray(values, np.float64)
+        point = float(numbers.mean())
+        totals = self.totals(np.stack([numbers, np.ones_like(numbers)], axis=1))
+        products = np.stack([totals[:, 0] ** 2, totals[:, 0] * totals[:, 1], totals[:, 1] ** 2], axis=1)
+        spread = float(_standard_error(totals.sum(axis=0), products.sum(axis=0)))
+        if spread == 0:
+            return Interval(point, point, point)
+        sums = np.concatenate([c @ totals for c in self.counts()])
+        errors = _standard_error(sums, np.concatenate([c @ products for c in self.counts()]))
+        distance = ratio(ratio(sums[:, 0], sums[:, 1]) - point, errors)
+        tail = (1 - self._confidence) / 2
+        low, high = np.quantile(distance[np.isfinite(distance)], [tail, 1 - tail])
+        return Interval(point, point - float(high) * spread, point - float(low) * spread)
+
+    def between(self, value: float, resampled: Floats, units: float | None = None) -> Interval:
+        """Returns a score with the interval that its resampled values, (resamples,), give it.
+
+        `units` is the effective number of groups, by default of all images.
+        """
+        known = resampled[np.isfinite(resampled)]
+        if not np.isfinite(value) or not len(known):
+            return Interval(value, np.nan, np.nan)
+        if units is None:
+            units = effective_number(self.totals(np.ones((self.num_images, 1)))[:, 0])
+        tail = _expanded_tail(units, self._confidence)
+        low, high = np.quantile(known, [tail, 1 - tail])
+        return Interval(value, float(low), float(high))
+
+    def statistic(
+        self, score: Callable[[Floats], Floats], values: ArrayLike, unbiased: bool = False
+    ) -> Interval:
+        """Returns a score of sums over images, with its interval.
+
+        Args:
+            score: maps sums, (..., m), to scores, (...); NaN where undefined.
+            values: (n, m), of whose sums over the images it is a function.
+            unbiased: whether the resamples' bias is taken off the interval: for a calibration error, which
+                grows with noise, in the resamples once more than in the images.
+        """
+        numbers = np.asarray(values, np.float64)
+        value, resampled = float(score(numbers.sum(axis=0))), score(self.sums(numbers))
+        found = self.between(value, resampled)
+        if not unbiased:
+            return found
+        bias = 2 * (float(np.nanmean(resampled)) - value)
+        return Interval(value, max(0.0, found.low - bias), max(0.0, found.high - bias))
+
+
+def effective_number(sizes: ArrayLike) -> float:
+    """Returns Kish's effective number of groups of the given (groups,) sizes: (sum m)^2 / sum m^2."""
+    numbers = np.asarray(sizes, np.float64)
+    return float(numbers.sum() ** 2 / max((numbers**2).sum(), 1e-300))
+
+
+def ratio(above: ArrayLike, below: ArrayLike) -> Floats:
+    """Returns above / below, NaN where `below` is 0; arrays of one shape."""
+    numbers = np.asarray(above, np.float64)
+    return np.divide(numbers, below, out=np.full(numbers.shape, np.nan), where=np.asarray(below) > 0)
+
+
+def _expanded_tail(units: float, confidence: float) -> float:
+    """Returns the share of resamples to leave out at each end for so many units (Hesterberg 2015)."""
+    from scipy.stats import norm, t
+
+    units = max(units, 2.0)
+    reach = np.sqrt(units / (units - 1)) * t.ppf((1 + confidence) / 2, units - 1)
+    return float(norm.cdf(-reach))
+
+
+def _standard_error(sums: Floats, products: Floats) -> Floats:
+    """Returns the standard error of a ratio of sums over groups, linearised.
+
+    Args:
+        sums: (..., 2), of a and b over the groups; the ratio is the first by the second.
+        products: (..., 3), sums of a * a, a * b and b * b.
+    """
+    mean = ratio(sums[..., 0], sums[..., 1])
+    squares = products[..., 0] - 2 * mean * products[..., 1] + mean**2 * products[..., 2]
+    return np.asarray(np.sqrt(np.maximum(squares, 0)) / np.maximum(sums[..., 1], 1e-300))
