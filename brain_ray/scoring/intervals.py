@@ -186,7 +186,8 @@ def effective_number(sizes: ArrayLike) -> float:
 def ratio(above: ArrayLike, below: ArrayLike) -> Floats:
     """Returns above / below, NaN where `below` is 0; arrays of one shape."""
     numbers = np.asarray(above, np.float64)
-    return np.divide(numbers, below, out=np.full(numbers.shape, np.nan), where=np.asarray(below) > 0)
+    blank = np.full(numbers.shape, np.nan)
+    return np.asarray(np.divide(numbers, below, out=blank, where=np.asarray(below) > 0))
 
 
 def _expanded_tail(units: float, confidence: float) -> float:
