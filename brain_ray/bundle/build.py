@@ -68,6 +68,7 @@ def export_bundle(
     train_inputs: NDArray[np.uint8],
     facts: Facts | Mapping[str, Any],
     make_models: MakeModels = run_conversion,
+    valid_groups: NDArray[np.integer] | None = None,
 ) -> BundleInfo:
     """Writes a bundle into a local folder, completely or not at all.
 
@@ -84,6 +85,7 @@ def export_bundle(
             `OutOfDistributionDetector` is fitted. A sample of some thousand is enough.
         facts: `data`, `training` and, if any, `sweep` of bundle.json.
         make_models: function that writes and compares the models.
+        valid_groups: (n,) group of each validation image; None: each is a group of its own.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; the two models'
@@ -102,8 +104,9 @@ def export_bundle(
             difference = _check_models(make_models, Path(folder), partial, config, weights, valid_inputs)
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
+        groups = np.arange(len(valid_labels)) if valid_groups is None else valid_groups
         temperature, scores, decision, unlikeness = fit_thresholds(
-            session, config, valid_inputs, valid_labels, train_inputs
+            session, config, valid_inputs, valid_labels, train_inputs, groups, _models_tried(known)
         )
         canaries = draw_canaries()
         extras = {UNLIKENESS_FILE: unlikeness.to_bytes()}
@@ -145,6 +148,12 @@ def export_bundle(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return info
+
+
+def _models_tried(facts: Facts) -> int:
+    """Returns from how many models the validation images chose this one: epochs, of all trials of a sweep."""
+    trials: int = (facts.sweep or {}).get("trials", 1)
+    return max(1, facts.training.epochs * trials)
 
 
 def _check_inputs(config: Config, inputs: NDArray[Any], labels: NDArray[Any]) -> None:

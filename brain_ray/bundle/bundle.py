@@ -16,7 +16,8 @@ from brain_ray.bundle.schema import BundleInfo
 from brain_ray.data.copies.recall import describe_recall
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
-from brain_ray.scoring.metrics import score_rows
+from brain_ray.scoring.decisions import describe_promise
+from brain_ray.scoring.scores import score_rows
 from brain_ray.storage import resolve
 
 KERAS_FILE = "model.keras"
@@ -170,5 +171,10 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown; all values come from our own bundle.json
     )
-    environment.filters |= {"score_rows": score_rows, "describe_recall": describe_recall}
+    environment.filters |= {
+        "score_rows": score_rows,
+        "describe_recall": describe_recall,
+        "describe_promise": describe_promise,
+        "zip": zip,
+    }
     return environment

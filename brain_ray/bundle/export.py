@@ -12,6 +12,7 @@ from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_inputs
 from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, RESULT, TRAIN, Run
+from brain_ray.scoring.decisions import describe_promise
 
 MAX_VALIDATION = 5000
 """Largest number of validation images for the temperature's fit; a larger split is sampled."""
@@ -31,11 +32,13 @@ def export(run: Run, config: Config) -> str:
     run.require(TRAIN, "train")
     with np.load(io.BytesIO(run.read_bytes(*BEST))) as stored:
         weights = [stored[str(k)] for k in range(len(stored.files))]
-    inputs, labels = read_inputs(run, config, "valid", MAX_VALIDATION)
-    train_inputs, _ = read_inputs(run, config, "train", MAX_TRAINING)
+    inputs, labels, groups = read_inputs(run, config, "valid", MAX_VALIDATION)
+    train_inputs, _, _ = read_inputs(run, config, "train", MAX_TRAINING)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "bundle"
-        info = export_bundle(made, config, weights, inputs, labels, train_inputs, _facts(run))
+        info = export_bundle(
+            made, config, weights, inputs, labels, train_inputs, _facts(run), valid_groups=groups
+        )
         run.upload(made, BUNDLE)
     scores, check, decision = info.scores.validation, info.check, info.decision
     return (
@@ -43,6 +46,7 @@ def export(run: Run, config: Config) -> str:
         f"{scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
         f"of these {decision.answered:.2%} are answered, {decision.error:.2%} of them wrongly, and "
         f"{decision.kept:.2%} pass as like the training images\n"
+        f"{describe_promise(decision.model_dump())}\n"
         f"Keras and ONNX differ by {check.largest_difference:.1e} at most on {check.images} images"
     )
 

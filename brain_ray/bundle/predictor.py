@@ -24,6 +24,7 @@ from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import Box, prepare_image
 from brain_ray.input_spec import InputSpec, ReadSpec
 from brain_ray.scoring.calibration import calibrate
+from brain_ray.scoring.conformal import candidates
 
 Floats = NDArray[np.float32]
 Verdict = Literal["answer", "abstain", "not_mr"]
@@ -46,6 +47,8 @@ class Prediction:
     """(n,), distance from the training images as a multiple of the threshold."""
     decisions: Sequence[Verdict] = ()
     """Decision for each of the n images; filled in by `Predictor.predict`."""
+    candidates: NDArray[np.bool_] | None = None
+    """(n, classes), which classes are candidates; None: a bundle of an earlier version, which has none."""
 
 
 class Predictor:
@@ -78,6 +81,7 @@ class Predictor:
         """How the pixels of a file become grey."""
         self.temperature = info.temperature
         self.abstain_below = info.decision.abstain_below
+        self._floors = info.decision.candidate_floors
         self.card = render_card(info)
         """The model card in Markdown."""
         self.canaries = {name: opened.read(f"{CANARY_FOLDER}/{name}") for name in info.canaries}
@@ -128,13 +132,14 @@ class Predictor:
         calibrated = calibrate(probabilities, self.temperature).astype(np.float32)
         unlikeness = self._unlikeness.distance(statistics) / np.float32(self._threshold)
         found = Prediction(probabilities, calibrated, maps, unlikeness)
-        return replace(found, decisions=self.decide(found))
+        chosen = None if self._floors is None else candidates(calibrated, self._floors)
+        return replace(found, decisions=self.decide(found), candidates=chosen)
 
     def decide(self, prediction: Prediction) -> list[Verdict]:
         """Returns the decision for each of n images.
 
         `not_mr`: further from the training images than the threshold; `abstain`: the most probable class is
-        less probable than the threshold for the error rate that was allowed on the validation images.
+        less probable than the threshold from which on the allowed share of wrong answers was shown to hold.
         """
         strange = prediction.unlikeness > 1
         unsure = prediction.calibrated.max(axis=1) < self.abstain_below

@@ -34,10 +34,16 @@ class ValidationScores(_Part):
     """Scores of the exported ONNX model on the validation split. Log losses in nats, the rest 0..1."""
 
     images: Count
+    groups: Count | None = None
+    """Number of groups that the images belong to; not stored by earlier versions."""
     accuracy: float
     log_loss: float
     log_loss_calibrated: float
+    """Of probabilities whose temperature was fitted on other groups; earlier versions: on the same images."""
     ece: float
+    """Of the raw probabilities."""
+    ece_calibrated: float | None = None
+    """As `log_loss_calibrated`."""
 
 
 class ModelScores(_Part):
@@ -97,6 +103,20 @@ class Decision(_Part):
     """Answers with a lower calibrated probability are withheld. Above 1: all answers."""
     max_error: Share
     """Allowed share of wrong answers among those given."""
+    confidence: Share | None = None
+    """Confidence with which they are no more. None: an earlier version's, which had none."""
+    error_bound: Share | None = None
+    """Upper bound, at that confidence, of the share of wrong answers; 1 if there are no answers."""
+    answers: float | None = None
+    """Effective number of independent answers on which the bound rests; if there are none, of all images."""
+    answers_needed: Count | None = None
+    """Smallest number of independent answers, all right, that shows what was asked."""
+    models: Count | None = None
+    """Number of models from which the same images chose this one, and by which the bound is corrected."""
+    sensitivities: tuple[Share, ...] | None = None
+    """For each class, the share of its images that shall have it among their candidates."""
+    candidate_floors: tuple[Share, ...] | None = None
+    """For each class, the calibrated probability from which on it is a candidate."""
     error: Share
     """Share of wrong answers among those given."""
     answered: Share

@@ -13,12 +13,14 @@ from brain_ray.config import Config
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import prepare_image
 from brain_ray.scoring.calibration import (
-    abstain_threshold,
     calibrate,
+    cross_calibrate,
     expected_calibration_error,
     fit_temperature,
     log_loss,
 )
+from brain_ray.scoring.conformal import candidate_floors
+from brain_ray.scoring.risk import risk_threshold
 
 ONNX_BATCH_SIZE = 32
 """Images per call of the ONNX model."""
@@ -32,6 +34,8 @@ def fit_thresholds(
     inputs: NDArray[np.uint8],
     labels: NDArray[np.integer],
     train_inputs: NDArray[np.uint8],
+    groups: NDArray[np.integer],
+    models: int = 1,
 ) -> tuple[float, ValidationScores, Decision, OutOfDistributionDetector]:
     """Fits the temperature and the thresholds on the validation images, and scores the ONNX model on them.
 
@@ -41,33 +45,49 @@ def fit_thresholds(
         inputs: (n, height, width, 1) validation images.
         labels: (n,) indices into the classes.
         train_inputs: (m, height, width, 1) training images, to which the detector is fitted.
+        groups: (n,) group of each validation image.
+        models: number of models (epochs, of all trials) that the validation images chose this one from.
     """
     probabilities = run_all(session, inputs, "probabilities")
     temperature = fit_temperature(probabilities, labels)
     correct = probabilities.argmax(axis=1) == labels
+    bins = config.evaluate.calibration_bins
+    crossed = cross_calibrate(probabilities, labels, groups)
     scores = ValidationScores(
         images=len(labels),
+        groups=len(np.unique(groups)),
         accuracy=float(correct.mean()),
         log_loss=log_loss(probabilities, labels),
-        log_loss_calibrated=log_loss(calibrate(probabilities, temperature), labels),
-        ece=expected_calibration_error(probabilities, labels, config.evaluate.calibration_bins),
+        log_loss_calibrated=log_loss(crossed, labels),
+        ece=expected_calibration_error(probabilities, labels, bins),
+        ece_calibrated=expected_calibration_error(crossed, labels, bins),
     )
-    confidence = (
-        calibrate(probabilities, temperature).max(axis=1).astype(np.float32)
-    )  # as the predictor has it
+    calibrated = calibrate(probabilities, temperature).astype(np.float32)  # as the predictor has it
+    confidence = calibrated.max(axis=1)
     unlikeness = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
     distances = unlikeness.distance(run_all(session, inputs, "statistics"))
     furthest = threshold(distances, config.export.keep_share)
     passes = distances <= furthest  # as in `Predictor.decide`: refused images are never answered
-    abstain_below = abstain_threshold(confidence[passes], correct[passes], config.export.max_error)
-    answered = passes & (confidence >= abstain_below)
+    export = config.export
+    risk = risk_threshold(
+        confidence[passes], correct[passes], groups[passes], export.max_error, export.confidence, models
+    )
+    answered = passes & (confidence >= risk.threshold)
+    sensitivities = export.sensitivities(len(config.data.classes))
     decision = Decision(
-        abstain_below=abstain_below,
-        max_error=config.export.max_error,
+        abstain_below=risk.threshold,
+        max_error=export.max_error,
+        confidence=export.confidence,
+        error_bound=risk.bound,
+        answers=risk.answers,
+        answers_needed=risk.needed,
+        models=models,
+        sensitivities=sensitivities,
+        candidate_floors=tuple(candidate_floors(calibrated, labels, groups, sensitivities).tolist()),
         error=float((~correct[answered]).mean()) if answered.any() else 0.0,
         answered=float(answered.mean()),
         unlikeness_threshold=furthest,
-        keep_share=config.export.keep_share,
+        keep_share=export.keep_share,
         kept=float(passes.mean()),
         learned_from=len(train_inputs),
     )

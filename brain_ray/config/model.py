@@ -137,9 +137,19 @@ class ExportConfig(Settings):
     """Number of validation images on which the Keras and the ONNX model must agree."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-4
     """Largest difference of a probability between the Keras and the ONNX model."""
-    max_error: Share = 0.01
-    """Largest error rate (0 to 1) among answered validation images; the threshold below which the model
-    abstains is chosen to meet it. On other images more answers may be wrong."""
+    max_error: Share = 0.05
+    """Share (0 to 1) of the answers that may be wrong. The threshold below which the model abstains is the
+    lowest for which the validation images show this at `confidence`; if they are too few, it never answers.
+    For 0.01, some 500 patients or more have to be in validation."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Confidence with which no more than `max_error` of the answers to images like these are wrong."""
+    sensitivity: tuple[Share, ...] = (0.95,)
+    """Share (0 to 1) of a class's images that shall have it among their candidates: one number for all
+    classes, or one for each, in the order of `data.classes`."""
     keep_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
     """Share of the validation images that must count as like the training images; this sets the threshold
     beyond which an image is `not_mr`."""
+
+    def sensitivities(self, num_classes: int) -> tuple[float, ...]:
+        """Returns `sensitivity` for each class."""
+        return self.sensitivity * num_classes if len(self.sensitivity) == 1 else self.sensitivity

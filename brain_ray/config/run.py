@@ -51,6 +51,16 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _sensitivities(self) -> Self:
+        given, classes = len(self.export.sensitivity), len(self.data.classes)
+        if given not in (1, classes):
+            raise ValueError(
+                f"export.sensitivity has {given} numbers for {classes} classes: expected one for all, or one "
+                "for each, in the order of data.classes"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _features_of_something(self) -> Self:
         if self.train.frozen_epochs and self.train.cache_features and self.model.weights == "none":
             raise ValueError(

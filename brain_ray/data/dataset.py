@@ -73,9 +73,9 @@ def first_rows(run: Run, split: str) -> list[dict[str, Any]]:
 
 def read_inputs(
     run: Run, config: Config, split: str, limit: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Returns the inputs, uint8 (n, height, width, 1), and labels, int64 (n,), of a split's images, without
-    augmented copies.
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the inputs, uint8 (n, height, width, 1), labels and groups, both int64 (n,), of a split's
+    images, without augmented copies.
 
     If there are more than `limit` images, `limit` of them are drawn with the run's seed.
 
@@ -86,11 +86,24 @@ def read_inputs(
     chosen = seeds["row_id"].to_numpy()[seeds["augment_seed"].to_numpy() < 0]
     if len(chosen) > limit:
         chosen = np.random.default_rng(config.seed).choice(chosen, limit, replace=False)
-    table = _read(run, split, ["path", "label", "bytes", *BOX], pads.field("row_id").isin(chosen))
+    columns = ["path", "image_id", "label", "bytes", *BOX]
+    table = _read(run, split, columns, pads.field("row_id").isin(chosen))
     spec = config.model.input_spec
     max_pixels, read = config.data.max_pixels, config.data.read_spec
     inputs = [read_input(row, spec, max_pixels, read) for row in table.to_pylist()]
-    return np.stack(inputs), table["label"].to_numpy()
+    groups = read_groups(run)[table["image_id"].to_numpy()].to_numpy(np.int64)
+    return np.stack(inputs), table["label"].to_numpy(), groups
+
+
+def read_groups(run: Run) -> "pd.Series[int]":
+    """Returns the group of each image by its image_id: all images of a patient, with copies of any of them.
+
+    An earlier version's data set knows copies only: there the groups are the clusters.
+    """
+    names = patiently()(pq.read_schema, run.path(*DATASET_MANIFEST), filesystem=run.fs).names
+    column = "group" if "group" in names else "cluster"
+    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", column])
+    return manifest.set_index("image_id")[column]
 
 
 def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:

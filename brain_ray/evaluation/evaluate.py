@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +23,7 @@ from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
+from brain_ray.evaluation.score_predictions import score_predictions
 from brain_ray.runs import (
     BUNDLE,
     BUNDLE_INFO,
@@ -35,8 +35,9 @@ from brain_ray.runs import (
     REPORT_PAGE,
     Run,
 )
-from brain_ray.scoring.decisions import count_decisions, format_decisions
-from brain_ray.scoring.metrics import Scores, format_scores, score
+from brain_ray.scoring.decisions import format_decisions
+from brain_ray.scoring.metrics import format_scores
+from brain_ray.scoring.scores import Scores
 
 SCORED_COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
 
@@ -58,7 +59,7 @@ class Classifier:
         """Replaces a batch's column of bytes by columns of results.
 
         Those are, per class, probability_<class> and calibrated_<class>, then the crop box in pixels (top,
-        bottom, left, right), unlikeness and decision.
+        bottom, left, right), unlikeness, candidates (a list of classes) and decision.
 
         Raises:
             RunError: an image cannot be decoded.
@@ -80,7 +81,11 @@ class Classifier:
         for side in ("top", "bottom", "left", "right"):
             batch = batch.append_column(side, pa.array([getattr(box, side) for box in boxes], pa.int64()))
         batch = batch.append_column("unlikeness", pa.array(found.unlikeness))
-        return batch.append_column("decision", pa.array(self._predictor.decide(found), pa.string()))
+        if found.candidates is not None:
+            names = np.array(self._predictor.classes)
+            chosen = [names[row].tolist() for row in found.candidates]
+            batch = batch.append_column("candidates", pa.array(chosen, pa.list_(pa.string())))
+        return batch.append_column("decision", pa.array(found.decisions, pa.string()))
 
 
 def evaluate(run: Run, config: Config) -> str:
@@ -95,9 +100,9 @@ def evaluate(run: Run, config: Config) -> str:
     found = retry_if_lost(lambda: _predict(run, config), "scoring")
     predictions = _with_facts(found, run, config)
     bundle = run.read_json(*BUNDLE_INFO)
-    official = _score(predictions, config, bundle["decision"])
+    official = score_predictions(predictions, config, bundle["decision"])
     clean = predictions[predictions["leak_free"]]
-    leak_free = _score(clean, config, bundle["decision"]) if len(clean) else None
+    leak_free = score_predictions(clean, config, bundle["decision"]) if len(clean) else None
     metrics = {
         "official": official.model_dump(mode="json"),
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
@@ -178,24 +183,8 @@ def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
         "predicted_name": names[predicted],
         "leak_free": ~groups.isin(learned).to_numpy(),
     }
-    return add_source_columns(found.assign(**facts), run)
-
-
-def _score(predictions: pd.DataFrame, config: Config, exported: Mapping[str, Any]) -> Scores:
-    classes = config.data.classes
-    labels = predictions["label"].to_numpy()
-    calibrated = predictions[[f"calibrated_{name}" for name in classes]].to_numpy()
-    scores = score(
-        labels,
-        predictions[[f"probability_{name}" for name in classes]].to_numpy(np.float64),
-        classes,
-        calibrated.astype(np.float64),
-        config.evaluate.calibration_bins,
-    )
-    answers, clusters = calibrated.argmax(axis=1), predictions["cluster"].to_numpy()
-    decisions = predictions["decision"].to_numpy(str)
-    found = count_decisions(labels, answers, decisions, clusters, classes, exported)
-    return scores.model_copy(update={"decisions": found})
+    result = add_source_columns(found.assign(**facts), run)
+    return result if "group" in result else result.assign(group=groups.to_numpy())
 
 
 def _text(official: Scores, leak_free: Scores | None, known: int) -> str:

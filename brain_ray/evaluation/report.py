@@ -12,7 +12,7 @@ from brain_ray.evaluation import copy_plates, image_plates, plots
 from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.scoring.curves import reliability, roc
-from brain_ray.scoring.metrics import Scores
+from brain_ray.scoring.scores import Scores
 
 MAX_REJECTED = 100
 """Rows of the table of rejected files."""

@@ -17,7 +17,7 @@ from brain_ray.data.rows import changes_of, read_input
 from brain_ray.evaluation.copy_pictures import CopyPictures, read_copies
 from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
 from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, Run
-from brain_ray.scoring.metrics import Scores
+from brain_ray.scoring.scores import Scores
 
 MAX_MISCLASSIFIED = 300
 """Misclassified images that the page shows, the most confident first; more would make it slow to open."""

@@ -1,8 +1,7 @@
-"""Temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599), log loss, calibration error, abstention
-threshold."""
+"""Temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599), log loss, calibration error."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 FLOOR = 1e-12
 """Lowest probability whose logarithm is taken: in export, sweep and report a certain mistake costs 27.6 nats.
@@ -46,6 +45,30 @@ def fit_temperature(probabilities: NDArray[np.floating], labels: NDArray[np.inte
     return float(np.exp(found.x))
 
 
+def cross_calibrate(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], groups: ArrayLike
+) -> Floats:
+    """Returns (n, classes) probabilities, each half of the groups calibrated by the temperature of the other.
+
+    Scores of these tell what calibration does for images that it was not fitted to.
+
+    Args:
+        probabilities: (n, classes), each row sums to 1.
+        labels: (n,) integers.
+        groups: (n,) of any kind that can be sorted; the halves hold whole ones, dealt in turn by size.
+    """
+    _, place, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        return calibrate(probabilities, 1.0)
+    half = np.empty(len(sizes), np.int64)
+    half[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes)) // 2 % 2 ^ np.arange(len(sizes)) % 2
+    first = half[place] == 0
+    crossed = np.empty(probabilities.shape, np.float64)
+    for mine in (first, ~first):
+        crossed[mine] = calibrate(probabilities[mine], fit_temperature(probabilities[~mine], labels[~mine]))
+    return crossed
+
+
 def log_losses(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Floats:
     """Returns -ln(probability of the true class), (n,) float64 nats; probabilities (n, classes) are clipped
     to FLOOR..1."""
@@ -77,30 +100,3 @@ def expected_calibration_error(
     gap = (probabilities.argmax(axis=1) == labels) - confidence
     sums = np.bincount(bin_of(confidence, bins), weights=gap, minlength=bins)
     return float(np.abs(sums).sum() / len(labels))
-
-
-NEVER = 2.0
-"""Threshold that no probability reaches."""
-
-
-def abstain_threshold(
-    confidence: NDArray[np.floating], correct: NDArray[np.bool_], max_error: float
-) -> float:
-    """Returns the lowest confidence at and above which at most a share `max_error` of the answers is wrong.
-
-    Args:
-        confidence: (n,) probability of each answer.
-        correct: (n,) whether it is right.
-        max_error: 0..1.
-
-    Returns:
-        0 if that holds for all answers; else one of the confidences; `NEVER` if no confidence satisfies it.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    ranked = confidence[order]
-    wrong = np.cumsum(~correct[order])
-    last = np.append(ranked[1:] != ranked[:-1], True)  # equal confidences are answered together
-    good = np.flatnonzero(last & (wrong <= max_error * np.arange(1, len(ranked) + 1)))
-    if len(good) == 0:
-        return NEVER
-    return 0.0 if good[-1] == len(ranked) - 1 else float(ranked[good[-1]])

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brain_ray.scoring.metrics import DecisionCounts, Decisions, wilson
+from brain_ray.scoring.intervals import GroupBootstrap
+from brain_ray.scoring.scores import DecisionCounts, Decisions
 
 TEXT_WIDTH = 110
 """Largest width of the text for a terminal, in columns."""
@@ -20,6 +21,7 @@ def count_decisions(
     clusters: ArrayLike,
     classes: Sequence[str],
     exported: Mapping[str, Any],
+    bootstrap: GroupBootstrap | None = None,
 ) -> Decisions:
     """Counts decisions by true class, and compares their error rate with the one allowed at export.
 
@@ -30,14 +32,15 @@ def count_decisions(
         clusters: (n,) ids; images of one cluster are copies of one another.
         classes: k names.
         exported: `decision` of bundle.json.
+        bootstrap: resamples of the groups of the n images; None: the clusters are the groups.
     """
     truth, found = np.asarray(labels), np.asarray(decisions)
-    right, groups = np.asarray(answers) == truth, np.asarray(clusters)
-    total = _count(found, right, groups)
+    right, copies = np.asarray(answers) == truth, np.asarray(clusters)
+    resamples = GroupBootstrap(copies) if bootstrap is None else bootstrap
+    total = _count(found, right, copies, np.ones(len(truth), bool), resamples)
     return Decisions(
         per_class={
-            name: _count(found[truth == k], right[truth == k], groups[truth == k])
-            for k, name in enumerate(classes)
+            name: _count(found, right, copies, truth == k, resamples) for k, name in enumerate(classes)
         },
         total=total,
         max_error=exported["max_error"],
@@ -48,34 +51,40 @@ def count_decisions(
 
 
 def _count(
-    decisions: NDArray[np.str_], right: NDArray[np.bool_], clusters: NDArray[np.integer]
+    decisions: NDArray[np.str_],
+    right: NDArray[np.bool_],
+    clusters: NDArray[np.integer],
+    of: NDArray[np.bool_],
+    bootstrap: GroupBootstrap,
 ) -> DecisionCounts:
-    answered, abstained, refused = (decisions == name for name in ("answer", "abstain", "not_mr"))
+    """Counts the decisions for the images that `of`, (n,), names."""
+    kinds = {"answered": "answer", "abstained": "abstain", "refused": "not_mr"}
+    masks = {name: of & (decisions == kind) for name, kind in kinds.items()}
+    answered, abstained, refused = masks.values()
     given, wrong = int(answered.sum()), int((answered & ~right).sum())
-    low, high = wilson(wrong, given) if given else (None, None)
+    error = bootstrap.share(answered & ~right, answered) if given else None
+    shares = {name: bootstrap.share(mask, of) for name, mask in masks.items()} if of.any() else {}
     return DecisionCounts(
-        images=len(decisions),
-        clusters=len(np.unique(clusters)),
+        images=int(of.sum()),
+        clusters=len(np.unique(clusters[of])),
+        groups=bootstrap.groups_of(of),
         answered=given,
         right=given - wrong,
         wrong=wrong,
-        error=wrong / given if given else None,
-        error_low=low,
-        error_high=high,
+        error=error.value if error else None,
+        error_low=error.low if error else None,
+        error_high=error.high if error else None,
         abstained=int(abstained.sum()),
         abstained_right=int((abstained & right).sum()),
         refused=int(refused.sum()),
         refused_right=int((refused & right).sum()),
+        intervals={name: (share.low, share.high) for name, share in shares.items()},
     )
 
 
 def _sentence(total: DecisionCounts, exported: Mapping[str, Any]) -> str:
     max_error = exported["max_error"]
-    validated = f"{_percent(exported['error'])} were" if exported["answered"] else "no image was answered"
-    text = (
-        f"The export allowed {_percent(max_error)} of the answers to be wrong (export.max_error); on the "
-        f"validation images, which chose the threshold, {validated}. "
-    )
+    text = f"{describe_promise(exported)} "
     if total.error is None or total.error_low is None or total.error_high is None:
         return f"{text}No test image is answered."
     text += (
@@ -89,6 +98,34 @@ def _sentence(total: DecisionCounts, exported: Mapping[str, Any]) -> str:
     else:
         end = "the whole interval lies within what was allowed."
     return text + end
+
+
+def describe_promise(exported: Mapping[str, Any]) -> str:
+    """Returns sentences on the error that a bundle allows its answers, and what its validation images show.
+
+    `exported` is `decision` of bundle.json, of this version or an earlier one.
+    """
+    allowed, error = _percent(exported["max_error"]), _percent(exported["error"])
+    if exported.get("confidence") is None:
+        found = f"{error} were" if exported["answered"] else "no image was answered"
+        return (
+            f"The export allowed {allowed} of the answers to be wrong (export.max_error); on the validation "
+            f"images, which chose the threshold, {found}."
+        )
+    level, answers = f"{100 * exported['confidence']:g} %", f"{exported['answers']:.0f} independent answers"
+    asked = (
+        f"At most {allowed} of the answers shall be wrong, with a confidence of {level} (export.max_error)"
+    )
+    chosen = f" (they chose the epoch, one of {exported['models']})" if exported["models"] > 1 else ""
+    if not exported["answered"]:
+        return (
+            f"{asked}. This model answers nothing: it takes {exported['answers_needed']:,} independent "
+            f"answers, all of them right, to show that; the validation images are worth {answers}{chosen}."
+        )
+    return (
+        f"{asked}. On the validation images, worth {answers}{chosen}, {error} of those given are wrong: of "
+        f"the answers to images like these it is at most {_percent(exported['error_bound'])}."
+    )
 
 
 def _percent(share: float) -> str:

@@ -53,6 +53,10 @@ class GroupBootstrap:
         """Number of images, n."""
         return len(self._place)
 
+    def groups_of(self, images: ArrayLike) -> int:
+        """Returns the number of groups of the images that an (n,) bool array names."""
+        return len(np.unique(self._place[np.asarray(images, bool)]))
+
     def totals(self, values: ArrayLike) -> Floats:
         """Returns (n, m) values of images, summed over each group: (groups, m)."""
         numbers = np.asarray(values, np.float64)
@@ -76,10 +80,19 @@ class GroupBootstrap:
                 self._held.append(drawn)
             yield drawn
 
-    def image_counts(self) -> Iterator[Floats]:
-        """Yields how often each image is in each resample: parts of a (resamples, n) array."""
-        for counts in self.counts():
-            yield counts[:, self._place]
+    def standard_error(self, influence: ArrayLike) -> float:
+        """Returns the standard error of a score that each image moves by its (n,) influence."""
+        moved = self.totals(np.asarray(influence, np.float64)[:, np.newaxis])[:, 0]
+        groups = max(2, self.num_groups)
+        return float(np.sqrt((moved**2).sum() * groups / (groups - 1)))
+
+    @property
+    def reach(self) -> float:
+        """Number of standard errors from a score to the ends of its interval: a quantile of Student's t."""
+        from scipy.stats import t
+
+        units = effective_number(self.totals(np.ones((self.num_images, 1)))[:, 0])
+        return float(t.ppf((1 + self._confidence) / 2, max(1.0, units - 1)))
 
     def sums(self, values: ArrayLike) -> Floats:
         """Returns (n, m) values summed over the images of each resample: (resamples, m)."""

@@ -1,11 +1,10 @@
-"""Scores of class probabilities against true labels, and how terminal, report and model card show them."""
+"""Scores of class probabilities against true labels, with intervals over groups of images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict
 
 from brain_ray.scoring.calibration import expected_calibration_error, log_loss
 from brain_ray.scoring.curves import (
@@ -15,123 +14,9 @@ from brain_ray.scoring.curves import (
     check_predictions,
     roc,
 )
-
-
-class _Strict(BaseModel):
-    # NaN is refused here, so that no score can reach a JSON file as something that is not JSON.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ClassScores(_Strict):
-    """Precision, recall and F1 (0..1) of a class with `support` images; None if the class has no image."""
-
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    support: int
-
-
-class Auc(_Strict):
-    """Areas under ROC curves, one class against the rest (0..1); None if undefined."""
-
-    per_class: dict[str, float | None]
-    micro: float | None
-    macro: float | None
-
-
-class ProbabilityScores(_Strict):
-    """Scores of the probabilities; lower is better.
-
-    log_loss: mean of -ln(probability of the true class), in nats.
-    brier: mean over images of the squared errors summed over all classes, 0..2 (Brier 1950).
-    ece: expected calibration error, 0..1 (Guo et al. 2017).
-    """
-
-    log_loss: float
-    brier: float
-    ece: float
-
-
-class DecisionCounts(_Strict):
-    """Decisions for a set of test images. Shares are 0..1; intervals are Wilson's, 95 %, over images."""
-
-    images: int
-    clusters: int
-    """Number of images when each cluster of copies found by the audit counts once."""
-    answered: int
-    right: int
-    """Images answered with the true class; likewise `wrong`."""
-    wrong: int
-    error: float | None
-    """Share `wrong` of `answered`; None if nothing is answered."""
-    error_low: float | None
-    error_high: float | None
-    abstained: int
-    abstained_right: int
-    """Images abstained from although the most probable class was the true one; likewise `refused_right`."""
-    refused: int
-    """Images refused because they are unlike the training images (`not_mr`)."""
-    refused_right: int
-
-
-class Decisions(_Strict):
-    """Decisions of a bundle for a set of test images, exactly as it serves them."""
-
-    per_class: dict[str, DecisionCounts]
-    """Counts by true class."""
-    total: DecisionCounts
-    max_error: float
-    """Share of wrong answers that the export allowed."""
-    validation_error: float
-    """Share of wrong answers on the validation images, which chose the threshold."""
-    exceeded: bool
-    """Whether the lower end of the interval of the total error is above `max_error`."""
-    sentence: str
-    """The same comparison as a sentence."""
-
-
-class Scores(_Strict):
-    """All scores of one set of images; `model_dump()` is strict JSON.
-
-    The interval of the accuracy is Wilson's, 95 %. Rows of `confusion` are true classes, columns predicted
-    ones. `macro` averages the classes that have images, `weighted` weighs them by their number of images.
-    """
-
-    images: int
-    correct: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    per_class: dict[str, ClassScores]
-    macro: ClassScores
-    weighted: ClassScores
-    confusion: list[list[int]]
-    auc: Auc
-    log_loss: float
-    brier: float
-    ece: float
-    calibrated: ProbabilityScores | None
-    decisions: Decisions | None = None
-    """Decisions of the evaluated bundle; None for scores of other probabilities."""
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Returns label and text of the scores beside the accuracy, for terminal, report and card."""
-        return score_rows(self.model_dump())
-
-
-def score_rows(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns `Scores.rows()` of what `Scores.model_dump()` gave, now or in a version that lacked some."""
-    rows = []
-    if "auc" in scores:
-        rows.append(
-            ("AUC", f"{_digits(scores['auc']['macro'])} macro, {_digits(scores['auc']['micro'])} micro")
-        )
-    for title, values in (("raw", scores), ("calibrated", scores.get("calibrated") or {})):
-        names = {"log_loss": "log loss", "brier": "Brier", "ece": "ECE"}
-        texts = [f"{text} {values[name]:.4f}" for name, text in names.items() if name in values]
-        if texts:
-            rows.append((title, ", ".join(texts)))
-    return rows
+from brain_ray.scoring.intervals import GroupBootstrap
+from brain_ray.scoring.score_intervals import probability_intervals, score_intervals
+from brain_ray.scoring.scores import Auc, ClassScores, ProbabilityScores, Scores, UnitScores, digits
 
 
 def score(
@@ -140,8 +25,9 @@ def score(
     classes: Sequence[str],
     calibrated: ArrayLike | None = None,
     bins: int = 15,
+    groups: ArrayLike | GroupBootstrap | None = None,
 ) -> Scores:
-    """Computes all scores of predictions.
+    """Computes all scores of predictions, with intervals over groups.
 
     Args:
         labels: (n,) integers, indices into `classes`.
@@ -149,6 +35,7 @@ def score(
         classes: k names.
         calibrated: (n, k), the same after temperature scaling, or None.
         bins: number of equal-width bins of the expected calibration error.
+        groups: (n,) group of each image, or resamples of these; None: each image is a group of its own.
 
     Raises:
         ValueError: no images, shapes that do not match, labels out of range, rows that are not probabilities.
@@ -167,14 +54,20 @@ def score(
         for kind in ("macro", "weighted")
     }
     correct = int((predicted == truth).sum())
-    low, high = wilson(correct, len(truth))
+    bootstrap = _bootstrap(groups, len(truth))
+    intervals = score_intervals(truth, chances, classes, bins, bootstrap)
+    if calibrated is not None:
+        calibrated = check_predictions(labels, calibrated, classes)[1]
+        found = probability_intervals(truth, calibrated, bins, bootstrap)
+        intervals |= {f"calibrated.{name}": (max(0.0, one.low), one.high) for name, one in found.items()}
     curves = roc(truth, chances, classes)
     return Scores(
         images=len(truth),
+        groups=bootstrap.num_groups,
         correct=correct,
         accuracy=correct / len(truth),
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy_low=intervals["accuracy"][0],
+        accuracy_high=intervals["accuracy"][1],
         per_class={
             name: _class_scores(values[:3] if values[3] else (None,) * 3, values[3])
             for name, *values in zip(classes, *per_class, strict=True)
@@ -188,18 +81,45 @@ def score(
             macro=_area(curves.macro),
         ),
         **_probability_scores(truth, chances, bins).model_dump(),
-        calibrated=None
-        if calibrated is None
-        else _probability_scores(truth, check_predictions(labels, calibrated, classes)[1], bins),
+        calibrated=None if calibrated is None else _probability_scores(truth, np.asarray(calibrated), bins),
+        intervals=intervals,
     )
 
 
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share (Wilson 1927, doi.org/10.1080/01621459.1927.10502953)."""
-    from scipy.stats import binomtest
+def score_units(
+    labels: ArrayLike, calibrated: ArrayLike, units: ArrayLike, bootstrap: GroupBootstrap
+) -> UnitScores:
+    """Returns the accuracy with one vote for each unit, by the mean of its images' probabilities.
 
-    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    A patient with images of several classes is a unit in each of them.
+
+    Args:
+        labels: (n,) integers, true classes.
+        calibrated: (n, k) calibrated probabilities.
+        units: (n,) of any kind that can be sorted: clusters of copies, or patients.
+        bootstrap: resamples of the n images, in whose groups the units lie.
+    """
+    truth, chances = np.asarray(labels), np.asarray(calibrated, np.float64)
+    _, whose = np.unique(np.asarray(units), return_inverse=True)
+    _, first, place = np.unique(whose * (truth.max() + 1) + truth, return_index=True, return_inverse=True)
+    sums = np.stack([np.bincount(place, column) for column in chances.T], axis=1)
+    right = sums.argmax(axis=1) == truth[first]
+    counted = np.zeros(len(truth))
+    counted[first] = 1
+    found = bootstrap.share(counted * right[place], counted)
+    return UnitScores(
+        units=len(first),
+        right=int(right.sum()),
+        accuracy=found.value,
+        accuracy_low=found.low,
+        accuracy_high=found.high,
+    )
+
+
+def _bootstrap(groups: ArrayLike | GroupBootstrap | None, images: int) -> GroupBootstrap:
+    if isinstance(groups, GroupBootstrap):
+        return groups
+    return GroupBootstrap(np.arange(images) if groups is None else groups)
 
 
 def format_scores(scores: Scores) -> str:
@@ -210,7 +130,7 @@ def format_scores(scores: Scores) -> str:
     for name, row in rows.items():
         if name == "macro":
             lines.append("")
-        cells = f"{_digits(row.precision):>9}  {_digits(row.recall)}  {_digits(row.f1)}  {row.support:6d}"
+        cells = f"{digits(row.precision):>9}  {digits(row.recall)}  {digits(row.f1)}  {row.support:6d}"
         lines.append(f"{name:{width}}  {cells}")
     lines += [
         "",
@@ -239,7 +159,3 @@ def _probability_scores(truth: Ints, chances: Floats, bins: int) -> ProbabilityS
 
 def _area(curve: Curve | None) -> float | None:
     return None if curve is None else curve.auc
-
-
-def _digits(value: float | None) -> str:
-    return "-".rjust(6) if value is None else f"{value:.4f}"

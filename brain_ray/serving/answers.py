@@ -57,6 +57,7 @@ def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepar
         name=prepared.name,
         label=label,
         decision=prediction.decisions[i],
+        candidates=_candidates(predictor, prediction, i),
         confidence=calibrated[label],
         probabilities=_by_class(predictor, prediction.probabilities[i]),
         calibrated=calibrated,
@@ -68,6 +69,12 @@ def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepar
         model=ModelId(name=predictor.name, sha256=predictor.sha256, id=predictor.id),
         milliseconds=round(milliseconds, 3),
     )
+
+
+def _candidates(predictor: "Predictor", prediction: "Prediction", i: int) -> list[str] | None:
+    if prediction.candidates is None:
+        return None
+    return [name for name, chosen in zip(predictor.classes, prediction.candidates[i], strict=True) if chosen]
 
 
 def _by_class(predictor: "Predictor", row: Any) -> dict[str, float]:

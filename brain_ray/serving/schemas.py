@@ -56,9 +56,12 @@ class Answer(_Body):
     label: str
     """The most probable class."""
     decision: Literal["answer", "abstain", "not_mr"]
-    """`answer`: sure enough for the error rate that was allowed, as found on the bundle's validation images;
-    `abstain`: not so; `not_mr`: the picture is unlike those that the model learned from, whatever it shows,
-    and its label means nothing. A picture that passes need be no MR slice."""
+    """`answer`: sure enough for the share of wrong answers that the bundle allows, as far as its validation
+    images show it; `abstain`: not so; `not_mr`: the picture is unlike those that the model learned from,
+    whatever it shows, and its label means nothing. A picture that passes need be no MR slice."""
+    candidates: list[str] | None = None
+    """The classes that cannot be excluded: each was among the candidates of the share of its own images that
+    the bundle states as its sensitivity, in validation. Null: the bundle is of an earlier version."""
     confidence: Probability
     """The calibrated probability of `label`."""
     probabilities: dict[str, Probability]

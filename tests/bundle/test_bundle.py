@@ -11,7 +11,7 @@ from brain_ray.bundle.bundle import BundleError, add_scores, load_bundle, render
 from brain_ray.bundle.schema import BundleInfo
 from brain_ray.config import Config
 from brain_ray.scoring.decisions import count_decisions
-from brain_ray.scoring.metrics import score_rows
+from brain_ray.scoring.scores import score_rows
 
 SCORES = {
     "images": 41,

@@ -16,7 +16,8 @@ from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import ReportData, first_epoch_on_images
 from brain_ray.scoring.decisions import count_decisions
-from brain_ray.scoring.metrics import Scores, score
+from brain_ray.scoring.metrics import score
+from brain_ray.scoring.scores import Scores
 
 CLASSES = DataConfig().classes
 NASTY = 'Testing/<script>alert("x")</script>/a&b.jpg'

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from brain_ray.scoring.calibration import (
-    NEVER,
-    abstain_threshold,
     bin_edges,
     bin_of,
     calibrate,
+    cross_calibrate,
     expected_calibration_error,
     fit_temperature,
     log_loss,
@@ -84,25 +83,20 @@ def test_calibration_error_of_a_bin_is_its_gap() -> None:
     assert expected_calibration_error(np.eye(3), np.arange(3), bins=15) == 0.0
 
 
-def test_the_threshold_is_the_lowest_that_keeps_to_the_error() -> None:
-    confidence = np.array([0.5, 0.9, 0.6, 0.8, 0.7, 0.95])
-    correct = np.array([False, True, False, True, True, True])
-    assert abstain_threshold(confidence, correct, 0.0) == 0.7
-    assert abstain_threshold(confidence, correct, 0.2) == 0.6  # one of five
-    assert abstain_threshold(confidence, correct, 0.34) == 0.0  # two of six: all may be answered
-    assert abstain_threshold(confidence, np.ones(6, bool), 0.0) == 0.0
-    assert abstain_threshold(confidence, np.zeros(6, bool), 0.5) == NEVER > 1
+def test_each_half_of_the_groups_is_calibrated_by_the_other() -> None:
+    logits, labels = drawn(4000)
+    told = softmax(3 * logits)
+    groups = np.arange(4000) // 4
+    crossed = cross_calibrate(told, labels, groups)
+    assert log_loss(crossed, labels) == pytest.approx(log_loss(softmax(logits), labels), rel=0.02)
+    # Other labels of one group change the temperature of the other half only: never its own.
+    changed = labels.copy()
+    changed[groups == 7] = (changed[groups == 7] + 1) % 4
+    again = cross_calibrate(told, changed, groups)
+    np.testing.assert_array_equal(again[groups == 7], crossed[groups == 7])
+    assert 1000 < (again != crossed).any(axis=1).sum() < 3000
 
 
-def test_a_threshold_may_lie_below_a_stretch_with_more_errors() -> None:
-    correct = np.array([True, False, True, True, True])
-    assert abstain_threshold(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), correct, 0.2) == 0.0
-    assert abstain_threshold(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), correct, 0.25) == 0.0
-    correct = np.array([True, False, True, True, False])
-    assert abstain_threshold(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), correct, 0.25) == 0.6
-
-
-def test_equal_confidences_are_answered_or_withheld_together() -> None:
-    confidence = np.array([0.9, 0.7, 0.7, 0.7])
-    assert abstain_threshold(confidence, np.array([True, True, True, False]), 0.1) == 0.9
-    assert abstain_threshold(confidence, np.array([True, True, True, False]), 0.25) == 0.0
+def test_one_group_is_not_calibrated_by_itself() -> None:
+    told = np.array([[0.9, 0.1], [0.2, 0.8]])
+    np.testing.assert_allclose(cross_calibrate(told, np.array([0, 0]), np.array([5, 5])), told)

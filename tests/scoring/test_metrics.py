@@ -8,7 +8,9 @@ import pytest
 
 from brain_ray.scoring.calibration import expected_calibration_error
 from brain_ray.scoring.curves import reliability, roc
-from brain_ray.scoring.metrics import Scores, format_scores, score, score_rows
+from brain_ray.scoring.intervals import GroupBootstrap
+from brain_ray.scoring.metrics import format_scores, score, score_units
+from brain_ray.scoring.scores import Scores, score_rows
 
 CLASSES = ("glioma", "meningioma", "notumor")
 LABELS = np.array([0, 0, 1, 2])
@@ -59,7 +61,7 @@ def test_calibration_error_is_nought_where_confidence_is_the_share_of_right_answ
     assert expected_calibration_error(chances, np.array([0, 0, 0, 1]), bins=15) == pytest.approx(0.0)
 
 
-def test_interval_is_wilsons():
+def test_the_interval_of_single_images_is_near_wilsons():
     # The seed's result. Wilson's formula, worked out by hand: centre (p + z²/2n) / (1 + z²/n).
     n, right, z = 1311, 1301, 1.959964
     p = right / n
@@ -69,8 +71,67 @@ def test_interval_is_wilsons():
     chances = np.tile([0.9, 0.1], (n, 1))
     chances[:10] = [0.1, 0.9]
     scores = score(labels, chances, CLASSES[:2])
-    assert (scores.accuracy_low, scores.accuracy_high) == pytest.approx((centre - half, centre + half))
-    assert (scores.accuracy_low, scores.accuracy_high) == pytest.approx((0.9860, 0.9958), abs=1e-4)
+    assert (scores.accuracy_low, scores.accuracy_high) == pytest.approx(
+        (centre - half, centre + half), abs=1e-3
+    )
+
+
+def drawn(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of three classes and probabilities that know them a little."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(3, size=count)
+    logits = rng.normal(0, 1, (count, 3))
+    logits[np.arange(count), labels] += 2
+    return labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def test_every_score_has_an_interval_that_holds_it():
+    labels, chances = drawn(300)
+    scores = score(labels, chances, CLASSES, calibrated=chances, groups=np.arange(300) // 3)
+    assert (scores.images, scores.groups) == (300, 100)
+    dumped = scores.model_dump()
+    names = {"accuracy", "log_loss", "brier", "ece", "macro.f1", "auc.macro", "auc.micro"}
+    names |= {f"per_class.{name}.{kind}" for name in CLASSES for kind in ("precision", "recall", "f1")}
+    names |= {f"auc.per_class.{name}" for name in CLASSES}
+    names |= {f"calibrated.{name}" for name in ("log_loss", "brier", "ece")}
+    assert names <= set(scores.intervals)
+    for name, (low, high) in scores.intervals.items():
+        value = dumped
+        for part in name.split("."):
+            value = value[part]
+        assert 0 <= low < high, name
+        assert name.endswith("ece") or low <= value <= high, name
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro.f1", "auc.macro", "log_loss", "brier"])
+def test_copies_of_images_leave_an_interval_as_it_was(name: str):
+    labels, chances = drawn(200)
+    once = score(labels, chances, CLASSES).intervals[name]
+    place = np.repeat(np.arange(200), 4)
+    often = score(labels[place], chances[place], CLASSES, groups=place).intervals[name]
+    assert often == pytest.approx(once, abs=0.02)
+
+
+def test_areas_have_the_interval_of_a_bootstrap_over_groups():
+    labels, chances = drawn(240, seed=3)
+    groups = np.arange(240) // 4
+    low, high = score(labels, chances, CLASSES, groups=groups).intervals["auc.macro"]
+    rng = np.random.default_rng(0)
+    areas = []
+    for _ in range(300):
+        rows = np.concatenate([np.flatnonzero(groups == g) for g in rng.integers(60, size=60)])
+        areas.append(score(labels[rows], chances[rows], CLASSES).auc.macro)
+    assert (low, high) == pytest.approx(np.quantile(areas, [0.025, 0.975]), abs=0.01)
+
+
+def test_each_patient_has_one_vote():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    chances = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6], [0.9, 0.1]])
+    patients = np.array(["p", "p", "p", "q", "q", "p"])  # p has an image of the second class, too
+    found = score_units(labels, chances, patients, GroupBootstrap(patients))
+    assert (found.units, found.right) == (3, 2)
+    assert found.accuracy == pytest.approx(2 / 3)
+    assert found.accuracy_low < 2 / 3 < found.accuracy_high
 
 
 def test_areas_under_curves():

@@ -9,7 +9,7 @@ from support.undisturbed import train
 
 from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.convert import make_models
-from brain_ray.config import AugmentConfig, Config, ModelConfig, TrainConfig
+from brain_ray.config import AugmentConfig, Config, ExportConfig, ModelConfig, TrainConfig
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.transforms import Box, find_box, to_input
 from brain_ray.input_spec import InputSpec
@@ -32,6 +32,7 @@ CONFIG = Config(
         dwell=False,
         augment=AugmentConfig(),
     ),
+    export=ExportConfig(max_error=0.2),  # a hundred validation images show no less of eight epochs
 )
 
 
