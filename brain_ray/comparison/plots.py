@@ -16,11 +16,11 @@ from brain_ray.evaluation.plots import (
     INK,
     MUTED,
     WIDTH,
-    _tidy,
     add_legend,
     class_colour,
     new_figure,
     plain,
+    tidy,
 )
 
 WRONG = "#d55e00"
@@ -82,7 +82,7 @@ def validation_curves(comparison: Comparison) -> Figure | None:
             handles[status] = Line2D([], [], color=MUTED, ls=(0, (3, 1.5)), marker=marker, ms=5)
     axes.set_xlabel("epoch", fontsize=9, color=MUTED)
     axes.set_ylabel("validation cross-entropy", fontsize=9, color=MUTED)
-    _tidy(axes, grid="y")
+    tidy(axes, grid="y")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _value_scale(axes, seen)
     add_legend(figure, handles, columns=4)
@@ -125,7 +125,7 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
             axes.plot(latency, accuracy, "o", ms=16, mfc="none", mec=INK, mew=1.6, zorder=3)
     axes.set_xlabel("latency of one image, in ms (ONNX Runtime)", fontsize=9, color=MUTED)
     axes.set_ylabel("validation accuracy", fontsize=9, color=MUTED)
-    _tidy(axes, grid="both")
+    tidy(axes, grid="both")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if points[:, 0].max() > 4 * points[:, 0].min() > 0:
         _log_ticks(axes, "x", points[:, 0])
@@ -173,7 +173,7 @@ def rungs(comparison: Comparison) -> Figure | None:
         stopped = sum(one.stopped for one in rung.reached)
         axes.set_title(f"epoch {rung.epoch}", fontsize=10, color=INK, loc="left")
         axes.set_xlabel(f"{len(rung.reached) - stopped} kept\n{stopped} stopped", fontsize=8.5, color=MUTED)
-        _tidy(axes, grid="y")
+        tidy(axes, grid="y")
         axes.set_xlim(0.2, max(4, len(rung.reached)) + 0.8)
         axes.set_xticks([])
         axes.tick_params(which="minor", length=0)

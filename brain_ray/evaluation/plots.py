@@ -61,7 +61,7 @@ def balance(splits: Mapping[str, Mapping[str, int]], classes: Sequence[str]) -> 
             axes.text(share, place, f" {number:,}  {share:.1%}", va="center", fontsize=8.5, color=INK)
         axes.set_title(f"{plain(title)}  {numbers.sum():,}", fontsize=10, color=INK, loc="left")
         axes.set_yticks(range(len(classes)), [plain(name) for name in classes])
-        _tidy(axes, grid=None)
+        tidy(axes, grid=None)
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(bottom=False, labelbottom=False, left=False)
     widest = max(bar.get_width() for axes in panels for bar in axes.patches)
@@ -108,7 +108,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
             (handles[f"best epoch ({epoch})"],) = axes.plot(epoch, value, "*", ms=13, color=INK, mec="white")
         axes.set_title(title, fontsize=10.5, color=INK, loc="left")
         axes.set_xlabel("epoch", fontsize=9, color=MUTED)
-        _tidy(axes, grid="y")
+        tidy(axes, grid="y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(y=0.1)
     add_legend(figure, handles)
@@ -171,7 +171,7 @@ def roc_curves(curves: RocCurves) -> Figure:
         axes.set_title(title, fontsize=10.5, color=INK, loc="left")
         axes.set_xlabel("false positive rate", fontsize=9, color=MUTED)
         axes.set_ylabel("true positive rate", fontsize=9, color=MUTED)
-        _tidy(axes, grid="both")
+        tidy(axes, grid="both")
         axes.set_box_aspect(1)
     panels[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     panels[1].set(xlim=(-0.004, 0.2), ylim=(0.8, 1.004))
@@ -212,7 +212,7 @@ def reliability_diagram(tables: Mapping[str, Reliability]) -> Figure:
     top.set(xlim=(0, 1.005), ylim=(0, 1.02))
     bottom.set_ylim(0, 1.02)
     for axes in (top, bottom):
-        _tidy(axes, grid="both")
+        tidy(axes, grid="both")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     bottom.set_yticks([0, 0.5, 1])
     bottom.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -224,7 +224,8 @@ def _shares(table: Reliability) -> Floats:
     return np.asarray(table.counts / max(1, table.counts.sum()), np.float64)
 
 
-def _tidy(axes: Axes, grid: str | None) -> None:
+def tidy(axes: Axes, grid: str | None) -> None:
+    """Removes frames and ticks, and draws a grid along `grid`: x, y, both or None."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(RULE)
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)

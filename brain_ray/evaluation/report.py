@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.copies.recall import describe_recall
-from brain_ray.evaluation import copy_plates, image_plates, plots
+from brain_ray.evaluation import copy_plates, image_plates, plots, risk_plot
 from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.scoring.curves import reliability, roc
 from brain_ray.scoring.scores import Scores
+from brain_ray.scoring.selective import risk_coverage
 
 MAX_REJECTED = 100
 """Rows of the table of rejected files."""
@@ -68,6 +69,7 @@ def write_report(
         num_contradictions=sum(len(known["contradictions"]) for known in data.audit.get("known_sets", [])),
         history=data.history.to_dict("records"),
         settings=_settings(data.config),
+        scores_shown=data.official if data.leak_free is None else data.leak_free,
         shown=" without a found copy" if len(_score_sets(data)) > 1 else "",
         epoch=first_epoch_on_images(data.config),
     )
@@ -91,6 +93,9 @@ def _figures(data: ReportData) -> dict[str, Figure]:
             }
         ),
     }
+    calibrated = data.calibrated[shown]
+    curve = risk_coverage(calibrated.max(axis=1), calibrated.argmax(axis=1) == labels)
+    figures["risk_coverage.png"] = risk_plot.draw(curve, data.bundle["decision"])
     if len(data.history):
         figures["curves.png"] = plots.learning_curves(data.history)
     if data.samples:

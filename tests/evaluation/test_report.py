@@ -15,6 +15,7 @@ from brain_ray.evaluation.copy_plates import ClusterRow, CopyPair, LabelDispute,
 from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import ReportData, first_epoch_on_images
+from brain_ray.evaluation.score_predictions import score_predictions
 from brain_ray.scoring.decisions import count_decisions
 from brain_ray.scoring.metrics import score
 from brain_ray.scoring.scores import Scores
@@ -276,6 +277,7 @@ def test_figures_are_returned_as_png(written):
         "crop_steps",
         "misclassified",
         "pairs",
+        "risk_coverage",
     }
     assert set(written[1]) == {f"{name}.png" for name in names}
     assert all(content.startswith(b"\x89PNG") for content in written[1].values())
@@ -298,7 +300,7 @@ def test_page_of_a_run_with_nothing_to_show(data):
     assert "Copies under different labels None." in text
     assert "For no test image one was found among the training and validation images" in text
     assert "3 training images with a copy in the test split were left out" in text
-    assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png"}
+    assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png", "risk_coverage.png"}
 
 
 def test_no_score_is_said_to_be_free_of_copies(data, written):
@@ -313,7 +315,7 @@ def test_no_score_is_said_to_be_free_of_copies(data, written):
         for limit in (
             "misses most copies",
             "Patients are not known",
-            "images for independent",
+            "groups for independent",
             "not recorded",
         ):
             assert limit in text, limit
@@ -333,8 +335,9 @@ def test_served_decisions_stand_beside_what_the_export_allowed(data, written):
     for scores in (data.official, data.leak_free):
         total = scores.decisions.total
         assert scores.decisions.sentence in page.text
-        cells = f"{total.images} {total.clusters} {total.answered} {total.right} {total.wrong}"
-        assert f"all {cells} {total.error:.2%} (".replace("%", " %") in page.text
+        low, high = (f"{100 * end:.1f}" for end in total.intervals["answered"])
+        cells = f"{total.images} {total.groups} {total.answered} {low}–{high} % {total.right} {total.wrong}"
+        assert f"all {cells} {100 * total.error:.2f} % (" in page.text
     assert "0.8765 or more" in page.text
     assert data.official.decisions.exceeded  # random answers
     warned = r'class="warn">The export allowed'
@@ -342,6 +345,34 @@ def test_served_decisions_stand_beside_what_the_export_allowed(data, written):
     sure = np.eye(4)[data.labels]
     kept = dataclasses.replace(data, official=scored(data.labels, sure), leak_free=None)
     assert not re.findall(warned, write_report(kept)[0])
+
+
+def test_intervals_units_candidates_and_subgroups_are_shown(data):
+    labels, chances = data.labels, data.calibrated
+    groups = np.arange(24) // 2
+    predictions = pd.DataFrame(
+        {
+            "label": labels, "cluster": groups, "group": groups, "decision": ["answer"] * 24,
+            "patient": [f"p{k // 4}" for k in range(24)], "scanner": ["A", "B"] * 12,
+            "candidates": [[CLASSES[k % 4], CLASSES[(k + 1) % 4]] for k in range(24)],
+            **{f"probability_{name}": chances[:, k] for k, name in enumerate(CLASSES)},
+            **{f"calibrated_{name}": chances[:, k] for k, name in enumerate(CLASSES)},
+        }
+    )  # fmt: skip
+    decision = DECISION | {"sensitivities": [0.95] * 4}
+    scores = score_predictions(predictions, data.config, decision)
+    assert scores.candidates.per_class["glioma"].found == 1.0
+    assert scores.units["slice"].units == 24, "a unit for each class of a cluster"
+    assert [(row.column, row.value, row.images) for row in scores.subgroups] == [
+        ("scanner", "A", 12), ("scanner", "B", 12),
+    ]  # fmt: skip
+    text = Page(write_report(dataclasses.replace(data, official=scores, leak_free=None))[0]).text
+    low, high = scores.intervals["per_class.glioma.recall"]
+    assert f"{low:.4f}–{high:.4f}" in text
+    patients = scores.units["patient"]
+    assert f"{patients.right} of {patients.units} patients right" in text
+    assert "2.00 of an image on average" in text
+    assert "scanner A 12" in text
 
 
 @pytest.mark.parametrize(
