@@ -150,7 +150,9 @@ def export(model: Any, train: Images, valid: Images, config: Config, folder: Pat
     }
     weights = [np.asarray(weight) for weight in model.weights]
     inputs = [inputs_of(part.grey, config) for part in (valid, train)]
-    export_bundle(folder, config, weights, inputs[0], valid.labels, inputs[1], facts, make_models)
+    export_bundle(
+        folder, config, weights, inputs[0], valid.labels, inputs[1], facts, make_models, valid.groups
+    )
     return Predictor(folder, gpu=False)
 
 

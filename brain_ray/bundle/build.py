@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.bundle.bundle import (
     CANARY_FOLDER,
@@ -68,6 +68,7 @@ def export_bundle(
     train_inputs: NDArray[np.uint8],
     facts: Facts | Mapping[str, Any],
     make_models: MakeModels = run_conversion,
+    valid_groups: ArrayLike | None = None,
 ) -> BundleInfo:
     """Writes a bundle into a local folder, completely or not at all.
 
@@ -84,6 +85,8 @@ def export_bundle(
             `OutOfDistributionDetector` is fitted. A sample of some thousand is enough.
         facts: `data`, `training` and, if any, `sweep` of bundle.json.
         make_models: function that writes and compares the models.
+        valid_groups: (n,) groups of the validation images (of patients and copies), for the thresholds. None:
+            each image is its own.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; the two models'
@@ -103,7 +106,7 @@ def export_bundle(
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
         temperature, scores, decision, unlikeness = fit_thresholds(
-            session, config, valid_inputs, valid_labels, train_inputs
+            session, config, valid_inputs, valid_labels, train_inputs, valid_groups
         )
         canaries = draw_canaries()
         extras = {UNLIKENESS_FILE: unlikeness.to_bytes()}

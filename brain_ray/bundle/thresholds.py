@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, threshold
 from brain_ray.bundle.schema import Decision, ValidationScores
@@ -32,6 +32,7 @@ def fit_thresholds(
     inputs: NDArray[np.uint8],
     labels: NDArray[np.integer],
     train_inputs: NDArray[np.uint8],
+    groups: ArrayLike | None = None,
 ) -> tuple[float, ValidationScores, Decision, OutOfDistributionDetector]:
     """Fits the temperature and the thresholds on the validation images, and scores the ONNX model on them.
 
@@ -41,6 +42,8 @@ def fit_thresholds(
         inputs: (n, height, width, 1) validation images.
         labels: (n,) indices into the classes.
         train_inputs: (m, height, width, 1) training images, to which the detector is fitted.
+        groups: (n,) groups of the validation images (of patients and copies); each has the same say in the
+            detector's threshold. None: each image is its own.
     """
     probabilities = run_all(session, inputs, "probabilities")
     temperature = fit_temperature(probabilities, labels)
@@ -57,7 +60,7 @@ def fit_thresholds(
     )  # as the predictor has it
     unlikeness = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
     distances = unlikeness.distance(run_all(session, inputs, "statistics"))
-    furthest = threshold(distances, config.export.keep_share)
+    furthest = threshold(distances, config.export.keep_share, groups)
     passes = distances <= furthest  # as in `Predictor.decide`: refused images are never answered
     abstain_below = abstain_threshold(confidence[passes], correct[passes], config.export.max_error)
     answered = passes & (confidence >= abstain_below)

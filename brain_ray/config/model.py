@@ -141,5 +141,5 @@ class ExportConfig(Settings):
     """Largest error rate (0 to 1) among answered validation images; the threshold below which the model
     abstains is chosen to meet it. On other images more answers may be wrong."""
     keep_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
-    """Share of the validation images that must count as like the training images; this sets the threshold
-    beyond which an image is `not_mr`."""
+    """Share of the validation images that must count as like the training images, with the same say for each
+    group (a patient, or copies of one slice); this sets the distance beyond which an image is `not_mr`."""
