@@ -57,8 +57,8 @@ class Answer(_Body):
     """The most probable class."""
     decision: Literal["answer", "abstain", "not_mr"]
     """`answer`: sure enough for the error rate that was allowed, as found on the bundle's validation images;
-    `abstain`: not so; `not_mr`: the picture is unlike those that the model learned from, whatever it shows,
-    and its label means nothing. A picture that passes need be no MR slice."""
+    `abstain`: not so; `not_mr`: the picture is unlike the training images by a distance of features, and its
+    label means nothing. That recognises neither MR nor heads: a picture that passes need be neither."""
     confidence: Probability
     """The calibrated probability of `label`."""
     probabilities: dict[str, Probability]
@@ -66,7 +66,8 @@ class Answer(_Body):
     calibrated: dict[str, Probability]
     """Of each class, with the bundle's temperature: what to read as a confidence."""
     unlikeness: Annotated[float, Field(ge=0)]
-    """How far the picture is from the training data; more than 1 is too far, and `not_mr`."""
+    """Distance of the picture's features from the training images', as a multiple of the largest that is
+    allowed: more than 1 is `not_mr`."""
     box: CropBox
     has_box: bool
     """Whether a head was found; if not, the box is the whole image."""

@@ -17,6 +17,8 @@ from brain_ray.bundle.session import open_session
 from brain_ray.bundle.thresholds import run_all
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data import decoding
+from brain_ray.data.phantoms import outsiders
+from brain_ray.data.phantoms.files import draw
 from brain_ray.models.network import build_network
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -134,6 +136,20 @@ def test_phantoms_pass_and_other_pictures_do_not(phantom_bundle: Path) -> None:
     assert refused(predictor, phantom_inputs(64, 64, range(500, 600))) <= 0.1
     for kind, pictures in no_heads().items():
         assert refused(predictor, inputs_of(pictures, 64, 64)) >= 0.9, kind
+
+
+def test_changed_heads_are_refused_but_not_turned_ones(phantom_bundle: Path) -> None:
+    """Statistics over whole maps hardly change if a head is turned: docs/RESULTS.md says so."""
+    predictor = Predictor(phantom_bundle, threads=1)
+    rng = np.random.default_rng(6)
+    drawn = [draw(("glioma", "notumor")[i % 2], 11, 700 + i) for i in range(40)]
+    heads = [image if image.ndim == 2 else np.ascontiguousarray(image[..., 0]) for image in drawn]
+    shares = {
+        name: refused(predictor, inputs_of([change(head, rng) for head in heads], 64, 64))
+        for name, change in outsiders.CHANGES.items()
+    }
+    assert min(shares[name] for name in ("CT-like", "inverted", "cropped to a part")) >= 0.9, shares
+    assert max(shares[name] for name in ("quarter turn", "upside down")) <= 0.3, shares
 
 
 def photographs(count: int) -> list[NDArray[np.uint8]]:
