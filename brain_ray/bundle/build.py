@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.bundle.bundle import (
     CANARY_FOLDER,
@@ -68,7 +68,7 @@ def export_bundle(
     train_inputs: NDArray[np.uint8],
     facts: Facts | Mapping[str, Any],
     make_models: MakeModels = run_conversion,
-    valid_groups: NDArray[np.integer] | None = None,
+    valid_groups: ArrayLike | None = None,
 ) -> BundleInfo:
     """Writes a bundle into a local folder, completely or not at all.
 
@@ -85,7 +85,8 @@ def export_bundle(
             `OutOfDistributionDetector` is fitted. A sample of some thousand is enough.
         facts: `data`, `training` and, if any, `sweep` of bundle.json.
         make_models: function that writes and compares the models.
-        valid_groups: (n,) group of each validation image; None: each is a group of its own.
+        valid_groups: (n,) groups of the validation images (of patients and copies), for the thresholds. None:
+            each image is its own.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; the two models'
@@ -104,9 +105,8 @@ def export_bundle(
             difference = _check_models(make_models, Path(folder), partial, config, weights, valid_inputs)
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
-        groups = np.arange(len(valid_labels)) if valid_groups is None else valid_groups
         temperature, scores, decision, unlikeness = fit_thresholds(
-            session, config, valid_inputs, valid_labels, train_inputs, groups, _models_tried(known)
+            session, config, valid_inputs, valid_labels, train_inputs, valid_groups, _models_tried(known)
         )
         canaries = draw_canaries()
         extras = {UNLIKENESS_FILE: unlikeness.to_bytes()}

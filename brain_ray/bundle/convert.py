@@ -68,14 +68,25 @@ def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
     _to_onnx(explain, model, signature, ["heatmap"], target, opset)
 
 
-def with_maps(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
+RATIOS = (4, 8)
+"""Sizes of the maps whose statistics a bundle's detector uses: the input's side by the map's. The rule is the
+same for every network and data set; no image plays a part in it. At these sizes a network still distinguishes
+textures; its last map holds little beyond what separates the classes. `benchmarks/outsiders.py --layers`
+compares other rules, on training and validation images only."""
+
+
+def with_maps(model: "keras.Model", spec: BackboneSpec, ratios: Sequence[int] = RATIOS) -> "keras.Model":
     """Returns the network with two more outputs: the backbone's last feature map, and `statistics`.
 
-    The statistics are mean and standard deviation over each map of the last blocks at two sizes, a quarter
-    and an eighth of the input: (n, 2 * channels of both). At these sizes a network still distinguishes
-    textures; its last map holds little beyond what separates the classes.
+    The statistics are mean and standard deviation over each map of the last blocks at some sizes:
+    (n, 2 * channels of all).
 
     Both networks share their layers, some of which are changed (`make_convertible`): save the network before.
+
+    Args:
+        model: a network of `build_network`.
+        spec: its backbone.
+        ratios: the sizes, each the input's side by the map's.
 
     Raises:
         RunError: the backbone has no block at one of these sizes.
@@ -86,7 +97,7 @@ def with_maps(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
     backbone = model.get_layer("backbone")
     by_size = {output.shape[1:3]: output for output in block_outputs(backbone, spec)}
     side = backbone.input.shape[1:3]
-    inner = keras.Model(backbone.input, [backbone.output, *(_at(by_size, side, ratio) for ratio in (4, 8))])
+    inner = keras.Model(backbone.input, [backbone.output, *(_at(by_size, side, ratio) for ratio in ratios)])
     feature_map, *maps = inner(model.get_layer("repeat").output)
     _, head = split_network(model)
     probabilities = head(model.get_layer("pool")(feature_map))

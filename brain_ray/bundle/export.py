@@ -10,7 +10,7 @@ import numpy as np
 from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
-from brain_ray.data.dataset import read_inputs
+from brain_ray.data.dataset import read_groups, read_inputs
 from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, RESULT, TRAIN, Run
 from brain_ray.scoring.decisions import describe_promise
 
@@ -32,8 +32,9 @@ def export(run: Run, config: Config) -> str:
     run.require(TRAIN, "train")
     with np.load(io.BytesIO(run.read_bytes(*BEST))) as stored:
         weights = [stored[str(k)] for k in range(len(stored.files))]
-    inputs, labels, groups = read_inputs(run, config, "valid", MAX_VALIDATION)
-    train_inputs, _, _ = read_inputs(run, config, "train", MAX_TRAINING)
+    inputs, labels = read_inputs(run, config, "valid", MAX_VALIDATION)
+    groups = read_groups(run, config, "valid", MAX_VALIDATION)
+    train_inputs, _ = read_inputs(run, config, "train", MAX_TRAINING)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "bundle"
         info = export_bundle(

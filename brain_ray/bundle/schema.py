@@ -122,9 +122,10 @@ class Decision(_Part):
     answered: Share
     """Share of images that were answered."""
     unlikeness_threshold: Annotated[float, Field(gt=0)]
-    """Distance from the training images above which an image is rejected as another kind of picture."""
+    """Distance of features from those of the training images, above which an image is refused (`not_mr`)."""
     keep_share: Share
-    """Requested share of images within that distance."""
+    """Requested share of images within that distance, each group of them with the same say (in bundles of an
+    earlier version each image)."""
     kept: Share
     """Share of images within that distance."""
     learned_from: Count

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, threshold
 from brain_ray.bundle.schema import Decision, ValidationScores
@@ -34,7 +34,7 @@ def fit_thresholds(
     inputs: NDArray[np.uint8],
     labels: NDArray[np.integer],
     train_inputs: NDArray[np.uint8],
-    groups: NDArray[np.integer],
+    groups: ArrayLike | None = None,
     models: int = 1,
 ) -> tuple[float, ValidationScores, Decision, OutOfDistributionDetector]:
     """Fits the temperature and the thresholds on the validation images, and scores the ONNX model on them.
@@ -45,9 +45,10 @@ def fit_thresholds(
         inputs: (n, height, width, 1) validation images.
         labels: (n,) indices into the classes.
         train_inputs: (m, height, width, 1) training images, to which the detector is fitted.
-        groups: (n,) group of each validation image.
+        groups: (n,) groups of the validation images (of patients and copies). None: each image is its own.
         models: number of models (epochs, of all trials) that the validation images chose this one from.
     """
+    groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
     probabilities = run_all(session, inputs, "probabilities")
     temperature = fit_temperature(probabilities, labels)
     correct = probabilities.argmax(axis=1) == labels
@@ -66,7 +67,7 @@ def fit_thresholds(
     confidence = calibrated.max(axis=1)
     unlikeness = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
     distances = unlikeness.distance(run_all(session, inputs, "statistics"))
-    furthest = threshold(distances, config.export.keep_share)
+    furthest = threshold(distances, config.export.keep_share, groups)
     passes = distances <= furthest  # as in `Predictor.decide`: refused images are never answered
     export = config.export
     risk = risk_threshold(

@@ -147,8 +147,8 @@ class ExportConfig(Settings):
     """Share (0 to 1) of a class's images that shall have it among their candidates: one number for all
     classes, or one for each, in the order of `data.classes`."""
     keep_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99
-    """Share of the validation images that must count as like the training images; this sets the threshold
-    beyond which an image is `not_mr`."""
+    """Share of the validation images that must count as like the training images, with the same say for each
+    group (a patient, or copies of one slice); this sets the distance beyond which an image is `not_mr`."""
 
     def sensitivities(self, num_classes: int) -> tuple[float, ...]:
         """Returns `sensitivity` for each class."""

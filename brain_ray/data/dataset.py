@@ -73,37 +73,34 @@ def first_rows(run: Run, split: str) -> list[dict[str, Any]]:
 
 def read_inputs(
     run: Run, config: Config, split: str, limit: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the inputs, uint8 (n, height, width, 1), labels and groups, both int64 (n,), of a split's
-    images, without augmented copies.
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Returns the inputs, uint8 (n, height, width, 1), and labels, int64 (n,), of a split's images, without
+    augmented copies.
 
     If there are more than `limit` images, `limit` of them are drawn with the run's seed.
 
     Raises:
         RunError: the split has no files, or a row cannot be decoded.
     """
-    seeds = _read(run, split, ["row_id", "augment_seed"])
-    chosen = seeds["row_id"].to_numpy()[seeds["augment_seed"].to_numpy() < 0]
-    if len(chosen) > limit:
-        chosen = np.random.default_rng(config.seed).choice(chosen, limit, replace=False)
-    columns = ["path", "image_id", "label", "bytes", *BOX]
-    table = _read(run, split, columns, pads.field("row_id").isin(chosen))
+    table = _read(run, split, ["path", "label", "bytes", *BOX], _images(run, config, split, limit))
     spec = config.model.input_spec
     max_pixels, read = config.data.max_pixels, config.data.read_spec
     inputs = [read_input(row, spec, max_pixels, read) for row in table.to_pylist()]
-    groups = read_groups(run)[table["image_id"].to_numpy()].to_numpy(np.int64)
-    return np.stack(inputs), table["label"].to_numpy(), groups
+    return np.stack(inputs), table["label"].to_numpy()
 
 
-def read_groups(run: Run) -> "pd.Series[int]":
-    """Returns the group of each image by its image_id: all images of a patient, with copies of any of them.
+def read_groups(run: Run, config: Config, split: str, limit: int) -> NDArray[np.int64]:
+    """Returns the groups (of patients and copies) of the images of `read_inputs`, int64 (n,).
 
-    An earlier version's data set knows copies only: there the groups are the clusters.
+    Of an earlier version's data set, which has no groups, returns the clusters of copies.
+
+    Raises:
+        RunError: the split has no files.
     """
-    names = patiently()(pq.read_schema, run.path(*DATASET_MANIFEST), filesystem=run.fs).names
-    column = "group" if "group" in names else "cluster"
-    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", column])
-    return manifest.set_index("image_id")[column]
+    images = _read(run, split, ["image_id"], _images(run, config, split, limit))["image_id"].to_numpy()
+    manifest = read_table(run, *DATASET_MANIFEST).set_index("image_id")
+    column = manifest["group" if "group" in manifest else "cluster"]
+    return np.asarray(column.loc[images], np.int64)
 
 
 def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -129,6 +126,15 @@ def add_source_columns(images: pd.DataFrame, run: Run) -> pd.DataFrame:
         return images
     manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", *stated])
     return images.merge(manifest, "left", "image_id", validate="many_to_one")
+
+
+def _images(run: Run, config: Config, split: str, limit: int) -> pads.Expression:
+    """Returns what selects the rows of a split's images without augmented copies, or `limit` of them."""
+    seeds = _read(run, split, ["row_id", "augment_seed"])
+    chosen = seeds["row_id"].to_numpy()[seeds["augment_seed"].to_numpy() < 0]
+    if len(chosen) > limit:
+        chosen = np.random.default_rng(config.seed).choice(chosen, limit, replace=False)
+    return pads.field("row_id").isin(chosen)
 
 
 def _files(run: Run, split: str) -> list[str]:

@@ -57,8 +57,9 @@ class Answer(_Body):
     """The most probable class."""
     decision: Literal["answer", "abstain", "not_mr"]
     """`answer`: sure enough for the share of wrong answers that the bundle allows, as far as its validation
-    images show it; `abstain`: not so; `not_mr`: the picture is unlike those that the model learned from,
-    whatever it shows, and its label means nothing. A picture that passes need be no MR slice."""
+    images show it; `abstain`: not so; `not_mr`: the picture is unlike the training images by a distance of
+    features, and its label means nothing. That recognises neither MR nor heads: a picture that passes need
+    be neither."""
     candidates: list[str] | None = None
     """The classes that cannot be excluded: each was among the candidates of the share of its own images that
     the bundle states as its sensitivity, in validation. Null: the bundle is of an earlier version."""
@@ -69,7 +70,8 @@ class Answer(_Body):
     calibrated: dict[str, Probability]
     """Of each class, with the bundle's temperature: what to read as a confidence."""
     unlikeness: Annotated[float, Field(ge=0)]
-    """How far the picture is from the training data; more than 1 is too far, and `not_mr`."""
+    """Distance of the picture's features from the training images', as a multiple of the largest that is
+    allowed: more than 1 is `not_mr`."""
     box: CropBox
     has_box: bool
     """Whether a head was found; if not, the box is the whole image."""

@@ -109,6 +109,22 @@ def test_models_further_apart_than_the_tolerance_make_no_bundle(
     assert info.check.largest_difference > 0.05
 
 
+def test_each_group_has_the_same_say_in_what_is_refused(
+    bundle: Path, config: Config, network_weights: list[Any], tmp_path: Path
+) -> None:
+    strict = config.model_copy(update={"export": config.export.model_copy(update={"keep_share": 0.9})})
+    target = tmp_path / "out" / "bundle"
+    arguments = (strict, network_weights, noise(24), LABELS, TRAINING, FACTS, models_of(bundle))
+    plain = export_bundle(target, *arguments).decision
+    order = np.argsort(Predictor(target).predict(noise(24)).unlikeness)
+    groups = np.empty(24, np.int64)
+    groups[order] = [*range(12), *([12] * 12)]  # the 12 furthest images are copies of one slice
+    decision = export_bundle(tmp_path / "grouped", *arguments, valid_groups=groups).decision
+    assert decision.unlikeness_threshold < plain.unlikeness_threshold
+    assert plain.kept == pytest.approx(22 / 24)
+    assert decision.kept == pytest.approx(12 / 24), "12 of 13 groups"
+
+
 def test_leftovers_of_a_killed_export_do_not_count(
     bundle: Path, config: Config, network_weights: list[Any], tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from brain_ray.config import Config, ModelConfig
 from brain_ray.data.dataset import (
     add_source_columns,
     first_rows,
+    read_groups,
     read_inputs,
     read_labels,
     read_rows,
@@ -24,7 +25,7 @@ from brain_ray.data.parts import count_labels, find_parts
 from brain_ray.data.rows import ROW_COLUMNS, ROW_SCHEMA
 from brain_ray.errors import RunError
 from brain_ray.input_spec import InputSpec
-from brain_ray.runs import Run
+from brain_ray.runs import DATASET_MANIFEST, Run
 
 LABELS = [3, 0, 2, 2, 3, 0, 1]
 
@@ -145,6 +146,20 @@ def test_of_many_images_some_are_drawn_in_the_order_of_the_rows(run: Run) -> Non
     assert rows == sorted(rows)
     assert len(set(rows) - {2, 4}) == 3
     assert labels.tolist() == [LABELS[row] for row in rows]
+
+
+@pytest.mark.parametrize("limit", [100, 3])
+def test_groups_are_those_of_the_images_whose_inputs_are_read(run: Run, limit: int) -> None:
+    rows = write_rows(run, augmented=(2, 4))
+    config = Config(model=ModelConfig(height=24, width=24))
+    images = (read_inputs(run, config, "train", limit)[0][:, 0, 0, 0] // 20).tolist()
+    numbers = [row["image_id"] for row in rows][::-1]  # in another order than the rows
+    manifest = pd.DataFrame({"image_id": numbers, "cluster": numbers, "group": [n // 2 for n in numbers]})
+    file = Path(run.path(*DATASET_MANIFEST))
+    manifest.to_parquet(file)
+    assert read_groups(run, config, "train", limit).tolist() == [image // 2 for image in images]
+    manifest.drop(columns="group").to_parquet(file)  # as an earlier version wrote it
+    assert read_groups(run, config, "train", limit).tolist() == images
 
 
 def test_a_split_that_was_not_prepared_is_refused_by_name(run: Run) -> None:

@@ -87,7 +87,7 @@ function factsOf(answer) {
   const crop = `rows ${box.top} to ${box.bottom - 1}, columns ${box.left} to ${box.right - 1}`;
   const facts = [
     ["Before calibration", raw.join(", ")],
-    ["Unlikeness", `${answer.unlikeness.toFixed(2)}; above 1 the image is not like those the model learned from`],
+    ["Unlikeness", `${answer.unlikeness.toFixed(2)}; above 1, its features are too far from the training images; below 1, it need still be no MR slice`],
     ["Image", `${answer.width} × ${answer.height} pixels`],
     ["Crop", answer.has_box ? crop : "the whole image"],
     ["Model", answer.model.id],
