@@ -12,6 +12,7 @@ from brain_ray.bundle.session import run
 from brain_ray.config import Config
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import prepare_image
+from brain_ray.input_spec import batch_of
 from brain_ray.scoring.calibration import (
     abstain_threshold,
     calibrate,
@@ -21,7 +22,7 @@ from brain_ray.scoring.calibration import (
 )
 
 ONNX_BATCH_SIZE = 32
-"""Images per call of the ONNX model."""
+"""Largest number of images per call of the ONNX model."""
 
 Floats = NDArray[np.float32]
 
@@ -51,6 +52,9 @@ def fit_thresholds(
         log_loss=log_loss(probabilities, labels),
         log_loss_calibrated=log_loss(calibrate(probabilities, temperature), labels),
         ece=expected_calibration_error(probabilities, labels, config.evaluate.calibration_bins),
+        ece_calibrated=expected_calibration_error(
+            calibrate(probabilities, temperature), labels, config.evaluate.calibration_bins
+        ),
     )
     confidence = (
         calibrate(probabilities, temperature).max(axis=1).astype(np.float32)
@@ -87,8 +91,6 @@ def canary_probabilities(
 def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:
     """Runs the ONNX model on (n, height, width, 1) images in batches; returns one of its outputs, (n,
     ...)."""
-    batches = [
-        run(session, inputs[i : i + ONNX_BATCH_SIZE], [output])[0]
-        for i in range(0, len(inputs), ONNX_BATCH_SIZE)
-    ]
+    size = batch_of(*inputs.shape[1:3], ONNX_BATCH_SIZE)
+    batches = [run(session, inputs[i : i + size], [output])[0] for i in range(0, len(inputs), size)]
     return np.concatenate(batches)
