@@ -120,9 +120,9 @@ def test_a_graph_that_is_wrong_on_bright_pixels_only_is_found_on_a_bright_input(
 
 
 def test_awkward_inputs_are_what_their_names_say() -> None:
-    images = awkward_inputs(40, 24)
+    images = awkward_inputs(48, 32)
     assert tuple(images) == AWKWARD
-    assert {(image.shape, image.dtype.name) for image in images.values()} == {((40, 24, 1), "uint8")}
+    assert {(image.shape, image.dtype.name) for image in images.values()} == {((48, 32, 1), "uint8")}
     extremes = {name: (int(image.min()), int(image.max())) for name, image in images.items()}
     assert extremes == dict.fromkeys(AWKWARD, (0, 255)) | {"black": (0, 0), "white": (255, 255)}
     assert images["checkerboard"].mean() == 127.5
