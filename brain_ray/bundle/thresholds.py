@@ -91,6 +91,7 @@ def canary_probabilities(
 def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:
     """Runs the ONNX model on (n, height, width, 1) images in batches; returns one of its outputs, (n,
     ...)."""
-    size = batch_of(*inputs.shape[1:3], ONNX_BATCH_SIZE)
+    height, width = inputs.shape[1:3]
+    size = batch_of(height, width, ONNX_BATCH_SIZE)
     batches = [run(session, inputs[i : i + size], [output])[0] for i in range(0, len(inputs), size)]
     return np.concatenate(batches)
