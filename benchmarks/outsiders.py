@@ -32,11 +32,11 @@ from outsider_trial import Images, draw_phantoms, export, inputs_of, learn, read
 from sklearn.datasets import load_sample_images
 
 from brain_ray.arrays import Grey
-from brain_ray.bundle.convert import RATIOS, with_maps
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, threshold
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config, DataConfig, ModelConfig
 from brain_ray.data.phantoms.outsiders import BODY_PARTS, CHANGES, FAR
+from brain_ray.models.outputs import RATIOS, with_maps
 from brain_ray.runs import Run
 from brain_ray.scoring.intervals import GroupBootstrap
 

@@ -36,3 +36,16 @@ class ReadSpec:
     """Percentiles of the pixels that become 0 and 255, where these have more than 8 bits."""
     plane: Plane = "axial"
     """Plane of the slices into which a volume is cut."""
+
+
+MAX_BATCH_PIXELS = 32 * 380**2
+"""Largest number of input pixels of a batch where models are compared, measured and scored.
+
+A batch of 32 at 600x600 takes EfficientNetB7 more memory than many a machine has.
+"""
+
+
+def batch_of(height: int, width: int, most: int) -> int:
+    """Returns the number of height x width images in a batch: up to `most`, fewer if they are large, at least
+    one."""
+    return min(most, max(1, MAX_BATCH_PIXELS // (height * width)))

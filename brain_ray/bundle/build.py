@@ -31,6 +31,18 @@ from brain_ray.data.phantoms.tumours import TUMOURS
 from brain_ray.errors import RunError
 from brain_ray.versions import versions
 
+CANDIDATES = 8
+"""Number of validation images for each compared one, from which the least certain are chosen."""
+
+TOLERANCES = {
+    "probabilities": ("tolerance", ""),
+    "logits": ("logit_tolerance", " nats"),
+    "feature_map": ("map_tolerance", " of the channel's largest value"),
+    "statistics": ("map_tolerance", " of the channel's largest value"),
+    "heatmap": ("map_tolerance", " of its largest value"),
+}
+"""Setting of `export` with the largest allowed difference of each output, and the difference's unit."""
+
 PACKAGES = (
     "ray",
     "tensorflow",
@@ -89,8 +101,8 @@ def export_bundle(
             each image is its own.
 
     Raises:
-        BundleError: no usable images; the destination is in use; a model could not be made; the two models'
-            probabilities differ by more than `config.export.tolerance`.
+        BundleError: no usable images; the destination is in use; a model could not be made; an output of the
+            two models differs by more than its tolerance in `config.export`.
     """
     known = Facts.model_validate(facts)
     _check_inputs(config, valid_inputs, valid_labels)
@@ -182,21 +194,30 @@ def _check_models(
     weights: Sequence[NDArray[Any]],
     inputs: NDArray[np.uint8],
 ) -> Check:
-    """Writes the models into a folder and compares them on images spread over the validation split."""
+    """Writes the models into a folder and compares them; returns the comparison if they agree."""
     (job / "config.json").write_text(config.model_dump_json())
     arrays: dict[str, Any] = {str(i): array for i, array in enumerate(weights)}
     np.savez(job / "weights.npz", **arrays)
-    chosen = np.linspace(0, len(inputs) - 1, min(config.export.verify_images, len(inputs))).astype(np.int64)
-    np.save(job / "images.npy", inputs[chosen])
+    most = CANDIDATES * config.export.verify_images
+    spread = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).astype(np.int64)
+    np.save(job / "images.npy", inputs[spread])
     output = make_models(job, folder)
     check = Check.model_validate_json(output.strip().splitlines()[-1])
-    if check.largest_difference > config.export.tolerance:
+    _refuse_differences(check, config)
+    return check
+
+
+def _refuse_differences(check: Check, config: Config) -> None:
+    """Raises a BundleError if an output differs by more than its tolerance; it names the furthest beyond."""
+    allowed = {name: getattr(config.export, setting) for name, (setting, _) in TOLERANCES.items()}
+    name, worst = max(check.outputs.items(), key=lambda item: item[1].largest / allowed[item[0]])
+    if worst.largest > allowed[name]:
+        setting, unit = TOLERANCES[name]
         raise BundleError(
-            f"the Keras and the ONNX model disagree: a probability differs by {check.largest_difference:.1e} "
-            f"on {check.images} validation images, export.tolerance is {config.export.tolerance:.1e}; no "
+            f"the Keras and the ONNX model disagree: their {name} differ by {worst.largest:.1e}{unit} on "
+            f"{worst.input} in a batch of {worst.batch_size}, export.{setting} is {allowed[name]:.1e}; no "
             "bundle was made. Try another export.opset, or the pinned versions of tensorflow and tf2onnx"
         )
-    return check
 
 
 CANARY_SEED = 5

@@ -1,27 +1,27 @@
 """Converts Keras weights to model.keras and its ONNX graphs, and compares them, in a separate process.
 
 `python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json, weights.npz with arrays
-"0", "1", ... in the order of `model.weights`, and images.npy, (n, height, width, 1) uint8; <destination> is a
-folder that exists. Prints one line of JSON: the number of images and the largest difference of a probability
-between the two models, each loaded from its file.
+"0", "1", ... in the order of `model.weights`, and images.npy, (n, height, width, 1) uint8, validation images
+to choose from; <destination> is a folder that exists. Prints one line of JSON, a `schema.Check`: the
+differences between the two models, each loaded from its file.
 """
 
-import json
-import math
+import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE
-from brain_ray.bundle.parity import largest_difference
+from brain_ray.bundle.parity import compare_models
 from brain_ray.config import BackboneSpec, Config
-from brain_ray.errors import RunError
 from brain_ray.models.fused_layers import make_convertible
 from brain_ray.models.keras_import import import_keras
-from brain_ray.models.network import block_outputs, build_network, split_network
+from brain_ray.models.network import build_network
+from brain_ray.models.outputs import grad_cam, with_maps
 from brain_ray.models.weights import assign_weights
 
 if TYPE_CHECKING:
@@ -40,9 +40,13 @@ def convert(config: Config, weights_file: Path, destination: Path) -> None:
 
 
 def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset: int) -> None:
-    """Writes a bundle's model.onnx of a network of `build_network`."""
+    """Writes a bundle's model.onnx of a network of `build_network`.
+
+    Changes some of the network's layers (`make_convertible`): save it before.
+    """
     import tensorflow as tf
 
+    make_convertible(model)
     served = with_maps(model, spec)
 
     def serve(image: Any) -> Any:
@@ -66,91 +70,6 @@ def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
         tf.TensorSpec([None], tf.int64, "label"),
     ]
     _to_onnx(explain, model, signature, ["heatmap"], target, opset)
-
-
-RATIOS = (4, 8)
-"""Sizes of the maps whose statistics a bundle's detector uses: the input's side by the map's. The rule is the
-same for every network and data set; no image plays a part in it. At these sizes a network still distinguishes
-textures; its last map holds little beyond what separates the classes. `benchmarks/outsiders.py --layers`
-compares other rules, on training and validation images only."""
-
-
-def with_maps(model: "keras.Model", spec: BackboneSpec, ratios: Sequence[int] = RATIOS) -> "keras.Model":
-    """Returns the network with two more outputs: the backbone's last feature map, and `statistics`.
-
-    The statistics are mean and standard deviation over each map of the last blocks at some sizes:
-    (n, 2 * channels of all).
-
-    Both networks share their layers, some of which are changed (`make_convertible`): save the network before.
-
-    Args:
-        model: a network of `build_network`.
-        spec: its backbone.
-        ratios: the sizes, each the input's side by the map's.
-
-    Raises:
-        RunError: the backbone has no block at one of these sizes.
-    """
-    import keras
-
-    make_convertible(model)
-    backbone = model.get_layer("backbone")
-    by_size = {output.shape[1:3]: output for output in block_outputs(backbone, spec)}
-    side = backbone.input.shape[1:3]
-    inner = keras.Model(backbone.input, [backbone.output, *(_at(by_size, side, ratio) for ratio in ratios)])
-    feature_map, *maps = inner(model.get_layer("repeat").output)
-    _, head = split_network(model)
-    probabilities = head(model.get_layer("pool")(feature_map))
-    moments = [moment(x, axis=(1, 2)) for x in maps for moment in (keras.ops.mean, keras.ops.std)]
-    return keras.Model(model.input, [probabilities, feature_map, keras.ops.concatenate(moments, axis=-1)])
-
-
-def _at(by_size: dict[tuple[int, int], Any], side: tuple[int, int], ratio: int) -> Any:
-    """Returns the map at one `ratio`-th of the input's size: most networks round odd sides up, some down."""
-    for rounded in (math.ceil, math.floor):
-        found = by_size.get((rounded(side[0] / ratio), rounded(side[1] / ratio)))
-        if found is not None:
-            return found
-    raise RunError(
-        f"the backbone has no block whose output is 1/{ratio} of its input, {side[0]}x{side[1]}; found "
-        + ", ".join(f"{rows}x{columns}" for rows, columns in by_size)
-    )
-
-
-def grad_cam(model: "keras.Model", feature_map: Any, label: Any) -> Any:
-    """Computes Grad-CAM (Selvaraju et al. 2017, arxiv.org/abs/1610.02391) of the score before the softmax.
-
-    The gradient is taken at the pooled features. Average pooling passes 1/(rows * columns) of it to each
-    position of a map; max pooling passes all of it to the largest one, or shares it among equals. Its mean
-    over the map, which is the map's weight, is the same for both, and needs no gradient of a pooling layer.
-
-    Args:
-        model: a network of `build_network`.
-        feature_map: (n, rows, columns, channels), the input of the layer `pool`.
-        label: (n,) indices of the classes to explain.
-
-    Returns:
-        (n, rows, columns), 0 or more.
-    """
-    import tensorflow as tf
-
-    _, head = split_network(model)
-    *hidden, last = head.layers[1:]  # the first is the input
-    pooled = model.get_layer("pool")(feature_map)
-    with tf.GradientTape() as tape:
-        tape.watch(pooled)
-        x = pooled
-        for layer in hidden:
-            if layer.name == "head_dense":  # tf2onnx knows no gradient of Relu
-                x = tf.matmul(x, layer.kernel) + layer.bias
-                x *= tf.cast(x > 0, tf.float32)
-            else:
-                x = layer(x, training=False)
-        scores = tf.matmul(x, last.kernel) + last.bias
-    _, rows, columns, _ = feature_map.shape
-    chosen = tf.one_hot(label, scores.shape[-1])
-    weights = tape.gradient(scores, pooled, output_gradients=chosen) / (rows * columns)
-    return tf.nn.relu(tf.reduce_sum(feature_map * weights[:, None, None, :], axis=-1))
 
 
 def _to_onnx(
@@ -187,21 +106,43 @@ def _to_onnx(
 
     graph = tf.function(traced, input_signature=signature, autograph=False).get_concrete_function().graph
     inputs = [spec.name for spec in signature]
-    tf2onnx.convert.from_graph_def(
-        graph.as_graph_def(),
-        input_names=[f"{name}:0" for name in inputs],
-        output_names=[f"{name}:0" for name in outputs],
-        tensors_to_rename={f"{name}:0": name for name in [*inputs, *outputs]},
-        opset=opset,
-        output_path=str(target),
-    )
+    with _frequent_collection():
+        tf2onnx.convert.from_graph_def(
+            graph.as_graph_def(),
+            input_names=[f"{name}:0" for name in inputs],
+            output_names=[f"{name}:0" for name in outputs],
+            tensors_to_rename={f"{name}:0": name for name in [*inputs, *outputs]},
+            opset=opset,
+            output_path=str(target),
+        )
+
+
+@contextmanager
+def _frequent_collection() -> Iterator[None]:
+    """Lets Python's garbage collector run often within, on new objects only.
+
+    Each pass of tf2onnx's optimiser copies the graph with its weights, and a copy is a cycle that only the
+    collector frees. It looks seldom where TensorFlow has millions of objects: of EfficientNetB7 some forty
+    copies lay about, 10 GB.
+    """
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(700, 4, 2)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def make_models(job: Path, destination: Path) -> str:
     """Does in this process what the command line does; returns the line of JSON."""
-    convert(Config.model_validate_json((job / "config.json").read_bytes()), job / "weights.npz", destination)
+    config = Config.model_validate_json((job / "config.json").read_bytes())
+    convert(config, job / "weights.npz", destination)
     images = np.load(job / "images.npy")
-    return json.dumps({"images": len(images), "largest_difference": largest_difference(destination, images)})
+    check = compare_models(destination, config.model.backbone_spec, images, config.export.verify_images)
+    return check.model_dump_json()
 
 
 def main() -> None:

@@ -48,7 +48,8 @@ def export(run: Run, config: Config) -> str:
         f"of these {decision.answered:.2%} are answered, {decision.error:.2%} of them wrongly, and "
         f"{decision.kept:.2%} pass as like the training images\n"
         f"{describe_promise(decision.model_dump())}\n"
-        f"Keras and ONNX differ by {check.largest_difference:.1e} at most on {check.images} images"
+        f"Keras and ONNX differ by {check.largest_difference:.1e} at most in probabilities, "
+        f"{check.outputs['logits'].largest:.1e} in logits, on {check.images} images and drawn inputs"
     )
 
 

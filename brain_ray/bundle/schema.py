@@ -41,9 +41,9 @@ class ValidationScores(_Part):
     log_loss_calibrated: float
     """Of probabilities whose temperature was fitted on other groups; earlier versions: on the same images."""
     ece: float
-    """Of the raw probabilities."""
+    """Expected calibration error of the raw probabilities."""
     ece_calibrated: float | None = None
-    """As `log_loss_calibrated`."""
+    """As `log_loss_calibrated`; None: exported by a version that did not compute it."""
 
 
 class ModelScores(_Part):
@@ -88,12 +88,28 @@ class Facts(_Part):
     sweep: dict[str, Any] | None = None
 
 
+class Difference(_Part):
+    """Largest difference of an output between the Keras and the ONNX model, and where it was found."""
+
+    largest: Annotated[float, Field(ge=0)]
+    """Absolute for probabilities, in nats for logits, relative for maps and statistics
+    (`parity.differences`)."""
+    input: str
+    batch_size: Count
+
+
 class Check(_Part):
-    """Largest difference between the two models' probabilities, and the number of validation images
-    compared."""
+    """Comparison of the Keras and the ONNX model at export. Versions before `outputs` compared probabilities
+    on validation images only."""
 
     images: Count
+    """Number of validation images compared."""
     largest_difference: float
+    """Largest difference of a probability."""
+    outputs: dict[str, Difference] = {}
+    awkward_inputs: tuple[str, ...] = ()
+    """Names of the drawn inputs compared besides."""
+    batch_sizes: tuple[Count, ...] = ()
 
 
 class Decision(_Part):

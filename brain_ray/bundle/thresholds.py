@@ -12,6 +12,7 @@ from brain_ray.bundle.session import run
 from brain_ray.config import Config
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import prepare_image
+from brain_ray.input_spec import batch_of
 from brain_ray.scoring.calibration import (
     calibrate,
     cross_calibrate,
@@ -23,7 +24,7 @@ from brain_ray.scoring.conformal import candidate_floors
 from brain_ray.scoring.risk import risk_threshold
 
 ONNX_BATCH_SIZE = 32
-"""Images per call of the ONNX model."""
+"""Largest number of images per call of the ONNX model."""
 
 Floats = NDArray[np.float32]
 
@@ -108,8 +109,7 @@ def canary_probabilities(
 def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:
     """Runs the ONNX model on (n, height, width, 1) images in batches; returns one of its outputs, (n,
     ...)."""
-    batches = [
-        run(session, inputs[i : i + ONNX_BATCH_SIZE], [output])[0]
-        for i in range(0, len(inputs), ONNX_BATCH_SIZE)
-    ]
+    height, width = inputs.shape[1:3]
+    size = batch_of(height, width, ONNX_BATCH_SIZE)
+    batches = [run(session, inputs[i : i + size], [output])[0] for i in range(0, len(inputs), size)]
     return np.concatenate(batches)

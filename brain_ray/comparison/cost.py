@@ -17,25 +17,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brain_ray.bundle.convert import convert_served, with_maps
+from brain_ray.bundle.convert import convert_served
 from brain_ray.bundle.isolated import run_module
 from brain_ray.bundle.session import OUTPUTS, open_session, run
 from brain_ray.config import Config
 from brain_ray.errors import RunError, first_line
+from brain_ray.input_spec import batch_of
 from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import build_network
+from brain_ray.models.outputs import with_maps
 
 if TYPE_CHECKING:
     import keras
 
 BATCH_SIZE = 32
 """Number of images of a batch whose speed is measured."""
-
-MAX_BATCH_PIXELS = BATCH_SIZE * 380**2
-"""Largest number of pixels of such a batch: it has fewer images if they are larger than 380x380, down to one.
-
-A batch of 32 at 600x600 takes EfficientNetB7 more memory than many a machine has.
-"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Cost:
     """Median milliseconds for one image, from the network's input on, in ONNX Runtime on all cores of this
     machine."""
     images_per_second: float
-    """Images per second in batches of 32, or of fewer if images are large (`MAX_BATCH_PIXELS`)."""
+    """Images per second in batches of 32, or of fewer if images are large (`input_spec.batch_of`)."""
 
 
 def measure(config: Config) -> Cost:
@@ -97,7 +93,7 @@ def count_flops(model: "keras.Model") -> float:
 def _time(model: bytes, height: int, width: int) -> tuple[float, float]:
     """Returns the median seconds for one image, and images/s in batches."""
     session = open_session(model, gpu=False)
-    size = min(BATCH_SIZE, max(1, MAX_BATCH_PIXELS // (height * width)))
+    size = batch_of(height, width, BATCH_SIZE)
     pixels = np.random.default_rng(0).integers(0, 256, (size, height, width, 1), np.uint8)
     latency = _median_seconds(lambda: run(session, pixels[:1], OUTPUTS), seconds=3, most=100)
     batch = _median_seconds(lambda: run(session, pixels, OUTPUTS), seconds=5, most=20)

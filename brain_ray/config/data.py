@@ -151,9 +151,9 @@ class DataConfig(Settings):
     test_fraction: Fraction = 0.15
     """Share of all images used as the test split, if the source has none."""
     split_by: Literal["cluster", "image"] = "cluster"
-    """`cluster`: all copies of a slice, and all images of a patient, are on the same side of the
-    train/validation split. `image`: they may be on both sides, with `leaks=keep` also of a test split that is
-    drawn here. No effect with `leaks=regroup`."""
+    """`cluster`: all copies of a slice that were found, and all images of a patient who is known, are on the
+    same side of the train/validation split. `image`: they may be on both sides, with `leaks=keep` also of a
+    test split that is drawn here. No effect with `leaks=regroup`."""
     leaks: Literal["auto", "drop", "keep", "regroup", "fail"] = "auto"
     """What happens to training images with a copy, or with another image of their patient, in the test split:
     `drop`, `keep`, `regroup` (draws all splits anew over whole groups of patients and copies) or `fail`.

@@ -134,9 +134,16 @@ class ExportConfig(Settings):
     opset: Positive = 17
     """Version of the ONNX operator set."""
     verify_images: Positive = 64
-    """Number of validation images on which the Keras and the ONNX model must agree."""
+    """Number of validation images on which the Keras and the ONNX model must agree: half of them the least
+    certain of up to eight times as many, half spread over the others."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-4
     """Largest difference of a probability between the Keras and the ONNX model."""
+    logit_tolerance: Annotated[float, Field(gt=0)] = 5e-3
+    """Largest difference of the logarithm of a probability, in nats, which is that of a logit: where a
+    probability is near 0 or 1, a wrong logit hardly changes it. Below 1e-12 probabilities count as equal."""
+    map_tolerance: Annotated[float, Field(gt=0)] = 1e-3
+    """Largest difference of the statistics that decide on `not_mr`, of the feature map and of a heat map, as
+    a share of the largest value in the channel, or of the heat map's."""
     max_error: Share = 0.05
     """Share (0 to 1) of the answers that may be wrong. The threshold below which the model abstains is the
     lowest for which the validation images show this at `confidence`; if they are too few, it never answers.

@@ -16,7 +16,7 @@ class EvaluateConfig(Settings):
     """Scoring of the bundle, and the report."""
 
     batch_size: Positive = 32
-    """Number of images per call of the model."""
+    """Largest number of images per call of the model: of large images fewer, 12 at 600x600."""
     num_actors: Positive = 1
     """Fewest copies of the model that score in parallel; more are started while the cluster has free CPUs."""
     cpus_per_actor: Positive = 1

@@ -17,7 +17,8 @@ class TrainConfig(Settings):
 
     num_workers: Positive | tuple[Positive, Positive] = 1
     """Number of worker processes, which share each batch. Two numbers, the fewest and the most, make it
-    elastic: as many as there is room for, fewer after a node is lost, more when one is added."""
+    elastic: as many as there is room for, fewer after a node is lost, more when one is added. The number
+    may change the result: batch norms that learn, and dropout, see each worker's own rows."""
     use_gpu: bool = False
     """Whether each worker gets one GPU; if False, training uses CPUs."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 0.5

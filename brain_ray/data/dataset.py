@@ -1,8 +1,9 @@
 """Prepared data set: reads its files, labels, rows and network inputs."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,9 @@ from brain_ray.storage_retries import patiently
 
 READERS = 16
 """Number of files read at a time: a bucket answers slowly."""
+
+ROWS_AT_A_TIME = 16
+"""Number of rows that are decoded together."""
 
 
 def read_labels(run: Run, split: str) -> NDArray[np.int64]:
@@ -77,16 +81,36 @@ def read_inputs(
     """Returns the inputs, uint8 (n, height, width, 1), and labels, int64 (n,), of a split's images, without
     augmented copies.
 
-    If there are more than `limit` images, `limit` of them are drawn with the run's seed.
+    If there are more than `limit` images, `limit` of them are drawn with the run's seed. The inputs are
+    in a temporary file, mapped into memory: 5,000 of 600x600 take 1.8 GB.
 
     Raises:
-        RunError: the split has no files, or a row cannot be decoded.
+        RunError: the split has no files, a row cannot be decoded, or the temporary file cannot be written.
     """
-    table = _read(run, split, ["path", "label", "bytes", *BOX], _images(run, config, split, limit))
     spec = config.model.input_spec
     max_pixels, read = config.data.max_pixels, config.data.read_spec
-    inputs = [read_input(row, spec, max_pixels, read) for row in table.to_pylist()]
-    return np.stack(inputs), table["label"].to_numpy()
+    columns, only = ["path", "label", "bytes", *BOX], _images(run, config, split, limit)
+    labels: list[int] = []
+    with tempfile.TemporaryFile() as file:
+        for table in _read_each(run, _files(run, split), columns, only):
+            for batch in table.to_batches(ROWS_AT_A_TIME):
+                inputs = [read_input(row, spec, max_pixels, read) for row in batch.to_pylist()]
+                labels += batch["label"].to_pylist()
+                _append(np.stack(inputs), file)
+        return np.memmap(file, np.uint8, "r", shape=(len(labels), spec.height, spec.width, 1)), np.array(
+            labels
+        )
+
+
+def _append(inputs: NDArray[np.uint8], file: IO[bytes]) -> None:
+    try:
+        file.write(inputs.tobytes())
+        file.flush()  # mapped pages that a full disk cannot hold would end the process instead
+    except OSError as error:
+        raise RunError(
+            f"cannot write the network's inputs to a temporary file in {tempfile.gettempdir()}: {error}; set "
+            "TMPDIR to a folder with more room"
+        ) from error
 
 
 def read_groups(run: Run, config: Config, split: str, limit: int) -> NDArray[np.int64]:
@@ -151,9 +175,18 @@ def _read(run: Run, split: str, columns: Sequence[str], only: pads.Expression | 
     if not files:
         raise no_rows(run, split)
 
+    return pa.concat_tables(_read_each(run, files, columns, only))
+
+
+def _read_each(
+    run: Run, files: Sequence[str], columns: Sequence[str], only: pads.Expression | None
+) -> Iterator[pa.Table]:
+    """Yields columns of the rows of each file, of up to `READERS` files read at a time."""
+
     def read(file: str) -> pa.Table:
         options = {"columns": list(columns), "filters": only, "filesystem": run.fs, "partitioning": None}
         return patiently()(pq.read_table, file, **options)
 
     with ThreadPoolExecutor(READERS) as pool:
-        return pa.concat_tables(pool.map(read, files))
+        for start in range(0, len(files), READERS):
+            yield from pool.map(read, files[start : start + READERS])

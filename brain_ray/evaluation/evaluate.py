@@ -24,6 +24,7 @@ from brain_ray.errors import RunError
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
 from brain_ray.evaluation.score_predictions import score_predictions
+from brain_ray.input_spec import batch_of
 from brain_ray.runs import (
     BUNDLE,
     BUNDLE_INFO,
@@ -133,15 +134,16 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
     # reader does not, but makes so many small blocks that batches are not full.)
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=SCORED_COLUMNS)
+    batch_size = batch_of(config.model.height, config.model.width, settings.batch_size)
     # Read as they are, the rows of a small data set are one block, and one copy would score them all.
-    rows = rows.repartition(target_num_rows_per_block=BLOCK_BATCHES * settings.batch_size)
+    rows = rows.repartition(target_num_rows_per_block=BLOCK_BATCHES * batch_size)
     with warnings.catch_warnings():
         # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         scored = rows.map_batches(
             Classifier,
             fn_constructor_args=[run.uri(BUNDLE), settings.cpus_per_actor],
-            batch_size=settings.batch_size,
+            batch_size=batch_size,
             batch_format="pyarrow",
             num_cpus=settings.cpus_per_actor,
             # Ray Data starts more than the fewest while all are busy, up to what the running nodes hold.

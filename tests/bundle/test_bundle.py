@@ -165,20 +165,38 @@ def test_the_card_tells_the_bundles_numbers_and_limits(exported: tuple[Path, Bun
         "No external validation",
         "Patients are not known to this data set",
         "misses most copies that were shifted",
-        f"calibration error {validation.ece:.4f} without the temperature; with it log loss "
-        f"{validation.log_loss_calibrated:.4f}",
+        f"calibration error {validation.ece:.4f} of the raw probabilities; with the temperature "
+        f"{validation.log_loss_calibrated:.4f} and {validation.ece_calibrated:.4f}, which is flattered",
+        "on drawn inputs (noise, black, white, checkerboard, gradient), in batches of",
+        f"logits to {info.check.outputs['logits'].largest:.1e} nats",
         "Source bias",
         'Predictor("bundle")',
         f"keras: {info.versions['keras']}",
     ):
         assert text in card, text
     assert "\n\n\n" not in card
-    for text in ("public data set", "without a copy", "leak-free"):
+    for text in ("public data set", "without a copy", "leak-free", "notumor"):
         assert text not in card, text
+    card = render_card(info.model_copy(update={"classes": ("glioma", "notumor", "pituitary")}))
+    assert "`notumor` means none of glioma, pituitary. It does not mean healthy" in card
     real = info.model_copy(
         update={"config": info.config | {"data": info.config["data"] | {"source": "scans"}}}
     )
     assert "phantoms" not in render_card(real)
+
+
+def test_a_bundle_whose_export_compared_probabilities_only_says_so(bundle: Path) -> None:
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text())
+    check = content["check"]
+    content["check"] = {name: check[name] for name in ("images", "largest_difference")}
+    del content["scores"]["validation"]["ece_calibrated"]
+    file.write_text(json.dumps(content))
+    info = load_bundle(str(bundle)).info
+    card = render_card(info)
+    assert f"differ by {check['largest_difference']:.1e} at most. Nothing else was compared." in card
+    assert f"{info.scores.validation.log_loss_calibrated:.4f}.\n" in card
+    assert "\n\n\n" not in card
 
 
 def test_the_card_tells_how_a_sweep_chose_the_model(exported: tuple[Path, BundleInfo]) -> None:

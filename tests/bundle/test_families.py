@@ -9,13 +9,14 @@ import pytest
 from support.models import FACTS, noise, phantom_inputs, settle, tiny
 
 from brain_ray.bundle.build import export_bundle
-from brain_ray.bundle.convert import make_models, with_maps
+from brain_ray.bundle.convert import make_models
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import BACKBONES, Config, ModelConfig, TrainConfig
 from brain_ray.config.run import check_blocks
 from brain_ray.models.backbones import build_backbone, preprocessing_layer
 from brain_ray.models.fused_layers import make_convertible
 from brain_ray.models.network import block_outputs, blocks_of, build_network, set_trainable
+from brain_ray.models.outputs import with_maps
 from brain_ray.models.weights import factory_of
 
 keras = pytest.importorskip("keras")
@@ -192,6 +193,7 @@ def test_a_backbone_of_another_family_answers_from_its_bundle(
     folder = tmp_path / "bundle"
     info = export_bundle(folder, config, weights, inputs[:24], labels[:24], inputs[24:], FACTS, make_models)
     assert info.check.largest_difference < 1e-4
+    assert max(found.largest for found in info.check.outputs.values()) < 1e-3
     predictor = Predictor(folder)
     predictor.check_canaries()
     found = predictor.predict(inputs[:8])

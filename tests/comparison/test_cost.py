@@ -7,11 +7,12 @@ from itertools import pairwise
 import pytest
 from support.models import tiny
 
-from brain_ray.bundle.convert import with_maps
-from brain_ray.comparison.cost import MAX_BATCH_PIXELS, Cost, count_flops, measure
+from brain_ray.comparison.cost import Cost, count_flops, measure
 from brain_ray.config import BACKBONES, Config, DataConfig, ModelConfig
 from brain_ray.errors import RunError
+from brain_ray.input_spec import batch_of
 from brain_ray.models.network import build_network
+from brain_ray.models.outputs import with_maps
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +81,10 @@ def test_a_network_that_cannot_be_built_ends_in_one_clear_line() -> None:
 
 
 def test_batches_of_the_largest_backbones_are_smaller() -> None:
-    sizes = {name: MAX_BATCH_PIXELS // row.native_side**2 for name, row in BACKBONES.items()}
+    sizes = {name: batch_of(row.native_side, row.native_side, 32) for name, row in BACKBONES.items()}
     assert sizes["EfficientNetB4"] == 32
     assert sizes["EfficientNetB7"] == 12
+    assert (batch_of(64, 64, 16), batch_of(9000, 9000, 16)) == (16, 1)
 
 
 def test_b0_costs_what_its_paper_says() -> None:

@@ -1,5 +1,7 @@
 """A prepared data set is read by label, by row and as a network's inputs."""
 
+import resource
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -137,6 +139,34 @@ def test_inputs_are_fitted_as_the_settings_of_the_model_say(run: Run) -> None:
     pixels = read_inputs(run, Config(model=model), "train", 100)[0][-1, ..., 0]
     assert (pixels[[3, -4]] == 0).all(), "twice as wide as high, it leaves four rows black on either side"
     assert (pixels[4:-4] == 120).all()
+
+
+def test_inputs_are_not_held_in_memory(run: Run) -> None:
+    data = cv2.imencode(".png", np.full((16, 16), 7, np.uint8))[1].tobytes()
+    facts = {"path": "x.png", "label": 1, "bytes": data, "cluster": 0, "augment_seed": -1}
+    facts |= {"top": 0, "bottom": 16, "left": 0, "right": 16, "file_sha256": "", "pixel_sha256": ""}
+    rows = [facts | {"row_id": k, "image_id": k} for k in range(200)]
+    write_parts(run, pa.Table.from_pylist(rows, ROW_SCHEMA), part_rows=100)
+    config = Config(model=ModelConfig(height=200, width=300))
+    tracemalloc.start()
+    inputs, labels = read_inputs(run, config, "train", 1000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert inputs.nbytes == 200 * 200 * 300
+    assert peak < inputs.nbytes / 3
+    assert (inputs[[0, 99, 100, 199]] == 7).all()
+    assert labels.tolist() == [1] * 200
+
+
+def test_a_disk_without_room_for_the_inputs_is_named(run: Run) -> None:
+    write_rows(run)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as if the disk were full
+    try:
+        with pytest.raises(RunError, match=r"cannot write the network's inputs .*set TMPDIR to a folder"):
+            read_inputs(run, Config(model=ModelConfig(height=48, width=48)), "train", 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_of_many_images_some_are_drawn_in_the_order_of_the_rows(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Small settings, inputs and weights that the tests of the models are made of."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -8,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
-from brain_ray.config import CropConfig, DataConfig, ModelConfig
+from brain_ray.bundle.build import MakeModels
+from brain_ray.bundle.parity import compare_models
+from brain_ray.config import Config, CropConfig, DataConfig, ModelConfig
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.transforms import prepare_image
 from brain_ray.input_spec import InputSpec
@@ -132,3 +135,16 @@ def settle(model: Any, images: NDArray[np.uint8]) -> None:
         if type(layer).__name__ == "BatchNormalization":
             layer.momentum = 0.01
     model(images.astype(np.float32), training=True)
+
+
+def models_of(bundle: Path) -> MakeModels:
+    """Let a bundle's models stand in for the converted ones, and the check run in this process."""
+
+    def make(job: Path, folder: Path) -> str:
+        for name in ("model.keras", "model.onnx", "explain.onnx"):
+            (folder / name).write_bytes((bundle / name).read_bytes())
+        config = Config.model_validate_json((job / "config.json").read_bytes())
+        images, count = np.load(job / "images.npy"), config.export.verify_images
+        return compare_models(folder, config.model.backbone_spec, images, count).model_dump_json()
+
+    return make
