@@ -11,9 +11,9 @@ import pytest
 from support.jobs import ROOT, finish, start
 
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.config import Config, DataConfig, PhantomConfig
+from brain_ray.config import AugmentConfig, Config, DataConfig, PhantomConfig, TrainConfig
 from brain_ray.data.identity import SHOWN, source_of
-from brain_ray.earlier import as_of_now, as_prepared
+from brain_ray.earlier import as_begun, as_of_now, as_prepared
 from brain_ray.fingerprints import differences, flatten
 from brain_ray.runs import DATASET, HISTORY, RESULT, Run
 from brain_ray.tuning.trial_store import read_trial
@@ -53,7 +53,12 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert "train: goes on where it was interrupted" in said
     assert re.findall(r"epoch +(\d)/4", said) == [str(epoch) for epoch in range(len(before) + 1, 5)]
     assert epochs(run)[: len(before)] == before
-    assert run.read_json(*RESULT)["epochs"] == 4
+    result = run.read_json(*RESULT)
+    assert result["epochs"] == 4
+    assert [setup["first_epoch"] for setup in result["setups"]] == [len(before) + 1], "those before: unknown"
+    assert 'train.last_batch: "spread" -> "keep"' in said, "it goes on as it began"
+    assert "last_batch" not in run.require("train", "train")["train"]
+    assert "train: complete and unchanged" in finish(start(tmp_path, str(ROOT / "jobs" / "train.py"), *WORDS))
 
 
 @pytest.mark.slow
@@ -69,7 +74,10 @@ def test_a_sweep_goes_on_from_its_trials(tmp_path: Path) -> None:
     assert epochs(run, "sweep", "trials", "001")[: len(second)] == second
     assert run.finished("bundle") is not None
     assert Predictor(run.uri("bundle")).read_spec.window == (0, 100)
-    assert read_trial(run, "001").trial.config.data.window == (0, 100), "trained as the first ones were"
+    trained = read_trial(run, "001").trial.config
+    assert trained.data.window == (0, 100), "as the first ones were"
+    assert trained.train.last_batch == "keep"
+    assert not trained.train.augment.keep_black
 
 
 def test_phantoms_are_not_drawn_again_for_settings_that_came_later(tmp_path: Path) -> None:
@@ -104,6 +112,34 @@ def test_settings_that_came_later_and_new_defaults_are_no_change(tmp_path: Path)
     assert differences(as_of_now(stored, inputs), flatten(inputs)) == []
     inputs["data"] |= {"copy_similarity": 0.95}
     assert differences(as_of_now(stored, inputs), flatten(inputs)) == ["data.copy_similarity: 0.99 -> 0.95"]
+
+
+def test_a_training_of_an_earlier_version_is_described_as_it_was() -> None:
+    config = Config(train=TrainConfig(weight_decay=0.1, augment=AugmentConfig(flip=0.5, rotation=5)))
+    now = {"train": config.train.model_dump(mode="json")}
+    assert as_begun(config, None) == config
+    assert as_begun(config, {"sweep": "a digest"}) == config
+    assert as_begun(config, now) == config
+    then = json.loads(json.dumps(now))
+    del then["train"]["last_batch"], then["train"]["decayed_weights"], then["train"]["augment"]["keep_black"]
+    begun = as_begun(config, then).train
+    assert (begun.last_batch, begun.decayed_weights, begun.augment.keep_black) == ("keep", "all", False)
+    before = {"last_batch": "keep", "decayed_weights": "all"}
+    asked = config.train.model_copy(
+        update=before | {"augment": config.train.augment.model_copy(update={"keep_black": False})}
+    )
+    assert begun == asked
+    for train in (config.train, asked):
+        inputs = {"train": train.model_dump(mode="json")}
+        assert differences(as_of_now(then, inputs), flatten(inputs)) == [], "neither trains it again"
+
+
+def test_balancing_copies_of_an_earlier_version_stay_as_they_were(tmp_path: Path) -> None:
+    run = unpack(tmp_path, "prepared")
+    assert as_prepared(run, Config()).data.balance.keep_black, "there are no copies"
+    config = as_prepared(run, Config(data=DataConfig(balance_to=20)))
+    assert not config.data.balance.keep_black
+    assert config.train.augment.keep_black
 
 
 def test_a_data_set_prepared_anew_is_read_by_its_own_window(tmp_path: Path) -> None:
