@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from support.jobs import ROOT, finish, start
 
+from brain_ray.bundle.bundle import load_bundle, render_card
 from brain_ray.bundle.predictor import Predictor
+from brain_ray.bundle.schema import TrainingFacts
 from brain_ray.config import AugmentConfig, Config, DataConfig, PhantomConfig, TrainConfig
 from brain_ray.data.identity import SHOWN, source_of
 from brain_ray.earlier import as_begun, as_of_now, as_prepared
@@ -148,6 +150,25 @@ def test_a_data_set_prepared_anew_is_read_by_its_own_window(tmp_path: Path) -> N
     data = stored["data"] | {"window": list(Config().data.window)}
     run.finish(DATASET, stored | {"data": data}, 1.0)
     assert as_prepared(run, Config()) == Config()
+
+
+def test_a_bundle_tells_what_it_was_trained_on_if_that_was_recorded(tmp_path: Path) -> None:
+    run = unpack(tmp_path, "bundle")
+    info = load_bundle(run.uri("bundle")).info
+    assert "(workers, device, precision) is not recorded" in render_card(info)
+    setups = [(1, 4, 8, "a GPU", "mixed_bfloat16"), (3, 1, 32, "a processor", "float32")]
+    names = ("first_epoch", "num_workers", "worker_batch", "device", "precision")
+    training = TrainingFacts(
+        epochs=9, best_epoch=5, backbone="tiny", setups=[dict(zip(names, one, strict=True)) for one in setups]
+    )
+    card = render_card(info.model_copy(update={"training": training}))
+    assert (
+        "- Trained from epoch 1 on by 4 workers, up to 8 images of a step on each, in mixed_bfloat16; the "
+        "first worker's device: a GPU.\n"
+        "- Trained from epoch 3 on by 1 worker, up to 32 images of a step on each, in float32; the first "
+        "worker's device: a processor.\n- Input:"
+    ) in card
+    assert "\n\n\n" not in card
 
 
 def test_a_bundle_answers_as_it_did(tmp_path: Path) -> None:
