@@ -29,14 +29,17 @@ def loss_function(name: str) -> "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]":
         ) from error
     # Called as a whole, a Loss returns the mean over the rows.
     found: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = loss.call if isinstance(loss, keras.Loss) else loss
-    _check_rows(name, found)
+    check_rows(name, found)
     return found
 
 
-def _check_rows(name: str, loss: "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]") -> None:
+def check_rows(name: str, loss: "Callable[[tf.Tensor, tf.Tensor], tf.Tensor]") -> None:
     """Tries a loss on three rows of four classes: they must have a loss each, that of the row alone.
 
     Class weights, and the shares of several workers, multiply and add up the rows' losses.
+
+    Raises:
+        RunError: the loss gives anything else, or fails.
     """
     targets = np.eye(4, dtype=np.float32)[[0, 1, 1]]
     probabilities = np.array([[0.7, 0.1, 0.1, 0.1], [0.2, 0.4, 0.3, 0.1], [0.1, 0.2, 0.3, 0.4]], np.float32)

@@ -13,7 +13,7 @@ from brain_ray.errors import RunError
 from brain_ray.loading.loader import Batch
 from brain_ray.models.network import build_network
 from brain_ray.training.tensorflow.learner import Learner
-from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
+from brain_ray.training.tensorflow.optimizer import build_optimizer, check_rows, loss_function
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
 WEIGHTS = np.array([0.5, 2.0, 1.0, 3.0], np.float32)
@@ -166,13 +166,12 @@ def test_losses_that_are_none_of_a_row_are_refused(name: str, gave: str) -> None
 def test_a_loss_that_looks_at_the_whole_batch_is_refused() -> None:
     import keras
 
-    @keras.saving.register_keras_serializable("tests")
     def relative(targets: Any, probabilities: Any) -> Any:
         losses = keras.losses.categorical_crossentropy(targets, probabilities)
         return losses / keras.ops.sum(losses)
 
     with pytest.raises(RunError, match="gave losses that depend on the other rows"):
-        loss_function("tests>relative")
+        check_rows("relative", relative)
 
 
 def test_a_step_with_decay_is_the_step_of_keras(make_config: MakeConfig) -> None:
