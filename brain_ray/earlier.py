@@ -13,12 +13,21 @@ from brain_ray.runs import DATASET, Run
 DEFAULTS = {"data.leaks": ("drop", "data.folds"), "data.copy_similarity": (0.99, "data.folds")}
 """Settings whose default was another before a version that also introduced the second setting."""
 
+BEFORE: dict[str, Any] = {
+    "train.last_batch": "keep",
+    "train.decayed_weights": "all",
+    "train.augment.keep_black": False,
+    "data.balance.keep_black": False,
+}
+"""What versions did that did not have these settings, and runs that they began go on to do."""
+
 
 def as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Flattens stored inputs of a stage, and adds defaults for settings that a later version introduced.
 
     Otherwise each version with a new setting would repeat the trainings of the version before it. A default
-    that a later version changed counts as unchanged, too.
+    that a later version changed counts as unchanged, too; of the settings in `BEFORE`, both the default and
+    what was done before do.
 
     Args:
         stored: inputs, as stored with what was made of them.
@@ -30,7 +39,58 @@ def as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str,
     for name, (before, since) in DEFAULTS.items():
         if since in new and flat.get(name) == before and flatten(inputs).get(name) == defaults[name]:
             flat[name] = defaults[name]
-    return {**flat, **{name: defaults[name] for name in new & defaults.keys()}}
+    added = {name: defaults[name] for name in new & defaults.keys()}
+    now = flatten(inputs)
+    added |= {name: value for name, value in BEFORE.items() if name in added and now.get(name) == value}
+    return {**flat, **added}
+
+
+def as_begun(config: Config, inputs: Mapping[str, Any] | None) -> Config:
+    """Returns the config for going on with a training, or with what was made of it, that began with some
+    inputs (None: nothing began).
+
+    Settings of `BEFORE` that the inputs do not have are as they were, unless they were asked for: half a
+    training in one way and half in another would be neither's.
+    """
+    if not (inputs or {}).get("train"):
+        return config
+    return _with(config, _settings_before(config, inputs or {}, "train."))
+
+
+def as_stored(value: Mapping[str, Any]) -> Config:
+    """Returns the config that is stored with a trial, or a sweep's winner, of this or an earlier version."""
+    config = Config.model_validate(value)
+    settings = _settings_before(config, value, "train.")
+    if "window" not in value["data"]:  # read by their whole range
+        settings["data.window"] = EXTREMES
+    if config.data.balance_to:
+        settings |= _settings_before(config, value, "data.")
+    return _with(config, settings)
+
+
+def _settings_before(config: Config, stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Returns the settings of `BEFORE` that were not stored, and are at their defaults now."""
+    known, defaults = flatten(stored), flatten(Config().model_dump())
+    now = flatten(config.model_dump())
+    return {
+        name: before
+        for name, before in BEFORE.items()
+        if name.startswith(prefix) and name not in known and now[name] == defaults[name]
+    }
+
+
+def _with(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Returns a config with some settings, by their dotted names, changed."""
+    for name, value in settings.items():
+        *parents, key = name.split(".")
+        parts: list[Any] = [config]
+        for parent in parents:
+            parts.append(getattr(parts[-1], parent))
+        changed: Any = value
+        for part, at in zip(reversed(parts), [key, *reversed(parents)], strict=True):
+            changed = part.model_copy(update={at: changed})
+        config = changed
+    return config
 
 
 def as_prepared(run: Run, config: Config) -> Config:
@@ -38,11 +98,15 @@ def as_prepared(run: Run, config: Config) -> Config:
 
     Versions without `data.window` read images from the darkest to the brightest pixel, and so do the stages
     that go on with their data sets, unless the settings name a window: half a training by one window and half
-    by another would be neither's.
+    by another would be neither's. The same holds for how balancing copies are augmented.
     """
     stored = run.finished(DATASET)
-    if stored is None or "window" in stored.get("data", {}) or config.data.window != WINDOW:
+    if stored is None:
         return config
-    log.info("images above 8 bits are read by their whole range, as when this run's data set was prepared")
-    data = config.data.model_copy(update={"window": EXTREMES})
-    return config.model_copy(update={"data": data})
+    settings = _settings_before(config, stored, "data.") if config.data.balance_to else {}
+    if "window" not in stored.get("data", {}) and config.data.window == WINDOW:
+        log.info(
+            "images above 8 bits are read by their whole range, as when this run's data set was prepared"
+        )
+        settings["data.window"] = EXTREMES
+    return _with(config, settings)

@@ -14,7 +14,7 @@ from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
 from brain_ray.cluster import connection
 from brain_ray.config import Config
-from brain_ray.earlier import as_of_now, as_prepared
+from brain_ray.earlier import as_begun, as_of_now, as_prepared
 from brain_ray.fingerprints import differences, flatten
 from brain_ray.logs import log, log_context
 from brain_ray.runs import (
@@ -114,6 +114,12 @@ def run_stage(stage: Stage, run: Run, config: Config, check: Callable[[], None])
         kept.put_aside(run, stage.folder)
         run.clear(stage.folder)
         run.write_json(inputs, stage.folder, STARTED)
+    elif started is not None:
+        inputs, begun = started, as_begun(config, started)  # stored as they are: complete and unchanged later
+        if begun != config:
+            known = differences(config.model_dump(mode="json"), begun.model_dump(mode="json"))
+            log.info(f"as an earlier version began it, which had other defaults: {'; '.join(known)}")
+        config = begun
     text = stage.work(run, config)
     seconds = time.monotonic() - clock
     run.finish(stage.folder, inputs, seconds)

@@ -68,7 +68,7 @@ def paper() -> Config:
             conflicts="keep",
             crop=CropConfig(min_share=0.0),
             balance_to=1600,
-            balance=AugmentConfig(rotation=10.0, shift=0.05, flip=0.5),
+            balance=AugmentConfig(rotation=10.0, shift=0.05, flip=0.5, keep_black=False),
         ),
         model=ModelConfig(
             backbone="EfficientNetB3",
@@ -83,6 +83,7 @@ def paper() -> Config:
         train=TrainConfig(
             epochs=40,
             batch_size=30,
+            last_batch="keep",
             optimizer="Adamax",
             learning_rate=0.001,
             augment=AugmentConfig(flip=0.5),

@@ -12,6 +12,7 @@ from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
 from brain_ray.data import identity, prepare, source_changes
+from brain_ray.earlier import as_begun
 from brain_ray.evaluation import evaluate
 from brain_ray.fingerprints import differences, digest
 from brain_ray.runs import BUNDLE, BUNDLE_INFO, DATASET, REPORT, SWEEP, TRAIN, Run
@@ -97,8 +98,13 @@ def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapp
     return changed
 
 
+def _trained_with(run: Run, config: Config) -> Config:
+    """Returns the config that a run's model was trained with, by this or an earlier version."""
+    return as_begun(settings_of(run, config), run.finished(TRAIN))
+
+
 def _export(run: Run, config: Config) -> str:
-    config = settings_of(run, config)
+    config = _trained_with(run, config)
     text = export.export(run, config)
     log_bundle(run, config)
     return text
@@ -107,7 +113,7 @@ def _export(run: Run, config: Config) -> str:
 def _evaluate(run: Run, config: Config) -> str:
     refuse = partial(refuse_scoring, config.evaluate)
     with give_up_without_nodes("evaluation", partial(check_now_or_later, refuse, "evaluation")):
-        text = evaluate.evaluate(run, settings_of(run, config))
+        text = evaluate.evaluate(run, _trained_with(run, config))
     show_pages(run)
     return text
 

@@ -77,7 +77,10 @@ def _facts(run: Run) -> Facts:
     return Facts(
         data=DataFacts(train=splits["train"], valid=splits["valid"], test=splits["test"], audit=found),
         training=TrainingFacts(
-            epochs=result["epochs"], best_epoch=result["best_epoch"], backbone=result["backbone"]
+            epochs=result["epochs"],
+            best_epoch=result["best_epoch"],
+            backbone=result["backbone"],
+            setups=result.get("setups", ()),  # not there in an earlier version's training
         ),
         sweep=run.read_json(*CHOICE) if run.exists(*CHOICE) else None,
     )

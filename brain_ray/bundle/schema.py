@@ -70,12 +70,24 @@ class DataFacts(_Part):
     audit: dict[str, Any]
 
 
+class TrainingSetup(_Part):
+    """What the training ran on from an epoch on, until the next setup: see `brain_ray.training.setups`."""
+
+    first_epoch: Annotated[int, Field(ge=1)]
+    num_workers: Annotated[int, Field(ge=1)]
+    worker_batch: Annotated[int, Field(ge=1)]
+    device: str
+    precision: str
+
+
 class TrainingFacts(_Part):
-    """Length of the training, and the epoch of the weights."""
+    """Length of the training, the epoch of the weights, and what it ran on."""
 
     epochs: Count
     best_epoch: Count
     backbone: str
+    setups: tuple[TrainingSetup, ...] = ()
+    """Empty if a version trained that did not record it."""
 
 
 class Facts(_Part):

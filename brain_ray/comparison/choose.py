@@ -12,6 +12,7 @@ from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.report import format_table, write_sweep_report
 from brain_ray.comparison.results import Comparison
 from brain_ray.config import Config
+from brain_ray.earlier import as_stored
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import BEST, CHOICE, COSTS, REPORT, SWEEP, SWEEP_PAGES, TRAIN, WINNER, Run
@@ -61,7 +62,7 @@ def settings_of(run: Run, config: Config) -> Config:
     """Returns the config that a run's model was trained with: the winner's, if a sweep has chosen it."""
     if not run.exists(*WINNER):
         return config
-    winner = Config.model_validate(run.read_json(*WINNER))
+    winner = as_stored(run.read_json(*WINNER))
     return config.model_copy(update={"seed": winner.seed, "model": winner.model, "train": winner.train})
 
 

@@ -42,9 +42,13 @@ class AugmentConfig(Settings):
     zoom: Fraction = 0.0
     """Largest change of scale: 0.1 draws a factor between 0.9 and 1.1."""
     brightness: Fraction = 0.0
-    """Largest brightening or darkening, as a share of the full range 0..255."""
+    """Largest brightening or darkening of a middle grey, as a share of the full range 0..255."""
     contrast: Fraction = 0.0
     """Largest change of contrast about the mean: 0.1 draws a factor between 0.9 and 1.1."""
+    keep_black: bool = True
+    """Whether the air around a head stays black: what comes in from outside of an image is black, brightness
+    multiplies, and contrast is a power of the grey level over the mean. If False, the edge is repeated,
+    brightness is added, and contrast is a line through the mean, which makes black grey."""
     noise: Fraction = 0.0
     """Largest standard deviation of Gaussian noise, as a share of the full range 0..255."""
     flip: Share = 0.0

@@ -30,6 +30,8 @@ class BackboneSpec:
     smallest_side: int = 32
     """Smallest height and width of the input in pixels; a network of keras.applications halves it five
     times."""
+    batch_norms: bool = True
+    """Whether it has batch norms, whose statistics depend on the images of a step."""
     framework: str = "brain_ray.training.tensorflow.framework.TensorFlow"
     """Dotted name of the class that trains it: a `brain_ray.training.framework.Framework`."""
 
@@ -62,6 +64,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         224,
         r"convnext_tiny_stage_\d+_block_\d+(?=_)",
         "convnext_tiny_notop.h5",
+        batch_norms=False,
     ),
     "ResNet50": BackboneSpec(
         "keras.applications.ResNet50",

@@ -48,8 +48,13 @@ class TrainConfig(Settings):
     """Whether `batch_size` and the learning rates are those of one worker. With N workers, the largest number
     of an elastic group, a step has N times the images at N times the rate (Goyal et al. 2017,
     arxiv.org/abs/1706.02677, who warm up for five epochs)."""
+    last_batch: Literal["spread", "keep"] = "spread"
+    """What happens to the rows that are left over after an epoch's full batches: `spread` over all of its
+    batches, whose sizes then differ by one row at most; `keep` a last batch of these rows alone, each of
+    which counts as much more as the batch is smaller. The number of steps is the same."""
     loss: str = "categorical_crossentropy"
-    """Keras name of the loss, which takes one-hot labels and probabilities."""
+    """Keras name of the loss, which takes one-hot labels and probabilities and gives one loss for each
+    row."""
     label_smoothing: Fraction = 0.0
     """Share of each training label that is spread over all classes; 0: no smoothing."""
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
@@ -61,6 +66,9 @@ class TrainConfig(Settings):
     """Learning rate at the start of the schedule; the warm-up multiplies it."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of the optimizer; 0: none."""
+    decayed_weights: Literal["kernels", "all"] = "kernels"
+    """What `weight_decay` applies to: `kernels`, weights of two dimensions or more; `all`: biases and the
+    gammas and betas of norms too."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global norm of the gradients, above which they are clipped; None: not clipped."""
     schedule: str = "constant"

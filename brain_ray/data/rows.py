@@ -91,6 +91,10 @@ def augment_seed(seed: int, image_id: int, number: int) -> int:
     return int(state >> np.uint64(1))
 
 
+EARLIER_COPIES = ("keep_black", False)
+"""What balancing copies were like before there was the setting: the same rows with and without it."""
+
+
 def rows_digest(manifest: pd.DataFrame, seed: int, data: Mapping[str, Any]) -> str:
     """Returns the SHA-256 (hex) of everything that a data set's rows depend on: equal digests, equal rows.
 
@@ -111,7 +115,8 @@ def rows_digest(manifest: pd.DataFrame, seed: int, data: Mapping[str, Any]) -> s
         cluster=pd.factorize(used["cluster"])[0],  # its number depends on files that are not used
         image_id=used["image_id"].where(used["copies"] > 0, -1),
     )
-    settings: dict[str, Any] = {"seed": seed, "balance": data["balance"]} if copied else {}
+    balance = {name: value for name, value in data["balance"].items() if (name, value) != EARLIER_COPIES}
+    settings: dict[str, Any] = {"seed": seed, "balance": balance} if copied else {}
     window = data.get("window", WINDOW)
     if list(window) != list(WINDOW):
         settings["window"] = list(window)

@@ -128,8 +128,8 @@ def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> G
     """Rotates, shifts, scales and flips an image, changes its brightness and contrast, and adds noise; the
     shape stays.
 
-    The draws of one range of `ranges` do not depend on the others. Pixels from outside repeat the edge, as in
-    Keras' ImageDataGenerator. Noise comes last: resampling would smooth it.
+    The draws of one range of `ranges` do not depend on the others. Pixels from outside are black, or repeat
+    the edge, as in Keras' ImageDataGenerator (`keep_black`). Noise comes last: resampling would smooth it.
     """
     turn, right, down, zoom, bright, contrast = rng.uniform(-1.0, 1.0, size=6)
     flip = rng.random() < ranges.flip
@@ -138,20 +138,17 @@ def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> G
         centre = ((width - 1) / 2, (height - 1) / 2)
         matrix = cv2.getRotationMatrix2D(centre, turn * ranges.rotation, 1 + zoom * ranges.zoom)
         matrix[:, 2] += (right * ranges.shift * width, down * ranges.shift * height)
+        border = cv2.BORDER_CONSTANT if ranges.keep_black else cv2.BORDER_REPLICATE
         image = _as_grey(
-            cv2.warpAffine(
-                image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
+            cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
         )
     if flip:
         image = image[:, ::-1]
     if ranges.brightness or ranges.contrast:
-        mean = float(image.mean())
-        gain = 1 + contrast * ranges.contrast
-        offset = mean * (1 - gain) + bright * ranges.brightness * 255
         # A table of 256 values is exact, and faster than arithmetic on every pixel.
-        table = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
-        image = table[image]
+        levels = _black_stays_black if ranges.keep_black else _black_turns_grey
+        table = levels(float(image.mean()), bright * ranges.brightness, 1 + contrast * ranges.contrast)
+        image = _as_grey(table[image])
     if ranges.noise:
         deviation = rng.random() * ranges.noise * 255
         # OpenCV draws four times as fast as NumPy; its generator belongs to this thread.
@@ -160,6 +157,20 @@ def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> G
         cv2.randn(noise, np.zeros(1), np.full(1, deviation))
         image = _as_grey(cv2.add(image, noise, dtype=cv2.CV_8U))
     return np.ascontiguousarray(image)
+
+
+def _black_stays_black(mean: float, brightness: float, contrast: float) -> Grey:
+    """Returns the new grey level of each, (256,): both changes are as large as in `_black_turns_grey`, the
+    brightness at 127.5, the contrast at the mean."""
+    mean = max(mean, 1.0)
+    levels = (1 + 2 * brightness) * mean * (np.arange(256) / mean) ** contrast
+    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
+
+
+def _black_turns_grey(mean: float, brightness: float, contrast: float) -> Grey:
+    """Returns the new grey level of each, (256,), as earlier versions changed them."""
+    levels = np.arange(256) * contrast + (mean * (1 - contrast) + brightness * 255)
+    return np.asarray(np.clip(levels, 0, 255), np.uint8)
 
 
 def shrink(image: Grey, side: int) -> Grey:

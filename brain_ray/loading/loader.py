@@ -48,7 +48,13 @@ class Loader:
 
     def steps(self, epoch: int | None, rank: int, num_workers: int) -> Iterator[Step]:
         """Yields a worker's part of each batch of an epoch (None: of the rows in their order)."""
-        return worker_steps(self.order(epoch), self.config.train.step_images, rank, num_workers)
+        return self.cut_order(self.order(epoch), epoch, rank, num_workers)
+
+    def cut_order(self, order: Indices, epoch: int | None, rank: int, num_workers: int) -> Iterator[Step]:
+        """Yields a worker's part of each batch of an epoch, whose order, (n,), is known."""
+        train = self.config.train
+        spread = epoch is not None and train.last_batch == "spread"
+        return worker_steps(order, train.step_images, rank, num_workers, spread=spread)
 
     def order(self, epoch: int | None) -> Indices:
         """Returns the global row indices, (n,), in the order of an epoch (None: in their own)."""
@@ -78,7 +84,7 @@ class ImageLoader(Loader):
         Raises:
             RunError: a row cannot be decoded.
         """
-        blocks = self._decode([self._rows(self.order(epoch), rank, num_workers)], epoch)
+        blocks = self._decode([self._rows(self.order(epoch), epoch, rank, num_workers)], epoch)
         yield from self.cut((ray.get(block) for _, block in blocks), epoch, rank, num_workers)
 
     def blocks(self, epoch: int | None, num_workers: int) -> Iterator[tuple[int, Any]]:
@@ -88,7 +94,8 @@ class ImageLoader(Loader):
             The number of a worker and the reference of its next block; the workers take turns.
         """
         order = self.order(epoch)
-        return self._decode([self._rows(order, rank, num_workers) for rank in range(num_workers)], epoch)
+        ranks = range(num_workers)
+        return self._decode([self._rows(order, epoch, rank, num_workers) for rank in ranks], epoch)
 
     def cut(
         self, blocks: Iterator[pa.Table], epoch: int | None, rank: int, num_workers: int
@@ -111,9 +118,8 @@ class ImageLoader(Loader):
             yield Batch(images[:size], labels[:size], weights, step.total)
             images, labels = images[size:], labels[size:]
 
-    def _rows(self, order: Indices, rank: int, num_workers: int) -> Indices:
-        steps = worker_steps(order, self.config.train.step_images, rank, num_workers)
-        return np.concatenate([step.rows for step in steps])
+    def _rows(self, order: Indices, epoch: int | None, rank: int, num_workers: int) -> Indices:
+        return np.concatenate([step.rows for step in self.cut_order(order, epoch, rank, num_workers)])
 
     def _decode(self, workers: Sequence[Indices], epoch: int | None) -> Iterator[tuple[int, Any]]:
         size = task_rows(self.config.model)

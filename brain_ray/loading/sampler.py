@@ -69,19 +69,32 @@ def shuffle_window(settings: TrainConfig, parts: Sequence[Part]) -> Window:
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
-    """Returns the number of steps of an epoch; the last step may have fewer rows."""
+    """Returns the number of steps of an epoch; no step has more than `batch_size`."""
     return -(-num_rows // batch_size)
 
 
-def worker_steps(order: Indices, batch_size: int, rank: int, num_workers: int) -> Iterator[Step]:
-    """Yields a worker's part of each global batch; batch k is order[k * batch_size : (k + 1) * batch_size].
+def worker_steps(
+    order: Indices, batch_size: int, rank: int, num_workers: int, *, spread: bool = False
+) -> Iterator[Step]:
+    """Yields a worker's part of each global batch, which are `num_steps` consecutive runs of the order.
 
     All workers get the same number of steps; together they get each row once, and their batches are those of
-    a single worker. A worker for which the last batch has no row gets the batch's first row with weight 0,
-    because a network cannot be called on nothing.
+    a single worker. A worker for which a batch has no row gets the batch's first row with weight 0, because a
+    network cannot be called on nothing.
+
+    Args:
+        order: (n,) global row indices.
+        batch_size: largest number of rows of a global batch.
+        rank: number of the worker, from 0.
+        num_workers: number of workers that share each batch.
+        spread: whether the batches' sizes differ by one row at most, the larger ones first; else all have
+            `batch_size` rows but the last, which has the rest.
     """
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    if spread:
+        batches = np.array_split(order, num_steps(len(order), batch_size))
+    else:
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for batch in batches:
         part = np.array_split(batch, num_workers)[rank]
         if len(part):
             yield Step(part, 1.0, len(batch))

@@ -69,6 +69,9 @@ class Framework(Protocol):
             RunError: `use_gpu` is set, and the library sees no GPU.
         """
 
+    def device(self) -> str:
+        """Returns the name of the GPU or processor that this process computes on; `set_up` comes first."""
+
     def train_backend(self) -> "BackendConfig":
         """Returns what makes Ray Train's workers know one another."""
 

@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.errors import RunError
+from brain_ray.records import to_json
 from brain_ray.runs import BEST, HISTORY, RESULT, VAL_PROBABILITIES, Run
 from brain_ray.tracking import tensorboard
 from brain_ray.tracking.history import EpochRecord, to_csv
 from brain_ray.training import checkpoints
 from brain_ray.training.framework import Arrays
+from brain_ray.training.setups import read_setups
 from brain_ray.training.state import TrainState
 
 
@@ -37,6 +39,7 @@ def write_result(run: Run, config: Config, state: TrainState) -> None:
         "diverged": state.dwell.halted,
         "seconds": sum(record.seconds for record in state.history),
         "backbone": config.model.backbone,
+        "setups": [to_json(setup) for setup in read_setups(run)],
     }
     run.write_json(result, *RESULT)
 

@@ -22,6 +22,7 @@ from brain_ray.training.features import drop_features
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.messages import Epoch, Message
 from brain_ray.training.results import summary
+from brain_ray.training.setups import describe_small_norms
 from brain_ray.training.sources import Dataset, find_sources, open_dataset, with_absolute_paths
 from brain_ray.training.trainer import run_training
 
@@ -42,8 +43,8 @@ def train(run: Run, config: Config, framework: Framework | None = None) -> str:
     """
     framework = framework or framework_of(config.model)
     dataset = open_dataset(run, config)
-    if batch := describe_small_batch(config.train):
-        log.warning(batch)
+    for warning in filter(None, [describe_small_batch(config.train), describe_small_norms(config)]):
+        log.warning(warning)
     request_nodes(config.train)
     check_writable(run)
     for fault in checkpoints.repair(run):

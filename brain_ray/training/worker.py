@@ -23,6 +23,7 @@ from brain_ray.training.framework import Framework
 from brain_ray.training.loop import OnStep, PollCommands, epochs, is_over
 from brain_ray.training.messages import Epoch, ProgressSender, Reservation
 from brain_ray.training.results import write_epoch, write_result
+from brain_ray.training.setups import Setup, note_setup
 from brain_ray.training.state import FinishedEpoch, TrainState
 
 
@@ -60,9 +61,10 @@ def run_epochs(
 ) -> Iterator[FinishedEpoch]:
     """Trains as one of the workers, from the run's newest sound checkpoint on; yields each kept epoch.
 
-    After each epoch rank 0 writes history.csv, the numbers for TensorBoard and, where they are kept, the
-    validation rows' probabilities, and every worker calls `save_checkpoint`; after the last, rank 0 writes
-    best.npz and result.json. A run that is over already has these two written anew, and builds no network.
+    At the start rank 0 notes what it runs on in setups.json. After each epoch it writes history.csv, the
+    numbers for TensorBoard and, where they are kept, the validation rows' probabilities, and every worker
+    calls `save_checkpoint`; after the last, rank 0 writes best.npz and result.json. A run that is over
+    already has these two written anew, and builds no network.
 
     Args:
         run: where checkpoints are looked for and files are written.
@@ -83,10 +85,13 @@ def run_epochs(
     state, _ = checkpoints.newest(run)
     if state is None or not is_over(config.train, state):
         sources = find_sources()
-        framework.set_up(config.train, processes)
+        precision = framework.set_up(config.train, processes)
         learner = framework.make_learner(
             _resumed(config, state), len(config.data.classes), rank, num_workers, sources.class_weights
         )
+        if rank == 0:
+            first, share = (state.epoch if state else 0) + 1, -(-config.train.step_images // num_workers)
+            note_setup(run, Setup(first, num_workers, share, framework.device(), precision))
         with closing(make_feed(config, sources, rank, num_workers)) as feed:
             for finished in epochs(
                 config,

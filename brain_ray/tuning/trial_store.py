@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_labels
-from brain_ray.data.intensity import EXTREMES
+from brain_ray.earlier import as_stored
 from brain_ray.records import from_json, to_json
 from brain_ray.runs import BEST, RESULT, RUNGS, TRIALS, Run
 from brain_ray.tracking.history import EpochRecord, read_history
@@ -75,9 +75,7 @@ def read_trial(run: Run, trial: str, *, val_probabilities: bool = True) -> Trial
     """Reads the record of a trial, by its id; `val_probabilities`: with those of the validation rows."""
     home = trial_run(run, trial)
     value = home.read_json(TRIAL)
-    # Versions without the setting read images by their whole range; such a trial goes on as it began.
-    value["config"]["data"].setdefault("window", EXTREMES)
-    config = Config.model_validate(value["config"])
+    config = as_stored(value["config"])  # a trial of an earlier version goes on as it began
     clock, settings = Clock.read(home), config.train
     # A trial that has ended writes a result itself, before the sweep records its status.
     ended = value["status"] == "running" and home.exists(*RESULT)

@@ -268,16 +268,16 @@ def test_one_range_does_not_shift_the_draws_of_another() -> None:
     assert darker[60, 50] == turned[60, 50]
 
 
-def oblong() -> NDArray[np.uint8]:
-    """60 x 20 px of grey 200 in the middle of 160 x 120 px of grey 60."""
-    image = np.full((120, 160), 60, np.uint8)
-    image[50:70, 50:110] = 200
+def oblong(around: int = 60) -> NDArray[np.uint8]:
+    """60 x 20 px of 140 grey levels above what is around, in the middle of 160 x 120 px."""
+    image = np.full((120, 160), around, np.uint8)
+    image[50:70, 50:110] += 140
     return image
 
 
-def measure(image: NDArray[np.uint8]) -> dict[str, float]:
+def measure(image: NDArray[np.uint8], around: int = 60) -> dict[str, float]:
     """An oblong's angle (degrees), its way from the middle (pixels) and its scale (per cent)."""
-    moments = cv2.moments(image.astype(np.float32) - 60)
+    moments = cv2.moments(image.astype(np.float32) - around)
     return {
         "angle": np.degrees(np.arctan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"]) / 2),
         "right": moments["m10"] / moments["m00"] - 79.5,
@@ -290,6 +290,7 @@ def many(image: NDArray[np.uint8], ranges: AugmentConfig, num: int = 300) -> lis
     return [transforms.augment(image, ranges, np.random.default_rng([3, i])) for i in range(num)]
 
 
+@pytest.mark.parametrize(("keep_black", "around"), [(True, 0), (False, 60)])
 @pytest.mark.parametrize(
     ("ranges", "changes"),
     [
@@ -299,10 +300,11 @@ def many(image: NDArray[np.uint8], ranges: AugmentConfig, num: int = 300) -> lis
     ],
 )
 def test_geometry_is_drawn_from_all_of_its_range_and_changes_nothing_else(
-    ranges: dict[str, float], changes: dict[str, float]
+    ranges: dict[str, float], changes: dict[str, float], keep_black: bool, around: int
 ) -> None:
-    before = measure(oblong())
-    found = [measure(image) for image in many(oblong(), AugmentConfig(**ranges))]
+    before = measure(oblong(around), around)
+    changed = many(oblong(around), AugmentConfig(**ranges, keep_black=keep_black))
+    found = [measure(image, around) for image in changed]
     for name in before:
         differences = np.array([one[name] - before[name] for one in found])
         largest = changes.get(name, 0)
@@ -312,16 +314,54 @@ def test_geometry_is_drawn_from_all_of_its_range_and_changes_nothing_else(
             assert quarters.min() > 0.15 * len(found), "each quarter of the range is drawn"
 
 
-def test_brightness_is_drawn_from_all_of_its_range() -> None:
-    flat = np.full((32, 32), 100, np.uint8)
-    offsets = [int(image[0, 0]) - 100 for image in many(flat, AugmentConfig(brightness=0.1))]
+@pytest.mark.parametrize("keep_black", [True, False])
+def test_brightness_is_drawn_from_all_of_its_range(keep_black: bool) -> None:
+    flat = np.full((32, 32), 127, np.uint8)
+    ranges = AugmentConfig(brightness=0.1, keep_black=keep_black)
+    offsets = [int(image[0, 0]) - 127 for image in many(flat, ranges)]
     assert -26 <= min(offsets) < -22
     assert 22 < max(offsets) <= 26
     assert np.histogram(offsets, bins=4)[0].min() > 0.15 * len(offsets)
 
 
+def test_brightness_and_contrast_leave_air_black_and_keep_the_order_of_levels() -> None:
+    image = np.tile(np.arange(256, dtype=np.uint8), (16, 1))
+    changes = {"brightness": 0.2, "contrast": 0.3}
+    for one in many(image, AugmentConfig(**changes)):
+        assert (one[:, 0] == 0).all()
+        assert (np.diff(one[0].astype(int)) >= 0).all()
+    grey = [one[0, 0] > 0 for one in many(image, AugmentConfig(**changes, keep_black=False))]
+    assert np.mean(grey) > 0.3
+
+
+def test_what_comes_in_from_outside_is_black_or_repeats_the_edge() -> None:
+    flat = np.full((64, 64), 150, np.uint8)
+    for keep_black, expected in ((True, 0), (False, 150)):
+        ranges = AugmentConfig(rotation=45, keep_black=keep_black)
+        assert min(int(one.min()) for one in many(flat, ranges, 20)) == expected
+
+
+def test_grey_levels_are_rounded_and_not_cut() -> None:
+    image = np.random.default_rng(0).integers(60, 190, (64, 64)).astype(np.uint8)
+    found = many(image, AugmentConfig(contrast=0.05))
+    assert abs(np.mean([one.mean() - image.mean() for one in found])) < 0.1
+    cut = many(image, AugmentConfig(contrast=0.05, keep_black=False))
+    assert np.mean([one.mean() - image.mean() for one in cut]) == pytest.approx(-0.5, abs=0.1)
+
+
+def test_an_earlier_version_augmented_as_keep_black_false_does() -> None:
+    """Its own lines, for one draw of brightness and contrast."""
+    image, rng = disc(), np.random.default_rng(4)
+    ranges = AugmentConfig(brightness=0.2, contrast=0.2, keep_black=False)
+    *_, bright, contrast = rng.uniform(-1.0, 1.0, size=6)
+    gain, mean = 1 + contrast * 0.2, float(image.mean())
+    offset = mean * (1 - gain) + bright * 0.2 * 255
+    table = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
+    assert np.array_equal(transforms.augment(image, ranges, np.random.default_rng(4)), table[image])
+
+
 def test_contrast_is_drawn_from_all_of_its_range_and_keeps_the_mean() -> None:
-    found = many(oblong(), AugmentConfig(contrast=0.2))
+    found = many(oblong(), AugmentConfig(contrast=0.2, keep_black=False))
     gains = [image.std() / oblong().std() for image in found]
     assert 0.79 < min(gains) < 0.82
     assert 1.18 < max(gains) < 1.21
@@ -347,10 +387,11 @@ def test_noise_is_gaussian_and_drawn_from_all_of_its_range() -> None:
 
 
 def test_noise_changes_no_other_draw_and_does_not_wrap_around() -> None:
-    without = STRONG.model_copy(update={"noise": 0.0})
+    strong = STRONG.model_copy(update={"keep_black": False})  # on black, noise that is cut at 0 adds light
+    without = strong.model_copy(update={"noise": 0.0})
     for seed in range(20):
         plain = transforms.augment(oblong(), without, np.random.default_rng(seed)).astype(float)
-        noisy = transforms.augment(oblong(), STRONG, np.random.default_rng(seed)).astype(float)
+        noisy = transforms.augment(oblong(), strong, np.random.default_rng(seed)).astype(float)
         assert abs((noisy - plain).mean()) < 1
         assert (noisy - plain).std() < 0.1 * 255 + 1
     extremes = np.tile(np.array([0, 255], np.uint8), (64, 32))

@@ -49,7 +49,7 @@ def test_batches_are_the_rows_of_the_plan(window: int, bound: str, run: Run, mak
     loader = ImageLoader(config, parts, store_of(run, capacity=2 * window))
     tables = ray.get(list(ray.get(loader.store.get.remote(parts))))
     rows = [row for table in tables for row in table.to_pylist()]
-    steps = list(worker_steps(order, 20, 1, 2))
+    steps = list(worker_steps(order, 20, 1, 2, spread=True))
     batches = list(loader.batches(3, 1, 2))
     assert len(batches) == len(steps) == 4
     for batch, step in zip(batches, steps, strict=True):
@@ -116,17 +116,23 @@ def dealt(loader: ImageLoader, split: str, epoch: int, num_workers: int) -> list
     ][::-1]
 
 
-@pytest.mark.parametrize(("split", "epoch"), [("train", 3), ("valid", 0)])
+@pytest.mark.parametrize(
+    ("split", "epoch", "last_batch"), [("train", 3, "keep"), ("train", 3, "spread"), ("valid", 0, "spread")]
+)
 def test_a_dispatcher_deals_to_each_worker_what_it_would_load_alone(
-    split: str, epoch: int, run: Run, make_config: MakeConfig
+    split: str, epoch: int, last_batch: str, run: Run, make_config: MakeConfig
 ) -> None:
-    """Three workers, 61 rows in blocks of 10: the last batch leaves two of them without a row."""
-    config = make_config({"height": 1264, "width": 1264}, batch_size=20, shuffle_window=25)
+    """Three workers, 61 rows in blocks of 10: a last batch that is kept leaves two of them without a row."""
+    large = {"height": 1264, "width": 1264}
+    config = make_config(large, batch_size=20, shuffle_window=25, last_batch=last_batch)
     loader = ImageLoader(config, find_parts(run, split), store_of(run))
     draws = epoch if split == "train" else None
     for rank, batches in enumerate(dealt(loader, split, epoch, 3)):
         alone = list(loader.batches(draws, rank, 3))
         assert len(batches) == len(alone) == (4 if split == "train" else 1)
+        if split == "train":
+            sizes = [20, 20, 20, 1] if last_batch == "keep" else [16, 15, 15, 15]
+            assert [batch.total for batch in batches] == sizes
         for ours, theirs in zip(batches, alone, strict=True):
             assert ours.total == theirs.total
             for name in ("inputs", "labels", "sample_weight"):

@@ -23,6 +23,33 @@ def test_workers_see_each_row_once_in_as_many_steps(num_rows: int, batch_size: i
         assert {step.total for step in steps} == {len(batch)}
 
 
+@pytest.mark.parametrize("num_workers", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("num_rows", "batch_size", "sizes"),
+    [
+        (3909, 32, {31, 32}),  # 3909 = 122 * 32 + 5
+        (101, 10, {9, 10}),
+        (33, 32, {16, 17}),
+        (5, 8, {5}),
+        (60, 20, {20}),
+    ],
+)
+def test_rows_left_over_are_spread_over_as_many_steps(
+    num_rows: int, batch_size: int, sizes: set[int], num_workers: int
+) -> None:
+    order = np.random.default_rng(0).permutation(num_rows)
+    ranks = range(num_workers)
+    plans = [list(worker_steps(order, batch_size, rank, num_workers, spread=True)) for rank in ranks]
+    assert {len(plan) for plan in plans} == {num_steps(num_rows, batch_size)}
+    batches = [
+        np.concatenate([step.rows for step in steps if step.weight]) for steps in zip(*plans, strict=True)
+    ]
+    assert np.concatenate(batches).tolist() == order.tolist(), "each row once, in its order"
+    assert {len(batch) for batch in batches} == sizes
+    for k, batch in enumerate(batches):
+        assert {plan[k].total for plan in plans} == {len(batch)}
+
+
 @pytest.mark.parametrize("window", [1000, 91, 40, 10, 1])
 def test_an_order_is_a_permutation_that_seed_and_epoch_decide(window: int) -> None:
     order = epoch_order(COUNTS, seed=3, epoch=5, window=window)

@@ -144,6 +144,9 @@ class Numpy:
     def set_up(self, settings: TrainConfig, processes: int) -> str:
         return "float32"
 
+    def device(self) -> str:
+        return "NumPy's"
+
     def train_backend(self) -> BackendConfig:
         return BackendConfig()
 

@@ -54,14 +54,18 @@ def memory_feed(config: Config, num_train: int = 44, num_valid: int = 13) -> Fee
     """Feed one worker from arrays, by the plan that Ray's workers follow."""
     train, valid = quarters(num_train, 0), quarters(num_valid, 1)
 
-    def load(data: tuple[Any, Any], order: NDArray[np.int64]) -> Iterable[Batch]:
-        for step in worker_steps(order, config.train.batch_size, 0, 1):
+    def load(data: tuple[Any, Any], order: NDArray[np.int64], *, spread: bool = False) -> Iterable[Batch]:
+        for step in worker_steps(order, config.train.batch_size, 0, 1, spread=spread):
             weights = np.full(len(step.rows), step.weight, np.float32)
             yield Batch(data[0][step.rows], data[1][step.rows], weights, step.total)
 
     return Feed(
         steps_per_epoch=num_steps(num_train, config.train.batch_size),
-        train=lambda epoch: load(train, epoch_order([num_train], config.seed, epoch, 1000)),
+        train=lambda epoch: load(
+            train,
+            epoch_order([num_train], config.seed, epoch, 1000),
+            spread=config.train.last_batch == "spread",
+        ),
         valid=lambda _: load(valid, np.arange(num_valid)),
     )
 

@@ -10,6 +10,7 @@ from brain_ray import cuda
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.models.keras_import import import_keras
+from brain_ray.training.setups import cpu_name
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -57,6 +58,17 @@ def set_up(settings: TrainConfig, processes: int) -> str:
     precision = settings.precision if settings.precision != "auto" else choose_precision(capabilities)
     keras.config.set_dtype_policy(precision)
     return precision
+
+
+def device_name() -> str:
+    """Returns the name of the first GPU that TensorFlow may use, else the processor's; `set_up` comes
+    first."""
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    if not gpus:
+        return cpu_name()
+    return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
 
 
 def clear() -> None:

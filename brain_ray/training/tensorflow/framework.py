@@ -22,6 +22,10 @@ class TensorFlow:
         """See `devices.set_up`."""
         return devices.set_up(settings, processes)
 
+    def device(self) -> str:
+        """See `devices.device_name`."""
+        return devices.device_name()
+
     def train_backend(self) -> TensorflowWorkers:
         """Returns what tells the workers one another's addresses."""
         return TensorflowWorkers()

@@ -60,8 +60,7 @@ class Learner:
         self._class_weights = np.ones(num_classes, np.float32) if class_weights is None else class_weights
         # Built over everything that any epoch trains: a run has the same state in all of its epochs.
         self._set_trainable(config.train.total_epochs)
-        self.optimizer: keras.Optimizer = build_optimizer(config.train)
-        self.optimizer.build(self.model.trainable_variables)
+        self.optimizer: keras.Optimizer = build_optimizer(config.train, self.model.trainable_variables)
         self._fresh = [np.asarray(v).flat[0] for v in self.optimizer.variables]
         self.average = MovingAverage(self.model, config.train.ema)
         self._phase: Phase | None = None
@@ -214,6 +213,7 @@ class Learner:
         Both penalties are means over the rows, so they count once for each of them: divided by the global
         batch and added up over the workers, they are what one worker would have computed.
         """
+        import keras
         import tensorflow as tf
 
         probabilities, called = self._call(inputs, training=training)
@@ -225,7 +225,7 @@ class Learner:
         counted = weights * tf.gather(self._class_weights, labels) if training else weights
         loss = tf.reduce_sum(counted * self._per_example(smoothed, probabilities))
         loss += rows * (on_weights + on_activities)
-        cross_entropy = loss_function("categorical_crossentropy")(targets, probabilities)
+        cross_entropy = keras.losses.categorical_crossentropy(targets, probabilities)
         correct = tf.cast(tf.equal(tf.argmax(probabilities, axis=-1), labels), tf.float32)
         sums = [loss, tf.reduce_sum(weights * cross_entropy), tf.reduce_sum(weights * correct), rows]
         return loss, tf.cast(tf.stack(sums), tf.float64), probabilities

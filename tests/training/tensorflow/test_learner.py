@@ -8,11 +8,12 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from support.training_problem import MakeConfig, quarters
 
-from brain_ray.config import Config
+from brain_ray.config import Config, TrainConfig
+from brain_ray.errors import RunError
 from brain_ray.loading.loader import Batch
 from brain_ray.models.network import build_network
 from brain_ray.training.tensorflow.learner import Learner
-from brain_ray.training.tensorflow.optimizer import loss_function
+from brain_ray.training.tensorflow.optimizer import build_optimizer, check_rows, loss_function
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
 WEIGHTS = np.array([0.5, 2.0, 1.0, 3.0], np.float32)
@@ -121,14 +122,63 @@ def test_gradients_are_clipped_by_their_global_norm(make_config: MakeConfig) -> 
 def test_weights_decay_by_rate_times_decay(name: str, make_config: MakeConfig) -> None:
     before, without = step(make_learner(make_config(optimizer=name)), rate=0.01)
     _, decayed = step(make_learner(make_config(optimizer=name, weight_decay=0.2)), rate=0.01)
+    assert {array.ndim for array in before} == {1, 2, 4}
     for start, plain, less in zip(before, without, decayed, strict=True):
-        assert_allclose(less - plain, -0.01 * 0.2 * start, rtol=1e-2, atol=1e-6)
+        expected = -0.01 * 0.2 * start if start.ndim > 1 else 0 * start
+        assert_allclose(less - plain, expected, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize(("decayed", "expected"), [("kernels", [0.98, 1.0, 1.0]), ("all", [0.98] * 3)])
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_biases_and_gammas_do_not_decay_unless_asked_for(
+    precision: str, decayed: str, expected: list[float]
+) -> None:
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        kernel, gamma, bias = (keras.Variable(np.ones(shape)) for shape in [(2, 3), (3,), ()])
+        config = TrainConfig(optimizer="AdamW", weight_decay=0.2, decayed_weights=decayed)
+        optimizer = build_optimizer(config, [kernel, gamma, bias])
+    finally:
+        keras.config.set_dtype_policy(before)
+    optimizer.learning_rate.assign(0.1)
+    optimizer.apply([np.zeros(each.shape, np.float32) for each in (kernel, gamma, bias)])
+    assert_allclose([np.asarray(each).flat[0] for each in (kernel, gamma, bias)], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "gave"),
+    [
+        ("dice", "one number"),
+        ("Tversky", "one number"),
+        ("sparse_categorical_crossentropy", "ValueError"),
+    ],
+)
+def test_losses_that_are_none_of_a_row_are_refused(name: str, gave: str) -> None:
+    with pytest.raises(
+        RunError, match=rf"train\.loss is '{name}', which gave {gave}.*categorical_crossentropy"
+    ):
+        loss_function(name)
+
+
+def test_a_loss_that_looks_at_the_whole_batch_is_refused() -> None:
+    import keras
+
+    def relative(targets: Any, probabilities: Any) -> Any:
+        losses = keras.losses.categorical_crossentropy(targets, probabilities)
+        return losses / keras.ops.sum(losses)
+
+    with pytest.raises(RunError, match="gave losses that depend on the other rows"):
+        check_rows("relative", relative)
 
 
 def test_a_step_with_decay_is_the_step_of_keras(make_config: MakeConfig) -> None:
     import keras
 
-    learner = make_learner(make_config(SEED_HEAD, optimizer="AdamW", weight_decay=0.2, clip_norm=0.5))
+    settings = {"optimizer": "AdamW", "weight_decay": 0.2, "clip_norm": 0.5, "decayed_weights": "all"}
+    learner = make_learner(make_config(SEED_HEAD, **settings))
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.2, global_clipnorm=0.5)
     twin = make_twin(learner, optimizer=optimizer, loss="categorical_crossentropy")
     batch = make_batch()
