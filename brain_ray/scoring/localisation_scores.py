@@ -180,10 +180,10 @@ def interval_text(found: Interval, sign: bool = False) -> str:
 
 ROWS = (
     ("heat", "heat map", False),
-    ("centre", "centre of the head", False),
-    ("brightest", "brightest region", False),
-    ("over_centre", "heat map − centre", True),
-    ("over_brightest", "heat map − brightest", True),
+    ("centre", "centre of head", False),
+    ("brightest", "brightest place", False),
+    ("over_centre", "map − centre", True),
+    ("over_brightest", "map − brightest", True),
 )
 """Field of `Compared`, its words, and whether it is a difference."""
 
@@ -204,11 +204,11 @@ def format_localisation(scores: LocalisationScores) -> str:
         "heat maps of the answers against outlines (95 % intervals over groups)",
         *textwrap.wrap(count_sentence(scores), TEXT_WIDTH),
         "",
-        f"{'':{width}}  images  {'':20}" + "".join(f"  {TITLES[name]:22}" for name in shown),
+        f"{'':{width}}  images  {'':15}" + "".join(f"  {TITLES[name]:22}" for name in shown),
     ]
     for part in scores.parts:
         start = f"{part.title:{width}}  {part.images:6d}"
         for words, cells in table_rows(part, shown):
-            lines.append(f"{start:{width + 8}}  {words:20}" + "".join(f"  {cell:22}" for cell in cells))
+            lines.append(f"{start:{width + 8}}  {words:15}" + "".join(f"  {cell:22}" for cell in cells))
             start = ""
     return "\n".join(line.rstrip() for line in lines)
