@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.small_road import LEFT, small
+from support import small_road
+from support.small_road import LEFT
 
 from brain_ray import logs
 from brain_ray.bundle.predictor import Predictor
@@ -14,6 +15,11 @@ from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.pipeline import run_stages
 from brain_ray.runs import Run
+
+
+def small(storage: Path, **changes: object) -> Config:
+    """Shrink `smoke`, and let its heat maps be scored."""
+    return small_road.small(storage, **{"evaluate.outlines": "phantoms", **changes})
 
 
 @pytest.fixture(autouse=True)

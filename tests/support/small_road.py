@@ -17,7 +17,6 @@ SMALL = {
     "model.width": 32,
     "train.epochs": 3,
     "train.batch_size": 8,
-    "evaluate.outlines": "phantoms",
 }
 
 
