@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.scoring.decisions import TEXT_WIDTH
-from brain_ray.scoring.intervals import GroupBootstrap, Interval
+from brain_ray.scoring.intervals import GroupBootstrap, Interval, ratio
 from brain_ray.scoring.localisation import MEASURES, THRESHOLDS, TOLERANCE
 
 HEAT, CENTRE, BRIGHTEST = MAPS = ("heat", "centre", "brightest")
@@ -135,20 +135,27 @@ def _compare(measure: str, figures: Mapping[str, NDArray[np.generic]], bootstrap
     values = {name: np.asarray(figures[column(name, measure)], np.float64) for name in MAPS}
     is_share = measure in ("pointing", "near")
 
-    def known(found: Interval) -> Interval:
+    def interval(numbers: NDArray[np.float64], low: float) -> Interval:
+        found = _share(bootstrap, numbers, low) if is_share else _mean(bootstrap, numbers)
         # One group tells nothing of how groups differ.
         return found if bootstrap.num_groups > 1 else Interval(found.value, np.nan, np.nan)
 
-    means = {
-        name: known(bootstrap.share(numbers) if is_share else bootstrap.mean(numbers))
-        for name, numbers in values.items()
-    }
-    over = {
-        f"over_{name}": known(bootstrap.mean(values["heat"] - values[name]))
-        for name in MAPS
-        if name != "heat"
-    }
+    means = {name: interval(numbers, 0.0) for name, numbers in values.items()}
+    over = {f"over_{name}": interval(values[HEAT] - values[name], -1.0) for name in MAPS if name != HEAT}
     return Compared(**means, **over)
+
+
+def _share(bootstrap: GroupBootstrap, numbers: NDArray[np.float64], low: float) -> Interval:
+    """Returns the mean of numbers of `low` to 1, which nearly all are hits, misses or their differences."""
+    found = bootstrap.share((numbers - low) / (1 - low))
+    return Interval(*(low + (1 - low) * end for end in (found.value, found.low, found.high)))
+
+
+def _mean(bootstrap: GroupBootstrap, numbers: NDArray[np.float64]) -> Interval:
+    """Returns the mean of bounded numbers, by percentiles: few groups make the bootstrap-t's ends fly off."""
+    return bootstrap.statistic(
+        lambda sums: ratio(sums[..., 0], sums[..., 1]), np.stack([numbers, np.ones_like(numbers)], axis=1)
+    )
 
 
 def count_sentence(scores: LocalisationScores) -> str:

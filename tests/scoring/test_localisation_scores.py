@@ -63,6 +63,20 @@ def test_images_of_one_group_count_as_little_as_they_tell() -> None:
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
+def test_few_groups_have_wide_intervals_but_none_beyond_what_is_possible() -> None:
+    """Where all images agree by chance, the interval of a share is no point."""
+    given = {"heat_pointing": np.ones(N), "centre_pointing": np.zeros(N), "brightest_pointing": np.ones(N)}
+    part = score_parts(figures(**given), LABELS, ANSWERS, np.arange(N) // 40, CLASSES)[0]
+    assert part.groups == 3
+    for measure, row in part.measures.items():
+        for found, least in ((row.heat, 0), (row.over_centre, -1), (row.over_brightest, -1)):
+            assert least <= found.low <= found.value <= found.high <= 1, (measure, found)
+    found = part.measures["pointing"]
+    assert (found.heat.value, found.over_centre.value, found.over_brightest.value) == (1, 1, 0)
+    assert max(found.heat.low, found.over_centre.low) < 0.9
+    assert found.over_brightest.low < -0.1 < 0.1 < found.over_brightest.high
+
+
 def test_one_group_has_no_interval() -> None:
     part = score_parts(figures(), LABELS, ANSWERS, np.zeros(N), CLASSES)[0]
     assert np.isnan(part.measures["iou"].heat.low)
