@@ -14,6 +14,7 @@ from brain_ray.config import Config
 from brain_ray.data import identity, prepare, source_changes
 from brain_ray.earlier import as_begun
 from brain_ray.evaluation import evaluate
+from brain_ray.evaluation.localise import outlines_of
 from brain_ray.fingerprints import differences, digest
 from brain_ray.runs import BUNDLE, BUNDLE_INFO, DATASET, REPORT, SWEEP, TRAIN, Run
 from brain_ray.tracking.mlflow import log_bundle
@@ -77,10 +78,13 @@ def _export_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     run.require(BUNDLE, "export")
+    settings, outlines = config.evaluate.model_dump(mode="json"), outlines_of(run, config)
+    if outlines is not None:
+        settings["outlines"] = outlines.digest
     return {
         "model": run.read_json(*BUNDLE_INFO)["files"]["model.onnx"],
         "dataset": identity.id_of(run),
-        "evaluate": config.evaluate.model_dump(mode="json"),
+        "evaluate": settings,
     }
 
 

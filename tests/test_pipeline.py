@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.small_road import LEFT, small
+from support import small_road
+from support.small_road import LEFT
 
 from brain_ray import logs
 from brain_ray.bundle.predictor import Predictor
@@ -14,6 +15,11 @@ from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.pipeline import run_stages
 from brain_ray.runs import Run
+
+
+def small(storage: Path, **changes: object) -> Config:
+    """Shrink `smoke`, and let its heat maps be scored."""
+    return small_road.small(storage, **{"evaluate.outlines": "phantoms", **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +69,19 @@ def test_scores_reach_the_report_the_bundle_and_the_card(finished: Run) -> None:
     assert f"accuracy {metrics['official']['accuracy'] * 100:.2f} %" in card
     page = finished.read_bytes("report", "report.html").decode()
     assert 'src="http' not in page
+
+
+@pytest.mark.slow
+def test_heat_maps_are_held_against_the_phantoms_outlines(finished: Run) -> None:
+    found = finished.read_json("report", "metrics.json")["localisation"]
+    parts = {part["title"]: part for part in found["parts"]}
+    assert [parts[name]["images"] for name in ("all", "glioma", "pituitary")] == [15, 5, 5]
+    assert found["counts"]["scored"] == 15
+    assert found["counts"]["other_splits"] > 0
+    for row in parts["all"]["measures"].values():
+        assert 0 <= row["heat"]["low"] <= row["heat"]["value"] <= row["heat"]["high"] <= 1
+    assert len(pq.read_table(finished.path("report", "localisation.parquet"))) == 15
+    assert 'id="localisation"' in finished.read_bytes("report", "report.html").decode()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from pyarrow import fs as pafs
 
 from brain_ray.config import PHANTOMS, BackboneSpec, Config
+from brain_ray.data.outlines import read_outlines
 from brain_ray.data.sources.find import check_source, is_manifest
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -61,7 +62,8 @@ def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> Non
     Only for a Ray that is started here: nodes of a cluster may see other folders than this process does.
 
     Raises:
-        RunError: the storage cannot be written, or the images or the weights are not where the settings say.
+        RunError: the storage cannot be written, or the images, the outlines or the weights are not where the
+            settings say.
     """
     if "://" not in run.storage:
         folder = next(
@@ -73,6 +75,12 @@ def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> Non
             raise RunError(f"storage: {folder} cannot be written to: set --storage elsewhere")
     if "prepare" in stages and "://" not in config.data.source and (wrong := try_data(config)):
         raise RunError(f"data: {wrong}")
+    outlines = config.evaluate.outlines
+    if "evaluate" in stages and outlines not in (None, PHANTOMS) and "://" not in str(outlines):
+        try:
+            read_outlines(str(outlines))
+        except RunError as error:
+            raise RunError(f"outlines: {error}") from error
     weights = config.model.weights
     if (
         TRAINING & set(stages)

@@ -6,7 +6,7 @@ import tyro
 from pydantic import Field, model_validator
 
 from brain_ray.config.base import Positive, Settings
-from brain_ray.config.data import DataConfig
+from brain_ray.config.data import PHANTOMS, DataConfig
 from brain_ray.config.model import BackboneSpec, ExportConfig, ModelConfig
 from brain_ray.config.training import TrainConfig
 from brain_ray.config.tuning import SweepConfig
@@ -23,6 +23,10 @@ class EvaluateConfig(Settings):
     """Number of CPUs reserved for each copy, and of its threads."""
     calibration_bins: Positive = 15
     """Number of equal-width bins of the reliability diagram and of the expected calibration error."""
+    outlines: str | None = None
+    """Outlines of the tumours, against which heat maps of the test images are held: a JSON file of polygons,
+    a table or JSON file of boxes, or a folder of masks (path or URI); `phantoms`: those of the drawn
+    phantoms. None: heat maps are not scored."""
 
 
 class Config(Settings):
@@ -57,6 +61,15 @@ class Config(Settings):
             raise ValueError(
                 f"export.sensitivity has {given} numbers for {classes} classes: expected one for all, or one "
                 "for each, in the order of data.classes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _outlines_of_phantoms(self) -> Self:
+        if self.evaluate.outlines == PHANTOMS and self.data.source != PHANTOMS:
+            raise ValueError(
+                f"evaluate.outlines is {PHANTOMS} and data.source {self.data.source}: set evaluate.outlines "
+                "to a file or folder of outlines of these images"
             )
         return self
 

@@ -42,9 +42,19 @@ class Box:
         """Returns the box of a whole image."""
         return cls(0, image.shape[0], 0, image.shape[1])
 
+    @property
+    def rows(self) -> slice:
+        """The box's rows of an image."""
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        """The box's columns of an image."""
+        return slice(self.left, self.right)
+
     def crop(self, image: Grey) -> Grey:
         """Returns the box's view of an image, (height, width)."""
-        return image[self.top : self.bottom, self.left : self.right]
+        return image[self.rows, self.columns]
 
 
 def thumbnail(image: Grey) -> Grey:
@@ -109,15 +119,21 @@ def find_box(image: Grey, crop: "CropConfig") -> Box | None:
     return box if box.crop(image).size >= crop.min_share * image.size else None
 
 
+def fitted_box(shape: tuple[int, ...], height: int, width: int) -> Box:
+    """Returns where in (height, width) an image of a (height, width) `shape` lies, its aspect ratio kept."""
+    scale = min(height / shape[0], width / shape[1])
+    inner_height = min(height, max(1, round(shape[0] * scale)))
+    inner_width = min(width, max(1, round(shape[1] * scale)))
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    return Box(top, top + inner_height, left, left + inner_width)
+
+
 def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
     """Resizes to (height, width): stretched, or with the aspect ratio kept and black added on both sides."""
     if fit == "pad":
-        scale = min(height / image.shape[0], width / image.shape[1])
-        inner_height = min(height, max(1, round(image.shape[0] * scale)))
-        inner_width = min(width, max(1, round(image.shape[1] * scale)))
+        inner = fitted_box(image.shape, height, width)
         canvas = np.zeros((height, width), np.uint8)
-        top, left = (height - inner_height) // 2, (width - inner_width) // 2
-        canvas[top : top + inner_height, left : left + inner_width] = resize(image, inner_height, inner_width)
+        canvas[inner.rows, inner.columns] = resize(image, inner.bottom - inner.top, inner.right - inner.left)
         return canvas
     shrinks = image.shape[0] > height and image.shape[1] > width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

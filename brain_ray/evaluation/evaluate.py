@@ -21,10 +21,12 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, read_table
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
+from brain_ray.evaluation.localise import Localiser, find_outlined, sum_up
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
 from brain_ray.evaluation.score_predictions import score_predictions
 from brain_ray.input_spec import batch_of
+from brain_ray.records import to_json
 from brain_ray.runs import (
     BUNDLE,
     BUNDLE_INFO,
@@ -37,6 +39,7 @@ from brain_ray.runs import (
     Run,
 )
 from brain_ray.scoring.decisions import format_decisions
+from brain_ray.scoring.localisation_scores import format_localisation
 from brain_ray.scoring.metrics import format_scores
 from brain_ray.scoring.scores import Scores
 
@@ -98,6 +101,7 @@ def evaluate(run: Run, config: Config) -> str:
     """
     run.require(DATASET, "prepare")
     run.require(BUNDLE, "export")
+    outlined = find_outlined(run, config)
     found = retry_if_lost(lambda: _predict(run, config), "scoring")
     predictions = _with_facts(found, run, config)
     bundle = run.read_json(*BUNDLE_INFO)
@@ -109,21 +113,28 @@ def evaluate(run: Run, config: Config) -> str:
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
         "bundle": bundle["files"]["model.onnx"],
     }
+    localisation = None
+    if outlined is not None:
+        maps = retry_if_lost(lambda: _predict(run, config, Localiser, outlined.outlines), "localisation")
+        localisation = sum_up(run, config, outlined, maps)
+        metrics["localisation"] = to_json(localisation)
     table = pa.Table.from_pandas(predictions, preserve_index=False)
     with run.fs.open_output_stream(run.path(*PREDICTIONS)) as stream:
         pq.write_table(table, stream)
     run.write_json(metrics, *METRICS)
     add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free")})
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page, figures = write_report(gather(run, config, predictions, official, leak_free, created))
+    page, figures = write_report(gather(run, config, predictions, official, leak_free, created, localisation))
     for name, content in figures.items():
         run.write_bytes(content, REPORT, name)
     run.write_bytes(page.encode(), *REPORT_PAGE)
     known = int((predictions["patient"] != "").sum()) if "patient" in predictions else 0
-    return _text(official, leak_free, known)
+    text = _text(official, leak_free, known)
+    return text if localisation is None else f"{text}\n\n{format_localisation(localisation)}"
 
 
-def _predict(run: Run, config: Config) -> pd.DataFrame:
+def _predict(run: Run, config: Config, actor: type = Classifier, *more: Any) -> pd.DataFrame:
+    """Maps the test rows by an actor of a bundle, a number of threads, and what `more` it takes."""
     settings = config.evaluate
     most = most_cpus()
     if most is not None:  # where only nodes with GPUs have room for the actors, one of these is started
@@ -141,8 +152,8 @@ def _predict(run: Run, config: Config) -> pd.DataFrame:
         # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         scored = rows.map_batches(
-            Classifier,
-            fn_constructor_args=[run.uri(BUNDLE), settings.cpus_per_actor],
+            actor,
+            fn_constructor_args=[run.uri(BUNDLE), settings.cpus_per_actor, *more],
             batch_size=batch_size,
             batch_format="pyarrow",
             num_cpus=settings.cpus_per_actor,

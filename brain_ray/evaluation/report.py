@@ -12,6 +12,7 @@ from brain_ray.evaluation import copy_plates, image_plates, plots, risk_plot
 from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.scoring.curves import reliability, roc
+from brain_ray.scoring.localisation_scores import TITLES, count_sentence, table_rows
 from brain_ray.scoring.scores import Scores
 from brain_ray.scoring.selective import risk_coverage
 
@@ -45,6 +46,8 @@ def write_report(
         percent=lambda value: f"{value:.2%}".replace("%", " %"),
         digits=lambda value: "–" if value is None else f"{value:.4f}",
         describe_recall=describe_recall,
+        count_sentence=count_sentence,
+        localisation_rows=table_rows,
         png=lambda data: data_uri("png", data),
         jpeg=lambda image: data_uri("jpeg", image_plates.to_jpeg(image)),
     )
@@ -58,6 +61,7 @@ def write_report(
         known_sets=data.audit.get("known_sets", []),
         same=data.leak_free is not None and data.leak_free.images == data.official.images,
         sets=_score_sets(data),
+        localisation_titles=TITLES.values(),
         figures=figures,
         errors=errors[:max_misclassified],
         num_errors=data.official.images - data.official.correct,

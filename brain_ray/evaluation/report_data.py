@@ -17,6 +17,7 @@ from brain_ray.data.rows import changes_of, read_input
 from brain_ray.evaluation.copy_pictures import CopyPictures, read_copies
 from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
 from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, Run
+from brain_ray.scoring.localisation_scores import LocalisationScores
 from brain_ray.scoring.scores import Scores
 
 MAX_MISCLASSIFIED = 300
@@ -52,6 +53,7 @@ class ReportData:
         crop_examples: whole images, before the crop; one per class is enough.
         misclassified: misclassified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
         copies: pairs and clusters of copies, and contradicting labels.
+        localisation: heat maps of the test images against outlines; None without outlines.
     """
 
     config: Config
@@ -71,6 +73,7 @@ class ReportData:
     crop_examples: Sequence[LabelledImage]
     misclassified: Sequence[Misclassified]
     copies: CopyPictures
+    localisation: LocalisationScores | None = None
 
 
 NUM_SAMPLES = 25
@@ -84,6 +87,7 @@ def gather(
     official: Scores,
     leak_free: Scores | None,
     created: str,
+    localisation: LocalisationScores | None = None,
 ) -> ReportData:
     """Returns the report's data; reads only those images that the report shows.
 
@@ -95,6 +99,7 @@ def gather(
         official: scores on all test images.
         leak_free: scores on the test images without a found copy in training or validation, if there are any.
         created: time of the report, as the page shows it.
+        localisation: heat maps of the test images against outlines, if there are any.
     """
     classes = config.data.classes
     return ReportData(
@@ -115,6 +120,7 @@ def gather(
         crop_examples=_crop_examples(run, config),
         misclassified=_misclassified(run, config, predictions),
         copies=read_copies(run, config),
+        localisation=localisation,
     )
 
 

@@ -20,6 +20,10 @@ HELD = 20_000_000
 """Largest number of such counts that are kept; larger sets of images draw them anew for each score."""
 
 
+FEW = 30
+"""Effective number of groups below which standard errors of resamples are not relied on."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A score and the two ends of its interval; NaN where it is undefined."""
@@ -141,6 +145,7 @@ class GroupBootstrap:
 
         Each resample's distance from the mean is measured in its own standard error (Efron and Tibshirani
         1993, An Introduction to the Bootstrap, 12.5), since losses are skewed: a few images have most of it.
+        Of fewer than `FEW` groups, resamples hold some that have hardly any error: percentiles are taken.
         """
         numbers = np.asarray(values, np.float64)
         point = float(numbers.mean())
@@ -150,6 +155,8 @@ class GroupBootstrap:
         if spread == 0:
             return Interval(point, point, point)
         sums = np.concatenate([c @ totals for c in self.counts()])
+        if effective_number(totals[:, 1]) < FEW:
+            return self.between(point, ratio(sums[:, 0], sums[:, 1]))
         errors = _standard_error(sums, np.concatenate([c @ products for c in self.counts()]))
         distance = ratio(ratio(sums[:, 0], sums[:, 1]) - point, errors)
         tail = (1 - self._confidence) / 2

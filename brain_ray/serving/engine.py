@@ -157,7 +157,7 @@ class Engine:
             label = np.array([self.predictors[number].classes.index(answer.label)])
             heat = self.predictors[number].explain(prediction.feature_maps[i : i + 1], label)
             assert prepared.crop is not None
-            return draw_overlay(prepared.crop, heat[0])
+            return draw_overlay(prepared.crop, heat[0], self.predictors[number].spec)
 
         crop, heatmap, overlay = await run_in(self._pixels, draw)
         shown = {"crop": to_base64(crop), "heatmap": to_base64(heatmap), "overlay": to_base64(overlay)}

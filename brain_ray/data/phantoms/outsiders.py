@@ -13,7 +13,7 @@ import numpy as np
 
 from brain_ray.arrays import Grey
 from brain_ray.config import CropConfig
-from brain_ray.data.phantoms.scanner import scan
+from brain_ray.data.phantoms.scanner import draw_pose, scan
 from brain_ray.data.phantoms.shapes import SIDE, Floats, Level, Points, blend, blob, fill, floats, mask, unit
 from brain_ray.data.transforms import Box, find_box, find_contour
 
@@ -185,7 +185,7 @@ def _scan(canvas: Grey, outline: Points, rng: Rng) -> Grey:
     picture: Floats = unit(canvas)
     texture = 1 + 0.08 * Level().noise(rng, 40) + 0.08 * Level().noise(rng, 12)
     blend(picture, mask(outline), floats(picture * texture))
-    image = scan(picture, rng, rng, rng)
+    image = scan(picture, draw_pose(rng, rng), rng, rng, rng)
     return image if image.ndim == 2 else np.ascontiguousarray(image[..., 0])
 
 

@@ -145,7 +145,7 @@ def test_each_tumour_has_its_place_and_size() -> None:
 
 def test_the_tree_has_the_folders_and_counts_asked_for(tree: tuple[Path, list[phantom.Planted]]) -> None:
     folder, planted = tree
-    files = set(files_of(folder))
+    files = set(files_of(folder)) - {phantom.OUTLINES}
     assert len(planted) == COUNTS.copies + COUNTS.conflicts + COUNTS.faults
     extra = {plant.path for plant in planted}
     assert len(extra) == len(planted)
@@ -171,7 +171,7 @@ def test_the_tree_is_the_same_for_the_same_seed(
 def test_the_folders_can_be_named(tmp_path: Path) -> None:
     few = PhantomConfig(train_per_class=1, test_per_class=1, copies=1)
     planted = phantom.write_tree(tmp_path, few, CLASSES[:2], 1, train_folder="a", test_folder="b")
-    assert {path.split("/")[0] for path in files_of(tmp_path)} == {"a", "b"}
+    assert {path.split("/")[0] for path in files_of(tmp_path)} == {"a", "b", phantom.OUTLINES}
     assert planted[0].path.startswith("b/")
     assert planted[0].of is not None
     assert planted[0].of.startswith("a/")

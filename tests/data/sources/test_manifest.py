@@ -209,7 +209,7 @@ def test_a_drawn_set_by_its_manifest(tmp_path: Path) -> None:
     from brain_ray.data.phantoms.files import write_tree
 
     write_tree(tmp_path, PhantomConfig(train_per_class=6, test_per_class=2), ("glioma", "notumor"), 1)
-    paths = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
+    paths = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("T*-*.*"))
     rows = [f"{path},{path.split('/')[1]},p{k // 3},{k // 3 % 5 + 1}" for k, path in enumerate(paths)]
     text = "\n".join(["file,label,patient,fold", *rows])
     files = find(tmp_path, text, classes=("glioma", "notumor")).files

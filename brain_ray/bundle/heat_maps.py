@@ -1,0 +1,40 @@
+"""Heat maps: from a network's feature map back to the crop and to the image that it was made of."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_ray.data.transforms import Box, fitted_box
+from brain_ray.input_spec import InputSpec
+
+Floats = NDArray[np.float32]
+
+
+def over_crop(heat: Floats, spec: InputSpec, shape: tuple[int, ...]) -> Floats:
+    """Spreads a heat map over the crop of an image, by cubic interpolation.
+
+    Args:
+        heat: (rows, columns) of a feature map that covers the network's input.
+        spec: the network's input, to which the crop was fitted.
+        shape: height and width of the crop in pixels.
+
+    Returns:
+        float32 (height, width), at least 0; between the cells it may be a little above their maximum.
+    """
+    height, width = shape[:2]
+    if spec.fit == "pad":  # the crop covers a part of the input only
+        inner = fitted_box(spec.crop_size or shape, spec.height, spec.width)
+        heat = _resize(heat, spec.height, spec.width)[inner.rows, inner.columns]
+    return np.maximum(_resize(heat, height, width), 0)
+
+
+def over_image(heat: Floats, spec: InputSpec, box: Box, shape: tuple[int, ...]) -> Floats:
+    """Spreads a heat map over the image that was cropped to `box`: float32 of this (height, width), 0
+    outside the box, of which the network saw nothing."""
+    whole = np.zeros(shape[:2], np.float32)
+    whole[box.rows, box.columns] = over_crop(heat, spec, (box.bottom - box.top, box.right - box.left))
+    return whole
+
+
+def _resize(heat: Floats, height: int, width: int) -> Floats:
+    return np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
