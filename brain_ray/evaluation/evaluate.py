@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
+from brain_ray.evaluation.shortcuts import compare_with_shortcuts
 from brain_ray.runs import (
     BUNDLE,
     BUNDLE_INFO,
@@ -102,6 +104,7 @@ def evaluate(run: Run, config: Config) -> str:
         "official": official.model_dump(mode="json"),
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
         "bundle": bundle["files"]["model.onnx"],
+        "shortcuts": compare_with_shortcuts(run, predictions),
     }
     table = pa.Table.from_pandas(predictions, preserve_index=False)
     with run.fs.open_output_stream(run.path(*PREDICTIONS)) as stream:
@@ -109,7 +112,8 @@ def evaluate(run: Run, config: Config) -> str:
     run.write_json(metrics, *METRICS)
     add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free")})
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page, figures = write_report(gather(run, config, predictions, official, leak_free, created))
+    data = gather(run, config, predictions, official, leak_free, created)
+    page, figures = write_report(replace(data, shortcuts=metrics["shortcuts"]))
     for name, content in figures.items():
         run.write_bytes(content, REPORT, name)
     run.write_bytes(page.encode(), *REPORT_PAGE)

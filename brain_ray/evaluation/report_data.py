@@ -52,6 +52,7 @@ class ReportData:
         crop_examples: whole images, before the crop; one per class is enough.
         misclassified: misclassified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
         copies: pairs and clusters of copies, and contradicting labels.
+        shortcuts: the result of `compare_with_shortcuts`.
     """
 
     config: Config
@@ -71,6 +72,7 @@ class ReportData:
     crop_examples: Sequence[LabelledImage]
     misclassified: Sequence[Misclassified]
     copies: CopyPictures
+    shortcuts: Mapping[str, Any] | None = None
 
 
 NUM_SAMPLES = 25
