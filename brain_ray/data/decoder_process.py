@@ -116,7 +116,7 @@ def audit(image: Grey, crop: dict[str, Any]) -> tuple[Facts, Arrays]:
     counts = count_pixels(image)
     facts |= {"has_box": found is not None, "grey_levels": int(np.count_nonzero(counts))}
     facts["looks_like"] = looks_like(measure_rim(image, outline[0]))
-    around = view_pixels(image, outline[0], found, counts).view(np.uint8)
+    around = view_pixels(image, outline[0], counts).view(np.uint8)
     return facts | {"pixel_sha256": pixel_hash(image)}, [views, thumbnail(image), around]
 
 

@@ -161,7 +161,8 @@ def cross_validate(features: ArrayLike, kinds: ArrayLike, folds: Folds, bootstra
 
 
 def _balanced(sums: Floats) -> Floats:
-    """Returns the balanced accuracy of sums (..., 4): found and all of a label, found and all of the others."""
+    """Returns the balanced accuracy of sums, (..., 4): those told right of a label and all of it, then of the
+    others."""
     return (ratio(sums[..., 0], sums[..., 1]) + ratio(sums[..., 2], sums[..., 3])) / 2
 
 

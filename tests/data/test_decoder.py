@@ -112,7 +112,7 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
         assert np.array_equal(thumbnail, transforms.thumbnail(image))
         expected, heads = view_twice(image, box)
         assert np.array_equal(views, expected)
-        shown = view_pixels(image, find_outline(image)[0], box if has_box else None)
+        shown = view_pixels(image, find_outline(image)[0])
         assert np.array_equal(around.view(np.float32), shown, equal_nan=True)
         assert facts["heads"] == heads
 

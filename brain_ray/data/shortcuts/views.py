@@ -15,7 +15,6 @@ from brain_ray.data.file_checks.jpeg import read_tables
 from brain_ray.data.file_checks.png import read_header
 from brain_ray.data.formats import FORMATS, format_of
 from brain_ray.data.intensity import count_pixels
-from brain_ray.data.transforms import Box
 
 Floats = NDArray[np.float32]
 
@@ -32,7 +31,7 @@ GROWTH = 0.04
 """How far the head's outline is moved outwards, as a share of the square root of its area."""
 
 LEAST = 2
-"""Least number of pixels, of those looked at, by which the outline and the box are moved outwards."""
+"""Least number of pixels, of those looked at, by which the outline is moved outwards."""
 
 SEEN = 0.1
 """Least share of a cell's pixels that lie outside the head; with fewer, the cell is unknown."""
@@ -79,9 +78,7 @@ SCANNED = ("format", *PIXEL_VIEWS)
 NUM_SCANNED = sum(VIEWS[name].length for name in SCANNED)
 
 
-def view_pixels(
-    image: Grey, outline: NDArray[np.float32], box: Box | None, counts: Floats | None = None
-) -> Floats:
+def view_pixels(image: Grey, outline: NDArray[np.float32], counts: Floats | None = None) -> Floats:
     """Returns an image's `PIXEL_VIEWS`, one after the other, float32.
 
     Frame: mean and standard deviation of the grey levels in eight cells along each side; NaN for cells that
@@ -89,18 +86,17 @@ def view_pixels(
 
     Args:
         image: (height, width).
-        outline: corners of the head's convex outline, (n, 2), as `head_view.find_outline` returns them.
-        box: the box around the head, if one was found. Outline and box are moved outwards a little: the edge
-            of the head is no part of the frame.
+        outline: corners of the head's convex outline, (n, 2), as `head_view.find_outline` returns them. It is
+            moved outwards a little: the edge of the head is no part of the frame. (The crop's box would not
+            do: where a bright frame surrounds the head, that is what it encloses.)
         counts: the image's `intensity.count_pixels`, if it is known already.
     """
     step = max(1, round(max(image.shape) / SIDE))
     small = np.ascontiguousarray(image[::step, ::step])
-    outside = _mark_outside(small.shape, outline, box, step)
+    outside = _mark_outside(small.shape, outline / step)
     whole = count_pixels(image) if counts is None else counts
-    return np.concatenate(
-        [_frame(small, outside), _histogram(count_pixels(small, outside)), _histogram(whole)]
-    )
+    around = count_pixels(small, outside)
+    return np.concatenate([_frame(small, outside), _histogram(around), _histogram(whole)])
 
 
 def view_size(width: int, height: int) -> Floats:
@@ -123,19 +119,13 @@ def view_format(content: bytes) -> Floats:
     return np.array(facts[:NUM_FORMAT_FACTS], np.float32)
 
 
-def _mark_outside(
-    shape: tuple[int, ...], outline: NDArray[np.float32], box: Box | None, step: int
-) -> NDArray[np.uint8]:
-    """Returns a mask, of the given shape, of every `step`-th pixel: 1 outside the head, 0 within its outline
-    or box."""
+def _mark_outside(shape: tuple[int, ...], outline: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Returns a mask of a shape: 1 outside the head's outline, 0 within it."""
     outside = np.ones(shape, np.uint8)
-    corners = np.round(outline / step).astype(np.int32)
+    corners = np.round(outline).astype(np.int32)
     reach = max(LEAST, round(GROWTH * float(np.sqrt(cv2.contourArea(corners)))))
     cv2.fillConvexPoly(outside, corners, (0,))
     cv2.polylines(outside, [corners], True, (0,), 2 * reach + 1)
-    if box is not None:
-        top, bottom, left, right = (-(-side // step) for side in (box.top, box.bottom, box.left, box.right))
-        outside[max(0, top - LEAST) : bottom + LEAST, max(0, left - LEAST) : right + LEAST] = 0
     return outside
 
 
