@@ -59,7 +59,7 @@ def _tell(labels: pd.Series, groups: pd.Series, views: Mapping[str, Floats], see
     if not isinstance(folds, Folds):
         return {"reason": folds}
     bootstrap = GroupBootstrap(folds.groups)
-    combined = {name: (name,) for name in VIEWS if name in views}
+    combined: dict[str, tuple[str, ...]] = {name: (name,) for name in VIEWS if name in views}
     combined[ALL] = tuple(name for name in WITHOUT_HEAD if name in views)
     told = {}
     for title, names in combined.items():
@@ -96,23 +96,22 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     lines = []
     for kind, one in (("classes", "class"), ("sources", "source")):
         told = found.get(kind, {})
-        clear = [name for name in clear_views(told) if name != ALL]
-        if not clear:
-            continue
-        views = "; ".join(_describe_view(name, told["views"][name]) for name in clear)
-        lines.append(
-            f"the {kind} can be told without the head, by a linear model of: {views}; always naming the most "
-            f"frequent {one} is right in {told['majority']:.2f}"
-        )
-    if lines:
-        lines.append(f"so {MEANING}")
-    return lines
+        if clear := clear_views(told):
+            parts = "; ".join(_describe_view(name, told["views"][name]) for name in clear if name != ALL)
+            lines.append(
+                f"the {kind} can be told without the head: a linear model is right in "
+                f"{_share(told['views'][ALL]['accuracy'])}, always naming the most frequent {one} in "
+                f"{told['majority']:.2f}" + (f"; the model of one view: {parts}" if parts else "")
+            )
+    return [*lines, f"so {MEANING}"] if lines else []
 
 
 def _describe_view(name: str, found: Mapping[str, Any]) -> str:
-    accuracy, against_rest = found["accuracy"], found["against_rest"]
-    best = max(against_rest, key=lambda name: float(against_rest[name]["value"]))
-    return (
-        f"{title_of(name)}: right in {accuracy['value']:.2f} ({accuracy['low']:.2f} to "
-        f"{accuracy['high']:.2f}), {best} against the rest {against_rest[best]['value']:.2f} (chance 0.50)"
-    )
+    against_rest = found["against_rest"]
+    best = max(against_rest, key=lambda label: float(against_rest[label]["value"]))
+    rest = f"{best} against the rest {against_rest[best]['value']:.2f}, by chance 0.50"
+    return f"{title_of(name)} {_share(found['accuracy'])} ({rest})"
+
+
+def _share(interval: Mapping[str, float]) -> str:
+    return f"{interval['value']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"

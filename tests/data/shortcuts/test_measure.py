@@ -80,7 +80,7 @@ def test_a_planted_shortcut_is_found_and_named(view: str, plant: Plant) -> None:
     assert {view, ALL} <= set(clear_views(told))
     line, meaning = describe(found)
     assert line.startswith("the classes can be told without the head")
-    assert f"{VIEWS[view].title}: right in" in line
+    assert f"{VIEWS[view].title} {told['views'][view]['accuracy']['value']:.2f} (" in line
     assert meaning == f"so {MEANING}"
 
 

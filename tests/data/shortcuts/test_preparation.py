@@ -33,7 +33,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tup
             split = "test" if number < 6 else "train"
             rows.append(f"{name}{number}.jpg,{name},{split},s{number % 2},p{k}{number // 2}")
     (folder / "images.csv").write_text("\n".join(rows))
-    data = DataConfig(source=str(folder / "images.csv"), classes=CLASSES, registry="off")
+    data = DataConfig(source=str(folder / "images.csv"), classes=CLASSES, registry="none")
     run = Run(str(tmp_path_factory.mktemp("runs")), "run")
     return run, prepare(run, Config(name="run", seed=3, data=data))
 
@@ -45,10 +45,8 @@ def test_the_planted_size_is_in_audit_json_and_in_the_summary(prepared: tuple[Ru
     assert found["classes"]["views"]["size"]["accuracy"]["value"] == 1.0
     assert found["sources"]["views"]["format"]["accuracy"]["value"] == 1.0
     assert found["sources"]["views"]["size"]["accuracy"]["low"] <= found["sources"]["majority"]
-    assert (
-        "the classes can be told without the head, by a linear model of: width and height: right in 1.00"
-        in text
-    )
+    assert "the classes can be told without the head: a linear model is right in 1.00" in text
+    assert "the model of one view: width and height 1.00" in text
     assert "the sources can be told without the head" in text
     assert f"so {MEANING}" in text
 

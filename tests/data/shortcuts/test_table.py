@@ -44,7 +44,8 @@ def test_the_draw_depends_on_the_seed_and_on_nothing_else() -> None:
     assert np.array_equal(first, draw_images(images, 1, 300))
     assert not np.array_equal(first, draw_images(images, 2, 300))
     assert len(draw_images(again, 1, 300)) <= 620
-    assert len(draw_images(images, 1)) == images["split"].isin(["train", "valid", "test"]).sum()
+    few = images.head(2000)
+    assert len(draw_images(few, 1)) == few["split"].isin(["train", "valid", "test"]).sum()
 
 
 def test_views_come_back_from_the_table() -> None:
