@@ -11,7 +11,7 @@ from brain_ray.arrays import fixed_size, from_fixed_size
 from brain_ray.data.groups import hold_out_groups
 from brain_ray.data.shortcuts.views import SCANNED, VIEWS, Floats, view_size
 
-MAX_IMAGES = 2000
+MAX_IMAGES = 3000
 """About the largest number of images that are learned from, and of test images: of more, whole groups are
 drawn, each class in its share."""
 
