@@ -85,6 +85,7 @@ class Scan:
                     if isinstance(found, OSError | ImageError):
                         rows[row] |= {"reason": _reason(found, content, self.data), **_NO_FACTS}
                     else:
+                        assert isinstance(content, bytes), "what was decoded has been read"
                         facts, (views[row], thumbnails[row], around) = found
                         shortcuts[row] = np.concatenate([view_format(content), around.view(np.float32)])
                         heads[row] = np.reshape(facts.pop("heads"), (NUM_VIEWS, 3))
