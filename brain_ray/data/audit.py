@@ -15,6 +15,7 @@ from brain_ray.data.group_counts import count_groups, describe_groups, describe_
 from brain_ray.data.intensity import FEW_LEVELS
 from brain_ray.data.registry.summary import as_text as describe_known
 from brain_ray.data.rows import SPLITS
+from brain_ray.data.shortcuts.measure import describe as describe_shortcuts
 from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import CONFLICT, COPIED, SAME_PATIENT, Assignment
 from brain_ray.errors import MAX_NAMES, list_names
@@ -138,6 +139,7 @@ def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
             f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images, "
             f"{leaks['patients_dropped_for_valid']} others of their patients"
         )
+    lines += describe_shortcuts(found.get("shortcuts", {}))
     lines += found["source"]["notes"]
     lines += _left_out(found["left_out"])
     if names := found["no_images"]:

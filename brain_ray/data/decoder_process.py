@@ -35,8 +35,9 @@ from brain_ray.data.decoder_messages import (
 )
 from brain_ray.data.decoding import CheckedFile, ImageError, OpenFile, check_file, check_one, pixel_hash
 from brain_ray.data.formats import FORMATS, VolumeFormat, format_of
-from brain_ray.data.intensity import count_levels
+from brain_ray.data.intensity import count_pixels
 from brain_ray.data.kind import looks_like, measure_rim
+from brain_ray.data.shortcuts.views import view_pixels
 from brain_ray.data.transforms import Box, find_box, prepare_image, shrink, thumbnail
 from brain_ray.input_spec import InputSpec
 
@@ -102,7 +103,8 @@ def prepare(image: Grey, crop: dict[str, Any], spec: InputSpec, side: int) -> tu
 
 
 def audit(image: Grey, crop: dict[str, Any]) -> tuple[Facts, Arrays]:
-    """Returns an image's facts, the two views of its head, (2, 64, 64), and its thumbnail, for a scan.
+    """Returns an image's facts, the two views of its head, (2, 64, 64), its thumbnail, and the bytes of its
+    `shortcuts.views.PIXEL_VIEWS`, for a scan.
 
     `heads` are x, y and size of the head in the first view, then in the second, in pixels of the image.
     """
@@ -111,9 +113,11 @@ def audit(image: Grey, crop: dict[str, Any]) -> tuple[Facts, Arrays]:
     outline = find_outline(image)
     views, heads = view_twice(image, box, outline)
     facts = {"width": image.shape[1], "height": image.shape[0], **vars(box), "heads": heads}
-    facts |= {"has_box": found is not None, "grey_levels": count_levels(image)}
+    counts = count_pixels(image)
+    facts |= {"has_box": found is not None, "grey_levels": int(np.count_nonzero(counts))}
     facts["looks_like"] = looks_like(measure_rim(image, outline[0]))
-    return facts | {"pixel_sha256": pixel_hash(image)}, [views, thumbnail(image)]
+    around = view_pixels(image, outline[0], counts).view(np.uint8)
+    return facts | {"pixel_sha256": pixel_hash(image)}, [views, thumbnail(image), around]
 
 
 def _rule(crop: dict[str, Any]) -> "CropConfig":

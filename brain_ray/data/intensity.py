@@ -136,7 +136,12 @@ _MEDIAN_TYPES = (np.dtype(np.uint16), np.dtype(np.int16), np.dtype(np.float32))
 
 def count_levels(image: Grey) -> int:
     """Returns the number of different grey levels of an image."""
-    return int(np.count_nonzero(cv2.calcHist([image], [0], None, [256], [0, 256])))
+    return int(np.count_nonzero(count_pixels(image)))
+
+
+def count_pixels(image: Grey, mask: Grey | None = None) -> NDArray[np.float32]:
+    """Returns the number of pixels of each grey level, (256,); with a mask, of those where it is not 0."""
+    return np.asarray(cv2.calcHist([image], [0], mask, [256], [0, 256]), np.float32).ravel()
 
 
 def luma(colours: NDArray[Any]) -> NDArray[Any]:

@@ -28,6 +28,7 @@ from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.recognition import find_known, sum_up_known
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan
+from brain_ray.data.shortcuts.preparation import start_measuring
 from brain_ray.data.sources.find import list_source
 from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import assign, balancing_copies
@@ -48,10 +49,10 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     """Fills the empty `dataset/` of a run; returns a table of its content. Logs a line for each step.
 
     Writes the rows of each split, parts.parquet (a row for each of their files: see `Written`),
-    manifest.parquet, rejected.parquet, pairs.parquet and audit.json. The manifest has a row per image:
-    image_id, the columns of `Listing.files` but mtime_ns, `FRAME_COLUMNS`, those of `FACTS`, patient_from
-    (the source of patient), cluster, cluster_size, chain, group (of patients and copies), split, reason and
-    copies (the number of balancing copies); and those of `find_known` if a known set was found.
+    manifest.parquet, rejected.parquet, pairs.parquet, shortcuts.parquet and audit.json. The manifest has a
+    row per image: image_id, the columns of `Listing.files` but mtime_ns, `FRAME_COLUMNS`, those of `FACTS`,
+    patient_from (the source of patient), cluster, cluster_size, chain, group (of patients and copies), split,
+    reason and copies (the number of balancing copies); and those of `find_known` if a known set was found.
 
     Raises:
         RunError: the source is not as expected (see `list_source`), the folder for exported images holds
@@ -93,11 +94,14 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     manifest["copies"] = 0
     training = manifest["split"] == "train"
     manifest.loc[training, "copies"] = balancing_copies(manifest[training], data.balance_to)
+    measured = start_measuring(run, scanned, manifest, config.seed)
     _write(scanned, Write(run, source, data, config.seed, _plan(manifest)))
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
     rows = rows_digest(manifest, config.seed, data.model_dump(mode="json"))
     found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, listing, assigned)}
     found["known_sets"] = sum_up_known(manifest)
+    found["shortcuts"] = measured()
+    lap("measured how well the classes are told without the head")
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
         _write_parquet(run, table, DATASET, f"{name}.parquet")
     run.write_json(found, *AUDIT)

@@ -23,6 +23,7 @@ from brain_ray.data.file_names import ALONE
 from brain_ray.data.formats import is_volume
 from brain_ray.data.registry.match import fingerprint
 from brain_ray.data.rows import BOX
+from brain_ray.data.shortcuts.views import NUM_SCANNED, view_format
 from brain_ray.data.sources.reader import FileReader
 from brain_ray.data.transforms import THUMBNAIL_SIDE
 
@@ -31,10 +32,10 @@ HASHES = ("file_sha256", "pixel_sha256")
 FACTS = ("image_id", "reason", "width", "height", *BOX, "has_box", "grey_levels", "looks_like", *HASHES)
 """Columns of a scan that are small enough for the driver."""
 
-AUDITED = ("views", "heads", "embeddings", "spectra", "fingerprint")
-"""Columns that copies and known images are found by: two views of the head, (2, 64, 64) uint8, where it lies
-in them (see `head_view.view_twice`), (2, 3) float32, their `candidates.Index`, and the fingerprint of
-`registry.match`, (24, 24) uint8."""
+AUDITED = ("views", "heads", "embeddings", "spectra", "fingerprint", "shortcuts")
+"""Columns that copies, known images and shortcuts are found by: two views of the head, (2, 64, 64) uint8,
+where it lies in them (see `head_view.view_twice`), (2, 3) float32, their `candidates.Index`, the fingerprint
+of `registry.match`, (24, 24) uint8, and the views of `shortcuts.views.SCANNED`."""
 
 NUM_READERS = 16
 """Number of files that a task reads at a time: a file in a bucket takes tens of milliseconds."""
@@ -68,6 +69,7 @@ class Scan:
         thumbnails = np.zeros((len(files), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
         views = np.zeros((len(files), NUM_VIEWS, SIDE, SIDE), np.uint8)
         heads = np.zeros((len(files), NUM_VIEWS, 3), np.float32)
+        shortcuts = np.zeros((len(files), NUM_SCANNED), np.float32)
         rest = iter(images.values())
         for batch in batches(read_files(self.source, list(images))):
             named = [(next(rest), content) for content in batch]
@@ -83,13 +85,15 @@ class Scan:
                     if isinstance(found, OSError | ImageError):
                         rows[row] |= {"reason": _reason(found, content, self.data), **_NO_FACTS}
                     else:
-                        facts, (views[row], thumbnails[row]) = found
+                        assert isinstance(content, bytes), "what was decoded has been read"
+                        facts, (views[row], thumbnails[row], around) = found
+                        shortcuts[row] = np.concatenate([view_format(content), around.view(np.float32)])
                         heads[row] = np.reshape(facts.pop("heads"), (NUM_VIEWS, 3))
                         rows[row] |= facts
         table = pa.Table.from_pylist(rows, schema=_SCAN_SCHEMA)
         indexed = index(views)
         arrays: list[np.ndarray[Any, Any]] = [views, heads, indexed.embeddings, indexed.packed]
-        for name, array in zip(AUDITED, [*arrays, fingerprint(thumbnails)], strict=True):
+        for name, array in zip(AUDITED, [*arrays, fingerprint(thumbnails), shortcuts], strict=True):
             table = table.append_column(name, fixed_size(array))
         for name in ("image_id", "path", "frame"):
             table = table.append_column(name, files[name])

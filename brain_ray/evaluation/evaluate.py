@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from brain_ray.evaluation.localise import Localiser, find_outlined, sum_up
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
 from brain_ray.evaluation.score_predictions import score_predictions
+from brain_ray.evaluation.shortcuts import compare_with_shortcuts
 from brain_ray.input_spec import batch_of
 from brain_ray.records import to_json
 from brain_ray.runs import (
@@ -112,6 +114,7 @@ def evaluate(run: Run, config: Config) -> str:
         "official": official.model_dump(mode="json"),
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
         "bundle": bundle["files"]["model.onnx"],
+        "shortcuts": compare_with_shortcuts(run, predictions),
     }
     localisation = None
     if outlined is not None:
@@ -124,7 +127,8 @@ def evaluate(run: Run, config: Config) -> str:
     run.write_json(metrics, *METRICS)
     add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free")})
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page, figures = write_report(gather(run, config, predictions, official, leak_free, created, localisation))
+    data = gather(run, config, predictions, official, leak_free, created, localisation)
+    page, figures = write_report(replace(data, shortcuts=metrics["shortcuts"]))
     for name, content in figures.items():
         run.write_bytes(content, REPORT, name)
     run.write_bytes(page.encode(), *REPORT_PAGE)

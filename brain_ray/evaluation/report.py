@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.copies.recall import describe_recall
+from brain_ray.data.shortcuts.measure import ALL, MEANING, clear_views, title_of
 from brain_ray.evaluation import copy_plates, image_plates, plots, risk_plot
 from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
 from brain_ray.evaluation.style import data_uri, environment
@@ -48,6 +49,8 @@ def write_report(
         describe_recall=describe_recall,
         count_sentence=count_sentence,
         localisation_rows=table_rows,
+        title_of=title_of,
+        clear_views=clear_views,
         png=lambda data: data_uri("png", data),
         jpeg=lambda image: data_uri("jpeg", image_plates.to_jpeg(image)),
     )
@@ -69,6 +72,9 @@ def write_report(
         conflicts=data.audit["copies"]["label_conflicts"],
         recall=data.audit["copies"].get("recall"),
         flagged=data.audit.get("looks_like", {}),
+        shortcuts=data.audit.get("shortcuts"),
+        meaning=MEANING,
+        together=ALL,
         max_conflicts=MAX_CONFLICTS,
         num_contradictions=sum(len(known["contradictions"]) for known in data.audit.get("known_sets", [])),
         history=data.history.to_dict("records"),

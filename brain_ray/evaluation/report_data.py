@@ -54,6 +54,7 @@ class ReportData:
         misclassified: misclassified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
         copies: pairs and clusters of copies, and contradicting labels.
         localisation: heat maps of the test images against outlines; None without outlines.
+        shortcuts: the result of `compare_with_shortcuts`.
     """
 
     config: Config
@@ -74,6 +75,7 @@ class ReportData:
     misclassified: Sequence[Misclassified]
     copies: CopyPictures
     localisation: LocalisationScores | None = None
+    shortcuts: Mapping[str, Any] | None = None
 
 
 NUM_SAMPLES = 25

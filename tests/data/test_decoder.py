@@ -18,12 +18,13 @@ from support import decoder_deaths
 
 from brain_ray.config import CropConfig
 from brain_ray.data import decoding, transforms
-from brain_ray.data.copies.head_view import view_twice
+from brain_ray.data.copies.head_view import find_outline, view_twice
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoder_messages import Facts, Look
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.formats import FORMATS
 from brain_ray.data.phantoms.files import draw
+from brain_ray.data.shortcuts.views import view_pixels
 from brain_ray.data.transforms import Box
 from brain_ray.input_spec import InputSpec
 
@@ -104,13 +105,15 @@ def test_what_it_returns_is_what_this_process_would_compute(decoder: Decoder) ->
             assert found.crop is None
         (told,) = decoder.audit([png(image)], MAX_PIXELS, CROP)
         assert not isinstance(told, ImageError)
-        facts, (views, thumbnail) = told
+        facts, (views, thumbnail, around) = told
         assert Box(*(facts[name] for name in ("top", "bottom", "left", "right"))) == box
         assert (facts["height"], facts["width"], facts["has_box"]) == (*image.shape, has_box)
         assert facts["pixel_sha256"] == decoding.pixel_hash(image)
         assert np.array_equal(thumbnail, transforms.thumbnail(image))
         expected, heads = view_twice(image, box)
         assert np.array_equal(views, expected)
+        shown = view_pixels(image, find_outline(image)[0])
+        assert np.array_equal(around.view(np.float32), shown, equal_nan=True)
         assert facts["heads"] == heads
 
 

@@ -432,3 +432,43 @@ def test_the_page_shows_localisation_where_there_are_outlines(data: ReportData, 
     assert "2 with an empty heat map" in part
     assert "3.45 %" in part
     assert "does not prove that the network uses the tumour" in part
+
+
+def told(low: float, high: float, sees_head: bool = False) -> dict:
+    each = {"value": (low + high) / 2, "low": low, "high": high}
+    return {"accuracy": each, "against_rest": dict.fromkeys(CLASSES, each), "sees_head": sees_head}
+
+
+def test_what_is_told_without_the_head_is_shown_with_a_warning(data):
+    views = {"size": told(0.2, 0.3), "frame": told(0.5, 0.625), "histogram": told(0.9, 0.95, sees_head=True)}
+    classes = {"folds": 5, "majority": 0.31, "views": {**views, "without_head": told(0.61, 0.71)}}
+    shortcuts = {"images": 3000, "groups": 359, "classes": classes, "sources": {"reason": "<none> is known"}}
+    share = {"value": 0.7512, "low": 0.61, "high": 0.86}
+    found = {"learned_from": 2400, "leak_free": True, "images": 320, "groups": 38, "usual_accuracy": 0.3}
+    names = ("shortcut_accuracy", "decided", "accuracy_where_right", "accuracy_where_wrong")
+    found |= {**dict.fromkeys(names, share), "decided_by_usual": 0.29, "accuracy_where_wrong": None}
+    shown = dataclasses.replace(data, audit=data.audit | {"shortcuts": shortcuts}, shortcuts=found)
+    html, _ = write_report(shown)
+    page = Page(html)
+    assert page.open == []
+    text = " ".join(re.sub(r"<[^>]+>", " ", html).split())
+    assert "can be told without the head: by the views without the head together, 0.66 (0.61 to 0.71)" in text
+    assert "outer frame of the image outside the head 0.56 (0.50 to 0.62)" in text
+    assert "grey levels of the whole image*" in text
+    assert "&lt;none&gt; is known" in html
+    assert "got 0.75 (0.61 to 0.86) right too" in text
+    assert "where the small model is wrong –" in text
+
+
+def test_nothing_clear_is_no_warning_and_no_measurement_no_section(data):
+    assert 'id="shortcuts"' not in write_report(data)[0]
+    views = {"frame": told(0.2, 0.3), "without_head": told(0.25, 0.33)}
+    classes = {"folds": 5, "majority": 0.31, "views": views}
+    shortcuts = {"images": 30, "groups": 9, "classes": classes, "sources": {"reason": "no source is known"}}
+    shown = dataclasses.replace(
+        data, audit=data.audit | {"shortcuts": shortcuts}, shortcuts={"reason": "of <one> class"}
+    )
+    html, _ = write_report(shown)
+    assert 'id="shortcuts"' in html
+    assert "can be told without the head" not in html
+    assert "No figure, since of &lt;one&gt; class" in html

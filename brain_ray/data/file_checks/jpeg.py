@@ -6,6 +6,7 @@ further segment of it.
 """
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,39 @@ def walk_jpeg(data: bytes, max_pixels: int) -> tuple[bytes, int]:
         if _RULES[kind](walk, segment):
             reduced.append(segment)
     return b"".join(reduced), walk.visits
+
+
+def read_tables(data: bytes) -> list[float]:
+    """Returns what a JPEG's header says of its coding; [] if it is damaged before its pixels.
+
+    Bits per sample, channels, whether it is progressive, the sampling of the first channel across and down,
+    and the logarithm of the mean step of the first two quantisation tables (NaN for a table that is not
+    there)."""
+    frame: list[float] = []
+    steps = [math.nan, math.nan]
+    try:
+        for part, (kind, start, end) in enumerate(_segments(data), start=1):
+            check_parts(part)
+            if kind == _SCAN:
+                break
+            if kind in (0xC0, 0xC1, 0xC2):
+                sampling = data[start + 11]
+                frame = [data[start + 4], data[start + 9], kind == 0xC2, sampling >> 4, sampling & 15]
+            elif kind == 0xDB:
+                at = start + 4
+                while at + 65 <= end:  # several tables may follow each other
+                    deep, number = data[at] >> 4, data[at] & 15
+                    step = 2 if deep else 1
+                    table = data[at + 1 : at + 1 + 64 * step]
+                    if number < len(steps):
+                        values = [
+                            int.from_bytes(table[k : k + step], "big") for k in range(0, len(table), step)
+                        ]
+                        steps[number] = math.log(max(1, sum(values)) / 64)
+                    at += 1 + 64 * step
+    except (StructureError, IndexError):
+        return []
+    return [float(fact) for fact in (*frame, *steps)] if frame else []
 
 
 def decode_jpeg(data: bytes, width: int, height: int) -> "NDArray[Any]":

@@ -27,6 +27,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 KEPT = {b"IHDR": 1, b"PLTE": 1, b"tRNS": 1, b"eXIf": 1, b"IDAT": MAX_PARTS, b"IEND": 1}
 """Largest number of chunks kept of each kind, from the first on."""
 
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Number of channels by a PNG's colour type; the numbers of a palette count as one."""
+
 UNCHECKED = 2**18
 """Packed bytes of pixels up to which the unpacked size is not checked: a quarter of a GB at worst."""
 
@@ -54,6 +57,15 @@ def reduce_png(data: bytes, max_pixels: int) -> bytes:
                 check_exif(data[start:end])
     check_single(pictures + (not is_frame), "frames")
     return b"".join(reduced)
+
+
+def read_header(data: bytes) -> list[float]:
+    """Returns what a PNG's header says: bits per sample, channels, and whether it is interlaced; [] if it is
+    cut."""
+    header = data[len(PNG) + 8 : len(PNG) + 21]
+    if len(header) < 13:
+        return []
+    return [float(header[8]), float(_CHANNELS.get(header[9], 0)), float(header[12])]
 
 
 def decode_png(data: bytes, width: int, height: int) -> "NDArray[Any]":
