@@ -23,6 +23,11 @@ class EvaluateConfig(Settings):
     """Number of CPUs reserved for each copy, and of its threads."""
     calibration_bins: Positive = 15
     """Number of equal-width bins of the reliability diagram and of the expected calibration error."""
+    robustness: bool = False
+    """Whether test images with artefacts of MR scans are scored, too: `docs/BRAINMR_C.md`."""
+    robustness_images: Positive = 300
+    """Largest number of test images for that, each with every artefact at five severities: whole groups of
+    patients and copies, drawn with the run's seed."""
 
 
 class Config(Settings):
