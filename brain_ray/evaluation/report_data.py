@@ -18,6 +18,7 @@ from brain_ray.evaluation.copy_pictures import CopyPictures, read_copies
 from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
 from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, Run
 from brain_ray.scoring.metrics import Scores
+from brain_ray.scoring.robustness import Robustness
 
 MAX_MISCLASSIFIED = 300
 """Misclassified images that the page shows, the most confident first; more would make it slow to open."""
@@ -52,6 +53,7 @@ class ReportData:
         crop_examples: whole images, before the crop; one per class is enough.
         misclassified: misclassified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
         copies: pairs and clusters of copies, and contradicting labels.
+        robustness: scores on test images with artefacts; None if not asked for.
     """
 
     config: Config
@@ -71,6 +73,7 @@ class ReportData:
     crop_examples: Sequence[LabelledImage]
     misclassified: Sequence[Misclassified]
     copies: CopyPictures
+    robustness: Robustness | None = None
 
 
 NUM_SAMPLES = 25
