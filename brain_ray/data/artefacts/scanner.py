@@ -79,7 +79,7 @@ def gibbs_ringing(image: Grey, amount: float, rng: np.random.Generator) -> Grey:
     """Cuts k-space to its central rectangle: edges ring, since their high frequencies were not acquired.
 
     `amount` is the share of the lines, in both directions, that remains of `REFERENCE_SIDE`, or of fewer
-    pixels. Morelli et al. 2011, doi.org/10.1148/rg.313105115; MONAI's GibbsNoise cuts a disc instead.
+    pixels. On its cause: doi.org/10.1148/rg.313105115. MONAI's GibbsNoise cuts a disc instead.
     """
     spectrum = np.fft.rfft2(image.astype(np.float32))
     share = amount * min(1.0, REFERENCE_SIDE / min(image.shape))

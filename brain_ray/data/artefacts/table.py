@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # its import takes longer than all others of decoding
 SEVERITIES = (1, 2, 3, 4, 5)
 """Severities of every artefact, from the mildest to the strongest."""
 
-TORCHIO = "TorchIO (Pérez-García et al. 2021, arxiv.org/abs/2003.04696)"
+TORCHIO = "TorchIO (Pérez-García et al. 2020, arxiv.org/abs/2003.04696)"
 
 MEDMNIST_C = "MedMNIST-C's OrganAMNIST (Di Salvo et al. 2024, arxiv.org/abs/2406.17536)"
 
