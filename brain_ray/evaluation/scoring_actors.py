@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
-import pyarrow.dataset as pads
 import ray.data
 from ray.data import ActorPoolStrategy
+from ray.data.expressions import col
 
 from brain_ray.cluster.capacity import TASK_CPUS, running_nodes, scoring_places
 from brain_ray.cluster.cpu_work import bound_executions, most_cpus
@@ -46,10 +46,9 @@ def score_by_actors(
     # Ray Data 2.60 starts 32 processes that read the files' footers, however few files there are. (Its older
     # reader does not, but makes so many small blocks that batches are not full.)
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
-    chosen = {} if row_ids is None else {"filter": pads.field("row_id").isin(list(row_ids))}
-    rows = ray.data.read_parquet(
-        run.path(DATASET, "test"), filesystem=run.fs, columns=list(columns), **chosen
-    )
+    rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=list(columns))
+    if row_ids is not None:
+        rows = rows.filter(expr=col("row_id").is_in(list(row_ids)))
     # Read as they are, the rows of a small data set are one block, and one copy would score them all.
     rows = rows.repartition(target_num_rows_per_block=block_batches * batch_size)
     with warnings.catch_warnings():
