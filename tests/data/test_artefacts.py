@@ -59,6 +59,13 @@ def test_the_table_has_every_name_that_settings_take() -> None:
     assert get_args(Artefact) == NAMES
 
 
+def test_the_documented_severities_are_these() -> None:
+    page = (Path(__file__).parents[2] / "docs/BRAINMR_C.md").read_text().split("## The scores")[0]
+    rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    documented = {row[0].strip("` "): tuple(map(float, row[-6:-1])) for row in rows}
+    assert documented == {name: kind.amounts for name, kind in ARTEFACTS.items()}
+
+
 @pytest.mark.parametrize("source", [phantoms, real])
 def test_each_severity_changes_more_than_the_one_before(source: Callable[[], list[Grey]]) -> None:
     images = source()
