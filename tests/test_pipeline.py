@@ -94,10 +94,18 @@ def test_a_second_start_does_nothing_again(finished: Run, capsys: pytest.Capture
 
 @pytest.mark.slow
 def test_only_what_changed_is_done_again_and_named(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run_stages(small(Path(finished.storage), **{"evaluate.calibration_bins": 10}))
+    run_stages(
+        small(Path(finished.storage), **{"evaluate.robustness": True, "evaluate.robustness_images": 8})
+    )
     text = capsys.readouterr().out
     assert "export: complete and unchanged" in text
-    assert "evaluate: again, changed: evaluate.calibration_bins: 15 -> 10" in text
+    assert "evaluate: again, changed: evaluate.robustness: false -> true" in text
+    found = finished.read_json("report", "metrics.json")["robustness"]
+    assert found["mean"]["images"] == 85 * found["images"]
+    assert 4 <= found["images"] <= 8
+    assert f"robustness: {found['images']} test images" in text
+    assert 'id="robustness"' in finished.read_bytes("report", "report.html").decode()
+    assert finished.exists("report", "robustness.png")
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
 """Settings of `data`: the source of the images, and how they become rows of a data set."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from brain_ray.config.artefacts import Artefact
 from brain_ray.config.base import Fraction, Positive, Settings, Share
 from brain_ray.input_spec import WINDOW, Plane, ReadSpec
 
@@ -53,6 +54,20 @@ class AugmentConfig(Settings):
     """Largest standard deviation of Gaussian noise, as a share of the full range 0..255."""
     flip: Share = 0.0
     """Probability of a left-right flip."""
+    artefacts: tuple[Artefact, ...] = ()
+    """Artefacts of MR images (`docs/BRAINMR_C.md`), one of which is drawn, with its severity, for the share
+    `artefact_share` of the images."""
+    artefact_share: Share = 0.0
+    """Probability that an image is given one of `artefacts`."""
+
+    @model_validator(mode="after")
+    def _artefacts_to_draw(self) -> Self:
+        if self.artefact_share and not self.artefacts:
+            raise ValueError(
+                f"artefact_share is {self.artefact_share}, and artefacts names none: expected some of "
+                f"{', '.join(get_args(Artefact))}"
+            )
+        return self
 
 
 class PhantomConfig(Settings):

@@ -27,6 +27,11 @@ class EvaluateConfig(Settings):
     """Outlines of the tumours, against which heat maps of the test images are held: a JSON file of polygons,
     a table or JSON file of boxes, or a folder of masks (path or URI); `phantoms`: those of the drawn
     phantoms. None: heat maps are not scored."""
+    robustness: bool = False
+    """Whether test images with artefacts of MR scans are scored, too: `docs/BRAINMR_C.md`."""
+    robustness_images: Positive = 300
+    """Largest number of test images for that, each with every artefact at five severities: whole groups of
+    patients and copies, drawn with the run's seed."""
 
 
 class Config(Settings):

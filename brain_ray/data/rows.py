@@ -38,6 +38,9 @@ ROW_SCHEMA = pa.schema(
 )
 """Schema of a prepared row: an encoded image, its crop box, and the seed of its augmentation (-1: none)."""
 
+LATER = ("artefacts", "artefact_share")
+"""Settings of the balancing copies that came later: unset, they change no row and no digest."""
+
 ROW_COLUMNS = ["row_id", "path", "label", "bytes", *BOX, "augment_seed"]
 """Columns of a prepared row that give its network input, label and name."""
 
@@ -106,6 +109,11 @@ def rows_digest(manifest: pd.DataFrame, seed: int, data: Mapping[str, Any]) -> s
         seed: the run's seed, from which the balancing copies' seeds come.
         data: the settings of its preparation, as JSON; of these, `classes`, `balance` and `window` are used.
     """
+    balance = {
+        name: value
+        for name, value in data["balance"].items()
+        if (value or name not in LATER) and (name, value) != EARLIER_COPIES
+    }
     used = manifest[manifest["split"].isin(SPLITS)]
     if "frame" in used:  # a data set of an earlier version has one image a file
         names = map(image_name, used["path"], used["frame"])
@@ -115,7 +123,6 @@ def rows_digest(manifest: pd.DataFrame, seed: int, data: Mapping[str, Any]) -> s
         cluster=pd.factorize(used["cluster"])[0],  # its number depends on files that are not used
         image_id=used["image_id"].where(used["copies"] > 0, -1),
     )
-    balance = {name: value for name, value in data["balance"].items() if (name, value) != EARLIER_COPIES}
     settings: dict[str, Any] = {"seed": seed, "balance": balance} if copied else {}
     window = data.get("window", WINDOW)
     if list(window) != list(WINDOW):

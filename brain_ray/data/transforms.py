@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
+from brain_ray.data.artefacts.table import SEVERITIES, corrupt
 from brain_ray.data.decoding import _as_grey
 from brain_ray.input_spec import Fit, InputSpec
 
@@ -141,11 +142,12 @@ def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
 
 
 def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> Grey:
-    """Rotates, shifts, scales and flips an image, changes its brightness and contrast, and adds noise; the
-    shape stays.
+    """Rotates, shifts, scales and flips an image, changes its brightness and contrast, adds noise and an
+    artefact; the shape stays.
 
     The draws of one range of `ranges` do not depend on the others. Pixels from outside are black, or repeat
-    the edge, as in Keras' ImageDataGenerator (`keep_black`). Noise comes last: resampling would smooth it.
+    the edge, as in Keras' ImageDataGenerator (`keep_black`). Noise comes after them: resampling would smooth
+    it. Artefacts come last, with a generator of their own.
     """
     turn, right, down, zoom, bright, contrast = rng.uniform(-1.0, 1.0, size=6)
     flip = rng.random() < ranges.flip
@@ -172,6 +174,11 @@ def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> G
         noise = np.empty(image.shape, np.float32)
         cv2.randn(noise, np.zeros(1), np.full(1, deviation))
         image = _as_grey(cv2.add(image, noise, dtype=cv2.CV_8U))
+    if ranges.artefact_share:
+        own = rng.spawn(1)[0]
+        if own.random() < ranges.artefact_share:
+            name = ranges.artefacts[own.integers(len(ranges.artefacts))]
+            image = corrupt(image, name, SEVERITIES[own.integers(len(SEVERITIES))], own)
     return np.ascontiguousarray(image)
 
 

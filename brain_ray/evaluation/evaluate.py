@@ -1,7 +1,5 @@
 """Stage evaluate: scores a run's bundle on its test split with Ray Data, and writes report/."""
 
-import os
-import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,13 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray.data
-from ray.data import ActorPoolStrategy
 
 from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.cluster.capacity import TASK_CPUS, running_nodes, scoring_places
-from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, read_table
@@ -25,7 +19,9 @@ from brain_ray.errors import RunError
 from brain_ray.evaluation.localise import Localiser, find_outlined, sum_up
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
+from brain_ray.evaluation.robustness import score_artefacts
 from brain_ray.evaluation.score_predictions import score_predictions
+from brain_ray.evaluation.scoring_actors import score_by_actors
 from brain_ray.evaluation.shortcuts import compare_with_shortcuts
 from brain_ray.input_spec import batch_of
 from brain_ray.records import to_json
@@ -43,6 +39,7 @@ from brain_ray.runs import (
 from brain_ray.scoring.decisions import format_decisions
 from brain_ray.scoring.localisation_scores import format_localisation
 from brain_ray.scoring.metrics import format_scores
+from brain_ray.scoring.robustness import format_robustness
 from brain_ray.scoring.scores import Scores
 
 SCORED_COLUMNS = ["row_id", "image_id", "path", "label", "cluster", "bytes"]
@@ -121,54 +118,34 @@ def evaluate(run: Run, config: Config) -> str:
         maps = retry_if_lost(lambda: _predict(run, config, Localiser, outlined.outlines), "localisation")
         localisation = sum_up(run, config, outlined, maps)
         metrics["localisation"] = to_json(localisation)
+    robustness = score_artefacts(run, config, predictions) if config.evaluate.robustness else None
+    if robustness is not None:
+        metrics["robustness"] = robustness.model_dump(mode="json")
     table = pa.Table.from_pandas(predictions, preserve_index=False)
     with run.fs.open_output_stream(run.path(*PREDICTIONS)) as stream:
         pq.write_table(table, stream)
     run.write_json(metrics, *METRICS)
     add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free")})
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    data = gather(run, config, predictions, official, leak_free, created, localisation)
-    page, figures = write_report(replace(data, shortcuts=metrics["shortcuts"]))
+    data = gather(run, config, predictions, official, leak_free, created)
+    more = {"localisation": localisation, "robustness": robustness, "shortcuts": metrics["shortcuts"]}
+    page, figures = write_report(replace(data, **more))
     for name, content in figures.items():
         run.write_bytes(content, REPORT, name)
     run.write_bytes(page.encode(), *REPORT_PAGE)
     known = int((predictions["patient"] != "").sum()) if "patient" in predictions else 0
-    text = _text(official, leak_free, known)
-    return text if localisation is None else f"{text}\n\n{format_localisation(localisation)}"
+    parts = [_text(official, leak_free, known)]
+    parts += [] if localisation is None else [format_localisation(localisation)]
+    parts += [] if robustness is None else [format_robustness(robustness)]
+    return "\n\n".join(parts)
 
 
 def _predict(run: Run, config: Config, actor: type = Classifier, *more: Any) -> pd.DataFrame:
     """Maps the test rows by an actor of a bundle, a number of threads, and what `more` it takes."""
     settings = config.evaluate
-    most = most_cpus()
-    if most is not None:  # where only nodes with GPUs have room for the actors, one of these is started
-        most = max(most, settings.num_actors * settings.cpus_per_actor + TASK_CPUS)
-    bound_executions(most)
-    places = max(settings.num_actors, scoring_places(settings, running_nodes()))
-    # Ray Data 2.60 starts 32 processes that read the files' footers, however few files there are. (Its older
-    # reader does not, but makes so many small blocks that batches are not full.)
-    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
-    rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=SCORED_COLUMNS)
-    batch_size = batch_of(config.model.height, config.model.width, settings.batch_size)
-    # Read as they are, the rows of a small data set are one block, and one copy would score them all.
-    rows = rows.repartition(target_num_rows_per_block=BLOCK_BATCHES * batch_size)
-    with warnings.catch_warnings():
-        # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
-        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-        scored = rows.map_batches(
-            actor,
-            fn_constructor_args=[run.uri(BUNDLE), settings.cpus_per_actor, *more],
-            batch_size=batch_size,
-            batch_format="pyarrow",
-            num_cpus=settings.cpus_per_actor,
-            # Ray Data starts more than the fewest while all are busy, up to what the running nodes hold.
-            compute=ActorPoolStrategy(min_size=settings.num_actors, max_size=places),
-            # Ray does not restart such actors reliably, and prints an error on that in every run
-            # (ray-project/ray issue 53727). After the loss of one, the whole scoring is repeated.
-            max_restarts=0,
-        )
-    found: pd.DataFrame = scored.to_pandas()
-    return found
+    actor_arguments = [run.uri(BUNDLE), settings.cpus_per_actor, *more]
+    batch = batch_of(config.model.height, config.model.width, settings.batch_size)
+    return score_by_actors(run, settings, actor, actor_arguments, SCORED_COLUMNS, batch, BLOCK_BATCHES)
 
 
 def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from brain_ray.data.copies.recall import describe_recall
 from brain_ray.data.shortcuts.measure import ALL, MEANING, clear_views, title_of
 from brain_ray.evaluation import copy_plates, image_plates, plots, risk_plot
 from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
+from brain_ray.evaluation.robustness_plot import robustness_curves
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.scoring.curves import reliability, roc
 from brain_ray.scoring.localisation_scores import TITLES, count_sentence, table_rows
@@ -116,6 +117,8 @@ def _figures(data: ReportData) -> dict[str, Figure]:
         )
     if data.misclassified:
         figures["misclassified.png"] = image_plates.error_plate(data.misclassified, classes)
+    if data.robustness is not None:
+        figures["robustness.png"] = robustness_curves(data.robustness)
     if data.copies.pairs:
         figures["pairs.png"] = copy_plates.pair_plate(data.copies.pairs)
     return figures

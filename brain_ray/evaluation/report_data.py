@@ -18,6 +18,7 @@ from brain_ray.evaluation.copy_pictures import CopyPictures, read_copies
 from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
 from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, Run
 from brain_ray.scoring.localisation_scores import LocalisationScores
+from brain_ray.scoring.robustness import Robustness
 from brain_ray.scoring.scores import Scores
 
 MAX_MISCLASSIFIED = 300
@@ -55,6 +56,7 @@ class ReportData:
         copies: pairs and clusters of copies, and contradicting labels.
         localisation: heat maps of the test images against outlines; None without outlines.
         shortcuts: the result of `compare_with_shortcuts`.
+        robustness: scores on test images with artefacts; None if not asked for.
     """
 
     config: Config
@@ -76,6 +78,7 @@ class ReportData:
     copies: CopyPictures
     localisation: LocalisationScores | None = None
     shortcuts: Mapping[str, Any] | None = None
+    robustness: Robustness | None = None
 
 
 NUM_SAMPLES = 25
@@ -89,7 +92,6 @@ def gather(
     official: Scores,
     leak_free: Scores | None,
     created: str,
-    localisation: LocalisationScores | None = None,
 ) -> ReportData:
     """Returns the report's data; reads only those images that the report shows.
 
@@ -101,7 +103,6 @@ def gather(
         official: scores on all test images.
         leak_free: scores on the test images without a found copy in training or validation, if there are any.
         created: time of the report, as the page shows it.
-        localisation: heat maps of the test images against outlines, if there are any.
     """
     classes = config.data.classes
     return ReportData(
@@ -122,7 +123,6 @@ def gather(
         crop_examples=_crop_examples(run, config),
         misclassified=_misclassified(run, config, predictions),
         copies=read_copies(run, config),
-        localisation=localisation,
     )
 
 

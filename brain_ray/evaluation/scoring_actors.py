@@ -1,0 +1,70 @@
+"""Copies of a bundle's model in actors of Ray Data, which score a data set's test images."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+import ray.data
+from ray.data import ActorPoolStrategy
+from ray.data.expressions import col
+
+from brain_ray.cluster.capacity import TASK_CPUS, running_nodes, scoring_places
+from brain_ray.cluster.cpu_work import bound_executions, most_cpus
+from brain_ray.config import EvaluateConfig
+from brain_ray.runs import DATASET, Run
+
+
+def score_by_actors(
+    run: Run,
+    settings: EvaluateConfig,
+    actor: Callable[..., Any],
+    arguments: Sequence[object],
+    columns: Sequence[str],
+    batch_size: int,
+    block_batches: int,
+    row_ids: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """Returns what actors make of the test images, in any order.
+
+    Args:
+        run: with a complete data set.
+        settings: number of the actors and of their CPUs.
+        actor: class whose instances map batches, tables with `columns`, to tables.
+        arguments: what it is made with.
+        columns: columns of the prepared rows that it needs.
+        batch_size: largest number of rows in a batch.
+        block_batches: number of batches in a block; an actor takes a block at a time.
+        row_ids: rows to score; None: all.
+    """
+    most = most_cpus()
+    if most is not None:  # where only nodes with GPUs have room for the actors, one of these is started
+        most = max(most, settings.num_actors * settings.cpus_per_actor + TASK_CPUS)
+    bound_executions(most)
+    places = max(settings.num_actors, scoring_places(settings, running_nodes()))
+    # Ray Data 2.60 starts 32 processes that read the files' footers, however few files there are. (Its older
+    # reader does not, but makes so many small blocks that batches are not full.)
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
+    rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=list(columns))
+    if row_ids is not None:
+        rows = rows.filter(expr=col("row_id").is_in(list(row_ids)))
+    # Read as they are, the rows of a small data set are one block, and one copy would score them all.
+    rows = rows.repartition(target_num_rows_per_block=block_batches * batch_size)
+    with warnings.catch_warnings():
+        # max_restarts has no named parameter yet; Ray is pinned, so a removal would be noticed.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        scored = rows.map_batches(
+            actor,
+            fn_constructor_args=list(arguments),
+            batch_size=batch_size,
+            batch_format="pyarrow",
+            num_cpus=settings.cpus_per_actor,
+            # Ray Data starts more than the fewest while all are busy, up to what the running nodes hold.
+            compute=ActorPoolStrategy(min_size=settings.num_actors, max_size=places),
+            # Ray does not restart such actors reliably, and prints an error on that in every run
+            # (ray-project/ray issue 53727). After the loss of one, the whole scoring is repeated.
+            max_restarts=0,
+        )
+    found: pd.DataFrame = scored.to_pandas()
+    return found
