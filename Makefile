@@ -9,7 +9,7 @@ SIDE_BY_SIDE :=
 # Where it is set, every process compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo sweep-demo doctor test test-cluster browser check constraints clean
+.PHONY: install demo sweep-demo doctor test test-cluster test-all browser check constraints clean
 
 demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
 	$(BIN)/python jobs/pipeline.py smoke
@@ -22,11 +22,14 @@ sweep-demo: $(INSTALLED)  ## two backbones compared on drawn phantoms, and the b
 doctor: $(INSTALLED)  ## what is wrong with this machine, before work is begun
 	$(BIN)/python jobs/doctor.py
 
-test: $(INSTALLED) browser  ## all tests but those that start clusters
-	$(BIN)/python -m pytest -m 'not cluster' $(SIDE_BY_SIDE)
+test: $(INSTALLED) browser  ## tests but those that start clusters, and the thorough ones
+	$(BIN)/python -m pytest -m 'not cluster and not thorough' $(SIDE_BY_SIDE)
 
 test-cluster: $(INSTALLED)  ## tests on clusters of their own: submitting, storage, lost nodes
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m 'cluster and not thorough'
+
+test-all: $(INSTALLED) browser  ## every test, before a release
+	$(BIN)/python -m pytest
 
 browser:  ## Chromium for the tests of the page; without it and without the right to install it, they skip
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \

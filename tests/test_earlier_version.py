@@ -64,6 +64,7 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_sweep_goes_on_from_its_trials(tmp_path: Path) -> None:
     run = unpack(tmp_path, "prepared", "sweep")
     first, second = (epochs(run, "sweep", "trials", trial) for trial in ("000", "001"))

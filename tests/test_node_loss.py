@@ -299,6 +299,7 @@ def test_an_elastic_group_goes_on_with_fewer(nodes: Nodes, undisturbed: Run, tmp
     assert_same_history(run, undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_sweep_that_has_lost_all_nodes_gives_up_in_time_and_a_lost_trial_is_tried_again(
     nodes: Nodes, undisturbed: Run, tmp_path: Path
 ) -> None:
@@ -399,6 +400,7 @@ class Traffic:
             self.results += client.predict(pictures())
 
 
+@pytest.mark.thorough
 def test_an_endpoint_that_lost_its_replicas_answers_again(lasting: Nodes, losses: Losses) -> None:
     nodes = lasting
     while len(nodes.names) > 1:  # so that both replicas are on the same node

@@ -63,6 +63,7 @@ def look(python: str, *words: str, **environment: str) -> "dict[str, list[str]]"
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_an_environment_on_a_path_with_a_space(tmp_path: Path) -> None:
     place = tmp_path / "mein projekt ü" / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
@@ -81,6 +82,7 @@ def test_an_environment_on_a_path_with_a_space(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_no_home_folder_and_a_temporary_one_too_long_for_sockets(tmp_path: Path) -> None:
     temporary = tmp_path / ("x" * 100)
     temporary.mkdir()

@@ -208,6 +208,7 @@ def test_a_bundle_in_a_bucket_answers_like_a_copy_of_it(
         assert found["probabilities"] == pytest.approx(answer.probabilities, abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_bundle_in_a_bucket_is_served(run: Run, tmp_path: Path) -> None:
     endpoint = serve(run.uri("bundle"), tmp_path)
     try:
@@ -224,6 +225,7 @@ def test_what_is_complete_in_a_bucket_is_not_done_again(again: "subprocess.Popen
         assert f"{stage}: complete and unchanged" in said
 
 
+@pytest.mark.thorough
 def test_a_sweep_in_a_bucket_that_its_uri_alone_tells(
     sweep: tuple[Run, str, "subprocess.Popen[str]"],
 ) -> None:

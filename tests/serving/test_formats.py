@@ -177,7 +177,9 @@ def hot(image: NDArray[Any], number: int, value: float) -> NDArray[Any]:
     return changed
 
 
-@pytest.mark.parametrize("kind", ["png", "tiff", "dicom", "nifti"])
+@pytest.mark.parametrize(
+    "kind", ["dicom", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("png", "tiff", "nifti"))]
+)
 def test_hot_pixels_change_no_probability(predictor: Predictor, kind: str) -> None:
     def encoded(image: NDArray[Any]) -> bytes:
         if kind == "dicom":

@@ -153,6 +153,7 @@ def test_a_killed_replica_is_replaced(served: Running, bundle: Path) -> None:
     assert set(asked.codes) <= again, (asked.codes, asked.bodies[:3])
 
 
+@pytest.mark.thorough
 def test_more_replicas_come_with_the_requests(served: Running, bundle: Path) -> None:
     options = ("--min-replicas", "1", "--max-replicas", "2", "--target-ongoing-requests", "1")
     assert deploy(served, bundle, *options).returncode == 0
@@ -160,6 +161,7 @@ def test_more_replicas_come_with_the_requests(served: Running, bundle: Path) -> 
         wait_for(lambda: len(served.pids) == 2, 90)
 
 
+@pytest.mark.thorough
 def test_metrics_count_what_was_asked(served: Running, bundle: Path) -> None:
     assert deploy(served, bundle, "--challenger", str(bundle), "--canary", "0.5").returncode == 0
     for _ in range(20):

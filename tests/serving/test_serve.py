@@ -174,6 +174,7 @@ def test_a_running_endpoint_keeps_its_keys(guarded: Running, bundle: Path, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_keys_are_taken_away_on_purpose_only_and_with_a_warning(guarded: Running, bundle: Path) -> None:
     code, out, said = deploy(guarded, bundle, "--no-api-keys")
     assert (code, said) == (0, "")

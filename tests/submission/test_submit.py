@@ -199,6 +199,7 @@ def test_a_job_succeeds_and_its_log_is_whole_over_broken_connections(head: Head,
     assert shown["metadata"].items() >= {"job": "prepare", "run": "whole", "recipe": "smoke"}.items()
 
 
+@pytest.mark.thorough
 def test_the_plain_ray_command_does_the_same(head: Head, tmp_path: Path) -> None:
     job = ("python", "jobs/prepare.py", "smoke", *SMALL, "--storage", str(tmp_path))
     done = subprocess.run(
@@ -279,6 +280,7 @@ def test_no_cluster_is_one_line(head: Head) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_an_id_is_given_once_and_a_detached_job_is_followed_to_its_failure_or_until_its_cluster_is_gone(
     head: Head,
 ) -> None:

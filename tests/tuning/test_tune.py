@@ -307,6 +307,7 @@ def watch(free: Callable[[], bool], seen: Callable[[], None]) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_stopped_trial_held_is_free_while_others_train(
     workers: int, run: Run, make: Callable[..., Config]
@@ -361,6 +362,7 @@ def test_what_a_stopped_trial_held_is_free_while_others_train(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_killed_worker_of_a_trial_is_replaced(run: Run, make: Callable[..., Config]) -> None:
     """Several workers train a trial through Ray Train, in a run that bears the trial's id.
 
