@@ -85,7 +85,9 @@ function factsOf(answer) {
   const { box } = answer;
   const raw = model.classes.map((name) => `${readable(name)} ${percent(answer.probabilities[name] ?? 0)}`);
   const crop = `rows ${box.top} to ${box.bottom - 1}, columns ${box.left} to ${box.right - 1}`;
+  const candidates = (answer.candidates ?? []).map(readable).join(", ");
   const facts = [
+    ...(candidates ? [["Not excluded", candidates]] : []),
     ["Before calibration", raw.join(", ")],
     ["Unlikeness", `${answer.unlikeness.toFixed(2)}; above 1, its features are too far from the training images; below 1, it need still be no MR slice`],
     ["Image", `${answer.width} × ${answer.height} pixels`],
