@@ -33,6 +33,23 @@ def read_labels(run: Run, split: str) -> NDArray[np.int64]:
     return labels
 
 
+def read_groups(run: Run, split: str) -> NDArray[np.int64]:
+    """Returns the group of each of a split's rows, int64 (rows,), in the rows' order.
+
+    Rows of one patient, and copies of one slice, are of one group; in a data set of a version that knew no
+    patients, only copies are.
+
+    Raises:
+        RunError: the split has no files.
+    """
+    images = _read(run, split, ["image_id"])["image_id"].to_numpy()
+    names = patiently()(pq.read_schema, run.path(*DATASET_MANIFEST), filesystem=run.fs).names
+    column = "group" if "group" in names else "cluster"
+    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", column]).set_index("image_id")
+    groups: NDArray[np.int64] = manifest[column].loc[images].to_numpy(np.int64)
+    return groups
+
+
 def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
     """Returns the rows with these `row_id`s, in the order of `ids`, as dicts of the columns `ROW_COLUMNS`.
 
