@@ -151,12 +151,11 @@ class SearchSpace:
 
     def _longest_warmup(self) -> float:
         name = "train.warmup_epochs"
-        found = [self.config.train.warmup_epochs]
         for each in self.ranges:
             if name in each.names:
-                values = [values[each.names.index(name)] for values in each.values] or [each.high]
-                found = [self.configure({name: value}).train.warmup_epochs for value in values]
-        return max(found)
+                tried: list[Any] = [words[each.names.index(name)] for words in each.values] or [each.high]
+                return max(self.configure({name: value}).train.warmup_epochs for value in tried)
+        return self.config.train.warmup_epochs
 
     @property
     def grace_epochs(self) -> int:

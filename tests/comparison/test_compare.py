@@ -92,7 +92,7 @@ def test_a_clear_difference_outweighs_any_speed():
 def test_what_is_not_shown_to_be_within_the_margin_does_not_win():
     """Not significantly worse is not good enough: with few images, everything would be."""
     labels = labels_of(60)
-    chances = predictions(labels, 4.1, 9), predictions(labels, 4.0, 1)
+    chances = predictions(labels, 3.1, 9), predictions(labels, 3.0, 9)
     trials = [make_trial(0, 0, backbone="EfficientNetV2S"), make_trial(1, 1, backbone="EfficientNetB0")]
     records = [make_record(trial, labels, one) for trial, one in zip(trials, chances, strict=True)]
     comparison = compare(make_sweep(records, labels), COSTS)
@@ -103,12 +103,12 @@ def test_what_is_not_shown_to_be_within_the_margin_does_not_win():
 
 @pytest.mark.parametrize("name", ["cheapest within margin", "cheapest within noise"])
 def test_the_margin_is_a_share_of_the_best_ones_cross_entropy(name: str):
-    slightly = predictions(LABELS, 4.1, 9)
-    comparison = compare(two_models(slightly, GOOD, choice=name, margin=0.25), COSTS)
+    slightly = predictions(LABELS, 4.2, 0)
+    comparison = compare(two_models(slightly, GOOD, choice=name, margin=0.01), COSTS)
     best, other = comparison.models
-    assert comparison.margin == pytest.approx(0.25 * best.calibrated.mean)
+    assert comparison.margin == pytest.approx(0.01 * best.calibrated.mean)
     needed = other.deficit.high / best.calibrated.mean
-    assert 0.25 < needed < 0.9
+    assert 0.01 < needed < 0.99
     assert comparison.winner == "000"
     assert compare(two_models(slightly, GOOD, choice=name, margin=needed + 0.01), COSTS).winner == "001"
     assert compare(two_models(slightly, GOOD, choice="best", margin=1.0), COSTS).winner == "000"
@@ -132,9 +132,8 @@ def test_without_known_costs_the_best_wins(costs):
 
 
 def test_a_model_of_unknown_cost_is_not_the_cheapest():
-    slightly = predictions(LABELS, 4.1, 9)
     costs = {"EfficientNetB0 224x224 gap": COSTS["EfficientNetB0 224x224 gap"]}
-    comparison = compare(two_models(slightly, GOOD), costs)
+    comparison = compare(two_models(predictions(LABELS, 4.2, 0), GOOD, margin=1.0), costs)
     assert comparison.winner == "001"
     assert "which takes an unknown time" in comparison.sentence
 
@@ -179,7 +178,7 @@ def test_trials_are_matched_at_the_last_epoch_that_all_reached():
 
 
 def two_seeds(second: str, fate: Status) -> SweepRecord:
-    """V2-S with two repeats; B0 with a first one that is better than either, and a second one that ends so."""
+    """V2-S with two repeats; B0 with a better first one, and a second one that ends so."""
     first, better = predictions(LABELS, 4.6, 1), predictions(LABELS, 5.5, 2)
     slow = [make_trial(i, 0, i, backbone="EfficientNetV2S") for i in range(2)]
     fast = [make_trial(2 + i, 1, i, backbone="EfficientNetB0") for i in range(2)]
@@ -226,8 +225,7 @@ def other_models(number: int) -> tuple[list[TrialRecord], dict[str, Cost]]:
     return records, costs
 
 
-@pytest.mark.parametrize("margin", [0.02, 0.1, 0.5, 1.0])
-def test_models_that_are_far_worse_change_nothing(margin: float):
+def test_models_that_are_far_worse_change_nothing():
     sharpness = {"EfficientNetV2S": 4.6, "EfficientNetB3": 4.55, "EfficientNetB0": 4.5}
     pair = [
         make_record(
@@ -239,7 +237,7 @@ def test_models_that_are_far_worse_change_nothing(margin: float):
     found = []
     for number in (0, 8, 20):
         more, costs = other_models(number)
-        record = make_sweep([*pair, *more], LABELS, seeds=2, margin=margin, bootstrap=200)
+        record = make_sweep([*pair, *more], LABELS, seeds=2, margin=0.6, bootstrap=100)
         comparison = compare(record, COSTS | costs)
         models = [comparison.model(one.trial.model) for one in pair[::2]]
         assert all(model.verdict == "worse" for model in comparison.models if model.model in costs)
@@ -270,19 +268,18 @@ def test_copies_of_an_image_count_once():
 
 def test_a_scalar_that_the_export_removes_decides_nothing():
     """Of the same network, once with probabilities that are too soft."""
-    soft = BETTER.astype(np.float64) ** 0.5
+    sharp, between = predictions(LABELS, 2.6, 1), predictions(LABELS, 2.4, 1)
+    soft = sharp.astype(np.float64) ** 0.3
     soft = (soft / soft.sum(axis=1, keepdims=True)).astype(np.float32)
-    between = predictions(LABELS, 4.9, 1)
-    assert cross_entropy(LABELS, BETTER) < cross_entropy(LABELS, between) < cross_entropy(LABELS, soft)
-    calibrated = compare(two_models(soft, BAD), COSTS)
-    assert calibrated.rows[0].calibrated == pytest.approx(
-        compare(two_models(BETTER, BAD), COSTS).rows[0].calibrated, rel=1e-3
-    )
-    raw = compare(two_models(soft, between, criterion="raw", choice="best"), COSTS)
-    assert raw.winner == "001"
+    assert cross_entropy(LABELS, sharp) < cross_entropy(LABELS, between) < cross_entropy(LABELS, soft)
+    calibrated = compare(two_models(soft, between, choice="best"), COSTS)
+    raw = compare(two_models(soft, between, choice="best", criterion="raw"), COSTS)
+    assert (calibrated.winner, raw.winner) == ("000", "001")
+    unscaled = compare(two_models(sharp, between), COSTS)
+    assert calibrated.rows[0].calibrated == pytest.approx(unscaled.rows[0].calibrated, rel=1e-3)
     assert "raw validation cross-entropy" in raw.rule
     assert raw.chosen.loss == raw.chosen.cross_entropy
-    assert compare(two_models(soft, predictions(LABELS, 4.5, 1), choice="best"), COSTS).winner == "000"
+    assert calibrated.chosen.loss == calibrated.chosen.calibrated
 
 
 def test_a_model_is_judged_by_its_best_variant():
@@ -354,7 +351,7 @@ def test_too_few_resamples_are_warned_of():
 
 
 def test_the_same_record_gives_the_same_numbers():
-    first, second = (to_json(compare(sweep_of_forty(), COSTS)) for _ in range(2))
+    first, second = (to_json(compare(sweep_of_four(), COSTS)) for _ in range(2))
     assert first == second
 
 
