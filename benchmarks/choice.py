@@ -4,7 +4,7 @@ Answers are drawn, nothing is trained. Two models are equally good: an image is 
 each makes of it varies by image, by seed and by both. Each image is there once, twice or four times; copies
 get the same answer and are one group. They are told apart if the 95 % interval of their difference leaves out
 0: right is 5 % of the draws. Last, models that are far worse are added to a pair of which either may be
-chosen, and a model with a lucky first repeat loses its second one. A draw takes half a second of CPU.
+chosen, and a model with a lucky first repeat loses its second one.
 
     python benchmarks/choice.py [--draws 1000]
 """
