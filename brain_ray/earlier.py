@@ -10,8 +10,14 @@ from brain_ray.input_spec import WINDOW
 from brain_ray.logs import log
 from brain_ray.runs import DATASET, Run
 
-DEFAULTS = {"data.leaks": ("drop", "data.folds"), "data.copy_similarity": (0.99, "data.folds")}
-"""Settings whose default was another before a version that also introduced the second setting."""
+DEFAULTS: dict[str, tuple[Any, str | None]] = {
+    "data.leaks": ("drop", "data.folds"),
+    "data.copy_similarity": (0.99, "data.folds"),
+    "choice.choice": ("cheapest within noise", "choice.margin"),
+    "sweep.grace_epochs": (1, None),
+}
+"""Settings whose default was another before a version that also introduced the second setting; None: the
+earlier default means the same as the default of now, or is no longer allowed."""
 
 BEFORE: dict[str, Any] = {
     "train.last_batch": "keep",
@@ -34,10 +40,18 @@ def as_of_now(stored: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str,
         inputs: inputs of the same stage now.
     """
     flat, defaults = flatten(stored), flatten(Config().model_dump(mode="json"))
-    dear = ("data.", "model.", "train.", "sweep.")
+    # The inputs of the choice are settings of the sweep.
+    defaults |= {
+        f"choice.{n.removeprefix('sweep.')}": defaults[n] for n in defaults if n.startswith("sweep.")
+    }
+    dear = ("data.", "model.", "train.", "sweep.", "choice.")
     new = {name for name in flatten(inputs).keys() - flat.keys() if name.startswith(dear)}
     for name, (before, since) in DEFAULTS.items():
-        if since in new and flat.get(name) == before and flatten(inputs).get(name) == defaults[name]:
+        if (
+            (since is None or since in new)
+            and flat.get(name) == before
+            and flatten(inputs).get(name) == defaults[name]
+        ):
             flat[name] = defaults[name]
     added = {name: defaults[name] for name in new & defaults.keys()}
     now = flatten(inputs)

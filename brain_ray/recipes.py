@@ -162,7 +162,7 @@ def sweep() -> Config:
     """EfficientNet B0, B3, B5 and B7 compared, each at its native size: the winner, and how certain it is.
 
     Command: python jobs/tune.py sweep --data.source DIR --train.use-gpu True
-    Cost: 8 trials of up to 12 epochs on GPUs; ASHA ends most early. B7 at 600 px needs about 95 times
+    Cost: up to 8 trials of up to 12 epochs on GPUs; ASHA compares after 4. B7 at 600 px needs about 95 times
     as much arithmetic for an image as B0 at 224 px (Tan & Le 2019, table 2: 37 and 0.39 G multiply-adds).
     Score: not measured; B0 alone at 160 px has 0.95 (docs/RESULTS.md).
     """

@@ -55,7 +55,7 @@ def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     }
 
 
-CHOOSING = {"choice", "confidence", "bootstrap"}
+CHOOSING = {"choice", "criterion", "margin", "confidence", "bootstrap"}
 """Settings of the sweep on which its trials do not depend."""
 
 

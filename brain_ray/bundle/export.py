@@ -10,7 +10,7 @@ import numpy as np
 from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
-from brain_ray.data.dataset import read_groups, read_inputs
+from brain_ray.data.dataset import read_input_groups, read_inputs
 from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, RESULT, TRAIN, Run
 from brain_ray.scoring.decisions import describe_promise
 
@@ -33,7 +33,7 @@ def export(run: Run, config: Config) -> str:
     with np.load(io.BytesIO(run.read_bytes(*BEST))) as stored:
         weights = [stored[str(k)] for k in range(len(stored.files))]
     inputs, labels = read_inputs(run, config, "valid", MAX_VALIDATION)
-    groups = read_groups(run, config, "valid", MAX_VALIDATION)
+    groups = read_input_groups(run, config, "valid", MAX_VALIDATION)
     train_inputs, _ = read_inputs(run, config, "train", MAX_TRAINING)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "bundle"

@@ -7,6 +7,7 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
+from brain_ray.comparison import wording
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.report import format_table, write_sweep_report
@@ -95,6 +96,7 @@ def _evidence(comparison: Comparison) -> dict[str, Any]:
                 "repeats": model.cross_entropy.repeats,
                 "cross_entropy": model.cross_entropy.mean,
                 "spread": model.cross_entropy.sd,
+                "calibrated": model.calibrated.mean if model.calibrated else None,
                 "accuracy": row.accuracy,
                 "accuracy_low": row.accuracy_low,
                 "accuracy_high": row.accuracy_high,
@@ -102,15 +104,13 @@ def _evidence(comparison: Comparison) -> dict[str, Any]:
                 "parameters": model.cost.parameters if model.cost else None,
                 "gflops": model.cost.gflops if model.cost else None,
                 "within_noise": model.within_noise,
+                "verdict": model.verdict,
             }
         )
     return {
         "rule": comparison.rule,
         "sentence": comparison.sentence,
-        "noise": (
-            f"Noise was judged by paired bootstrap intervals of the difference in cross-entropy, at "
-            f"{comparison.level:.2%} each for {comparison.confidence:.0%} of all together."
-        ),
+        "noise": wording.noise(comparison),
         "trials": len(comparison.rows),
         "by_status": dict(sorted(Counter(row.status for row in comparison.rows).items())),
         "winner": comparison.winner,

@@ -1,60 +1,64 @@
-"""Comparison of a sweep's models: choice and noise, by statistics over the validation images."""
+"""Comparison of a sweep's models: choice and noise, by statistics over groups of validation images."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 
 from brain_ray.comparison import wording
 from brain_ray.comparison.cost import Cost
+from brain_ray.comparison.margin import last_within_margin
+from brain_ray.comparison.noise import Noise, make_pairs
 from brain_ray.comparison.results import (
     Comparison,
-    Difference,
     ModelResult,
-    Pair,
     Row,
     Spread,
+    Verdict,
     model_colours,
     short_names,
 )
+from brain_ray.comparison.scored_trials import make_rows, score_images, stack
 from brain_ray.errors import RunError
-from brain_ray.scoring.calibration import log_losses
-from brain_ray.scoring.curves import Floats
-from brain_ray.scoring.metrics import score
-from brain_ray.scoring.paired_tests import bootstrap_means, holm, mcnemar
+from brain_ray.scoring.intervals import GroupBootstrap
+from brain_ray.scoring.paired_tests import Difference
 from brain_ray.tuning.trials import SweepRecord, TrialRecord
 
 
 def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
-    """Compares a sweep's trials and chooses one by `config.sweep.choice`.
+    """Compares a sweep's models and chooses a trial by `config.sweep.choice`.
+
+    Only variants of which all repeats finished are compared. Models that are far worse than the best one
+    change nothing: neither an interval of the others nor the choice.
 
     Args:
         record: the trials.
-        costs: cost of serving each model, by `Trial.model`; a model that is not in it is never the cheapest.
+        costs: cost of serving each model, by `Trial.model`; a model that is not in it is never the fastest.
 
     Raises:
-        RunError: no trial finished with a finite validation cross-entropy.
+        RunError: no variant's repeats all finished with a finite validation cross-entropy.
     """
     sweep = record.config.sweep
-    outcomes = {one.trial.id: _outcomes(one, record) for one in record.trials}
-    rows = tuple(_row(one, outcomes[one.trial.id], record, costs) for one in record.trials)
+    scores = score_images(record)
+    rows = make_rows(record, scores, costs)
     if not any(row.candidate for row in rows):
-        raise RunError(wording.nothing_to_choose(rows))
+        raise RunError(wording.nothing_to_choose(rows, sweep.seeds))
+    variants = stack(rows, scores)
     epoch = _matched_epoch(record)
     matched = {one.trial.id: _best_until(one, epoch) for one in record.trials}
     names = dict.fromkeys(row.model for row in rows)
-    models = [_model([row for row in rows if row.model == name], matched) for name in names]
+    models = [_model([row for row in rows if row.model == name], matched, record) for name in names]
     models.sort(key=lambda model: (not model.contender, *_order(model)))
     contenders = [model for model in models if model.contender]
-    num_pairs = math.comb(len(contenders), 2)
-    level = 1 - (1 - sweep.confidence) / max(1, num_pairs)
-    pairs = _pairs(contenders, rows, outcomes, level, record)
+    bootstrap = GroupBootstrap(record.groups, sweep.bootstrap, record.config.seed, sweep.confidence)
+    noise = Noise(variants, contenders[0].variant, bootstrap, sweep.confidence)
+    pairs = make_pairs(contenders, noise)
     best = contenders[0]
-    noise = [best.model, *(pair.second for pair in pairs if pair.first == best.model and pair.within_noise)]
-    near = [model for model in contenders if model.model in noise]
-    chosen = min(near, key=_cheapness) if sweep.choice == "cheapest within noise" else best
+    assert best.loss is not None
+    margin = sweep.margin * best.loss.mean
+    deficits = {pair.second: pair.loss for pair in pairs if pair.first == best.model}
+    chosen = best if sweep.choice == "best" else _fastest_within(best, contenders, deficits, margin)
     assert chosen.trial is not None
     order = [model.model for model in models]
     short, colours = short_names(order), model_colours(order)
@@ -65,9 +69,10 @@ def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
         best=best.model,
         rule="",
         sentence="",
-        within_noise=tuple(noise),
+        margin=margin,
+        groups=bootstrap.num_groups,
+        seeds=noise.near_best("loss"),
         confidence=sweep.confidence,
-        level=level,
         matched_epoch=epoch,
         rows=rows,
         models=tuple(
@@ -75,8 +80,8 @@ def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
                 model,
                 short_name=short[model.model],
                 colour=colours[model.model],
-                best=model is best,
-                within_noise=model in near,
+                deficit=deficits.get(model.model),
+                verdict=_verdict(model, best, deficits.get(model.model), margin),
                 chosen=model is chosen,
             )
             for model in models
@@ -89,48 +94,6 @@ def compare(record: SweepRecord, costs: Mapping[str, Cost]) -> Comparison:
         rule=wording.rule(comparison),
         sentence=wording.choice(comparison),
         caveats=wording.caveats(comparison),
-    )
-
-
-def _outcomes(one: TrialRecord, record: SweepRecord) -> Floats | None:
-    """Returns (images, 2), each image's cross-entropy and 1 if it is right, else 0; None without finite
-    probabilities."""
-    if one.probabilities is None or not np.isfinite(one.probabilities).all() or not len(record.labels):
-        return None
-    chances = np.asarray(one.probabilities, np.float64)
-    return np.stack([log_losses(chances, record.labels), chances.argmax(axis=1) == record.labels], axis=1)
-
-
-def _row(one: TrialRecord, outcomes: Floats | None, record: SweepRecord, costs: Mapping[str, Cost]) -> Row:
-    trial = one.trial
-    best = next((epoch for epoch in reversed(one.history) if epoch.best), None)
-    scores = None
-    if outcomes is not None and one.probabilities is not None:
-        scores = score(record.labels, one.probabilities, record.config.data.classes)
-    sound = best is not None and math.isfinite(best.val_cross_entropy) and outcomes is not None
-    return Row(
-        trial=trial.id,
-        variant=trial.variant,
-        repeat=trial.repeat,
-        model=trial.model,
-        changes=trial.changes,
-        seed=trial.config.seed,
-        status=one.status,
-        candidate=sound and one.status == "finished",
-        epochs=len(one.history),
-        best_epoch=best.epoch if best else None,
-        cross_entropy=None if outcomes is None else float(outcomes[:, 0].mean()),
-        accuracy=scores.accuracy if scores else None,
-        accuracy_low=scores.accuracy_low if scores else None,
-        accuracy_high=scores.accuracy_high if scores else None,
-        macro_f1=scores.macro.f1 if scores else None,
-        macro_auc=scores.auc.macro if scores else None,
-        cost=costs.get(trial.model),
-        training_seconds=float(np.nansum([epoch.seconds for epoch in one.history])),
-        device_hours=one.held_seconds * one.devices / 3600,
-        device=one.device,
-        attempts=one.attempts,
-        reason=one.reason,
     )
 
 
@@ -148,36 +111,47 @@ def _best_until(one: TrialRecord, epoch: int | None) -> float | None:
     return min(filter(math.isfinite, values), default=None)
 
 
-def _spread(values: Sequence[float]) -> Spread | None:
-    numbers = np.asarray(values, np.float64)
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    numbers = np.asarray([value for value in values if value is not None], np.float64)
     if not len(numbers):
         return None
     sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else None
     return Spread(float(numbers.mean()), sd, len(numbers))
 
 
-def _model(rows: Sequence[Row], matched: Mapping[str, float | None]) -> ModelResult:
+def _model(rows: Sequence[Row], matched: Mapping[str, float | None], record: SweepRecord) -> ModelResult:
     """Returns the result of a model, from the best of its variants."""
     variants = sorted({row.variant for row in rows})
+    calibrated_decides = record.config.sweep.criterion == "calibrated"
+
+    def loss(row: Row) -> float:
+        value = row.calibrated if calibrated_decides else row.cross_entropy
+        return math.inf if value is None else value
 
     def result(variant: int) -> ModelResult:
         mine = [row for row in rows if row.variant == variant]
-        finished = [row for row in mine if row.candidate]
+        compared = [row for row in mine if row.candidate]
+        raw, calibrated = (
+            _spread([getattr(row, name) for row in compared]) for name in ("cross_entropy", "calibrated")
+        )
         return ModelResult(
             model=mine[0].model,
             short_name="",  # depends on the other models, like the colour
             colour="",
-            contender=bool(finished),
+            contender=bool(compared),
             variants=len(variants),
             variant=variant,
             changes=mine[0].changes,
-            trial=min(finished, key=lambda row: (row.cross_entropy, row.trial)).trial if finished else None,
-            repeats=len(mine),
+            trial=min(compared, key=lambda row: (loss(row), row.trial)).trial if compared else None,
+            repeats=max(len(mine), record.config.sweep.seeds),
+            finished=sum(row.complete for row in mine),
             stopped=sum(row.status == "stopped" for row in mine),
             failed=sum(row.status == "failed" for row in mine),
-            cross_entropy=_spread([row.cross_entropy for row in finished if row.cross_entropy is not None]),
-            accuracy=_spread([row.accuracy for row in finished if row.accuracy is not None]),
-            matched=_spread([value for row in mine if (value := matched[row.trial]) is not None]),
+            loss=calibrated if calibrated_decides else raw,
+            cross_entropy=raw,
+            calibrated=calibrated,
+            accuracy=_spread([row.accuracy for row in compared]),
+            matched=_spread([matched[row.trial] for row in mine]),
             cost=mine[0].cost,
         )
 
@@ -185,48 +159,31 @@ def _model(rows: Sequence[Row], matched: Mapping[str, float | None]) -> ModelRes
 
 
 def _order(model: ModelResult) -> tuple[float, float, int]:
-    means = [math.inf if spread is None else spread.mean for spread in (model.cross_entropy, model.matched)]
+    means = [math.inf if spread is None else spread.mean for spread in (model.loss, model.matched)]
     return means[0], means[1], model.variant
 
 
-def _cheapness(model: ModelResult) -> tuple[float, float, float]:
+def _cheapness(model: ModelResult) -> tuple[float, float]:
     parameters = model.cost.parameters if model.cost and math.isfinite(model.latency_ms) else math.inf
-    return model.latency_ms, parameters, _order(model)[0]
+    return model.latency_ms, parameters
 
 
-def _pairs(
-    contenders: Sequence[ModelResult],
-    rows: Sequence[Row],
-    outcomes: Mapping[str, Floats | None],
-    level: float,
-    record: SweepRecord,
-) -> list[Pair]:
-    if len(contenders) < 2:
-        return []
-    finished = [
-        np.stack(
-            [_known(outcomes[row.trial]) for row in rows if row.candidate and row.variant == one.variant]
-        )
-        for one in contenders
-    ]
-    means = bootstrap_means(finished, record.config.sweep.bootstrap, record.config.seed)
-    right = [_known(outcomes[one.trial or ""])[:, 1] > 0 for one in contenders]
-    places = list(combinations(range(len(contenders)), 2))
-    split = [(int((right[a] & ~right[b]).sum()), int((right[b] & ~right[a]).sum())) for a, b in places]
-    p_values = [mcnemar(*numbers) for numbers in split]
-    pairs = []
-    for (a, b), numbers, p, p_holm in zip(places, split, p_values, holm(p_values), strict=True):
-        lows, highs = np.quantile(means[:, b] - means[:, a], [(1 - level) / 2, (1 + level) / 2], axis=0)
-        values = finished[b].mean(axis=(0, 1)) - finished[a].mean(axis=(0, 1))
-        loss, accuracy = (Difference(*map(float, three)) for three in zip(values, lows, highs, strict=True))
-        # Equal predictions differ only by the order in which a sum was computed.
-        near = loss.low <= 1e-12 and loss.high >= -1e-12
-        pairs.append(
-            Pair(contenders[a].model, contenders[b].model, loss, accuracy, *numbers, p, p_holm, near)
-        )
-    return pairs
+def _fastest_within(
+    best: ModelResult, contenders: Sequence[ModelResult], deficits: Mapping[str, Difference], margin: float
+) -> ModelResult:
+    faster = [model for model in contenders if _cheapness(model) < _cheapness(best)]
+    faster.sort(key=lambda model: (_cheapness(model), model.model), reverse=True)
+    last = last_within_margin([deficits[model.model] for model in faster], margin)
+    return best if last is None else faster[last]
 
 
-def _known(outcomes: Floats | None) -> Floats:
-    assert outcomes is not None, "a trial that finished has probabilities"
-    return outcomes
+def _verdict(
+    model: ModelResult, best: ModelResult, deficit: Difference | None, margin: float
+) -> Verdict | None:
+    if model is best:
+        return "best"
+    if deficit is None:
+        return None
+    if deficit.high < margin:
+        return "within margin"
+    return "worse" if deficit.low > 0 else "unclear"

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from brain_ray.comparison.label_placement import write_labels
-from brain_ray.comparison.results import Comparison
+from brain_ray.comparison.results import Comparison, ModelResult
 from brain_ray.evaluation.plots import (
     INK,
     MUTED,
@@ -93,7 +93,7 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
     """Draws the accuracy of each model's best trial over its latency, and the models that no other beats in
     both.
 
-    The bars are 95 % intervals (Wilson). Returns None if no contender's latency is known.
+    The bars are 95 % intervals, over groups of images. Returns None if no contender's latency is known.
     """
     found = [
         (model, comparison.row(model.trial), model.latency_ms)
@@ -119,8 +119,8 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
         reach = [[accuracy - row.accuracy_low], [row.accuracy_high - accuracy]]
         colour = model.colour
         axes.errorbar(latency, accuracy, yerr=reach, color=colour, lw=1.2, capsize=2.5, alpha=0.55, zorder=2)
-        axes.plot(latency, accuracy, "o", ms=9 if model.within_noise else 7, color=colour, zorder=3,
-                  mfc=colour if model.within_noise else "white", mew=1.8)  # fmt: skip
+        axes.plot(latency, accuracy, "o", ms=9 if _is_near(model) else 7, color=colour, zorder=3,
+                  mfc=colour if _is_near(model) else "white", mew=1.8)  # fmt: skip
         if model.chosen:
             axes.plot(latency, accuracy, "o", ms=16, mfc="none", mec=INK, mew=1.6, zorder=3)
     axes.set_xlabel("latency of one image, in ms (ONNX Runtime)", fontsize=9, color=MUTED)
@@ -131,19 +131,23 @@ def accuracy_by_latency(comparison: Comparison) -> Figure | None:
         _log_ticks(axes, "x", points[:, 0])
     axes.margins(x=0.12 if len(points) > 1 else 0.5, y=0.1)
     handles = {
-        "within noise of the best": Line2D([], [], color=MUTED, ls="", marker="o", ms=8),
+        "best or within the margin": Line2D([], [], color=MUTED, ls="", marker="o", ms=8),
         "not": Line2D([], [], color=MUTED, ls="", marker="o", ms=7, mfc="white", mew=1.8),
         "chosen": Line2D([], [], color=INK, ls="", marker="o", ms=13, mfc="none", mew=1.6),
         "Pareto front": Line2D([], [], color=INK, lw=1.2, ls=(0, (5, 2))),
     }
     if len(points) == 1:
         handles = {"chosen": handles["chosen"]}
-    elif all(model.within_noise for model, _, _ in found):
+    elif all(_is_near(model) for model, _, _ in found):
         del handles["not"]
     add_legend(figure, handles)
     bars = [(row.accuracy_low or 0.0, row.accuracy_high or 1.0) for _, row, _ in found]
     write_labels(axes, points, [model.short_name for model, _, _ in found], bars, front)
     return figure
+
+
+def _is_near(model: ModelResult) -> bool:
+    return model.verdict in ("best", "within margin")
 
 
 def rungs(comparison: Comparison) -> Figure | None:

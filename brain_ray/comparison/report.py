@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from brain_ray.comparison import plots as sweep_plots
+from brain_ray.comparison import wording
 from brain_ray.comparison.parallel_plot import parallel_coordinates
-from brain_ray.comparison.results import Comparison, Difference, ModelResult, Spread
+from brain_ray.comparison.results import Comparison, ModelResult, Spread
 from brain_ray.config import PHANTOMS
 from brain_ray.evaluation import plots
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.records import to_json
+from brain_ray.scoring.paired_tests import Difference
 
 TABLE_WIDTH = 110
 """Largest width of the table for a terminal, in characters."""
@@ -69,6 +71,8 @@ def write_sweep_report(comparison: Comparison, created: str) -> tuple[str, dict[
         contenders=[model for model in comparison.models if model.contender],
         images=len(record.labels),
         device=comparison.rows[0].device,
+        criterion=wording.criterion(comparison),
+        noise=wording.noise(comparison),
         created=created,
     )
     return page, _to_json(comparison, created)
@@ -79,13 +83,13 @@ def format_table(comparison: Comparison) -> str:
     record = comparison.record
     width = min(31, max(len(model.model) for model in comparison.models))
     titles = (
-        f"  {'model':{width}}  trial    cross-entropy  accuracy, % (interval)    latency   weights  noise"
+        f"  {'model':{width}}  trial    cross-entropy  accuracy, % (interval)    latency   weights  verdict"
     )
     lines = [titles]
     for model in comparison.models:
         cells = [f"{'*' if model.chosen else ' '} {model.model[:width]:{width}}"]
         if model.trial is None:
-            cells.append(f"no trial finished: {_ends(model)}")
+            cells.append(f"not compared: {_ends(model)}")
             lines.append("  ".join(cells))
             continue
         row = comparison.row(model.trial)
@@ -93,22 +97,23 @@ def format_table(comparison: Comparison) -> str:
         latency = f"{_number(model.cost.latency_ms, 1)} ms" if model.cost else "–"
         cells += [
             f"{model.trial:>5}",
-            f"{_spread(model.cross_entropy):>15}",
+            f"{_spread(model.loss):>15}",
             f"{reach:>22}",
             f"{latency:>9}",
             f"{_parameters(model.cost.parameters) if model.cost else '–':>8}",
-            "best" if model.best else "within" if model.within_noise else "worse",
+            str(model.verdict),
         ]
         lines.append("  ".join(cells))
     ended = ", ".join(
         f"{sum(one.status == status for one in record.trials)} {status}"
         for status in dict.fromkeys(one.status for one in record.trials)
     )
-    lines += ["", *textwrap.wrap(comparison.sentence, TABLE_WIDTH, break_on_hyphens=False)]
+    told = f"Cross-entropy: {wording.criterion(comparison)}. {comparison.sentence}"
+    lines += ["", *textwrap.wrap(told, TABLE_WIDTH, break_on_hyphens=False)]
     lines += textwrap.wrap(
         f"{len(record.trials)} trial{'' if len(record.trials) == 1 else 's'}: {ended}. Scores are of "
-        f"{len(record.labels):,} validation images, which chose the model too; no test image was "
-        "read.",
+        f"{len(record.labels):,} validation images in {comparison.groups:,} groups, which chose the model "
+        "too; no test image was read.",
         TABLE_WIDTH,
         break_on_hyphens=False,
     )
@@ -140,7 +145,8 @@ def _to_json(comparison: Comparison, created: str) -> dict[str, Any]:
                     "changes": winner.changes,
                     "sentence": told.pop("sentence"),
                     "best": told.pop("best"),
-                    "within_noise": told.pop("within_noise"),
+                    "criterion": record.config.sweep.criterion,
+                    "margin": told.pop("margin"),
                 },
                 **told,
                 "trials": told_trials,
@@ -198,4 +204,8 @@ def _ends(model: ModelResult) -> str:
         for number, what in ((model.stopped, "stopped"), (model.failed, "failed"))
         if number
     ]
-    return f"of {model.repeats}, {', '.join(ends) or 'none with a finite value'}"
+    never = model.repeats - model.finished - model.stopped - model.failed
+    ends += [f"{never} not trained"] * bool(model.stopped or model.failed) * bool(never)
+    return f"of {model.repeats} repeat{'s' if model.repeats > 1 else ''}, {model.finished} finished, " + (
+        ", ".join(ends) or "not all with a finite value"
+    )

@@ -11,7 +11,12 @@ import numpy as np
 from brain_ray.comparison.cost import Cost
 from brain_ray.evaluation.plots import class_colour
 from brain_ray.records import NOT_IN_JSON
+from brain_ray.scoring.paired_tests import Difference, SeedNoise
 from brain_ray.tuning.trials import SweepRecord
+
+Verdict = Literal["best", "within margin", "unclear", "worse"]
+"""A model against the best one. `within margin`: worse by less than the margin, by the upper end of the
+interval of its deficit. Of the others, `worse`: the interval is above 0; `unclear`: it holds 0."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +31,20 @@ class Row:
     changes: dict[str, Any]
     seed: int
     status: str
+    complete: bool
+    """Whether the trial finished with finite probabilities."""
     candidate: bool
-    """Whether the trial finished with finite probabilities, so that it can be chosen."""
+    """Whether all repeats of its variant are complete, so that it can be chosen."""
     epochs: int
     """Number of trained epochs."""
     best_epoch: int | None
     cross_entropy: float | None
     """Mean of -ln(probability of the true class), in nats, from `calibration.log_loss`."""
+    calibrated: float | None
+    """The same after cross-fitted temperature scaling."""
     accuracy: float | None
     accuracy_low: float | None
-    """Lower end of Wilson's 95 % interval."""
+    """Lower end of the 95 % interval, over groups of images."""
     accuracy_high: float | None
     macro_f1: float | None
     macro_auc: float | None
@@ -61,9 +70,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """Results of a model, by its best variant: the lowest mean cross-entropy of finished repeats.
+    """Results of a model, by the best of its variants whose repeats are all complete.
 
-    A model without finished repeats is no contender; its variant is the best one at the matched epoch.
+    A model without such a variant is no contender: scores of the repeats that are left would be those of
+    survivors. Its variant is the best one at the matched epoch.
     """
 
     model: str
@@ -77,21 +87,38 @@ class ModelResult:
     variant: int
     changes: dict[str, Any]
     trial: str | None
-    """Id of the best finished repeat."""
+    """Id of the best repeat."""
     repeats: int
-    """Number of the variant's repeats, including those that were stopped or failed."""
+    """Number of repeats that the variant should have; those after a first one that was stopped are never
+    trained."""
+    finished: int
+    """Number of its repeats that are complete."""
     stopped: int
     failed: int
+    loss: Spread | None = field(metadata=NOT_IN_JSON)
+    """That of the two cross-entropies by which models are compared."""
     cross_entropy: Spread | None
-    """Mean over finished repeats, as for `accuracy`."""
+    """Mean over all repeats, as for `calibrated` and `accuracy`; None if one is missing."""
+    calibrated: Spread | None
     accuracy: Spread | None
     matched: Spread | None
     """Best validation cross-entropy up to the matched epoch, over the repeats that did not fail."""
     cost: Cost | None
-    best: bool = False
-    within_noise: bool = False
-    """Whether the model is within noise of the best one."""
+    verdict: Verdict | None = None
+    """None: no contender."""
+    deficit: Difference | None = None
+    """By how much its cross-entropy (the deciding one) is above the best model's."""
     chosen: bool = False
+
+    @property
+    def best(self) -> bool:
+        """Whether the model has the lowest mean cross-entropy."""
+        return self.verdict == "best"
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the model is not told apart from the best one."""
+        return self.best or (self.deficit is not None and self.deficit.low <= 0)
 
     @property
     def latency_ms(self) -> float:
@@ -100,30 +127,27 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A difference of two scores with its corrected interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Pair:
-    """Two contenders, first the one with the lower mean cross-entropy; differences are second minus first."""
+    """Two contenders, first the one with the lower mean cross-entropy; differences are second minus first, of
+    means over all repeats."""
 
     first: str
     second: str
-    cross_entropy: Difference
+    loss: Difference
+    """Of the deciding cross-entropy."""
+    cross_entropy: float
+    """Of the raw one, without an interval."""
+    calibrated: float
     accuracy: Difference
     first_only: int
-    """Number of images that only the first one's best repeat classifies correctly."""
+    """Number of images that more of the first one's repeats have right; likewise `second_only`."""
     second_only: int
     p: float
-    """P value of McNemar's exact test on these two numbers."""
+    """P value of the sign-flip test of the accuracies, over groups of images; of these trainings, without the
+    noise of the seed."""
     p_holm: float
     within_noise: bool
-    """Whether the interval of the cross-entropy's difference contains 0."""
+    """Whether the interval of `loss` contains 0."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +165,15 @@ class Comparison:
     rule: str
     sentence: str
     """Reason for the choice of the winner, in a sentence."""
-    within_noise: tuple[str, ...]
-    """Names of the models within noise of the best one, itself included."""
+    margin: float
+    """By how much a model may be worse than the best one and still win, in nats."""
+    groups: int
+    """Number of groups of validation images, the independent units of all intervals."""
+    seeds: SeedNoise | None
+    """Noise of the seed in the deciding cross-entropy, pooled over the variants near the best one; None:
+    these have one repeat each."""
     confidence: float
-    """Joint confidence of all intervals of one score."""
-    level: float
-    """Confidence of each interval (Bonferroni)."""
+    """Confidence of each interval of a difference."""
     matched_epoch: int | None
     """Last epoch that every trial reached, except those that failed."""
     rows: tuple[Row, ...]

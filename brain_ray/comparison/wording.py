@@ -4,125 +4,190 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from brain_ray.comparison.results import Comparison, Difference, ModelResult, Row
+from brain_ray.comparison.results import Comparison, ModelResult, Row
+from brain_ray.scoring.paired_tests import Difference
 
 
 def rule(comparison: Comparison) -> str:
-    """Returns how the winner is chosen: the cheapest within noise of the best model, or simply the best."""
-    num_pairs = len(comparison.pairs)
-    if not _cheapest(comparison):
-        return "The model with the lowest mean validation cross-entropy of its finished repeats wins."
-    pairs = f" and corrected for {num_pairs} pair{'s' if num_pairs > 1 else ''} of models"
+    """Returns how the winner is chosen: the fastest within the margin of the best model, or simply the
+    best."""
+    name, sweep = criterion(comparison), comparison.record.config.sweep
+    if not _fastest(comparison):
+        return f"The model with the lowest mean {name} wins."
     return (
-        "Of the models whose mean validation cross-entropy is within noise of the lowest one, the one that "
-        f"answers an image fastest wins. Within noise: the {100 * comparison.confidence:g} % interval of the "
-        f"difference, from resampled validation images and repeats"
-        f"{pairs if num_pairs else ''}, contains 0."
+        f"The model with the lowest mean {name} is the best. From there to ever faster models, the last one "
+        f"wins that is shown to be worse by less than the margin of {comparison.margin:.4f} "
+        f"({100 * sweep.margin:g} % of the best one's): the upper end of the {100 * sweep.confidence:g} % "
+        "interval of its deficit is below the margin. The first model of which that cannot be said ends the "
+        "search; models whose deficit itself is above the margin are passed over."
     )
+
+
+def criterion(comparison: Comparison) -> str:
+    """Returns the name of the cross-entropy by which models are compared."""
+    raw = comparison.record.config.sweep.criterion == "raw"
+    return f"{'raw' if raw else 'calibrated'} validation cross-entropy"
 
 
 def choice(comparison: Comparison) -> str:
-    """Returns why the model was chosen, compared with those within noise of the best one."""
-    chosen, pairs = comparison.chosen, comparison.pairs
+    """Returns why the model was chosen, and what is known of those within the margin."""
+    text = f"{comparison.chosen.model} (trial {comparison.chosen.trial}) is chosen: {_reason(comparison)}."
     contenders = [model for model in comparison.models if model.contender]
-    near = [model for model in contenders if model.within_noise]
-    best, others = contenders[0], [model for model in near if model is not contenders[0]]
-    text = f"{chosen.model} (trial {chosen.trial}) is chosen: "
+    if comparison.seeds is None and len(contenders) > 1:
+        text += " Each model was trained with one seed: how much another seed would change is not known."
+    return text
+
+
+def _reason(comparison: Comparison) -> str:
+    chosen, margin = comparison.chosen, comparison.margin
+    contenders = [model for model in comparison.models if model.contender]
+    best, name = contenders[0], criterion(comparison)
     if len(contenders) == 1:
-        return f"{text}it is the only model with a finished trial, at a mean cross-entropy of {_mean(best)}."
-    lowest = f"its mean validation cross-entropy of {_mean(best)} is the lowest of {len(contenders)} models"
-    if not _cheapest(comparison):
-        names = ", ".join(f"{one.model} ({_mean(one)})" for one in others)
-        return f"{text}{lowest}; within noise of it: {names or 'none'}."
-    if not others:
-        second = pairs[0]
-        return (
-            f"{text}{lowest} and no other is within noise of it; the next one, {second.second}, is worse by "
-            f"{second.cross_entropy.value:.4f} ({_interval(second.cross_entropy)})."
-        )
-    if all(math.isinf(one.latency_ms) for one in near):
-        return f"{text}{lowest}, and what it costs to serve those within noise of it is not known."
-    names = ", ".join(f"{one.model} ({_mean(one)}, {_latency(one)})" for one in others if one is not chosen)
+        return f"it is the only model whose repeats all finished, at a mean {name} of {_mean(best)}"
+    lowest = f"its mean {name} of {_mean(best)} is the lowest of {len(contenders)} models"
+    second = contenders[1]
+    assert second.deficit is not None
+    following = f"the next one, {second.model}, is worse by {_told(second.deficit)}"
+    if not _fastest(comparison):
+        return f"{lowest}; {following}"
+    if all(math.isinf(one.latency_ms) for one in contenders):
+        return f"{lowest}, and what the models cost to serve is not known; {following}"
     if chosen is best:
-        return (
-            f"{text}{lowest}, and with {_latency(best)} for an image it is also the fastest of the "
-            f"{len(near)} within noise; the others are {names}."
-        )
-    pair = next(one for one in pairs if (one.first, one.second) == (best.model, chosen.model))
+        near = [one for one in contenders[1:] if one.deficit and one.deficit.value < margin]
+        faster = [one for one in near if one.latency_ms < best.latency_ms]
+        if not faster:
+            why = f"no faster model is within the margin of {margin:.4f}"
+        else:
+            told = "; ".join(f"{one.model} ({_latency(one)}) by {_told(one.deficit)}" for one in faster)
+            why = (
+                f"no faster one is shown to be worse by less than the margin of {margin:.4f}, though the "
+                f"data do not rule it out: {told}"
+            )
+        return f"{lowest} (at {_latency(best)} for an image), and {why}"
     return (
-        f"{text}with {_latency(chosen)} for an image it is the fastest of the {len(near)} models (of "
-        f"{len(contenders)}) within noise of the best one, {best.model}, which takes {_latency(best)}; its "
-        f"cross-entropy of {_mean(chosen)} against {_mean(best)} is higher by "
-        f"{pair.cross_entropy.value:.4f} ({_interval(pair.cross_entropy)})"
-        + (f"; also within noise: {names}." if names else ".")
+        f"with {_latency(chosen)} for an image it is faster than the best model, {best.model}, which takes "
+        f"{_latency(best)}; its mean {name} of {_mean(chosen)} against {_mean(best)} is higher by "
+        f"{_told(chosen.deficit)}, less than the margin of {margin:.4f}"
     )
 
 
-def _cheapest(comparison: Comparison) -> bool:
-    return comparison.record.config.sweep.choice == "cheapest within noise"
+def _fastest(comparison: Comparison) -> bool:
+    return comparison.record.config.sweep.choice != "best"
 
 
 def _mean(model: ModelResult) -> str:
-    return f"{model.cross_entropy.mean:.4f}" if model.cross_entropy else "–"
+    return f"{model.loss.mean:.4f}" if model.loss else "–"
 
 
 def _latency(model: ModelResult) -> str:
     return f"{model.latency_ms:.1f} ms" if math.isfinite(model.latency_ms) else "an unknown time"
 
 
-def _interval(difference: Difference) -> str:
-    return f"interval {difference.low:.4f} to {difference.high:.4f}".replace("-", "−")
+def _told(difference: Difference | None) -> str:
+    if difference is None:
+        return "–"
+    ends = f"interval {difference.low:.4f} to {difference.high:.4f}".replace("-", "−")
+    return f"{difference.value:.4f} ({ends})"
+
+
+def noise(comparison: Comparison) -> str:
+    """Returns how noise was judged, in sentences for the bundle and its model card."""
+    images = f"{comparison.groups:,} groups of {len(comparison.record.labels):,} validation images"
+    seeds = comparison.seeds
+    return (
+        f"Noise was judged by {comparison.confidence:.0%} intervals of the difference in "
+        f"{criterion(comparison)}, over {images} "
+        + (
+            "alone: each model was trained with one seed, and the noise of the seed is not known."
+            if seeds is None
+            else f"and the noise of the seed (standard deviation {seeds.sd:.4f} with {seeds.freedom} degrees "
+            "of freedom)."
+        )
+    )
 
 
 def caveats(comparison: Comparison) -> tuple[str, ...]:
     """Returns caveats: sentences on the limits of the numbers."""
-    num_pairs, level = len(comparison.pairs), comparison.level
-    resamples = comparison.record.config.sweep.bootstrap
+    record, num_images = comparison.record, len(comparison.record.labels)
     texts = [
         "The validation images chose each trial's epoch, each model's settings and the model, so the scores "
         "of the winner here are optimistic. No test image was read for the choice; the stage that evaluates "
         "scores the winner on them.",
-        "Images are resampled as if they were independent; where several show one patient, or are copies of "
-        "one slice, the true intervals are wider.",
     ]
-    if num_pairs:
+    if comparison.groups < num_images:
         texts.append(
-            "Within noise does not mean as good: with fewer validation images, or more models, intervals are "
-            "wider, and a model that is worse by more is then within noise."
+            f"Images of one patient, and copies of one slice, are one group; intervals and tests take the "
+            f"{comparison.groups:,} groups of the {num_images:,} validation images as independent."
         )
-    contenders = [model for model in comparison.models if model.contender]
-    single = [one.model for one in contenders if one.cross_entropy and one.cross_entropy.repeats == 1]
-    if single:
-        who = "Every model" if len(single) == len(contenders) else ", ".join(single)
+    else:
         texts.append(
-            f"{who} has one finished repeat, which tells nothing about the spread between repeats: intervals "
-            "hold that of images alone. Set sweep.seeds to 5 or more to know it."
+            "No two validation images are known to show one patient or to be copies of one slice, so each "
+            "counts as independent. Where patients are not known, the true intervals may be wider."
         )
-    if any(one.cross_entropy and 1 < one.cross_entropy.repeats < 5 for one in contenders):
+    if comparison.pairs:
+        if comparison.seeds is None:
+            texts.append(
+                "Every model has one repeat, which tells nothing about the noise of the seed: intervals hold "
+                "that of images alone, and another seed may order the models otherwise. Set sweep.seeds to 2 "
+                "or more to know it."
+            )
+        else:
+            texts.append(
+                f"The noise of the seed is pooled over the variants near the best one, with "
+                f"{comparison.seeds.freedom} degrees of freedom; it is taken to be the same for all of them."
+            )
+        widest = min(pair.loss.high - pair.loss.value for pair in comparison.pairs)
+        if _fastest(comparison) and widest > comparison.margin:
+            texts.append(
+                "Even of an equal model these data could not show that it is within the margin: intervals "
+                f"reach {widest:.4f} or more above a difference, and the margin is {comparison.margin:.4f}. "
+                "More validation images, more seeds, or a wider sweep.margin can change that."
+            )
         texts.append(
-            "Two to four finished repeats tell little about the spread between repeats: intervals may be too "
-            "narrow."
+            "Within the margin does not mean equal: such a model may be worse by up to the margin. Unclear "
+            "means neither: the data tell it neither from the best model nor from one that is worse by more "
+            "than the margin."
         )
-    if any(one.stopped for one in contenders):
+    texts += _missing(comparison)
+    if record.config.sweep.bootstrap * (1 - comparison.confidence) / 2 < 5:
+        need = math.ceil(10 / (1 - comparison.confidence) / 100) * 100
         texts.append(
-            "Repeats that were stopped early were the weaker ones, so the mean of those that finished, which "
-            "chooses the winner, is optimistic; at the matched epoch all of them count."
-        )
-    if num_pairs and resamples * (1 - level) / 2 < 5:
-        need = math.ceil(10 / (1 - level) / 100) * 100
-        texts.append(
-            f"With {num_pairs} pairs, {resamples:,} resamples leave fewer than five beyond each end of an "
+            f"{record.config.sweep.bootstrap:,} resamples leave fewer than five beyond each end of an "
             f"interval, which is then rough: set sweep.bootstrap to {need:,} or more."
         )
     return tuple(texts)
 
 
-def nothing_to_choose(rows: Sequence[Row]) -> str:
+def _missing(comparison: Comparison) -> list[str]:
+    """Returns a caveat on the variants that lack a repeat, if there are any."""
+    rows = comparison.rows
+    ended = {row.variant for row in rows if row.status != "finished" and row.repeat == 0}
+    lost = {row.variant for row in rows if not row.candidate} - ended
+    texts = []
+    if ended:
+        texts.append(
+            f"{_variants(len(ended))} not compared, because the first trial was stopped early or failed; the "
+            "other repeats were not trained. Early stopping may have ended one that would have become better."
+        )
+    if lost:
+        texts.append(
+            f"{_variants(len(lost))} not compared, because some of the repeats did not finish or have no "
+            "finite value: the mean of those that are left would be one of survivors."
+        )
+    return texts
+
+
+def _variants(number: int) -> str:
+    return f"{number} variant{' is' if number == 1 else 's are'}"
+
+
+def nothing_to_choose(rows: Sequence[Row], seeds: int) -> str:
     """Returns how the trials of a sweep without a candidate ended, and what to do."""
     ends = ", ".join(f"{number} {status}" for status, number in Counter(row.status for row in rows).items())
     reasons = "; ".join([f"trial {row.trial}: {row.reason}" for row in rows if row.reason][:3])
+    whole = "none finished" if seeds == 1 else f"no variant's {seeds} repeats all finished"
     return (
-        f"the sweep has no model to choose: of {len(rows)} trials ({ends or 'none was made'}), none finished "
+        f"the sweep has no model to choose: of {len(rows)} trials ({ends or 'none was made'}), {whole} "
         f"with a finite validation cross-entropy{f' ({reasons})' if reasons else ''}; look into the trials' "
         "logs, set right what failed or lower the learning rates in sweep.space, and sweep under a new name, "
         "since under this one they stay as they have ended"

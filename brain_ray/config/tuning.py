@@ -21,15 +21,19 @@ class SweepConfig(Settings):
     num_samples: Positive = 1
     """Number of draws or proposals (see `sampler`); no effect if the sampler `grid` has nothing to draw."""
     seeds: Positive = 1
-    """Number of trials of each variant, with the run's seed and the numbers after it as seeds."""
+    """Number of trials (repeats) of each variant, with the run's seed and the numbers after it as seeds. A
+    variant is compared if all of them finish; if its first one is stopped early or fails, the others are not
+    trained."""
     native_size: bool = True
     """Whether each backbone gets the input size that it was designed for, unless `space` varies the size. If
     False, all get `model.height` and `model.width`."""
     scheduler: Literal["asha", "median", "none"] = "asha"
-    """Early stopping of weak trials: `asha` (Li et al. 2020, arxiv.org/abs/1810.05934), `median` (the median
-    stopping rule) or `none`. Trials are compared by the best value that each has reached."""
-    grace_epochs: Positive = 1
-    """Number of epochs before a trial may be stopped early."""
+    """Early stopping of weak variants by their first trial: `asha` (Li et al. 2020,
+    arxiv.org/abs/1810.05934), `median` (the median stopping rule) or `none`. Trials are compared by the best
+    value that each has reached."""
+    grace_epochs: Positive | None = None
+    """Number of epochs before a trial may be stopped early, more than `train.warmup_epochs`; None: three more
+    than those, or 1 without a warm-up."""
     reduction_factor: Annotated[float, Field(gt=1)] = 3.0
     """ASHA continues one of so many trials at each rung; the epochs of the rungs grow by the same factor."""
     max_concurrent: Positive | None = None
@@ -42,11 +46,17 @@ class SweepConfig(Settings):
     failed."""
     silence_minutes: Annotated[float, Field(gt=0)] = 120.0
     """Minutes without a report of an epoch after which a trial counts as stuck and fails."""
-    choice: Literal["cheapest within noise", "best"] = "cheapest within noise"
-    """Which model wins: the one that answers an image fastest among the best and those whose validation
-    cross-entropy is within noise of it, or simply the best."""
+    choice: Literal["cheapest within margin", "best", "cheapest within noise"] = "cheapest within margin"
+    """Which model wins: the one that answers an image fastest among the best and those shown to be worse by
+    less than `margin`, or simply the best. `cheapest within noise` is an earlier name of the first rule; runs
+    that hold it are chosen by the margin, too."""
+    criterion: Literal["calibrated", "raw"] = "calibrated"
+    """Validation cross-entropy by which models are compared: `calibrated`, after a temperature as the export
+    fits it, here for each half of the validation images on the other half; or `raw`, as trained."""
+    margin: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    """How much worse than the best a faster model may be and still win, as a share of the best one's
+    cross-entropy."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    """Confidence of all intervals of a comparison together, above 0.5 and below 1; a difference outside its
-    interval counts as more than noise."""
+    """Confidence of each interval of a difference, above 0.5 and below 1."""
     bootstrap: Annotated[int, Field(ge=100)] = 2000
-    """Number of resamples of the validation images for these intervals, at least 100."""
+    """Number of resamples of the validation images' groups for these intervals, at least 100."""

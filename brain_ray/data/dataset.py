@@ -37,6 +37,18 @@ def read_labels(run: Run, split: str) -> NDArray[np.int64]:
     return labels
 
 
+def read_groups(run: Run, split: str) -> NDArray[np.int64]:
+    """Returns the group of each of a split's rows, int64 (rows,), in the rows' order.
+
+    Rows of one patient, and copies of one slice, are of one group; in a data set of a version that knew no
+    patients, only copies are.
+
+    Raises:
+        RunError: the split has no files.
+    """
+    return _groups_of(run, _read(run, split, ["image_id"])["image_id"].to_numpy())
+
+
 def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
     """Returns the rows with these `row_id`s, in the order of `ids`, as dicts of the columns `ROW_COLUMNS`.
 
@@ -113,18 +125,21 @@ def _append(inputs: NDArray[np.uint8], file: IO[bytes]) -> None:
         ) from error
 
 
-def read_groups(run: Run, config: Config, split: str, limit: int) -> NDArray[np.int64]:
-    """Returns the groups (of patients and copies) of the images of `read_inputs`, int64 (n,).
-
-    Of an earlier version's data set, which has no groups, returns the clusters of copies.
+def read_input_groups(run: Run, config: Config, split: str, limit: int) -> NDArray[np.int64]:
+    """Returns the groups of the images of `read_inputs`, int64 (n,): see `read_groups`.
 
     Raises:
         RunError: the split has no files.
     """
-    images = _read(run, split, ["image_id"], _images(run, config, split, limit))["image_id"].to_numpy()
-    manifest = read_table(run, *DATASET_MANIFEST).set_index("image_id")
-    column = manifest["group" if "group" in manifest else "cluster"]
-    return np.asarray(column.loc[images], np.int64)
+    images = _read(run, split, ["image_id"], _images(run, config, split, limit))
+    return _groups_of(run, images["image_id"].to_numpy())
+
+
+def _groups_of(run: Run, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    names = patiently()(pq.read_schema, run.path(*DATASET_MANIFEST), filesystem=run.fs).names
+    column = "group" if "group" in names else "cluster"
+    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", column]).set_index("image_id")
+    return np.asarray(manifest[column].loc[image_ids], np.int64)
 
 
 def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -1,28 +1,33 @@
-"""Paired tests of two models: McNemar, Holm, bootstrap intervals. Pure functions."""
+"""Differences of two models on the same images: sign-flip test, Holm, noise of images and of seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from numpy.typing import ArrayLike
+from scipy.stats import t
 
 from brain_ray.scoring.curves import Floats
-
-CHUNK = 2_000_000
-"""Number of images resampled at a time; the bootstrap needs some 24 bytes of memory for each."""
+from brain_ray.scoring.intervals import GroupBootstrap
 
 
-def mcnemar(first_only: int, second_only: int) -> float:
-    """Returns the two-sided p-value of McNemar's exact test.
+def sign_flip(totals: ArrayLike) -> float:
+    """Returns the two-sided p-value of Fisher's randomisation test of paired differences, exactly.
 
-    McNemar 1947, doi.org/10.1007/BF02295996; for classifiers Dietterich 1998,
-    doi.org/10.1162/089976698300017197.
+    If two models are equally good, the sign of each group's difference is a matter of chance: p is the share
+    of all choices of signs whose sum is at least as far from 0 (Smucker et al. 2007,
+    doi.org/10.1145/1321440.1321528). Where each group is one image, it is McNemar's exact test.
 
     Args:
-        first_only: number of images that only the first model has right.
-        second_only: number of images that only the second model has right.
+        totals: (groups,) whole numbers: by how many right answers the second model has more in a group.
     """
-    discordant = first_only + second_only
-    return float(binomtest(first_only, discordant, 0.5).pvalue) if discordant else 1.0
+    steps = np.abs(np.rint(np.asarray(totals, np.float64)).astype(np.int64))
+    reached = abs(int(np.rint(np.sum(totals))))
+    chances = np.ones(1)
+    for step in steps[steps > 0]:  # of a sum of -k, -k + 2, ... k, by index 0, 1, ...
+        chances = 0.5 * (np.pad(chances, (0, step)) + np.pad(chances, (step, 0)))
+    sums = np.abs(2 * np.arange(len(chances)) - (len(chances) - 1))
+    return float(min(1.0, chances[sums >= reached].sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -35,43 +40,75 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def bootstrap_means(models: Sequence[Floats], resamples: int, seed: int, chunk: int = CHUNK) -> Floats:
-    """Returns means of resampled images and repeats, (resamples, models, scores).
+@dataclass(frozen=True)
+class SeedNoise:
+    """Standard deviation of one repeat's mean score around its variant's, and its degrees of freedom."""
 
-    Each replicate draws the same images for all models, and for each model as many of its repeats as it has.
-    Efron and Tibshirani 1993, An Introduction to the Bootstrap. The mean of n drawn repeats has (n - 1) / n
-    of the variance that it should have, which matters for the few repeats of a sweep; it is scaled up
-    accordingly.
+    sd: float
+    freedom: int
+
+
+def seed_noise(variants: Iterable[Floats]) -> SeedNoise | None:
+    """Returns the noise of the seed, pooled over variants of (repeats, images) scores; None if each has one.
+
+    The variances within the variants are averaged with their degrees of freedom as weights, as in an analysis
+    of variance.
+    """
+    squares, freedom = 0.0, 0
+    for scores in variants:
+        means = scores.mean(axis=1)
+        squares += float(((means - means.mean()) ** 2).sum())
+        freedom += len(means) - 1
+    return SeedNoise((squares / freedom) ** 0.5, freedom) if freedom else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two models' mean scores, second minus first."""
+
+    value: float
+    low: float
+    """Lower end of its interval, for the noise of groups of images and, if known, of seeds."""
+    high: float
+    error: float
+    """Standard error: the root of the summed variances of both noises."""
+
+
+def compare_means(
+    first: Floats, second: Floats, bootstrap: GroupBootstrap, seeds: SeedNoise | None, confidence: float
+) -> Difference:
+    """Returns the difference of two models' mean scores, with its interval.
+
+    The variance is V = V_groups + s^2 (1/R1 + 1/R2). V_groups is that of the mean of the images' differences,
+    each averaged over R1 and R2 repeats, over groups of images; s is the noise of the seed. The group part
+    has an interval by the bootstrap-t, the seed part one by Student's t with the degrees of freedom of s; the
+    distances of their ends add up as squares (Zou and Donner 2008, doi.org/10.1002/sim.3095). What varies
+    between seeds by image counts in both parts, so that the interval is rather too wide than too narrow, as
+    in Owen 2007, doi.org/10.1214/07-AOAS122.
 
     Args:
-        models: for each model an array (repeats, images, scores); the images are the same for all.
-        resamples: number of replicates.
-        seed: seed of the draws; the same seed gives the same means.
-        chunk: largest number of images drawn at a time, which bounds memory.
+        first: (R1, images) scores of the first model's repeats.
+        second: (R2, images) scores of the second model's.
+        bootstrap: of the groups of these images, with the same confidence.
+        seeds: noise of the seed; None if not known: the interval then holds that of the images alone.
+        confidence: 0.5..1, of the two-sided interval.
     """
-    rng = np.random.default_rng(seed)
-    images, scores = models[0].shape[1:]
-    shares = [_draw_repeats(len(one), resamples, rng) for one in models]
-    stacked = np.concatenate([np.moveaxis(one, 0, 1).reshape(images, -1) for one in models], axis=1)
-    means = np.empty((resamples, len(models), scores))
-    step = max(1, chunk // images)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = rng.integers(images, size=(rows, images)) + images * np.arange(rows)[:, np.newaxis]
-        weights = np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images)
-        totals = (weights.astype(np.float64) @ stacked) / images
-        place = 0
-        for index, share in enumerate(shares):
-            width = share.shape[1] * scores
-            repeats = totals[:, place : place + width].reshape(rows, -1, scores)
-            means[start : start + rows, index] = np.einsum("br,brs->bs", share[start : start + rows], repeats)
-            place += width
-    return means
+    values = second.mean(axis=0) - first.mean(axis=0)
+    values[np.abs(values) < 1e-12] = 0.0  # equal predictions, summed in another order
+    found = bootstrap.mean(values)
+    reach, variance = 0.0, group_error(values, bootstrap) ** 2
+    if seeds is not None:
+        error = seeds.sd * (1 / len(first) + 1 / len(second)) ** 0.5
+        reach, variance = error * float(t.ppf((1 + confidence) / 2, seeds.freedom)), variance + error**2
+    down, up = (float(np.hypot(end, reach)) for end in (found.value - found.low, found.high - found.value))
+    return Difference(found.value, found.value - down, found.value + up, variance**0.5)
 
 
-def _draw_repeats(repeats: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """Returns the weight of each repeat in each replicate, (resamples, repeats); each row sums to 1."""
-    even = 1 / repeats
-    shares = rng.multinomial(repeats, np.full(repeats, even), resamples) / repeats
-    stretched: Floats = even + (shares - even) * (repeats / max(1, repeats - 1)) ** 0.5
-    return stretched
+def group_error(values: Floats, bootstrap: GroupBootstrap) -> float:
+    """Returns the standard error of the mean of (images,) values, with groups as the independent units.
+
+    Liang and Zeger 1986, doi.org/10.1093/biomet/73.1.13, with the factor G / (G - 1) for G groups.
+    """
+    totals = bootstrap.totals((values - values.mean())[:, np.newaxis])[:, 0]
+    few = bootstrap.num_groups / max(1, bootstrap.num_groups - 1)
+    return float((few * (totals**2).sum()) ** 0.5 / len(values))

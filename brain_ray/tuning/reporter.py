@@ -106,7 +106,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         lines = [self._line(trial, trial.id in running) for trial in self._searcher.trials]
         prometheus.trials(self._run.name, Counter(line.status for line in lines))
         if self._table is not None:
-            self._table.show(lines, time.monotonic() - self._started)
+            self._table.show(lines, time.monotonic() - self._started, self._searcher.total)
 
     def _end(self, trial: Any, status: Status, reason: str) -> None:
         name = trial.config["trial"]

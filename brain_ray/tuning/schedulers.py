@@ -1,4 +1,4 @@
-"""Ray Tune schedulers (ASHA, median) that also know the trials from before a restart."""
+"""Ray Tune schedulers (ASHA, median) that judge variants, and also know the trials from before a restart."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from brain_ray.config import Config
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trainable import EPOCH, VALUE
 from brain_ray.tuning.trial_store import best_value
 from brain_ray.tuning.trials import Reached, Rung, TrialRecord
@@ -22,37 +22,56 @@ class _Past:
     """A trial that ended before this process started, for Ray Tune's schedulers."""
 
     trial_id: str
-    config: Mapping[str, str]
+    config: Mapping[str, Any]
 
 
 class _Remembering:
-    """Mixin: gives a scheduler the reports of trials from before a restart, which Ray Tune does not store."""
+    """Mixin: shows a scheduler the first trial of each variant alone, and its reports from before a restart.
+
+    The other repeats of a variant are never stopped: stopping the weaker ones would leave a mean of
+    survivors. Ray Tune does not store the reports.
+    """
 
     def remember(self, records: Sequence[TrialRecord]) -> None:
         """Takes the records of the sweep's trials; to be called before the sweep starts."""
         self.reasons = {record.trial.id: record.reason for record in records if record.status == "stopped"}
         self.names: dict[str, str] = {}
-        self._past = {record.trial.id: _reports(record) for record in records}
-        for record in records:
+        first = [record for record in records if record.trial.repeat == 0]
+        self._past = {record.trial.id: _reports(record) for record in first}
+        for record in first:
             if record.status != "running":
-                self.on_trial_add(None, _Past(record.trial.id, {"trial": record.trial.id}))
+                self.on_trial_add(None, _Past(record.trial.id, {"trial": record.trial.id, "repeat": 0}))
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """Adds a trial, with its reports from before a restart."""
+        if trial.config["repeat"]:
+            return
         name = trial.config["trial"]
         self.names[trial.trial_id] = name
         for report in self._past.pop(name, []):
             super().on_trial_add(controller, trial)  # type: ignore[misc]
-            self.on_trial_complete(controller, trial, report)  # type: ignore[attr-defined]
+            self.on_trial_complete(controller, trial, report)
         super().on_trial_add(controller, trial)  # type: ignore[misc]
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Returns the decision on a trial: Ray Tune's CONTINUE or STOP."""
+        if trial.config["repeat"]:
+            return str(TrialScheduler.CONTINUE)
         reason = self._reason(trial, result)
         decision: str = super().on_trial_result(controller, trial, result)  # type: ignore[misc]
         if decision == TrialScheduler.STOP:
             self.reasons[trial.config["trial"]] = reason
         return decision
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Takes the last report of a trial."""
+        if not trial.config["repeat"]:
+            super().on_trial_complete(controller, trial, result)  # type: ignore[misc]
+
+    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+        """Forgets a trial that has not started."""
+        if not trial.config["repeat"]:
+            super().on_trial_remove(controller, trial)  # type: ignore[misc]
 
     def _reason(self, trial: Any, result: Mapping[str, Any]) -> str:
         return f"epoch {result[EPOCH]}: {result[VALUE]:.4f} is worse than the median of the trials before it"
@@ -120,25 +139,23 @@ class Fifo(_Remembering, FIFOScheduler):  # type: ignore[misc]
 Scheduler = Asha | Median | Fifo
 
 
-def make_scheduler(config: Config) -> Scheduler:
+def make_scheduler(space: SearchSpace) -> Scheduler:
     """Returns the scheduler that `sweep.scheduler` names."""
-    settings = config.sweep
+    settings, grace = space.config.sweep, space.grace_epochs
     what: dict[str, Any] = {"time_attr": EPOCH, "metric": VALUE, "mode": "min"}
     match settings.scheduler:
         case "asha":
-            most = max(config.train.total_epochs, settings.grace_epochs)
+            most = max(space.config.train.total_epochs, grace)
             return Asha(
                 **what,
                 max_t=most,
-                grace_period=settings.grace_epochs,
+                grace_period=grace,
                 reduction_factor=settings.reduction_factor,
                 stop_last_trials=False,
             )
         case "median":
             # A trial does not wait for others either: its process would have to start anew.
-            return Median(
-                **what, grace_period=settings.grace_epochs, min_samples_required=2, min_time_slice=math.inf
-            )
+            return Median(**what, grace_period=grace, min_samples_required=2, min_time_slice=math.inf)
         case "none":
             return Fifo()
 

@@ -115,6 +115,7 @@ class SearchSpace:
         """
         space = cls(config, tuple(parse_range(entry) for entry in config.sweep.space))
         space._check_names()
+        space._check_grace()
         for each in space.ranges:
             for index in range(len(each.values)):
                 space.configure(each.at(index))
@@ -139,9 +140,32 @@ class SearchSpace:
         if not names:
             raise RunError("sweep.space is empty: give at least one NAME=RANGE")
 
+    def _check_grace(self) -> None:
+        sweep, warmup = self.config.sweep, self._longest_warmup()
+        if sweep.scheduler != "none" and sweep.grace_epochs is not None and sweep.grace_epochs <= warmup:
+            raise RunError(
+                f"sweep.grace_epochs is {sweep.grace_epochs} and train.warmup_epochs up to {warmup:g}: "
+                "trials would be compared before their learning rate has reached its height; set "
+                f"--sweep.grace-epochs {math.ceil(warmup) + 3}, or {math.floor(warmup) + 1} at least"
+            )
+
+    def _longest_warmup(self) -> float:
+        name = "train.warmup_epochs"
+        for each in self.ranges:
+            if name in each.names:
+                tried: list[Any] = [words[each.names.index(name)] for words in each.values] or [each.high]
+                return max(self.configure({name: value}).train.warmup_epochs for value in tried)
+        return self.config.train.warmup_epochs
+
+    @property
+    def grace_epochs(self) -> int:
+        """Number of epochs before a trial may be stopped early."""
+        warmup = self._longest_warmup()
+        return self.config.sweep.grace_epochs or (math.ceil(warmup) + 3 if warmup else 1)
+
     @property
     def size(self) -> int:
-        """Number of trials."""
+        """Number of trials; fewer are trained if variants are stopped early, or fail, with several seeds."""
         sweep = self.config.sweep
         if sweep.sampler == "optuna":
             return sweep.num_samples * sweep.seeds

@@ -66,7 +66,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
     is started again continues from there, on any node.
     """
 
-    def setup(self, config: dict[str, str], shared: Shared) -> None:
+    def setup(self, config: dict[str, Any], shared: Shared) -> None:
         """Takes the first trial; nothing is done before its first step."""
         self._shared = shared
         self._reports: Generator[dict[str, Any], None, None] | None = None
@@ -76,7 +76,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         self._config: Config
         self._take(config["trial"])
 
-    def reset_config(self, new_config: dict[str, str]) -> bool:
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes another trial after one that has ended or was stopped; returns True, as Tune expects."""
         self._end()
         self._take(new_config["trial"])

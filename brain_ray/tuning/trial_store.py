@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from brain_ray.config import Config
-from brain_ray.data.dataset import read_labels
+from brain_ray.data.dataset import read_groups, read_labels
 from brain_ray.earlier import as_stored
 from brain_ray.records import from_json, to_json
 from brain_ray.runs import BEST, RESULT, RUNGS, TRIALS, Run
@@ -97,7 +97,8 @@ def read_trial(run: Run, trial: str, *, val_probabilities: bool = True) -> Trial
 def read_sweep(run: Run, config: Config) -> SweepRecord:
     """Reads the record of a sweep, for the comparison of its trials; reads no rows of the test split."""
     rungs = [from_json(Rung, rung) for rung in run.read_json(*RUNGS)["rungs"]]
-    return SweepRecord(config, tuple(read_trials(run)), read_labels(run, "valid"), tuple(rungs))
+    labels, groups = read_labels(run, "valid"), read_groups(run, "valid")
+    return SweepRecord(config, tuple(read_trials(run)), labels, groups, tuple(rungs))
 
 
 def write_rungs(run: Run, rungs: Sequence[Rung]) -> None:
@@ -114,9 +115,9 @@ def best_value(history: Sequence[EpochRecord], monitor: str) -> float:
 def delete_unneeded(run: Run, records: Sequence[TrialRecord]) -> None:
     """Deletes checkpoints and features of ended trials, and weights that cannot be chosen.
 
-    For each `Trial.model`, the weights of the best variant are kept among the variants whose trials have all
-    ended, and among the other variants the weights of the best trial of each. If these exceed `MOST_KEPT`,
-    the worst are deleted.
+    A variant of which a trial was stopped or failed cannot be chosen. For each `Trial.model`, the weights of
+    the best variant are kept among the variants whose trials have all finished, and among the others the
+    weights of the best trial of each. If these exceed `MOST_KEPT`, the worst are deleted.
     """
     ranked = [trial for trial in _worth_keeping(records) if trial_run(run, trial).exists(*BEST)]
     sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
@@ -142,11 +143,11 @@ def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
     kept: list[tuple[float, str]] = []
     for group in by_variant.values():
         finished = [record for record in group if record.status == "finished"]
-        if not finished:
+        if not finished or any(record.status in ("stopped", "failed") for record in group):
             continue
         best = min(finished, key=lambda record: values[record.trial.id]).trial
         mean = sum(values[record.trial.id] for record in finished) / len(finished)
-        if len(group) == best.config.sweep.seeds and all(record.status != "running" for record in group):
+        if len(finished) == best.config.sweep.seeds:
             complete.setdefault(best.model, []).append((mean, best.id))
         else:
             kept.append((mean, best.id))

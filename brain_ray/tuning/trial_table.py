@@ -98,8 +98,12 @@ class TrialTable:
         self._live.stop()
         self._above.close()
 
-    def show(self, lines: Sequence[Line], elapsed: float) -> None:
-        """Shows the trials, in the order of their ids, `elapsed` seconds after the sweep's start."""
+    def show(self, lines: Sequence[Line], elapsed: float, total: int | None = None) -> None:
+        """Shows the trials, in the order of their ids, `elapsed` seconds after the sweep's start.
+
+        `total` is how many there will be, if that has changed.
+        """
+        self._total = total or self._total
         self._lines, self._elapsed = tuple(lines), elapsed
         for line in lines:
             if line.status in ENDED:

@@ -90,5 +90,7 @@ class SweepRecord:
     labels: NDArray[np.int64]
     """Int64 (rows,): true classes of the validation rows, in the order of the rows of each trial's
     probabilities."""
+    groups: NDArray[np.int64]
+    """Int64 (rows,): group of each validation row: rows of one patient, or copies of one slice, share one."""
     rungs: tuple[Rung, ...] = ()
     """Rungs by rising epoch; empty without ASHA."""

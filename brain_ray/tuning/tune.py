@@ -87,12 +87,12 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
         run.fs.delete_dir(trial_run(run, "probe").path())
     records = read_trials(run, val_probabilities=False)
     delete_unneeded(run, records)
-    scheduler = make_scheduler(config)
+    scheduler = make_scheduler(space)
     scheduler.remember(records)
     searcher = TrialSearcher(run, space, records)
-    log.info(_opening(searcher, total, now, most))
+    log.info(_opening(searcher, config, now, most))
     if searcher.left:
-        with TrialTable(total) if on_a_terminal() else nullcontext() as table:
+        with TrialTable(searcher.total) if on_a_terminal() else nullcontext() as table:
             reporter = Reporter(run, searcher, records, scheduler.reasons, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
             # With several workers, each trial's Ray Train asks for nodes itself: two wishes would add up.
@@ -162,11 +162,12 @@ def _tune(
                 run.fs.delete_dir(run.path(SWEEP, "tune"))
 
 
-def _opening(searcher: TrialSearcher, total: int, now: int, most: int) -> str:
-    done = total - searcher.left
+def _opening(searcher: TrialSearcher, config: Config, now: int, most: int) -> str:
+    done = searcher.total - searcher.left
+    some = config.sweep.seeds > 1 and config.sweep.scheduler != "none" and searcher.left
     before = f", {done} of them done already" if done else ""
     later = f" now, {most} when more nodes are there" if most > now < searcher.left else ""
-    return f"{total} trials{before}, {now} at a time{later}"
+    return f"{'up to ' if some else ''}{searcher.total} trials{before}, {now} at a time{later}"
 
 
 def _summary(run: Run, records: Sequence[TrialRecord]) -> str:

@@ -97,13 +97,15 @@ def test_page_says_that_one_model_has_no_pair_and_one_repeat_no_spread():
     record = sweep_of_one("imagenet")
     text = Page(write_sweep_report(compare(record, COSTS), CREATED)[0]).text
     assert "nothing to compare it with" in text
-    assert "nothing about the spread" in text
+    assert "one repeat tells nothing about the noise of the seed" in text
 
 
 def test_page_marks_trials_that_failed_or_found_nothing():
     record = sweep_of_forty()
     text = Page(write_sweep_report(compare(record, COSTS), CREATED)[0]).text
     assert "no finite result" in text
+    assert "not compared: its variant lacks a repeat" in " ".join(text.split())
+    assert "0 of 2" in text
     assert "no such file" in text
     assert "2 attempts" in text
 
@@ -122,7 +124,7 @@ def test_json_is_strict_and_holds_all(record, written):
     content = json.loads(json.dumps(written[1]), parse_constant=refuse)
     assert content == written[1]
     assert {"rule", "choice", "trials", "models", "pairs", "rungs", "costs"} <= content.keys()
-    assert {"winner", "changes", "sentence", "within_noise"} <= content["choice"].keys()
+    assert {"winner", "changes", "sentence", "criterion", "margin"} <= content["choice"].keys()
     assert [row["trial"] for row in content["trials"]] == [one.trial.id for one in record.trials]
     for row, one in zip(content["trials"], record.trials, strict=True):
         assert row["history"]["epoch"] == [past.epoch for past in one.history]

@@ -16,7 +16,7 @@ from brain_ray.config import Config, ModelConfig
 from brain_ray.data.dataset import (
     add_source_columns,
     first_rows,
-    read_groups,
+    read_input_groups,
     read_inputs,
     read_labels,
     read_rows,
@@ -187,9 +187,9 @@ def test_groups_are_those_of_the_images_whose_inputs_are_read(run: Run, limit: i
     manifest = pd.DataFrame({"image_id": numbers, "cluster": numbers, "group": [n // 2 for n in numbers]})
     file = Path(run.path(*DATASET_MANIFEST))
     manifest.to_parquet(file)
-    assert read_groups(run, config, "train", limit).tolist() == [image // 2 for image in images]
+    assert read_input_groups(run, config, "train", limit).tolist() == [image // 2 for image in images]
     manifest.drop(columns="group").to_parquet(file)  # as an earlier version wrote it
-    assert read_groups(run, config, "train", limit).tolist() == images
+    assert read_input_groups(run, config, "train", limit).tolist() == images
 
 
 def test_a_split_that_was_not_prepared_is_refused_by_name(run: Run) -> None:

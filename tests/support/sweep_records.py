@@ -104,9 +104,15 @@ def make_record(
 
 
 def make_sweep(
-    records: Sequence[TrialRecord], labels: np.ndarray, rungs: Sequence[Rung] = (), **sweep: Any
+    records: Sequence[TrialRecord],
+    labels: np.ndarray,
+    rungs: Sequence[Rung] = (),
+    groups: np.ndarray | None = None,
+    **sweep: Any,
 ) -> SweepRecord:
-    return SweepRecord(make_config(**sweep), tuple(records), labels, tuple(rungs))
+    """A sweep; without groups, each image is one of its own."""
+    units = np.arange(len(labels)) if groups is None else groups
+    return SweepRecord(make_config(**sweep), tuple(records), labels, units, tuple(rungs))
 
 
 def sweep_of_four(images: int = 600, **sweep: Any) -> SweepRecord:
@@ -170,4 +176,4 @@ def sweep_of_forty(images: int = 600, **sweep: Any) -> SweepRecord:
                     best = min(past.val_cross_entropy for past in one.history[:epoch])
                     came.append(Reached(trial.id, best, last == epoch))
     rungs = [Rung(epoch, tuple(came)) for epoch, came in reached.items()]
-    return make_sweep(records, labels, rungs, **sweep)
+    return make_sweep(records, labels, rungs, **{"seeds": 2} | sweep)

@@ -13,7 +13,7 @@ from brain_ray.config import Config, ModelConfig, TrainConfig
 from brain_ray.loading.feed import Feed
 from brain_ray.loading.loader import Batch
 from brain_ray.loading.sampler import epoch_order, num_steps, worker_steps
-from brain_ray.runs import Run
+from brain_ray.runs import DATASET_MANIFEST, Run
 
 SIDE = 24
 
@@ -71,13 +71,19 @@ def memory_feed(config: Config, num_train: int = 44, num_valid: int = 13) -> Fee
 
 
 def write_dataset(run: Run, num_train: int = 61, num_valid: int = 13, part_rows: int = 23) -> None:
-    """Write the small problem as a prepared run has it: JPEG files in Parquet, in several parts."""
-    for split, num, seed in (("train", num_train, 0), ("valid", num_valid, 1)):
+    """Write the small problem as a prepared run has it: JPEG files in Parquet, in several parts; and of the
+    manifest, the groups: two images each."""
+    ids = np.arange(num_train + num_valid)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"image_id": ids, "cluster": ids, "group": ids // 2}), sink)
+    run.write_bytes(sink.getvalue().to_pybytes(), *DATASET_MANIFEST)
+    for split, num, seed, first in (("train", num_train, 0, 0), ("valid", num_valid, 1, num_train)):
         images, labels = quarters(num, seed)
         encoded = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
         table = pa.table(
             {
                 "row_id": np.arange(num),
+                "image_id": first + np.arange(num),
                 "path": [f"Training/{label}/{i}.jpg" for i, label in enumerate(labels)],
                 "label": labels,
                 "bytes": pa.array(encoded, pa.binary()),

@@ -10,6 +10,7 @@ import pytest
 from support.trial_records import EPOCHS, make_record, sweep_config
 
 from brain_ray.tuning.schedulers import make_scheduler
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trainable import EPOCH, VALUE
 from brain_ray.tuning.trials import Reached, Status, TrialRecord
 
@@ -22,7 +23,7 @@ class Sweep:
     controller = SimpleNamespace(get_live_trials=list)
 
     def __init__(self, known: Sequence[TrialRecord] = (), start: int = 0, **settings: Any) -> None:
-        self.scheduler: Any = make_scheduler(sweep_config(**settings))
+        self.scheduler: Any = make_scheduler(SearchSpace.parse(sweep_config(**settings)))
         self.scheduler.remember(known)
         self.settings, self.start = settings, start
         self.trials: dict[int, Any] = {}
@@ -79,9 +80,9 @@ class Sweep:
 class StandIn:
     """What a scheduler knows of a trial of Ray Tune."""
 
-    def __init__(self, trial_id: str, name: str) -> None:
+    def __init__(self, trial_id: str, name: str, repeat: int = 0) -> None:
         self.trial_id = trial_id
-        self.config = {"trial": name}
+        self.config = {"trial": name, "repeat": repeat}
 
 
 def decisions(sweep: Sweep, values: Sequence[float]) -> list[str]:
@@ -236,6 +237,31 @@ def test_the_median_rule_never_makes_a_trial_wait_for_others() -> None:
     sweep = Sweep(scheduler="median")
     sweep.controller = SimpleNamespace(get_live_trials=lambda: [SimpleNamespace(status="PENDING")])
     assert sweep.play(0, 0.5) == CONTINUE
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
+def test_further_repeats_are_neither_stopped_nor_compared_with(scheduler: str) -> None:
+    """Stopping the weaker ones of a variant would leave a mean of survivors."""
+    sweep = Sweep(scheduler=scheduler, reduction_factor=2, grace_epochs=1)
+    for number in range(3):
+        sweep.play(number, 0.5, 0.4, 0.3)
+    before = sweep.rungs()
+    repeat = StandIn("repeat", "009", repeat=1)
+    sweep.scheduler.on_trial_add(sweep.controller, repeat)
+    for epoch in range(1, EPOCHS):
+        report = {EPOCH: epoch, VALUE: 99.0}
+        assert sweep.scheduler.on_trial_result(sweep.controller, repeat, report) == CONTINUE
+    sweep.scheduler.on_trial_complete(sweep.controller, repeat, {EPOCH: EPOCHS, VALUE: 0.001})
+    waiting = StandIn("waiting", "010", repeat=1)
+    sweep.scheduler.on_trial_add(sweep.controller, waiting)
+    sweep.scheduler.on_trial_remove(sweep.controller, waiting)
+    assert sweep.rungs() == before
+    assert sweep.scheduler.reasons == {}
+
+
+def test_further_repeats_of_before_a_restart_are_not_remembered() -> None:
+    known = [make_record(0, [0.5, 0.4, 0.3]), make_record(1, [9.0, 9.0, 9.0], variant=0, repeat=1)]
+    assert [reached.trial for reached in Sweep(known).rungs()[1]] == ["000"]
 
 
 def test_without_a_scheduler_nothing_is_stopped() -> None:

@@ -372,3 +372,42 @@ def test_the_demo_compares_two_backbones_at_the_recipes_size() -> None:
         "EfficientNetB0 64x64 gap",
         "EfficientNetV2B0 64x64 gap",
     ]
+
+
+def with_warmup(warmup: float, *space: str, **sweep: Any) -> Config:
+    config = sweep_config(*space, **sweep)
+    return config.model_copy(update={"train": config.train.model_copy(update={"warmup_epochs": warmup})})
+
+
+@pytest.mark.parametrize(
+    ("warmup", "space", "grace"),
+    [
+        (0.0, (), 1),
+        (1.0, (), 4),
+        (1.5, (), 5),
+        (1.0, ("train.warmup_epochs=grid(0, 2)",), 5),
+        (1.0, ("train.warmup_epochs=uniform(0, 0.5)",), 4),
+    ],
+)
+def test_trials_are_left_alone_for_three_epochs_after_the_longest_warmup(
+    warmup: float, space: tuple[str, ...], grace: int
+) -> None:
+    assert SearchSpace.parse(with_warmup(warmup, *space)).grace_epochs == grace
+    assert SearchSpace.parse(with_warmup(warmup, *space, grace_epochs=9)).grace_epochs == 9
+
+
+@pytest.mark.parametrize(("warmup", "grace", "least"), [(1.0, 1, 2), (2.5, 2, 3), (3.0, 3, 4)])
+def test_grace_epochs_within_the_warmup_are_refused_with_the_number_to_set(
+    warmup: float, grace: int, least: int
+) -> None:
+    with pytest.raises(RunError, match=rf"set --sweep.grace-epochs \d, or {least} at least"):
+        SearchSpace.parse(with_warmup(warmup, grace_epochs=grace))
+    assert SearchSpace.parse(with_warmup(warmup, grace_epochs=least)).grace_epochs == least
+    SearchSpace.parse(with_warmup(warmup, grace_epochs=grace, scheduler="none"))  # nothing is stopped
+
+
+def test_the_recipes_leave_trials_their_warmup() -> None:
+    for make in recipes.RECIPES.values():
+        config = make()
+        assert SearchSpace.parse(config).grace_epochs > config.train.warmup_epochs
+    assert SearchSpace.parse(recipes.RECIPES["sweep"]()).grace_epochs == 4

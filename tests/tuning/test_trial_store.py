@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.trial_records import make_history, make_record, sweep_config
 
 from brain_ray.config import Config
 from brain_ray.records import from_json
-from brain_ray.runs import BEST, FEATURES, HISTORY, RESULT, RUNGS, VAL_PROBABILITIES, Run
+from brain_ray.runs import BEST, DATASET_MANIFEST, FEATURES, HISTORY, RESULT, RUNGS, VAL_PROBABILITIES, Run
 from brain_ray.tracking.history import to_csv
 from brain_ray.training import checkpoints
 from brain_ray.tuning.trial_store import (
@@ -18,6 +20,7 @@ from brain_ray.tuning.trial_store import (
     Clock,
     best_value,
     delete_unneeded,
+    read_sweep,
     read_trial,
     read_trials,
     trial_run,
@@ -26,6 +29,7 @@ from brain_ray.tuning.trial_store import (
 )
 from brain_ray.tuning.trials import Reached, Rung, Status, Trial, TrialRecord
 
+VALID = ("dataset", "valid", "00000.parquet")
 BACKBONES = (*(f"EfficientNetB{number}" for number in range(8)), "EfficientNetV2S", "tiny")
 
 
@@ -173,6 +177,22 @@ def test_the_best_value_is_the_lowest_finite_one(values: list[float], best: floa
     assert best_value(history, "val_loss") == best + 1
 
 
+def with_manifest(run: Run, manifest: dict[str, list[int]]) -> None:
+    for name, columns in ((DATASET_MANIFEST, manifest), (VALID, {"image_id": [4, 2, 9], "label": [0, 1, 0]})):
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns), sink)
+        run.write_bytes(sink.getvalue().to_pybytes(), *name)
+
+
+def test_a_sweep_has_the_groups_of_its_validation_images(run: Run) -> None:
+    write(run, make_record(0, [0.5]))
+    write_rungs(run, [])
+    with_manifest(run, {"image_id": [2, 4, 9, 1], "cluster": [20, 40, 90, 1], "group": [7, 8, 7, 8]})
+    assert read_sweep(run, config_of()).groups.tolist() == [8, 7, 7]
+    with_manifest(run, {"image_id": [2, 4, 9, 1], "cluster": [20, 40, 90, 1]})  # of an earlier version
+    assert read_sweep(run, config_of()).groups.tolist() == [40, 20, 90]
+
+
 # --- what is kept
 
 
@@ -231,17 +251,19 @@ def test_a_trial_is_as_good_as_the_cross_entropy_of_its_best_epoch(run: Run) -> 
     assert kept(run) == [0]
 
 
-def test_trials_that_were_stopped_or_failed_make_a_variant_complete(run: Run) -> None:
+def test_a_variant_of_which_a_trial_was_stopped_or_failed_keeps_nothing(run: Run) -> None:
     records = sweep_of(
         run,
-        (0, "tiny", 0.5, "finished"),
+        (0, "tiny", 0.1, "finished"),
         (0, "tiny", 0.1, "stopped"),
-        (1, "tiny", 0.6, "finished"),
+        (1, "tiny", 0.1, "finished"),
         (1, "tiny", 0.1, "failed"),
+        (2, "tiny", 0.6, "finished"),
+        (2, "tiny", 0.7, "finished"),
         seeds=2,
     )
     delete_unneeded(run, records)
-    assert kept(run) == [0]
+    assert kept(run) == [4]
 
 
 def test_variants_that_still_lack_a_trial_keep_their_best_one(run: Run) -> None:
