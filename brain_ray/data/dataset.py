@@ -139,7 +139,7 @@ def _groups_of(run: Run, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     names = patiently()(pq.read_schema, run.path(*DATASET_MANIFEST), filesystem=run.fs).names
     column = "group" if "group" in names else "cluster"
     manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", column]).set_index("image_id")
-    return np.asarray(manifest[column].loc[image_ids], np.int64)
+    return np.asarray(manifest[column].loc[pd.Index(image_ids)], np.int64)
 
 
 def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
