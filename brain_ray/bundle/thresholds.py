@@ -15,12 +15,12 @@ from brain_ray.data.transforms import prepare_image
 from brain_ray.input_spec import batch_of
 from brain_ray.scoring.calibration import (
     calibrate,
-    cross_calibrate,
     expected_calibration_error,
     fit_temperature,
     log_loss,
 )
 from brain_ray.scoring.conformal import candidate_floors
+from brain_ray.scoring.cross_fitting import cross_calibrate
 from brain_ray.scoring.risk import risk_threshold
 
 ONNX_BATCH_SIZE = 32

@@ -1,7 +1,7 @@
 """Temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599), log loss, calibration error."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 FLOOR = 1e-12
 """Lowest probability whose logarithm is taken: in export, sweep and report a certain mistake costs 27.6 nats.
@@ -43,30 +43,6 @@ def fit_temperature(probabilities: NDArray[np.floating], labels: NDArray[np.inte
         method="bounded",
     )
     return float(np.exp(found.x))
-
-
-def cross_calibrate(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], groups: ArrayLike
-) -> Floats:
-    """Returns (n, classes) probabilities, each half of the groups calibrated by the temperature of the other.
-
-    Scores of these tell what calibration does for images that it was not fitted to.
-
-    Args:
-        probabilities: (n, classes), each row sums to 1.
-        labels: (n,) integers.
-        groups: (n,) of any kind that can be sorted; the halves hold whole ones, dealt in turn by size.
-    """
-    _, place, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    if len(sizes) < 2:
-        return calibrate(probabilities, 1.0)
-    half = np.empty(len(sizes), np.int64)
-    half[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes)) // 2 % 2 ^ np.arange(len(sizes)) % 2
-    first = half[place] == 0
-    crossed = np.empty(probabilities.shape, np.float64)
-    for mine in (first, ~first):
-        crossed[mine] = calibrate(probabilities[mine], fit_temperature(probabilities[~mine], labels[~mine]))
-    return crossed
 
 
 def log_losses(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Floats:

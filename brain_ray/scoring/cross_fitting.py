@@ -26,6 +26,27 @@ def draw_halves(groups: ArrayLike, seed: int, splits: int = SPLITS) -> NDArray[n
     return halves
 
 
+def cross_calibrate(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], groups: ArrayLike
+) -> Floats:
+    """Returns (n, classes) probabilities, each half of the groups calibrated by the temperature of the other.
+
+    Scores of these tell what calibration does for images that it was not fitted to.
+
+    Args:
+        probabilities: (n, classes), raw.
+        labels: (n,).
+        groups: (n,) of any kind that can be sorted.
+    """
+    (half,) = draw_halves(groups, seed=0, splits=1)
+    crossed = np.empty(probabilities.shape, np.float64)
+    for mine in (half, ~half):
+        other = ~mine
+        temperature = fit_temperature(probabilities[other], labels[other]) if other.any() else 1.0
+        crossed[mine] = calibrate(probabilities[mine], temperature)
+    return crossed
+
+
 def cross_fitted_losses(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], halves: NDArray[np.bool_]
 ) -> Floats:

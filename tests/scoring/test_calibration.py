@@ -7,11 +7,11 @@ from brain_ray.scoring.calibration import (
     bin_edges,
     bin_of,
     calibrate,
-    cross_calibrate,
     expected_calibration_error,
     fit_temperature,
     log_loss,
 )
+from brain_ray.scoring.cross_fitting import cross_calibrate
 from brain_ray.scoring.curves import reliability
 
 
