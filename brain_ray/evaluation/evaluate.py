@@ -21,10 +21,12 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, read_table
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
+from brain_ray.evaluation.ledger import record_scoring
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
 from brain_ray.evaluation.score_predictions import score_predictions
 from brain_ray.runs import (
+    AUDIT,
     BUNDLE,
     BUNDLE_INFO,
     DATASET,
@@ -103,23 +105,26 @@ def evaluate(run: Run, config: Config) -> str:
     official = score_predictions(predictions, config, bundle["decision"])
     clean = predictions[predictions["leak_free"]]
     leak_free = score_predictions(clean, config, bundle["decision"]) if len(clean) else None
+    split, bins = run.read_json(*AUDIT)["sha256"]["test"], config.evaluate.calibration_bins
+    ledger = record_scoring(run, split, bundle, bins, official)  # before anybody can see the scores
     metrics = {
         "official": official.model_dump(mode="json"),
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
+        "ledger": ledger,
         "bundle": bundle["files"]["model.onnx"],
     }
     table = pa.Table.from_pandas(predictions, preserve_index=False)
     with run.fs.open_output_stream(run.path(*PREDICTIONS)) as stream:
         pq.write_table(table, stream)
     run.write_json(metrics, *METRICS)
-    add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free")})
+    add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free", "ledger")})
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page, figures = write_report(gather(run, config, predictions, official, leak_free, created))
+    page, figures = write_report(gather(run, config, predictions, official, leak_free, created, ledger))
     for name, content in figures.items():
         run.write_bytes(content, REPORT, name)
     run.write_bytes(page.encode(), *REPORT_PAGE)
     known = int((predictions["patient"] != "").sum()) if "patient" in predictions else 0
-    return _text(official, leak_free, known)
+    return f"{_text(official, leak_free, known)}\n\n{ledger['sentence']}"
 
 
 def _predict(run: Run, config: Config) -> pd.DataFrame:

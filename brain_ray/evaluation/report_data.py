@@ -52,6 +52,7 @@ class ReportData:
         crop_examples: whole images, before the crop; one per class is enough.
         misclassified: misclassified test images, at least the `MAX_MISCLASSIFIED` most confident ones.
         copies: pairs and clusters of copies, and contradicting labels.
+        ledger: how often the test split was scored, from `record_scoring`; None: not recorded.
     """
 
     config: Config
@@ -71,6 +72,7 @@ class ReportData:
     crop_examples: Sequence[LabelledImage]
     misclassified: Sequence[Misclassified]
     copies: CopyPictures
+    ledger: Mapping[str, Any] | None = None
 
 
 NUM_SAMPLES = 25
@@ -84,6 +86,7 @@ def gather(
     official: Scores,
     leak_free: Scores | None,
     created: str,
+    ledger: Mapping[str, Any] | None = None,
 ) -> ReportData:
     """Returns the report's data; reads only those images that the report shows.
 
@@ -95,6 +98,7 @@ def gather(
         official: scores on all test images.
         leak_free: scores on the test images without a found copy in training or validation, if there are any.
         created: time of the report, as the page shows it.
+        ledger: how often the test split was scored, from `record_scoring`; None: not recorded.
     """
     classes = config.data.classes
     return ReportData(
@@ -115,6 +119,7 @@ def gather(
         crop_examples=_crop_examples(run, config),
         misclassified=_misclassified(run, config, predictions),
         copies=read_copies(run, config),
+        ledger=ledger,
     )
 
 
