@@ -67,8 +67,11 @@ def test_scores_reach_the_report_the_bundle_and_the_card(finished: Run) -> None:
     assert bundle["scores"]["test"]["official"]["accuracy"] == metrics["official"]["accuracy"]
     card = finished.read_bytes("bundle", "MODEL_CARD.md").decode()
     assert f"accuracy {metrics['official']['accuracy'] * 100:.2f} %" in card
+    assert metrics["ledger"]["models"] == 1
+    assert bundle["scores"]["test"]["ledger"] == metrics["ledger"]
     page = finished.read_bytes("report", "report.html").decode()
     assert 'src="http' not in page
+    assert "One model was scored on this test split" in page
 
 
 @pytest.mark.slow

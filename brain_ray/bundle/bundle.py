@@ -133,7 +133,8 @@ def add_scores(location: str, test_scores: Mapping[str, Any]) -> None:
 
     Args:
         location: path or URI of the bundle's folder.
-        test_scores: strict JSON: `official` and, if any, `leak_free`, as in the report's metrics.json.
+        test_scores: strict JSON: `official` and, if any, `leak_free` and `ledger`, as in the report's
+            metrics.json.
 
     Raises:
         BundleError: no readable bundle there.

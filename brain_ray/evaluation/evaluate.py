@@ -16,6 +16,7 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, read_table
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
+from brain_ray.evaluation.ledger import record_scoring
 from brain_ray.evaluation.localise import Localiser, find_outlined, sum_up
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
@@ -26,6 +27,7 @@ from brain_ray.evaluation.shortcuts import compare_with_shortcuts
 from brain_ray.input_spec import batch_of
 from brain_ray.records import to_json
 from brain_ray.runs import (
+    AUDIT,
     BUNDLE,
     BUNDLE_INFO,
     DATASET,
@@ -107,9 +109,12 @@ def evaluate(run: Run, config: Config) -> str:
     official = score_predictions(predictions, config, bundle["decision"])
     clean = predictions[predictions["leak_free"]]
     leak_free = score_predictions(clean, config, bundle["decision"]) if len(clean) else None
+    split, bins = run.read_json(*AUDIT)["sha256"]["test"], config.evaluate.calibration_bins
+    ledger = record_scoring(run, split, bundle, bins, official)  # before anybody can see the scores
     metrics = {
         "official": official.model_dump(mode="json"),
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
+        "ledger": ledger,
         "bundle": bundle["files"]["model.onnx"],
         "shortcuts": compare_with_shortcuts(run, predictions),
     }
@@ -125,16 +130,21 @@ def evaluate(run: Run, config: Config) -> str:
     with run.fs.open_output_stream(run.path(*PREDICTIONS)) as stream:
         pq.write_table(table, stream)
     run.write_json(metrics, *METRICS)
-    add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free")})
+    add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free", "ledger")})
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    data = gather(run, config, predictions, official, leak_free, created)
-    more = {"localisation": localisation, "robustness": robustness, "shortcuts": metrics["shortcuts"]}
-    page, figures = write_report(replace(data, **more))
+    data = replace(
+        gather(run, config, predictions, official, leak_free, created),
+        localisation=localisation,
+        robustness=robustness,
+        shortcuts=metrics["shortcuts"],
+        ledger=ledger,
+    )
+    page, figures = write_report(data)
     for name, content in figures.items():
         run.write_bytes(content, REPORT, name)
     run.write_bytes(page.encode(), *REPORT_PAGE)
     known = int((predictions["patient"] != "").sum()) if "patient" in predictions else 0
-    parts = [_text(official, leak_free, known)]
+    parts = [_text(official, leak_free, known), ledger["sentence"]]
     parts += [] if localisation is None else [format_localisation(localisation)]
     parts += [] if robustness is None else [format_robustness(robustness)]
     return "\n\n".join(parts)

@@ -57,6 +57,7 @@ class ReportData:
         localisation: heat maps of the test images against outlines; None without outlines.
         shortcuts: the result of `compare_with_shortcuts`.
         robustness: scores on test images with artefacts; None if not asked for.
+        ledger: how often the test split was scored, from `record_scoring`; None: not recorded.
     """
 
     config: Config
@@ -79,6 +80,7 @@ class ReportData:
     localisation: LocalisationScores | None = None
     shortcuts: Mapping[str, Any] | None = None
     robustness: Robustness | None = None
+    ledger: Mapping[str, Any] | None = None
 
 
 NUM_SAMPLES = 25

@@ -12,6 +12,7 @@ from brain_ray.bundle.schema import BundleInfo
 from brain_ray.config import Config
 from brain_ray.scoring.decisions import count_decisions
 from brain_ray.scoring.scores import score_rows
+from brain_ray.scoring.selection import sum_up_choice
 
 SCORES = {
     "images": 41,
@@ -131,6 +132,17 @@ def test_served_decisions_on_the_test_images_stand_beside_the_threshold(bundle: 
     assert "| a: 319 | 319 | 309 | 10 | 3.13 % (1.23 % to 6.80 %) | 0 (0) | 0 (0) |" in section
     assert "| b: 0 | 0 | 0 | 0 | - | 0 (0) | 0 (0) |" in section
     assert "| all: 319 |" in section
+    assert "\n\n\n" not in card
+
+
+def test_the_card_tells_how_often_the_test_split_was_scored(bundle: Path) -> None:
+    add_scores(str(bundle), {"official": SCORES, "leak_free": SCORES})
+    assert "how often it was scored before" in (bundle / "MODEL_CARD.md").read_text()
+    counted = sum_up_choice(2, 2, 0.9, 0.94)
+    add_scores(str(bundle), {"official": SCORES, "leak_free": SCORES, "ledger": counted})
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert counted["sentence"] in card
+    assert "how often it was scored before" not in card
     assert "\n\n\n" not in card
 
 

@@ -26,6 +26,7 @@ from brain_ray.scoring.localisation_scores import (
 )
 from brain_ray.scoring.metrics import score
 from brain_ray.scoring.scores import Scores
+from brain_ray.scoring.selection import sum_up_choice
 
 CLASSES = DataConfig().classes
 NASTY = 'Testing/<script>alert("x")</script>/a&b.jpg'
@@ -326,6 +327,13 @@ def test_no_score_is_said_to_be_free_of_copies(data, written):
             "not recorded",
         ):
             assert limit in text, limit
+
+
+def test_how_often_the_test_split_was_scored_stands_beside_the_score(data):
+    counted = sum_up_choice(3, 4, data.official.accuracy_low, data.official.accuracy_high)
+    text = Page(write_report(dataclasses.replace(data, ledger=counted))[0]).text
+    assert counted["sentence"] in text
+    assert "is not recorded" not in text
 
 
 def test_what_share_of_changed_copies_is_found_stands_beside_the_score(data):

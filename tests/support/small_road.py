@@ -34,6 +34,7 @@ LEFT = (
     "report/metrics.json",
     "report/predictions.parquet",
     "report/confusion.png",
+    "test_ledger.jsonl",
 )
 """What a run leaves."""
 
