@@ -30,16 +30,14 @@ PHANTOM_IMAGES = "phantoms"
 KEPT = "kept"
 """Folder of kept trainings, such as `train-<digest of its inputs>`, each unchanged."""
 
-CONFIG = ("config.json",)
-DATASET_IDS = ("dataset_ids.json",)
+CONFIG, DATASET_IDS = ("config.json",), ("dataset_ids.json",)
 SALT = ("patient_salt.json",)
 AUDIT = (DATASET, "audit.json")
 DATASET_MANIFEST = (DATASET, "manifest.parquet")
 DATASET_PARTS = (DATASET, "parts.parquet")
 DATASET_SHORTCUTS = (DATASET, "shortcuts.parquet")
 LISTINGS = (DATASET, "listings.json")
-HISTORY = (TRAIN, "history.csv")
-TENSORBOARD = (TRAIN, "tensorboard")
+HISTORY, TENSORBOARD = (TRAIN, "history.csv"), (TRAIN, "tensorboard")
 MLFLOW = (TRAIN, "mlflow.json")
 OPERATOR = (TRAIN, "operator.json")
 FEATURES = (TRAIN, "features")

@@ -17,9 +17,8 @@ from brain_ray.earlier import as_stored
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import BEST, CHOICE, COSTS, REPORT, SWEEP, SWEEP_PAGES, TRAIN, WINNER, Run
-from brain_ray.tuning import search_space
 from brain_ray.tuning.trial_store import read_sweep, trial_run
-from brain_ray.tuning.trials import SweepRecord
+from brain_ray.tuning.trials import SweepRecord, models_of
 
 
 def choose(run: Run, config: Config) -> str:
@@ -69,7 +68,7 @@ def settings_of(run: Run, config: Config) -> Config:
 
 def _costs(run: Run, record: SweepRecord) -> dict[str, Cost]:
     """Returns the cost of each model; a model that was measured here before is not measured again."""
-    models = search_space.models([each.trial for each in record.trials if each.status != "failed"])
+    models = models_of([each.trial for each in record.trials if each.status != "failed"])
     known = run.read_json(*COSTS) if run.exists(*COSTS) else {}
     for name, config in models.items():
         if name not in known:

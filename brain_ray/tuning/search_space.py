@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -248,8 +248,3 @@ def _as_type_of(before: Any, value: Any) -> Any:
     except ValueError:
         return value
     return value if isinstance(before, str) and not isinstance(read, str) else read
-
-
-def models(trials: Sequence[Trial]) -> dict[str, Config]:
-    """Returns the config of one trial for each `Trial.model`."""
-    return {trial.model: trial.config for trial in reversed(trials)}

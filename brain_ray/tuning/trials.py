@@ -1,5 +1,6 @@
 """Records of a sweep: Trial, TrialRecord, Rung, SweepRecord."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -94,3 +95,8 @@ class SweepRecord:
     """Int64 (rows,): group of each validation row: rows of one patient, or copies of one slice, share one."""
     rungs: tuple[Rung, ...] = ()
     """Rungs by rising epoch; empty without ASHA."""
+
+
+def models_of(trials: Sequence[Trial]) -> dict[str, Config]:
+    """Returns the config of one trial for each `Trial.model`."""
+    return {trial.model: trial.config for trial in reversed(trials)}

@@ -13,9 +13,8 @@ from support.trial_records import sweep_config
 from brain_ray import recipes
 from brain_ray.config import BACKBONES, Config
 from brain_ray.errors import RunError
-from brain_ray.tuning import search_space
 from brain_ray.tuning.search_space import Range, SearchSpace, parse_range
-from brain_ray.tuning.trials import Trial
+from brain_ray.tuning.trials import Trial, models_of
 
 RATE = "train.learning_rate"
 BOTH_BACKBONES = "model.backbone=grid(EfficientNetB0, EfficientNetB3)"
@@ -343,7 +342,7 @@ def test_the_changes_of_a_trial_make_the_same_trial_again() -> None:
 
 def test_models_are_those_that_cost_the_same_to_serve() -> None:
     trials = trials_of(sweep_config(BOTH_BACKBONES, "model.dropout=grid(0.1, 0.2)", seeds=2))
-    found = search_space.models(trials)
+    found = models_of(trials)
     assert list(found) == ["EfficientNetB3 300x300 gap", "EfficientNetB0 224x224 gap"]
     assert found["EfficientNetB0 224x224 gap"] == trials[0].config
 
