@@ -48,6 +48,7 @@ def write_report(
         percent=lambda value: f"{value:.2%}".replace("%", " %"),
         digits=lambda value: "–" if value is None else f"{value:.4f}",
         describe_recall=describe_recall,
+        zip=zip,
         count_sentence=count_sentence,
         localisation_rows=table_rows,
         title_of=title_of,

@@ -72,7 +72,9 @@ def _of_predictions(
             value = 0.0 if np.isnan(values[k]) else float(values[k])
             yield f"per_class.{classes[k]}.{name}", _around(value, resampled[:, k], bootstrap)
         value = float(np.nan_to_num(values[present]).mean())
-        yield f"macro.{name}", _around(value, _known_mean(resampled[:, present]), bootstrap)
+        # The groups that `shares` adds to each class would move their mean by as much as each of them.
+        plain = ratio(bootstrap.sums(above), bootstrap.sums(below))[:, present]
+        yield f"macro.{name}", _around(value, _known_mean(plain), bootstrap)
 
 
 def _known_mean(values: Floats) -> Floats:

@@ -374,14 +374,18 @@ def test_intervals_units_candidates_and_subgroups_are_shown(data):
             **{f"calibrated_{name}": chances[:, k] for k, name in enumerate(CLASSES)},
         }
     )  # fmt: skip
-    decision = DECISION | {"sensitivities": [0.95] * 4}
+    decision = DECISION | {"sensitivities": [0.95] * 4, "candidate_floors": [0.2, 0.0, 0.1, 0.3]}
     scores = score_predictions(predictions, data.config, decision)
     assert scores.candidates.per_class["glioma"].found == 1.0
     assert scores.units["slice"].units == 24, "a unit for each class of a cluster"
     assert [(row.column, row.value, row.images) for row in scores.subgroups] == [
         ("scanner", "A", 12), ("scanner", "B", 12),
     ]  # fmt: skip
-    text = Page(write_report(dataclasses.replace(data, official=scores, leak_free=None))[0]).text
+    shown = dataclasses.replace(
+        data, official=scores, leak_free=None, bundle={**data.bundle, "decision": decision}
+    )
+    text = Page(write_report(shown)[0]).text
+    assert "meningioma is excluded of no image: validation has too few groups of it" in text
     low, high = scores.intervals["per_class.glioma.recall"]
     assert f"{low:.4f}–{high:.4f}" in text
     patients = scores.units["patient"]
