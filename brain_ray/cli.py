@@ -80,6 +80,7 @@ def run_job(
     work: Callable[[Config], None],
     instead: Mapping[str, Callable[[Config], None]] | None = None,
     argv: Sequence[str] | None = None,
+    own: Sequence[str] = (),
 ) -> int:
     """Parses a command line, does the work, and logs an error that the user has to correct as one line.
 
@@ -89,6 +90,7 @@ def run_job(
         work: the function that does the work.
         instead: other functions by the option, such as --tune, that selects them.
         argv: the words after the command; None: those of this process.
+        own: other options of the job, which the caller took from the words.
 
     Returns the process's exit code: 0, 1 after an error, 2 for a wrong command line.
     """
@@ -98,12 +100,13 @@ def run_job(
     debug = "--debug" in argv
     for option, other in (instead or {}).items():
         work = other if option in argv else work
-    own = ["--debug", *(instead or {})]
-    config = parse_or_explain(job, purpose, [word for word in argv if word not in own], own)
+    selecting = ["--debug", *(instead or {})]
+    words = [word for word in argv if word not in selecting]
+    config = parse_or_explain(job, purpose, words, [*selecting, *own])
     if isinstance(config, int):
         return config
-    words = "interrupted; the same command goes on from here"
-    with logs.to_console(), interrupts.announced(words) as tell:
+    interrupted = "interrupted; the same command goes on from here"
+    with logs.to_console(), interrupts.announced(interrupted) as tell:
         try:
             if debug:
                 log.info(describe(config, whole=True))

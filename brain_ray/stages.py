@@ -13,6 +13,7 @@ from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
 from brain_ray.data import identity, prepare, source_changes
 from brain_ray.evaluation import evaluate
+from brain_ray.evaluation.external import import_bundle, import_inputs
 from brain_ray.fingerprints import differences, digest
 from brain_ray.runs import BUNDLE, BUNDLE_INFO, DATASET, REPORT, SWEEP, TRAIN, Run
 from brain_ray.tracking.mlflow import log_bundle
@@ -79,7 +80,7 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     return {
         "model": run.read_json(*BUNDLE_INFO)["files"]["model.onnx"],
         "dataset": identity.id_of(run),
-        "evaluate": config.evaluate.model_dump(mode="json"),
+        "evaluate": config.evaluate.model_dump(mode="json", exclude={"bundle"}),
     }
 
 
@@ -119,6 +120,7 @@ STAGES = {
         Stage("train", TRAIN, _train_inputs, train.train, resumes=True),
         Stage("choose", TRAIN, _choose_inputs, choose),
         Stage("export", BUNDLE, _export_inputs, _export),
+        Stage("import", BUNDLE, import_inputs, import_bundle),
         Stage("evaluate", REPORT, _evaluate_inputs, _evaluate),
     )
 }

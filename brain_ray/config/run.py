@@ -23,6 +23,13 @@ class EvaluateConfig(Settings):
     """Number of CPUs reserved for each copy, and of its threads."""
     calibration_bins: Positive = 15
     """Number of equal-width bins of the reliability diagram and of the expected calibration error."""
+    bundle: str | None = None
+    """Path or URI of a bundle to score on the images of `data.source`, with `data.external`; None: the run's
+    own. `evaluate.py --bundle` sets both."""
+    mapping: tuple[str, ...] | None = None
+    """For images of other classes than the bundle's: the class for each of the bundle's, such as
+    `glioma=tumour meningioma=tumour pituitary=tumour notumor=notumor`. Probabilities of one class are added.
+    None: the classes are the bundle's."""
 
 
 class Config(Settings):

@@ -26,7 +26,7 @@ READERS = 16
 
 
 def record_scoring(
-    run: Run, split: str, bundle: Mapping[str, Any], bins: int, scores: Scores
+    run: Run, split: str, bundle: Mapping[str, Any], settings: object, scores: Scores
 ) -> dict[str, Any]:
     """Adds a scoring to a run's ledger; returns `sum_up_choice` of all that are known of the split.
 
@@ -37,7 +37,7 @@ def record_scoring(
         run: the run.
         split: digest of the test split, `sha256.test` of audit.json.
         bundle: bundle.json of the model.
-        bins: `evaluate.calibration_bins`, the one setting on which scores depend.
+        settings: those of the evaluation on which scores depend, as JSON.
         scores: scores on all images of the split.
 
     Raises:
@@ -49,7 +49,7 @@ def record_scoring(
         "split": split,
         "images": scores.images,
         "model": model,
-        "scoring": digest([split, model, bundle["temperature"], bundle["decision"], bins]),
+        "scoring": digest([split, model, bundle["temperature"], bundle["decision"], settings]),
         "accuracy": scores.accuracy,
         "run": run.uri(),
         "command": _command(),
