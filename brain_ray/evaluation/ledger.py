@@ -44,12 +44,14 @@ def record_scoring(
         RunError: the run's ledger cannot be read or written, or a line is not one of a ledger.
     """
     model = bundle["files"]["model.onnx"]
+    # A field that an earlier version's bundle lacks is null once its scores were added by this one.
+    decision = {name: value for name, value in bundle["decision"].items() if value is not None}
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "split": split,
         "images": scores.images,
         "model": model,
-        "scoring": digest([split, model, bundle["temperature"], bundle["decision"], settings]),
+        "scoring": digest([split, model, bundle["temperature"], decision, settings]),
         "accuracy": scores.accuracy,
         "run": run.uri(),
         "command": _command(),

@@ -21,8 +21,8 @@ EARLIER = Path(__file__).parents[1] / "support/earlier"
 
 
 def unpack(storage: Path) -> Run:
-    """Unpack a small run of drawn phantoms, with its data set and its bundle."""
-    for name in ("prepared", "bundle"):
+    """Unpack a small run of drawn phantoms, with its data set, history and bundle."""
+    for name in ("prepared", "checkpoint", "bundle"):
         with zipfile.ZipFile(EARLIER / f"{name}.zip") as archive:
             archive.extractall(storage / "earlier")
     return Run(str(storage), "earlier")
