@@ -68,6 +68,27 @@ def parse_or_explain(
         return 1
 
 
+def take_value(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
+    """Returns an option's value, None if it is not given, and the other words.
+
+    Raises:
+        UsageError: it has no value, or is given twice.
+    """
+    value, words = None, list(argv)
+    for k, word in reversed(list(enumerate(argv))):
+        name, mark, rest = word.partition("=")
+        if name != option:
+            continue
+        if value is not None:
+            raise UsageError(f"{option} is there twice")
+        following = argv[k + 1 : k + 2]
+        value = rest if mark else next(iter(following), "")
+        if not value or (not mark and value.startswith("-")):
+            raise UsageError(f"{option} needs a value: the path or URI of a bundle's folder")
+        del words[k : k + (1 if mark else 2)]
+    return value, words
+
+
 def complain(error: object) -> None:
     """Writes an error, which may have several lines, on standard error."""
     with logs.to_console() if not logs.on_console() else nullcontext():

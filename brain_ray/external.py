@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from brain_ray.cli import complain, run_job
+from brain_ray.cli import complain, run_job, take_value
 from brain_ray.config import Config
 from brain_ray.runs import CONFIG, Run
 from brain_ray.usage import UsageError
@@ -37,27 +37,6 @@ def run_evaluate(prog: str, text: str, argv: Sequence[str]) -> int:
             run_stages(as_external(config, location), EXTERNAL)
 
     return run_job(prog, text + HELP, work, argv=words, own=["--bundle"])
-
-
-def take_value(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
-    """Returns an option's value, None if it is not given, and the other words.
-
-    Raises:
-        UsageError: it has no value, or is given twice.
-    """
-    value, words = None, list(argv)
-    for k, word in reversed(list(enumerate(argv))):
-        name, mark, rest = word.partition("=")
-        if name != option:
-            continue
-        if value is not None:
-            raise UsageError(f"{option} is there twice")
-        following = argv[k + 1 : k + 2]
-        value = rest if mark else next(iter(following), "")
-        if not value or (not mark and value.startswith("-")):
-            raise UsageError(f"{option} needs a value: the path or URI of a bundle's folder")
-        del words[k : k + (1 if mark else 2)]
-    return value, words
 
 
 def _named(words: list[str]) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from support.html_page import Page
 
+from brain_ray.cli import take_value
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.evaluation.external import EXTERNAL, as_external
-from brain_ray.external import take_value
 from brain_ray.jobs import run as run_job
 from brain_ray.pipeline import run_stages
 from brain_ray.runs import CONFIG, Run
