@@ -68,6 +68,27 @@ def parse_or_explain(
         return 1
 
 
+def take_value(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
+    """Returns an option's value, None if it is not given, and the other words.
+
+    Raises:
+        UsageError: it has no value, or is given twice.
+    """
+    value, words = None, list(argv)
+    for k, word in reversed(list(enumerate(argv))):
+        name, mark, rest = word.partition("=")
+        if name != option:
+            continue
+        if value is not None:
+            raise UsageError(f"{option} is there twice")
+        following = argv[k + 1 : k + 2]
+        value = rest if mark else next(iter(following), "")
+        if not value or (not mark and value.startswith("-")):
+            raise UsageError(f"{option} needs a value: the path or URI of a bundle's folder")
+        del words[k : k + (1 if mark else 2)]
+    return value, words
+
+
 def complain(error: object) -> None:
     """Writes an error, which may have several lines, on standard error."""
     with logs.to_console() if not logs.on_console() else nullcontext():
@@ -80,6 +101,7 @@ def run_job(
     work: Callable[[Config], None],
     instead: Mapping[str, Callable[[Config], None]] | None = None,
     argv: Sequence[str] | None = None,
+    own: Sequence[str] = (),
 ) -> int:
     """Parses a command line, does the work, and logs an error that the user has to correct as one line.
 
@@ -89,6 +111,7 @@ def run_job(
         work: the function that does the work.
         instead: other functions by the option, such as --tune, that selects them.
         argv: the words after the command; None: those of this process.
+        own: other options of the job, which the caller took from the words.
 
     Returns the process's exit code: 0, 1 after an error, 2 for a wrong command line.
     """
@@ -98,12 +121,13 @@ def run_job(
     debug = "--debug" in argv
     for option, other in (instead or {}).items():
         work = other if option in argv else work
-    own = ["--debug", *(instead or {})]
-    config = parse_or_explain(job, purpose, [word for word in argv if word not in own], own)
+    selecting = ["--debug", *(instead or {})]
+    words = [word for word in argv if word not in selecting]
+    config = parse_or_explain(job, purpose, words, [*selecting, *own])
     if isinstance(config, int):
         return config
-    words = "interrupted; the same command goes on from here"
-    with logs.to_console(), interrupts.announced(words) as tell:
+    interrupted = "interrupted; the same command goes on from here"
+    with logs.to_console(), interrupts.announced(interrupted) as tell:
         try:
             if debug:
                 log.info(describe(config, whole=True))

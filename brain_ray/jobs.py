@@ -85,9 +85,8 @@ def _pipeline(prog: str, text: str, argv: Sequence[str]) -> int:
 
     def train(config: Config) -> None:
         from brain_ray.pipeline import run_stages
-        from brain_ray.stages import TRAINED
 
-        run_stages(config, TRAINED)
+        run_stages(config)
 
     def tune(config: Config) -> None:
         from brain_ray.pipeline import run_stages
@@ -109,6 +108,12 @@ def _tune(prog: str, text: str, argv: Sequence[str]) -> int:
         run_stages(config, COMPARED)
 
     return run_job(prog, text, work, argv=argv)
+
+
+def _evaluate(prog: str, text: str, argv: Sequence[str]) -> int:
+    from brain_ray.external import run_evaluate
+
+    return run_evaluate(prog, text, argv)
 
 
 def _serve(prog: str, text: str, argv: Sequence[str]) -> int:
@@ -177,7 +182,7 @@ It exports the winner to bundle/ and compares the models in report/sweep.html.""
         "Export the best weights as a checked Keras and ONNX bundle; writes bundle/ of a run.",
         _stage("export"),
     ),
-    "evaluate": Job("Score the bundle on the test split; writes report/ of a run.", _stage("evaluate")),
+    "evaluate": Job("Score the bundle on the test split; writes report/ of a run.", _evaluate),
     "serve": Job(
         """Serve a bundle over HTTP, with a web page.
 

@@ -14,6 +14,7 @@ from brain_ray.config import Config
 from brain_ray.data import identity, prepare, source_changes
 from brain_ray.earlier import as_begun
 from brain_ray.evaluation import evaluate
+from brain_ray.evaluation.external import import_bundle, import_inputs
 from brain_ray.evaluation.localise import outlines_of
 from brain_ray.fingerprints import differences, digest
 from brain_ray.runs import BUNDLE, BUNDLE_INFO, DATASET, REPORT, SWEEP, TRAIN, Run
@@ -78,7 +79,8 @@ def _export_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     run.require(BUNDLE, "export")
-    settings, outlines = config.evaluate.model_dump(mode="json"), outlines_of(run, config)
+    settings = config.evaluate.model_dump(mode="json", exclude={"bundle"})
+    outlines = outlines_of(run, config)
     if outlines is not None:
         settings["outlines"] = outlines.digest
     return {
@@ -129,6 +131,7 @@ STAGES = {
         Stage("train", TRAIN, _train_inputs, train.train, resumes=True),
         Stage("choose", TRAIN, _choose_inputs, choose),
         Stage("export", BUNDLE, _export_inputs, _export),
+        Stage("import", BUNDLE, import_inputs, import_bundle),
         Stage("evaluate", REPORT, _evaluate_inputs, _evaluate),
     )
 }

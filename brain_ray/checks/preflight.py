@@ -50,7 +50,7 @@ def _check_data(run: Run, data: DataConfig, stages: Collection[str]) -> None:
     """Checks that preparation can export images, if it is to, and leaves images to evaluate."""
     if data.export_images:
         check_export(run, resolve(data.export_images))
-    draws = data.test_fraction > 0 or data.source == PHANTOMS
+    draws = data.test_fraction > 0 or data.source == PHANTOMS or data.external
     if "evaluate" in stages and not draws and "test" not in check_source(resolve(data.source), data):
         raise RunError(
             f"data: there would be no test images to evaluate: {data.source} has none, and "

@@ -162,6 +162,10 @@ class DataConfig(Settings):
     group `patient`, or the first one, of a regular expression that is searched in the path within `source`,
     `csv:FILE`: a table (path or URI) with the columns path or file, and patient. Where one of the last three
     knows none, what the source tells counts."""
+    external: bool = False
+    """Whether the images only score a bundle that learned from others (`evaluate.bundle`): those of the
+    source's test split, or all if it has none, are the test split, and nothing is drawn for training.
+    Classes may be missing, and images of other classes are left out."""
     registry: Literal["auto", "none"] = "auto"
     """`auto`: images of published data sets whose patients are known are recognised by their pixels; `none`:
     not looked for."""

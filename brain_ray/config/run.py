@@ -32,6 +32,13 @@ class EvaluateConfig(Settings):
     robustness_images: Positive = 300
     """Largest number of test images for that, each with every artefact at five severities: whole groups of
     patients and copies, drawn with the run's seed."""
+    bundle: str | None = None
+    """Path or URI of a bundle to score on the images of `data.source`, with `data.external`; None: the run's
+    own. `evaluate.py --bundle` sets both."""
+    mapping: tuple[str, ...] | None = None
+    """For images of other classes than the bundle's: the class for each of the bundle's, such as
+    `glioma=tumour meningioma=tumour pituitary=tumour notumor=notumor`. Probabilities of one class are added.
+    None: the classes are the bundle's."""
 
 
 class Config(Settings):
@@ -66,6 +73,15 @@ class Config(Settings):
             raise ValueError(
                 f"export.sensitivity has {given} numbers for {classes} classes: expected one for all, or one "
                 "for each, in the order of data.classes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mapping_alone(self) -> Self:
+        if self.evaluate.mapping is not None and (self.evaluate.robustness or self.evaluate.outlines):
+            raise ValueError(
+                "evaluate.mapping is set, and evaluate.robustness or evaluate.outlines: with other classes than "
+                "the bundle's, only the images as they are can be scored; leave out one of the two"
             )
         return self
 

@@ -21,6 +21,9 @@ SAME_PATIENT = {"test": "its patient is in the test split", "valid": "its patien
 CONFLICT = "a copy carries another label"
 """Reason for dropping an image that has a copy with another label."""
 
+NOT_SCORED = "the source has a test split, and only that is scored"
+"""Reason for leaving an image of an external set out."""
+
 MAX_COST = 0.25
 """Share of a class's training images up to which `leaks=auto` drops them."""
 
@@ -48,12 +51,14 @@ def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> Assignment:
         images: usable images with path, label, source_split ("train", "valid", "test", or "": as of "train"),
             cluster (of copies), chain (see `find_copies`) and group (of patients and clusters, see
             `join_groups`).
-        data: leaks, conflicts, split_by, valid_fraction, test_fraction.
+        data: leaks, conflicts, split_by, valid_fraction, test_fraction; or external.
         seed: seed of the draws.
 
     Raises:
         RunError: `leaks=fail` and there are some, or a class is left without a training or validation image.
     """
+    if data.external:
+        return Assignment(_score_only(images["source_split"]), "keep", {})
     images = images.assign(source_split=images["source_split"].replace("", "train"))
     leaks, cost = data.leaks, {}
     if leaks == "auto":
@@ -77,6 +82,14 @@ def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> Assignment:
         _draw(images, result, "valid", fraction, "cluster" if regroup else data.split_by, seed)
     _check_classes(images, result, data, has_valid)
     return Assignment(result, leaks, cost)
+
+
+def _score_only(source: pd.Series) -> pd.DataFrame:
+    """Returns the splits of an external set: test, and dropped."""
+    scored = (source == "test") | (not (source == "test").any())
+    result = pd.DataFrame({"split": "test", "reason": ""}, index=source.index)
+    _drop(result, ~scored, NOT_SCORED)
+    return result
 
 
 def _drop(result: pd.DataFrame, rows: pd.Series, reason: str) -> None:

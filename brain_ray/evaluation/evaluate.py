@@ -16,8 +16,10 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, read_table
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
+from brain_ray.evaluation.external import describe_external
 from brain_ray.evaluation.ledger import record_scoring
 from brain_ray.evaluation.localise import Localiser, find_outlined, sum_up
+from brain_ray.evaluation.mapping import map_classes, parse_mapping
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
 from brain_ray.evaluation.robustness import score_artefacts
@@ -104,19 +106,22 @@ def evaluate(run: Run, config: Config) -> str:
     run.require(BUNDLE, "export")
     outlined = find_outlined(run, config)
     found = retry_if_lost(lambda: _predict(run, config), "scoring")
+    bundle, mapping = run.read_json(*BUNDLE_INFO), config.evaluate.mapping
+    if mapping is not None:
+        found = map_classes(found, parse_mapping(mapping, bundle["classes"]))
     predictions = _with_facts(found, run, config)
-    bundle = run.read_json(*BUNDLE_INFO)
     official = score_predictions(predictions, config, bundle["decision"])
     clean = predictions[predictions["leak_free"]]
     leak_free = score_predictions(clean, config, bundle["decision"]) if len(clean) else None
-    split, bins = run.read_json(*AUDIT)["sha256"]["test"], config.evaluate.calibration_bins
-    ledger = record_scoring(run, split, bundle, bins, official)  # before anybody can see the scores
+    split = run.read_json(*AUDIT)["sha256"]["test"]
+    settings = [config.evaluate.calibration_bins, mapping]
+    ledger = record_scoring(run, split, bundle, settings, official)  # before anybody can see the scores
     metrics = {
         "official": official.model_dump(mode="json"),
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
         "ledger": ledger,
         "bundle": bundle["files"]["model.onnx"],
-        "shortcuts": compare_with_shortcuts(run, predictions),
+        "shortcuts": None if config.data.external else compare_with_shortcuts(run, predictions),
     }
     localisation = None
     if outlined is not None:
@@ -130,7 +135,8 @@ def evaluate(run: Run, config: Config) -> str:
     with run.fs.open_output_stream(run.path(*PREDICTIONS)) as stream:
         pq.write_table(table, stream)
     run.write_json(metrics, *METRICS)
-    add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free", "ledger")})
+    if not config.data.external:
+        add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free", "ledger")})
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     data = replace(
         gather(run, config, predictions, official, leak_free, created),
@@ -144,7 +150,11 @@ def evaluate(run: Run, config: Config) -> str:
         run.write_bytes(content, REPORT, name)
     run.write_bytes(page.encode(), *REPORT_PAGE)
     known = int((predictions["patient"] != "").sum()) if "patient" in predictions else 0
-    parts = [_text(official, leak_free, known), ledger["sentence"]]
+    external = config.data.external
+    text = (
+        _part(describe_external(bundle, config), official) if external else _text(official, leak_free, known)
+    )
+    parts = [text, ledger["sentence"]]
     parts += [] if localisation is None else [format_localisation(localisation)]
     parts += [] if robustness is None else [format_robustness(robustness)]
     return "\n\n".join(parts)
@@ -185,7 +195,8 @@ def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
         "class_name": names[found["label"]],
         "predicted": predicted,
         "predicted_name": names[predicted],
-        "leak_free": ~groups.isin(learned).to_numpy(),
+        # Of external images it is not known, since what was learned from is not at hand.
+        "leak_free": ~groups.isin(learned).to_numpy() & (not config.data.external),
     }
     result = add_source_columns(found.assign(**facts), run)
     return result if "group" in result else result.assign(group=groups.to_numpy())

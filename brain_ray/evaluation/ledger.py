@@ -26,7 +26,7 @@ READERS = 16
 
 
 def record_scoring(
-    run: Run, split: str, bundle: Mapping[str, Any], bins: int, scores: Scores
+    run: Run, split: str, bundle: Mapping[str, Any], settings: object, scores: Scores
 ) -> dict[str, Any]:
     """Adds a scoring to a run's ledger; returns `sum_up_choice` of all that are known of the split.
 
@@ -37,19 +37,21 @@ def record_scoring(
         run: the run.
         split: digest of the test split, `sha256.test` of audit.json.
         bundle: bundle.json of the model.
-        bins: `evaluate.calibration_bins`, the one setting on which scores depend.
+        settings: those of the evaluation on which scores depend, as JSON.
         scores: scores on all images of the split.
 
     Raises:
         RunError: the run's ledger cannot be read or written, or a line is not one of a ledger.
     """
     model = bundle["files"]["model.onnx"]
+    # A field that an earlier version's bundle lacks is null once its scores were added by this one.
+    decision = {name: value for name, value in bundle["decision"].items() if value is not None}
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "split": split,
         "images": scores.images,
         "model": model,
-        "scoring": digest([split, model, bundle["temperature"], bundle["decision"], bins]),
+        "scoring": digest([split, model, bundle["temperature"], decision, settings]),
         "accuracy": scores.accuracy,
         "run": run.uri(),
         "command": _command(),

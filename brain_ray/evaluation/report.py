@@ -60,6 +60,7 @@ def write_report(
         data=data,
         classes=data.config.data.classes,
         colours=[plots.class_colour(i) for i in range(len(data.config.data.classes))],
+        external=data.config.data.external,
         phantoms=data.config.data.source == PHANTOMS,
         patients=data.num_known_patients,
         units=data.audit.get("units"),
@@ -93,7 +94,7 @@ def _figures(data: ReportData) -> dict[str, Figure]:
     shown = data.is_leak_free if data.leak_free is not None else np.ones(len(data.labels), bool)
     labels, bins = data.labels[shown], data.config.evaluate.calibration_bins
     figures = {
-        "balance.png": plots.balance(_splits(data.audit), classes),
+        "balance.png": plots.balance(_splits(data.audit, data.config.data.external), classes),
         "confusion.png": plots.confusion(
             {title: scores.confusion for title, scores in _score_sets(data).items()}, classes
         ),
@@ -126,12 +127,16 @@ def _figures(data: ReportData) -> dict[str, Figure]:
 
 
 def _score_sets(data: ReportData) -> dict[str, Scores]:
+    if data.config.data.external:
+        return {"External images": data.official}
     if data.leak_free is None or data.leak_free.images == data.official.images:
         return {"All test images": data.official}
     return {"Test images without a found copy": data.leak_free, "All test images": data.official}
 
 
-def _splits(audit: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+def _splits(audit: Mapping[str, Any], external: bool) -> dict[str, Mapping[str, int]]:
+    if external:
+        return {"External": audit["splits"]["test"]}
     splits = {"Training": audit["splits"]["train"]}
     if audit["balanced_train"] != audit["splits"]["train"]:
         splits["Training, balanced"] = audit["balanced_train"]

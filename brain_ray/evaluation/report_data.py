@@ -42,7 +42,7 @@ class ReportData:
         audit: the data set's audit.json.
         official: scores on all test images.
         leak_free: scores on the test images without a copy, found by the audit, in training or validation;
-            None if there are no such images.
+            None if there are no such images, or the images are external.
         labels: (n,) integers, true classes of all test images.
         probabilities: (n, k), raw.
         calibrated: (n, k), after temperature scaling.
@@ -98,7 +98,7 @@ def gather(
     """Returns the report's data; reads only those images that the report shows.
 
     Args:
-        run: with a complete dataset, training and bundle.
+        run: with a complete dataset, training and bundle; an external one has no training.
         config: the run's settings.
         predictions: table of the test images, with the columns row_id, label, predicted, leak_free, and per
             class probability_<class> and calibrated_<class>.
@@ -106,7 +106,7 @@ def gather(
         leak_free: scores on the test images without a found copy in training or validation, if there are any.
         created: time of the report, as the page shows it.
     """
-    classes = config.data.classes
+    classes, external = config.data.classes, config.data.external
     return ReportData(
         config=config,
         created=created,
@@ -119,9 +119,9 @@ def gather(
         calibrated=_columns(predictions, "calibrated", classes),
         is_leak_free=predictions["leak_free"].to_numpy(bool),
         num_known_patients=int((predictions["patient"] != "").sum()) if "patient" in predictions else 0,
-        history=pd.read_csv(io.BytesIO(run.read_bytes(*HISTORY))),
+        history=pd.DataFrame() if external else pd.read_csv(io.BytesIO(run.read_bytes(*HISTORY))),
         rejected=read_table(run, DATASET, "rejected.parquet"),
-        samples=training_samples(run, config),
+        samples=[] if external else training_samples(run, config),
         crop_examples=_crop_examples(run, config),
         misclassified=_misclassified(run, config, predictions),
         copies=read_copies(run, config),
@@ -146,13 +146,13 @@ def training_samples(run: Run, config: Config) -> list[LabelledImage]:
 
 
 def _crop_examples(run: Run, config: Config) -> list[LabelledImage]:
-    """Reads a training image of each class, without crop."""
+    """Reads a training image of each class, of an external set a test image, without crop."""
     return [
         LabelledImage(
             decoding.decode(row["bytes"], config.data.max_pixels, read=config.data.read_spec),
             config.data.classes[row["label"]],
         )
-        for row in first_rows(run, "train")
+        for row in first_rows(run, "test" if config.data.external else "train")
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from brain_ray.checks.finding import Finding
-from brain_ray.cli import parse
+from brain_ray.cli import parse, take_value
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.recipes import RECIPES
 from brain_ray.usage import UsageError
@@ -39,8 +39,13 @@ class Order:
 
     @property
     def settings(self) -> list[str]:
-        """The job's words without options that are not settings."""
-        return [word for word in self.words if word not in {"--debug", *JOBS_OWN.get(self.job, ())}]
+        """The job's words without options that are not settings.
+
+        Raises:
+            UsageError: such an option has no value.
+        """
+        _, words = take_value(self.words, "--bundle") if self.job == "evaluate" else (None, self.words)
+        return [word for word in words if word not in {"--debug", *JOBS_OWN.get(self.job, ())}]
 
 
 def read_order(argv: Sequence[str]) -> Order:

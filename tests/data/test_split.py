@@ -57,6 +57,18 @@ def test_paper_draws_the_seeds_split_and_balance() -> None:
     assert int(rows.sum()) == 6400
 
 
+@pytest.mark.parametrize("test", [80, 0])
+def test_an_external_set_is_scored_and_nothing_else(test: int) -> None:
+    """Its test split, or all images if it has none; copies in its training folder change nothing."""
+    images = table(test=test, copies=test // 2)
+    found = draw(images[images["label"] != 2], DataConfig(external=True), seed=1)
+    source = images.loc[found.index, "source_split"]
+    scored = (source == "test") if test else (source == "train")
+    assert (found.loc[scored, "split"] == "test").all()
+    assert (found.loc[~scored, "split"] == "dropped").all()
+    assert (found.loc[~scored, "reason"] != "").all()
+
+
 def test_the_same_seed_draws_the_same_split_and_another_seed_another() -> None:
     data = DataConfig()
     first, again, other = (draw(table(), data, seed)["split"] for seed in (1, 1, 2))

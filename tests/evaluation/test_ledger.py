@@ -63,6 +63,13 @@ def test_the_same_scoring_again_is_counted_once(run: Run) -> None:
     assert len(read_ledger(run)) == 1
 
 
+def test_a_field_that_a_later_version_adds_is_no_other_scoring(run: Run) -> None:
+    first = record(run, "model 1")
+    bundle = make_bundle("model 1")
+    bundle["decision"] |= {"confidence": None}
+    assert record_scoring(run, "a split", bundle, 15, SCORES) == first
+
+
 def test_other_thresholds_are_another_scoring_of_the_same_model(run: Run) -> None:
     record(run, "model 1")
     found = record(run, "model 1", abstain_below=0.9)

@@ -529,3 +529,11 @@ def test_a_token_that_is_found_is_shown_unless_the_mode_says_otherwise(
         check=True,
     )
     assert (done.stdout, done.stderr) == (f"{[mode, shown]}\n", "")
+
+
+def test_the_bundle_to_score_is_no_setting_and_goes_to_the_job() -> None:
+    order = read_order(["evaluate", "--bundle", "s3://b/bundle", "--data.source", "s3://b/images"])
+    config = read_settings(order)
+    assert config is not None
+    assert config.data.source == "s3://b/images"
+    assert order.words[:2] == ("--bundle", "s3://b/bundle")

@@ -40,7 +40,7 @@ def list_tree(source: str, data: DataConfig, read: Collection[str] = ()) -> List
             "mtime_ns": [file.mtime_ns for file, _, _ in found],
         }
     )
-    check_counts(table, source, data.classes, layout.splits["train"])
+    check_counts(table, source, data.classes, layout.splits["train"], external=data.external)
     notes = [_say_splits(layout.splits), *layout.notes]
     tables = [file.path for file in tree.look(".").files if suffix_of(file.path) and file.path not in read]
     if tables:

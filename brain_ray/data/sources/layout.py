@@ -15,6 +15,8 @@ from brain_ray.data.sources.walk import Tree, join, report
 from brain_ray.errors import RunError
 from brain_ray.runs import MARKER
 
+SPLIT_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+
 MARKER_FILES = (MARKER, EXPORTED)
 """Files that mark a folder of runs, or of a run's export, which hold no images of the source."""
 
@@ -130,10 +132,11 @@ class _Reader:
     def _use(self, folder: str, split: str, known: list[str], unknown: list[str]) -> None:
         """Adds the folders of a split's classes."""
         missing = [name for name in self.data.classes if name not in known]
-        if missing and (split != "test" or unknown or not known):
+        free = self.data.external and known  # other classes are left out, and some may be missing
+        if missing and not free and (split != "test" or unknown or not known):
             raise RunError(say_classes(self.source, folder, split, known, unknown, missing, self.data))
         if missing:
-            self.layout.notes.append(f"the test split has no images of {', '.join(missing)}")
+            self.layout.notes.append(f"the {SPLIT_NAMES[split]} split has no images of {', '.join(missing)}")
         for name in known:
             path, label = join(folder, name), self.data.classes.index(name)
             if self.is_inner:

@@ -103,7 +103,9 @@ def make_table(columns: Mapping[str, Sequence[object]], others: pd.DataFrame | N
     return table.sort_values("path", ignore_index=True)
 
 
-def check_counts(files: pd.DataFrame, source: str, classes: Sequence[str], folder: str = ".") -> None:
+def check_counts(
+    files: pd.DataFrame, source: str, classes: Sequence[str], folder: str = ".", *, external: bool = False
+) -> None:
     """Checks that each class has two files to learn from at least, one to train and one to validate; and one
     in the source's own validation split, if it has one.
 
@@ -112,10 +114,15 @@ def check_counts(files: pd.DataFrame, source: str, classes: Sequence[str], folde
         source: folder, manifest or URI, for messages.
         classes: names of the classes.
         folder: the training folder within the source, for messages.
+        external: whether nobody learns from the files, so that one of any class is enough.
 
     Raises:
         RunError: a class has fewer.
     """
+    if external:
+        if files.empty:
+            raise RunError(f"{source} has no files of {list(classes)}: there is nothing to score")
+        return
     valid = files.loc[files["source_split"] == "valid", "class_name"]
     if len(valid) and (missing := [name for name in classes if name not in set(valid)]):
         raise RunError(f"{source}: the validation split has no files of {missing}: add some, or leave it out")

@@ -48,15 +48,17 @@ def list_manifest(source: str, data: DataConfig) -> Listing:
     folds = _read_folds(text.get("fold", nothing), rows)
     root = root_of_manifest(source, data)
     left_out = LeftOut()
-    used = [k for k, label in enumerate(text["label"]) if label not in data.ignore_labels]
+    skipped = set(data.ignore_labels) | (set(text["label"]) - set(data.classes) if data.external else set())
+    used = [k for k, label in enumerate(text["label"]) if label not in skipped]
     with storage_errors(f"read the files of {source}"):
         found = find_paths(root, {k: names[k] for k in used}, rows.lines, rows.faults, left_out)
     _check_doubles(found, rows)
     rows.faults.refuse()
     table = _make_table(source, found, rows, columns, text, splits, folds, data)
-    check_counts(table, source, data.classes)
+    check_counts(table, source, data.classes, external=data.external)
     for label, count in Counter(text["label"][k] for k in set(range(len(nothing))) - set(used)).items():
-        name = f"label {label}, named by data.ignore_labels"
+        why = "named by data.ignore_labels" if label in data.ignore_labels else "none of data.classes"
+        name = f"label {label}, {why}"
         left_out.add(PurePosixPath(source.partition("?")[0]).name, name, files=count)
     own = [name for name in table.columns if name not in ("path", "label", "size", "mtime_ns")]
     return Listing(
@@ -113,8 +115,8 @@ def _check_labels(source: str, labels: Sequence[str], rows: Rows, data: DataConf
     known = [label for label in first if label not in data.ignore_labels]
     unknown = {label: first[label] for label in known if label not in data.classes}
     missing = [name for name in data.classes if name not in known]
-    if not unknown and not missing:
-        return
+    if (not unknown and not missing) or (data.external and len(unknown) < len(known)):
+        return  # of an external set, rows of other classes are left out
     in_order = [name for name in data.classes if name in known] + sorted(unknown)
     told = list_names([f"{label} (first in {rows.faults.unit} {line})" for label, line in unknown.items()])
     said = [f"unknown {told}"] * bool(unknown) + [f"missing {missing}"] * bool(missing)

@@ -54,6 +54,25 @@ def left_out(listing: Listing) -> dict[str, tuple[int, str]]:
     return {row.path: (row.files, row.reason) for row in table.itertuples()}
 
 
+# --- a set that only scores a bundle
+
+
+@pytest.mark.parametrize("folder", ["", "Testing/", "Training/"])
+def test_an_external_set_may_lack_classes_and_have_others(folder: str, tmp_path: Path) -> None:
+    root = fill(tmp_path, f"{folder}yes", f"{folder}maybe")
+    with pytest.raises(RunError, match=r"missing \['no'\]"):
+        find(root)
+    found = find(root, external=True)
+    assert set(found.files["class_name"]) == {"yes"}
+    assert left_out(found) == {f"{folder}maybe": (3, "none of data.classes")}
+    assert any("has no images of no" in note for note in found.notes)
+
+
+def test_an_external_set_of_other_classes_only_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected"):
+        find(fill(tmp_path, "train/a", "train/b"), external=True)
+
+
 # --- the usual layout
 
 

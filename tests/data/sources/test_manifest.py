@@ -474,3 +474,12 @@ def test_a_manifest_in_a_bucket_and_uris_and_patterns_of_it(
         assert (
             list_source(str(local / "uris.csv"), TWO).files["path"].tolist() == listing.files["path"].tolist()
         )
+
+
+def test_rows_of_other_classes_are_left_out_of_an_external_set(folder: Path) -> None:
+    text = "path,label\na.png,no\nb.png,unsure\n"
+    assert "unknown unsure" in refused(folder, text)
+    listing = find(folder, text, external=True)
+    assert listing.files["path"].tolist() == ["a.png"]
+    assert listing.left_out["reason"].tolist() == ["label unsure, none of data.classes"]
+    assert "expected ['no', 'yes']" in refused(folder, "path,label\na.png,c\nb.png,d\n", external=True)
