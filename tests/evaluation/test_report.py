@@ -25,7 +25,7 @@ from brain_ray.scoring.localisation_scores import (
     score_parts,
 )
 from brain_ray.scoring.metrics import score
-from brain_ray.scoring.scores import Scores
+from brain_ray.scoring.scores import Scores, Subgroup
 from brain_ray.scoring.selection import sum_up_choice
 
 CLASSES = DataConfig().classes
@@ -334,6 +334,21 @@ def test_how_often_the_test_split_was_scored_stands_beside_the_score(data):
     text = Page(write_report(dataclasses.replace(data, ledger=counted))[0]).text
     assert counted["sentence"] in text
     assert "is not recorded" not in text
+
+
+def test_scores_by_the_source_s_columns_stand_in_a_table(data):
+    row = {"column": "scanner", "value": "Lyon <1>", "images": 12, "groups": 9, "accuracy": 0.75}
+    row |= {"accuracy_low": 0.5, "accuracy_high": 0.9, "answered": 0.5, "error": None, "candidate": None}
+    scored = data.official.model_copy(update={"subgroups": [Subgroup(**row)]})
+    external = Config(data=DataConfig(source="s3://bucket/images", external=True))
+    bundle = data.bundle | {"name": "other", "training": {"backbone": "tiny", "epochs": 3, "best_epoch": 2}}
+    changes = {"config": external, "bundle": bundle, "leak_free": None, "history": pd.DataFrame()}
+    html, _ = write_report(dataclasses.replace(data, official=scored, samples=[], **changes))
+    text = Page(html).text
+    assert "scanner Lyon <1> 12 9 75.00 % (50.00 % to 90.00 %) 50.00 % –" in text
+    assert "external evaluation of other" in text
+    assert "best of 3 epochs is 2" in text
+    assert "was learned from" not in text
 
 
 def test_what_share_of_changed_copies_is_found_stands_beside_the_score(data):
