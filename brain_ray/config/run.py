@@ -80,8 +80,8 @@ class Config(Settings):
     def _mapping_alone(self) -> Self:
         if self.evaluate.mapping is not None and (self.evaluate.robustness or self.evaluate.outlines):
             raise ValueError(
-                "evaluate.mapping is set, and evaluate.robustness or evaluate.outlines: with other "
-                "classes than the bundle's, only the images as they are can be scored; leave out one of the two"
+                "evaluate.mapping is set, and evaluate.robustness or evaluate.outlines: leave out one, "
+                "since the latter are scored by the bundle's own classes"
             )
         return self
 
