@@ -93,7 +93,7 @@ def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) ->
 def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
     file = run.path("dataset", "valid", "00000.parquet")
     table = pq.read_table(file)
-    table = table.set_column(3, "bytes", [[b"x"] * len(table)])
+    table = table.set_column(table.schema.get_field_index("bytes"), "bytes", [[b"x"] * len(table)])
     pq.write_table(table, file)
     loader = ImageLoader(make_config(), find_parts(run, "valid"), store_of(run))
     with pytest.raises(RunError, match=r"Training/0/0\.jpg is damaged: not an image; prepare again"):
@@ -161,7 +161,9 @@ def test_requests_after_the_last_block_decode_nothing_again(run: Run, make_confi
 def test_all_workers_learn_of_a_damaged_row(run: Run, make_config: MakeConfig) -> None:
     file = run.path("dataset", "valid", "00000.parquet")
     table = pq.read_table(file)
-    pq.write_table(table.set_column(3, "bytes", [[b"x"] * len(table)]), file)
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("bytes"), "bytes", [[b"x"] * len(table)]), file
+    )
     loader = ImageLoader(make_config(batch_size=2), find_parts(run, "valid"), store_of(run))
     with pytest.raises(RunError, match="is damaged: not an image; prepare again"):
         dealt(loader, "valid", 0, 2)

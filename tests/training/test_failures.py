@@ -117,21 +117,21 @@ def test_a_fault_of_one_worker_ends_a_run_at_once(run: Run, make_config: MakeCon
     table = pq.read_table(file)
     data = table["bytes"].to_pylist()
     data[5] = b"x"
-    pq.write_table(table.set_column(3, "bytes", [data]), file)
+    pq.write_table(table.set_column(table.schema.get_field_index("bytes"), "bytes", [data]), file)
     lines: list[str] = []
     with (
         pytest.raises(RunError, match=r"^the data set's row of Training/1/705\.jpg is damaged"),
         messages_to(lines.append),
     ):
         train.train(run, make_config(batch_size=8, num_workers=2), Numpy())
-    assert not lines
+    assert not [line for line in lines if line.startswith("epoch")]
 
 
 def test_a_storage_that_refuses_is_told_before_anything_starts(run: Run, make_config: MakeConfig) -> None:
     Path(run.storage, "full").touch()
     with (
         pytest.raises(RunError, match=rf"^cannot write {run.uri('train')}/\w+: .*No space left on device"),
-        messages_to(pytest.fail),
+        messages_to(lambda line: pytest.fail(line) if line.startswith("epoch") else None),
     ):
         train.train(FillingRun(run.storage, run.name), make_config(), Numpy())
 
@@ -160,6 +160,8 @@ def test_a_disk_that_gets_full_ends_a_run_at_once(
     filler = Path(run.storage, "filler" if disk else "full")
 
     def fill(line: str) -> None:
+        if not line.startswith("epoch"):
+            return
         lines.append(line)
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while disk and file.write(bytes(4096)):
@@ -168,7 +170,6 @@ def test_a_disk_that_gets_full_ends_a_run_at_once(
     told = rf"^cannot write {run.uri('train')}(/\S+)?: .*No space left on device"
     with pytest.raises(RunError, match=told), messages_to(fill):
         train.train(run, make_config(epochs=5), Numpy())
-    assert not [line for line in lines if not line.startswith("epoch")]
     filler.unlink()
     assert_readable(run, len(lines))
 

@@ -56,7 +56,9 @@ def test_features_are_those_of_all_rows_in_order_and_computed_once(run: Run, mak
 def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
     file = run.path("dataset", "valid", "00000.parquet")
     table = pq.read_table(file)
-    pq.write_table(table.set_column(3, "bytes", [[b"x"] * len(table)]), file)
+    pq.write_table(
+        table.set_column(table.schema.get_field_index("bytes"), "bytes", [[b"x"] * len(table)]), file
+    )
     config = make_config({"weights": "any.weights.h5"}, frozen_epochs=1, epochs=0)
     with pytest.raises(RunError, match=r"^the data set's row of Training/0/0\.jpg is damaged"):
         sources_of(run, config, Numpy())
