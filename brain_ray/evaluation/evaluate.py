@@ -23,7 +23,7 @@ from brain_ray.evaluation.mapping import map_classes, parse_mapping
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
 from brain_ray.evaluation.robustness import score_artefacts
-from brain_ray.evaluation.score_predictions import score_predictions
+from brain_ray.evaluation.score_predictions import CANDIDATES_SEPARATOR, score_predictions
 from brain_ray.evaluation.scoring_actors import score_by_actors
 from brain_ray.evaluation.shortcuts import compare_with_shortcuts
 from brain_ray.input_spec import batch_of
@@ -66,7 +66,7 @@ class Classifier:
         """Replaces a batch's column of bytes by columns of results.
 
         Those are, per class, probability_<class> and calibrated_<class>, then the crop box in pixels (top,
-        bottom, left, right), unlikeness, candidates (a list of classes) and decision.
+        bottom, left, right), unlikeness, candidates (classes with `;` between them) and decision.
 
         Raises:
             RunError: an image cannot be decoded.
@@ -90,8 +90,8 @@ class Classifier:
         batch = batch.append_column("unlikeness", pa.array(found.unlikeness))
         if found.candidates is not None:
             names = np.array(self._predictor.classes)
-            chosen = [names[row].tolist() for row in found.candidates]
-            batch = batch.append_column("candidates", pa.array(chosen, pa.list_(pa.string())))
+            chosen = [CANDIDATES_SEPARATOR.join(names[row]) for row in found.candidates]
+            batch = batch.append_column("candidates", pa.array(chosen, pa.string()))
         return batch.append_column("decision", pa.array(found.decisions, pa.string()))
 
 

@@ -14,6 +14,9 @@ from brain_ray.scoring.metrics import score, score_units
 from brain_ray.scoring.scores import Scores
 from brain_ray.scoring.selective import risk_coverage, score_candidates, score_subgroups
 
+CANDIDATES_SEPARATOR = ";"
+"""What stands between the classes in the column `candidates`."""
+
 KEYS = ("patient", "study", "series", "fold", "known_file")
 """Columns of the source that name images or groups and make no subgroups of interest."""
 
@@ -23,7 +26,7 @@ def score_predictions(predictions: pd.DataFrame, config: Config, exported: Mappi
 
     Args:
         predictions: one or more images, with label, cluster, group, decision, per class probability_<class>
-            and calibrated_<class>, candidates (lists of classes) if the bundle has them, and the source's
+            and calibrated_<class>, candidates if the bundle has them, and the source's
             columns.
         config: the run's settings.
         exported: `decision` of bundle.json.
@@ -52,7 +55,8 @@ def score_predictions(predictions: pd.DataFrame, config: Config, exported: Mappi
         )
     inside, candidates = None, None
     if "candidates" in predictions:
-        chosen = np.array([[name in row for name in classes] for row in predictions["candidates"]])
+        named = [row.split(CANDIDATES_SEPARATOR) for row in predictions["candidates"]]
+        chosen = np.array([[name in row for name in classes] for row in named])
         inside = chosen[np.arange(len(labels)), labels]
         candidates = score_candidates(labels, chosen, classes, exported["sensitivities"], bootstrap)
     return scores.model_copy(

@@ -384,7 +384,7 @@ def test_intervals_units_candidates_and_subgroups_are_shown(data):
         {
             "label": labels, "cluster": groups, "group": groups, "decision": ["answer"] * 24,
             "patient": [f"p{k // 4}" for k in range(24)], "scanner": ["A", "B"] * 12,
-            "candidates": [[CLASSES[k % 4], CLASSES[(k + 1) % 4]] for k in range(24)],
+            "candidates": [f"{CLASSES[k % 4]};{CLASSES[(k + 1) % 4]}" for k in range(24)],
             **{f"probability_{name}": chances[:, k] for k, name in enumerate(CLASSES)},
             **{f"calibrated_{name}": chances[:, k] for k, name in enumerate(CLASSES)},
         }

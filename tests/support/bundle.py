@@ -32,7 +32,7 @@ CONFIG = Config(
         dwell=False,
         augment=AugmentConfig(),
     ),
-    export=ExportConfig(max_error=0.2),  # a hundred validation images show no less of eight epochs
+    export=ExportConfig(max_error=0.08),  # about the least that a hundred images show of eight epochs
 )
 
 
