@@ -1,7 +1,7 @@
 """Comparison of a bundle's Keras and ONNX models, each loaded from its file, in all their outputs."""
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,9 @@ def compare_models(folder: Path, spec: BackboneSpec, candidates: NDArray[np.uint
     """Compares the models of a folder in all outputs; returns the largest difference of each.
 
     Compared are `count` validation images, half of them the least certain ones and half spread over the
-    others, and `awkward_inputs`. ONNX Runtime computes the awkward inputs and the two least certain images
-    both as one batch and one by one. Large images make smaller batches (`batch_of`).
+    others, and, in probabilities and logits, `awkward_inputs`. ONNX Runtime computes the awkward inputs and
+    the two least certain images both as one batch and one by one. Large images make smaller batches
+    (`batch_of`).
 
     Args:
         folder: the folder of model.keras, model.onnx and explain.onnx.
@@ -66,7 +67,7 @@ def compare_models(folder: Path, spec: BackboneSpec, candidates: NDArray[np.uint
     names = [f"validation image {k + 1} of {len(images)} by rising certainty" for k in range(len(images))]
     awkward = awkward_inputs(height, width)
     probe = np.concatenate([np.stack(list(awkward.values())), images[:2]])
-    largest = _Largest(folder)
+    largest = _Largest(folder, frozenset(awkward))
     for name, batch in zip(_batches(names, size), _batches(images, size), strict=True):
         largest.add(name, expected_of(batch), found_of(batch))
     size = min(ODD_BATCH_SIZE, size)
@@ -143,14 +144,17 @@ def differences(expected: Outputs, found: Outputs, usual: Outputs) -> dict[str, 
 class _Largest:
     """Largest difference of each output so far, and the sizes of the batches that were compared."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, awkward: Set[str]) -> None:
+        self._folder, self._awkward = folder, awkward
         self._usual: Outputs = {}
         self.found: dict[str, Difference] = {}
         self.batch_sizes: set[int] = set()
 
     def add(self, names: Sequence[str], expected: Outputs, found: Outputs) -> None:
         """Compares a batch of inputs with these names; the first batch is of usual images.
+
+        Of awkward inputs, maps and statistics have to be finite only: a network that has seen nothing like
+        them may multiply rounding errors in its inner layers.
 
         Raises:
             BundleError: an output is not finite.
@@ -164,6 +168,9 @@ class _Largest:
                 raise BundleError(
                     f"{self._folder}: {output} of {names[worst]} is not finite: the weights are unusable"
                 )
+            if output not in ("probabilities", "logits"):
+                each = np.where([name in self._awkward for name in names], 0.0, each)
+                worst = int(each.argmax())
             if output not in self.found or each[worst] > self.found[output].largest:
                 self.found[output] = Difference(
                     largest=float(each[worst]), input=names[worst], batch_size=len(names)

@@ -40,6 +40,7 @@ def answer(**changes: Any) -> dict[str, Any]:
         **fixed,
         **found,
         "height": 10,
+        "candidates": ["glioma"],
         "model": MODEL,
         "milliseconds": 3.25,
     } | changes
