@@ -144,7 +144,7 @@ class ExportConfig(Settings):
     logit_tolerance: Annotated[float, Field(gt=0)] = 5e-3
     """Largest difference of the logarithm of a probability, in nats, which is that of a logit: where a
     probability is near 0 or 1, a wrong logit hardly changes it. Below 1e-12 probabilities count as equal."""
-    map_tolerance: Annotated[float, Field(gt=0)] = 1e-3
+    map_tolerance: Annotated[float, Field(gt=0)] = 5e-3
     """Largest difference of the statistics that decide on `not_mr`, of the feature map and of a heat map, as
     a share of the largest value in the channel, or of the heat map's."""
     max_error: Share = 0.05
