@@ -193,7 +193,7 @@ def test_a_backbone_of_another_family_answers_from_its_bundle(
     folder = tmp_path / "bundle"
     info = export_bundle(folder, config, weights, inputs[:24], labels[:24], inputs[24:], FACTS, make_models)
     assert info.check.largest_difference < 1e-4
-    assert max(found.largest for found in info.check.outputs.values()) < 1e-3
+    assert max(found.largest for found in info.check.outputs.values()) < 5e-3
     predictor = Predictor(folder)
     predictor.check_canaries()
     found = predictor.predict(inputs[:8])
