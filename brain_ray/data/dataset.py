@@ -1,7 +1,7 @@
 """Prepared data set: reads its files, labels, rows and network inputs."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -137,9 +137,19 @@ def read_input_groups(run: Run, config: Config, split: str, limit: int) -> NDArr
 
 def _groups_of(run: Run, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     names = patiently()(pq.read_schema, run.path(*DATASET_MANIFEST), filesystem=run.fs).names
-    column = "group" if "group" in names else "cluster"
-    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", column]).set_index("image_id")
-    return np.asarray(manifest[column].loc[pd.Index(image_ids)], np.int64)
+    manifest = read_table(run, *DATASET_MANIFEST, columns=["image_id", _group_name(names)])
+    groups = group_column(manifest.set_index("image_id"))
+    return np.asarray(groups.loc[pd.Index(image_ids)], np.int64)
+
+
+def group_column(manifest: pd.DataFrame) -> "pd.Series[int]":
+    """Returns the group of each image of a manifest; of an earlier version's, which knows none, the
+    cluster."""
+    return manifest[_group_name(manifest.columns)]
+
+
+def _group_name(names: Container[str]) -> str:
+    return "group" if "group" in names else "cluster"
 
 
 def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from brain_ray.bundle.bundle import add_scores
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
-from brain_ray.data.dataset import add_source_columns, read_table
+from brain_ray.data.dataset import add_source_columns, group_column, read_table
 from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
 from brain_ray.evaluation.external import describe_external
@@ -187,10 +187,9 @@ def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:
     probabilities = found[[f"probability_{name}" for name in classes]].to_numpy()
     predicted = probabilities.argmax(axis=1)
     names = np.array(classes)
-    if "group" not in manifest:  # of an earlier version's data set
-        manifest["group"] = manifest["cluster"]
-    learned = manifest.loc[manifest["split"].isin(["train", "valid"]), "group"]
-    groups = manifest.set_index("image_id").loc[found["image_id"], "group"]
+    known = group_column(manifest.set_index("image_id"))
+    learned = known[manifest["split"].isin(["train", "valid"]).to_numpy()]
+    groups = known.loc[found["image_id"]]
     facts: dict[str, Any] = {
         "class_name": names[found["label"]],
         "predicted": predicted,

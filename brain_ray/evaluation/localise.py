@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from brain_ray.bundle.heat_maps import over_image
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import PHANTOMS, Config
-from brain_ray.data.dataset import read_table
+from brain_ray.data.dataset import group_column, read_table
 from brain_ray.data.decoding import ImageError, decode
 from brain_ray.data.file_names import ALONE, image_name
 from brain_ray.data.outline_names import Matched, match_names
@@ -193,8 +193,7 @@ def sum_up(run: Run, config: Config, outlined: OutlinedImages, found: pd.DataFra
             f"exactly once: prepare {run.uri('dataset')} again"
         )
     manifest = read_table(run, *DATASET_MANIFEST)
-    group = "group" if "group" in manifest else "cluster"  # of an earlier version's data set
-    facts = manifest[["image_id", "path", "label", group]].rename(columns={group: "group"})
+    facts = manifest[["image_id", "path", "label"]].assign(group=group_column(manifest))
     table = facts.merge(found, "inner", "image_id", validate="one_to_one")
     figures = {name: table[name].to_numpy() for name in FACTS}
     labels, answers, groups = (table[name].to_numpy() for name in ("label", "answer", "group"))

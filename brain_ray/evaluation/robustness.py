@@ -9,11 +9,10 @@ from brain_ray.bundle.predictor import Predictor
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.artefacts.table import NAMES, SEVERITIES, corrupt, draws_of
-from brain_ray.data.dataset import read_table
 from brain_ray.data.decoding import decode
 from brain_ray.errors import RunError
 from brain_ray.evaluation.scoring_actors import score_by_actors
-from brain_ray.runs import BUNDLE, DATASET_MANIFEST, Run
+from brain_ray.runs import BUNDLE, Run
 from brain_ray.scoring.robustness import Robustness, score_robustness
 
 BATCH = 8
@@ -100,15 +99,15 @@ def score_artefacts(run: Run, config: Config, predictions: pd.DataFrame) -> Robu
     Args:
         run: with a complete data set and bundle.
         config: the run's settings.
-        predictions: table of the test images, with the columns row_id, image_id, label, predicted, decision
-            and leak_free.
+        predictions: table of the test images, with the columns row_id, image_id, label, group, predicted,
+            decision and leak_free.
 
     Raises:
         RunError: an image was missed or scored twice, or nodes were lost again and again.
     """
     settings = config.evaluate
     clean = predictions[predictions["leak_free"]] if predictions["leak_free"].any() else predictions
-    groups = _groups(run, clean)
+    groups = clean["group"].to_numpy()
     chosen = choose_images(groups, settings.robustness_images, config.seed)
     clean, groups = clean.iloc[chosen], groups[chosen]
     found = retry_if_lost(
@@ -143,11 +142,3 @@ def score_artefacts(run: Run, config: Config, predictions: pd.DataFrame) -> Robu
         groups,
         config.seed,
     )
-
-
-def _groups(run: Run, images: pd.DataFrame) -> NDArray[np.int64]:
-    """Returns the group of each image; of an earlier version's data set, its cluster of copies."""
-    manifest = read_table(run, *DATASET_MANIFEST).set_index("image_id")
-    column = "group" if "group" in manifest else "cluster"
-    groups: NDArray[np.int64] = manifest.loc[images["image_id"], column].to_numpy(np.int64)
-    return groups
