@@ -39,6 +39,13 @@ def cross_calibrate(
         groups: (n,) of any kind that can be sorted.
     """
     (half,) = draw_halves(groups, seed=0, splits=1)
+    return _cross(probabilities, labels, half)
+
+
+def _cross(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], half: NDArray[np.bool_]
+) -> Floats:
+    """Calibrates the images of `half`, (n,), by the temperature of the others, and these by its own."""
     crossed = np.empty(probabilities.shape, np.float64)
     for mine in (half, ~half):
         other = ~mine
@@ -60,12 +67,6 @@ def cross_fitted_losses(
         labels: (n,).
         halves: (splits, n), from `draw_halves`; losses are averaged over the splits.
     """
-    losses = np.zeros(len(labels))
-    for half in halves:
-        for scored in (half, ~half):
-            if not scored.any():
-                continue
-            fitted = ~scored
-            temperature = fit_temperature(probabilities[fitted], labels[fitted]) if fitted.any() else 1.0
-            losses[scored] += log_losses(calibrate(probabilities[scored], temperature), labels[scored])
-    return losses / len(halves)
+    return np.asarray(
+        np.mean([log_losses(_cross(probabilities, labels, half), labels) for half in halves], axis=0)
+    )

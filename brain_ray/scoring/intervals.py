@@ -49,6 +49,7 @@ class GroupBootstrap:
         """Takes the group of each image, (n,) of any kind that can be sorted."""
         names, self._place = np.unique(np.asarray(groups), return_inverse=True)
         self.num_groups = len(names)
+        self.units = effective_number(np.bincount(self._place, minlength=self.num_groups))
         self.resamples, self._seed, self._confidence = resamples, seed, confidence
         self._held: list[Floats] = []
 
@@ -95,12 +96,14 @@ class GroupBootstrap:
         """Number of standard errors from a score to the ends of its interval: a quantile of Student's t."""
         from scipy.stats import t
 
-        units = effective_number(self.totals(np.ones((self.num_images, 1)))[:, 0])
-        return float(t.ppf((1 + self._confidence) / 2, max(1.0, units - 1)))
+        return float(t.ppf((1 + self._confidence) / 2, max(1.0, self.units - 1)))
 
     def sums(self, values: ArrayLike) -> Floats:
         """Returns (n, m) values summed over the images of each resample: (resamples, m)."""
-        totals = self.totals(values)
+        return self._resample(self.totals(values))
+
+    def _resample(self, totals: Floats) -> Floats:
+        """Returns (groups, m) totals summed over the groups of each resample: (resamples, m)."""
         return np.concatenate([counts @ totals for counts in self.counts()])
 
     def shares(self, above: ArrayLike, below: ArrayLike) -> Floats:
@@ -122,8 +125,8 @@ class GroupBootstrap:
         right, wrong = (
             rng.binomial(groups + 2, 1 / (groups + 2), size=(2, self.resamples, parts.shape[1])) * middle
         )
-        numerators = np.concatenate([counts @ parts for counts in self.counts()]) + right
-        return ratio(numerators, np.concatenate([c @ wholes for c in self.counts()]) + right + wrong)
+        drawn_parts, drawn_wholes = np.hsplit(self._resample(np.hstack([parts, wholes])), 2)
+        return ratio(drawn_parts + right, drawn_wholes + right + wrong)
 
     def share(self, above: ArrayLike, below: ArrayLike | None = None) -> Interval:
         """Returns the share that (n,) `above` are of (n,) `below`, with its interval.
@@ -137,8 +140,7 @@ class GroupBootstrap:
         if np.isnan(point):
             return Interval(point, point, point)
         units = effective_number(self.totals(wholes)[:, 0])
-        found = self.between(point, self.shares(parts, wholes)[:, 0], units)
-        return Interval(point, min(found.low, point), max(found.high, point))
+        return self.around(point, self.shares(parts, wholes)[:, 0], units)
 
     def mean(self, values: ArrayLike) -> Interval:
         """Returns the mean of (n,) values over the images, with its interval by the bootstrap-t.
@@ -154,10 +156,11 @@ class GroupBootstrap:
         spread = float(_standard_error(totals.sum(axis=0), products.sum(axis=0)))
         if spread == 0:
             return Interval(point, point, point)
-        sums = np.concatenate([c @ totals for c in self.counts()])
-        if effective_number(totals[:, 1]) < FEW:
+        drawn = self._resample(np.hstack([totals, products]))
+        sums = drawn[:, :2]
+        if self.units < FEW:
             return self.between(point, ratio(sums[:, 0], sums[:, 1]))
-        errors = _standard_error(sums, np.concatenate([c @ products for c in self.counts()]))
+        errors = _standard_error(sums, drawn[:, 2:])
         distance = ratio(ratio(sums[:, 0], sums[:, 1]) - point, errors)
         tail = (1 - self._confidence) / 2
         low, high = np.quantile(distance[np.isfinite(distance)], [tail, 1 - tail])
@@ -171,11 +174,14 @@ class GroupBootstrap:
         known = resampled[np.isfinite(resampled)]
         if not np.isfinite(value) or not len(known):
             return Interval(value, np.nan, np.nan)
-        if units is None:
-            units = effective_number(self.totals(np.ones((self.num_images, 1)))[:, 0])
-        tail = _expanded_tail(units, self._confidence)
+        tail = _expanded_tail(self.units if units is None else units, self._confidence)
         low, high = np.quantile(known, [tail, 1 - tail])
         return Interval(value, float(low), float(high))
+
+    def around(self, value: float, resampled: Floats, units: float | None = None) -> Interval:
+        """As `between`, with ends that hold the value, which the groups that `shares` adds may have moved."""
+        found = self.between(value, resampled, units)
+        return Interval(value, min(value, found.low), max(value, found.high))
 
     def statistic(
         self, score: Callable[[Floats], Floats], values: ArrayLike, unbiased: bool = False

@@ -109,6 +109,4 @@ def group_error(values: Floats, bootstrap: GroupBootstrap) -> float:
 
     Liang and Zeger 1986, doi.org/10.1093/biomet/73.1.13, with the factor G / (G - 1) for G groups.
     """
-    totals = bootstrap.totals((values - values.mean())[:, np.newaxis])[:, 0]
-    few = bootstrap.num_groups / max(1, bootstrap.num_groups - 1)
-    return float((few * (totals**2).sum()) ** 0.5 / len(values))
+    return bootstrap.standard_error((values - values.mean()) / len(values))

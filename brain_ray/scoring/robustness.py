@@ -4,19 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 
 from brain_ray.scoring.intervals import Floats, GroupBootstrap, Interval, ratio
+from brain_ray.scoring.scores import Strict
 
 Condition = tuple[str, int]
 """An artefact and its severity, from 1."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Share(_Strict):
+class Share(Strict):
     """A share, usually 0..1, with its 95 % interval over groups; None where nothing defines it."""
 
     value: float | None
@@ -24,7 +20,7 @@ class Share(_Strict):
     high: float | None
 
 
-class ConditionScores(_Strict):
+class ConditionScores(Strict):
     """Scores of the images under one condition, or under several counted together."""
 
     images: int
@@ -39,7 +35,7 @@ class ConditionScores(_Strict):
     """Share of wrong answers."""
 
 
-class ArtefactScores(_Strict):
+class ArtefactScores(Strict):
     """Scores of one artefact."""
 
     severities: list[ConditionScores]
@@ -48,7 +44,7 @@ class ArtefactScores(_Strict):
     """Scores of all severities counted together."""
 
 
-class Robustness(_Strict):
+class Robustness(Strict):
     """Scores of the same images without and with artefacts; `model_dump()` is strict JSON."""
 
     images: int

@@ -70,23 +70,17 @@ def _of_predictions(
         for k in map(int, np.flatnonzero(present)):
             # A class that is never predicted has a precision of 0, as in `score`.
             value = 0.0 if np.isnan(values[k]) else float(values[k])
-            yield f"per_class.{classes[k]}.{name}", _around(value, resampled[:, k], bootstrap)
+            yield f"per_class.{classes[k]}.{name}", bootstrap.around(value, resampled[:, k])
         value = float(np.nan_to_num(values[present]).mean())
         # The groups that `shares` adds to each class would move their mean by as much as each of them.
-        plain = ratio(bootstrap.sums(above), bootstrap.sums(below))[:, present]
-        yield f"macro.{name}", _around(value, _known_mean(plain), bootstrap)
+        plain = ratio(*np.hsplit(bootstrap.sums(np.hstack([above, below])), 2))[:, present]
+        yield f"macro.{name}", bootstrap.around(value, _known_mean(plain))
 
 
 def _known_mean(values: Floats) -> Floats:
     """Returns the mean of each row's numbers, (n,), NaN where there is none."""
     known = np.isfinite(values)
     return ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
-
-
-def _around(value: float, resampled: Floats, bootstrap: GroupBootstrap) -> Interval:
-    """Returns an interval that holds its value, which the groups that `shares` adds may have moved."""
-    found = bootstrap.between(value, resampled)
-    return Interval(value, min(value, found.low), max(value, found.high))
 
 
 def _areas(

@@ -6,12 +6,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of what is written as strict JSON."""
+
     # NaN is refused here, so that no score can reach a JSON file as something that is not JSON.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ClassScores(_Strict):
+class ClassScores(Strict):
     """Precision, recall and F1 (0..1) of a class with `support` images; None if the class has no image."""
 
     precision: float | None
@@ -20,7 +22,7 @@ class ClassScores(_Strict):
     support: int
 
 
-class Auc(_Strict):
+class Auc(Strict):
     """Areas under ROC curves, one class against the rest (0..1); None if undefined."""
 
     per_class: dict[str, float | None]
@@ -28,7 +30,7 @@ class Auc(_Strict):
     macro: float | None
 
 
-class ProbabilityScores(_Strict):
+class ProbabilityScores(Strict):
     """Scores of the probabilities; lower is better.
 
     log_loss: mean of -ln(probability of the true class), in nats.
@@ -41,7 +43,7 @@ class ProbabilityScores(_Strict):
     ece: float
 
 
-class UnitScores(_Strict):
+class UnitScores(Strict):
     """Accuracy with one vote for each slice or each patient, and its interval over groups."""
 
     units: int
@@ -51,7 +53,7 @@ class UnitScores(_Strict):
     accuracy_high: float
 
 
-class DecisionCounts(_Strict):
+class DecisionCounts(Strict):
     """Decisions for a set of test images. Shares are 0..1; intervals are of 95 %, over groups."""
 
     images: int
@@ -77,7 +79,7 @@ class DecisionCounts(_Strict):
     """Of the shares of images that are answered, abstained from and refused, by those names."""
 
 
-class Decisions(_Strict):
+class Decisions(Strict):
     """Decisions of a bundle for a set of test images, exactly as it serves them."""
 
     per_class: dict[str, DecisionCounts]
@@ -93,7 +95,7 @@ class Decisions(_Strict):
     """The same comparison as a sentence."""
 
 
-class Sensitivity(_Strict):
+class Sensitivity(Strict):
     """Share (0..1) of a class's images that have it among their candidates, and what was asked for."""
 
     asked: float
@@ -104,7 +106,7 @@ class Sensitivity(_Strict):
     """Whether the whole interval is below what was asked for."""
 
 
-class CandidateScores(_Strict):
+class CandidateScores(Strict):
     """Candidates of test images: the classes that a bundle does not exclude."""
 
     per_class: dict[str, Sensitivity]
@@ -115,7 +117,7 @@ class CandidateScores(_Strict):
     """Share of the images with one candidate."""
 
 
-class Subgroup(_Strict):
+class Subgroup(Strict):
     """Scores of the images with one value in a column that their source states."""
 
     column: str
@@ -133,7 +135,7 @@ class Subgroup(_Strict):
     """Share of the images whose true class is a candidate; None where the bundle has no candidates."""
 
 
-class Scores(_Strict):
+class Scores(Strict):
     """All scores of one set of images; `model_dump()` is strict JSON.
 
     Intervals are of 95 %, by a bootstrap over groups. Rows of `confusion` are true classes, columns predicted
