@@ -68,8 +68,8 @@ def parse_or_explain(
         return 1
 
 
-def take_value(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
-    """Returns an option's value, None if it is not given, and the other words.
+def take_value(argv: Sequence[str], option: str, what: str = "") -> tuple[str | None, list[str]]:
+    """Returns an option's value, None if it is not given, and the other words; `what` tells of the value.
 
     Raises:
         UsageError: it has no value, or is given twice.
@@ -84,7 +84,7 @@ def take_value(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]
         following = argv[k + 1 : k + 2]
         value = rest if mark else next(iter(following), "")
         if not value or (not mark and value.startswith("-")):
-            raise UsageError(f"{option} needs a value: the path or URI of a bundle's folder")
+            raise UsageError(f"{option} needs a value" + (f": {what}" if what else ""))
         del words[k : k + (1 if mark else 2)]
     return value, words
 

@@ -19,7 +19,7 @@ set's class for each of the bundle's."""
 def run_evaluate(prog: str, text: str, argv: Sequence[str]) -> int:
     """Runs the job; returns the exit code: 0, 1 after an error, 2 for a wrong command line."""
     try:
-        bundle, words = take_value(argv, "--bundle")
+        bundle, words = take_value(argv, "--bundle", "the path or URI of a bundle's folder")
         if bundle is not None and not {"-h", "--help"} & set(words):
             words = _named(words)
     except UsageError as error:

@@ -12,7 +12,7 @@ from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_input_groups, read_inputs
 from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, RESULT, TRAIN, Run
-from brain_ray.scoring.decisions import describe_promise
+from brain_ray.scoring.decisions import describe_promise, wrap
 
 MAX_VALIDATION = 5000
 """Largest number of validation images for the temperature's fit; a larger split is sampled."""
@@ -47,7 +47,7 @@ def export(run: Run, config: Config) -> str:
         f"{scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
         f"of these {decision.answered:.2%} are answered, {decision.error:.2%} of them wrongly, and "
         f"{decision.kept:.2%} pass as like the training images\n"
-        f"{describe_promise(decision.model_dump())}\n"
+        f"{wrap(describe_promise(decision.model_dump()))}\n"
         f"Keras and ONNX differ by {check.largest_difference:.1e} at most in probabilities, "
         f"{check.outputs['logits'].largest:.1e} in logits, on {check.images} images and drawn inputs"
     )

@@ -20,6 +20,7 @@ from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import CONFLICT, COPIED, SAME_PATIENT, Assignment
 from brain_ray.errors import MAX_NAMES, list_names
 from brain_ray.fingerprints import digest
+from brain_ray.scoring.decisions import wrap
 
 MAX_FLAGGED = 50
 """Largest number of images of another kind that audit.json names."""
@@ -139,7 +140,7 @@ def as_text(found: Mapping[str, Any], assignment: Assignment) -> str:
             f"also dropped from training: {leaks['dropped_for_valid']} copies of validation images, "
             f"{leaks['patients_dropped_for_valid']} others of their patients"
         )
-    lines += describe_shortcuts(found.get("shortcuts", {}))
+    lines += [wrap(line, indent="  ") for line in describe_shortcuts(found.get("shortcuts", {}))]
     lines += found["source"]["notes"]
     lines += _left_out(found["left_out"])
     if names := found["no_images"]:

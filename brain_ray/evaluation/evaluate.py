@@ -1,5 +1,6 @@
 """Stage evaluate: scores a run's bundle on its test split with Ray Data, and writes report/."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -40,7 +41,7 @@ from brain_ray.runs import (
     REPORT_PAGE,
     Run,
 )
-from brain_ray.scoring.decisions import format_decisions
+from brain_ray.scoring.decisions import format_decisions, wrap
 from brain_ray.scoring.localisation_scores import format_localisation
 from brain_ray.scoring.metrics import format_scores
 from brain_ray.scoring.robustness import format_robustness
@@ -105,7 +106,7 @@ def evaluate(run: Run, config: Config) -> str:
     run.require(DATASET, "prepare")
     run.require(BUNDLE, "export")
     outlined = find_outlined(run, config)
-    found = retry_if_lost(lambda: _predict(run, config), "scoring")
+    found = retry_if_lost(lambda: _predict(run, config, Classifier), "scoring")
     bundle, mapping = run.read_json(*BUNDLE_INFO), config.evaluate.mapping
     if mapping is not None:
         found = map_classes(found, parse_mapping(mapping, bundle["classes"]))
@@ -125,7 +126,9 @@ def evaluate(run: Run, config: Config) -> str:
     }
     localisation = None
     if outlined is not None:
-        maps = retry_if_lost(lambda: _predict(run, config, Localiser, outlined.outlines), "localisation")
+        outlines = outlined.outlines
+        rows = predictions.loc[predictions["image_id"].isin(list(outlines)), "row_id"].tolist()
+        maps = retry_if_lost(lambda: _predict(run, config, Localiser, outlines, rows=rows), "localisation")
         localisation = sum_up(run, config, outlined, maps)
         metrics["localisation"] = to_json(localisation)
     robustness = score_artefacts(run, config, predictions) if config.evaluate.robustness else None
@@ -154,18 +157,22 @@ def evaluate(run: Run, config: Config) -> str:
     text = (
         _part(describe_external(bundle, config), official) if external else _text(official, leak_free, known)
     )
-    parts = [text, ledger["sentence"]]
+    parts = [text, wrap(ledger["sentence"])]
     parts += [] if localisation is None else [format_localisation(localisation)]
     parts += [] if robustness is None else [format_robustness(robustness)]
     return "\n\n".join(parts)
 
 
-def _predict(run: Run, config: Config, actor: type = Classifier, *more: Any) -> pd.DataFrame:
-    """Maps the test rows by an actor of a bundle, a number of threads, and what `more` it takes."""
+def _predict(
+    run: Run, config: Config, actor: type, *more: Any, rows: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Maps test rows (None: all) by an actor of a bundle, a number of threads, and what `more` it takes."""
     settings = config.evaluate
     actor_arguments = [run.uri(BUNDLE), settings.cpus_per_actor, *more]
     batch = batch_of(config.model.height, config.model.width, settings.batch_size)
-    return score_by_actors(run, settings, actor, actor_arguments, SCORED_COLUMNS, batch, BLOCK_BATCHES)
+    return score_by_actors(
+        run, settings, actor, actor_arguments, SCORED_COLUMNS, batch, BLOCK_BATCHES, row_ids=rows
+    )
 
 
 def _with_facts(found: pd.DataFrame, run: Run, config: Config) -> pd.DataFrame:

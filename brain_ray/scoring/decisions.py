@@ -149,4 +149,9 @@ def format_decisions(decisions: Decisions) -> str:
             f"{error:25}  {row.abstained:9d}  {row.refused:6d}  "
             f"({row.abstained_right} and {row.refused_right})"
         )
-    return "\n".join([*lines, "", *textwrap.wrap(decisions.sentence, TEXT_WIDTH)])
+    return "\n".join([*lines, "", wrap(decisions.sentence)])
+
+
+def wrap(text: str, indent: str = "") -> str:
+    """Returns sentences in lines for a terminal, those after the first with an indent."""
+    return textwrap.fill(text, TEXT_WIDTH, subsequent_indent=indent)

@@ -1,13 +1,12 @@
 """Localisation scores: heat maps and both baselines, each with its interval over groups of images."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brain_ray.scoring.decisions import TEXT_WIDTH
+from brain_ray.scoring.decisions import wrap
 from brain_ray.scoring.intervals import GroupBootstrap, Interval, ratio
 from brain_ray.scoring.localisation import MEASURES, THRESHOLDS, TOLERANCE
 
@@ -209,7 +208,7 @@ def format_localisation(scores: LocalisationScores) -> str:
     width = max(len(part.title) for part in scores.parts)
     lines = [
         "heat maps of the answers against outlines (95 % intervals over groups)",
-        *textwrap.wrap(count_sentence(scores), TEXT_WIDTH),
+        wrap(count_sentence(scores)),
         "",
         f"{'':{width}}  images  {'':15}" + "".join(f"  {TITLES[name]:22}" for name in shown),
     ]

@@ -62,6 +62,14 @@ def maps_of(run: Run, outlined: OutlinedImages) -> pa.Table:
     return pa.concat_tables([actor(rows.slice(start, 3)) for start in range(0, len(rows), 3)])
 
 
+def all_outlined(run: Run, tested: pd.DataFrame, folder: Path) -> tuple[Config, OutlinedImages]:
+    """Give each test image with a tumour a square."""
+    config = with_outlines(folder, {path: square(row) for path, row in tested.iterrows()})
+    outlined = find_outlined(run, config)
+    assert outlined is not None
+    return config, outlined
+
+
 def test_without_outlines_nothing_is_scored(run: Run) -> None:
     assert find_outlined(run, Config(name="earlier")) is None
 
@@ -85,9 +93,7 @@ def test_test_images_with_a_tumour_and_an_outline_are_chosen(
 def test_figures_are_of_the_answers_heat_map_in_the_images_own_pixels(
     run: Run, tested: pd.DataFrame, tmp_path: Path
 ) -> None:
-    config = with_outlines(tmp_path, {path: square(row) for path, row in tested.iterrows()})
-    outlined = find_outlined(run, config)
-    assert outlined is not None
+    _, outlined = all_outlined(run, tested, tmp_path)
     found = maps_of(run, outlined).to_pandas()
     assert sorted(found["image_id"]) == sorted(outlined.outlines)
     rows = pq.read_table(run.path("dataset", "test"), partitioning=None).to_pandas().set_index("image_id")
@@ -111,9 +117,7 @@ def test_figures_are_of_the_answers_heat_map_in_the_images_own_pixels(
 def test_scores_are_by_class_and_by_answer_and_strict_json(
     run: Run, tested: pd.DataFrame, tmp_path: Path
 ) -> None:
-    config = with_outlines(tmp_path, {path: square(row) for path, row in tested.iterrows()})
-    outlined = find_outlined(run, config)
-    assert outlined is not None
+    config, outlined = all_outlined(run, tested, tmp_path)
     found = maps_of(run, outlined).to_pandas()
     scores = sum_up(run, config, outlined, found)
     parts = {part.title: part for part in scores.parts}
