@@ -16,12 +16,14 @@ from brain_ray.bundle.bundle import (
     EXPLAIN_FILE,
     KERAS_FILE,
     ONNX_FILE,
+    REFERENCE_FILE,
     UNLIKENESS_FILE,
     BundleError,
     sha256,
     write_info,
 )
 from brain_ray.bundle.isolated import run_module
+from brain_ray.bundle.reference import Reference, grey_quantities
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
 from brain_ray.bundle.session import open_session
 from brain_ray.bundle.thresholds import canary_probabilities, fit_thresholds
@@ -81,6 +83,7 @@ def export_bundle(
     facts: Facts | Mapping[str, Any],
     make_models: MakeModels = run_conversion,
     valid_groups: ArrayLike | None = None,
+    valid_boxes: Mapping[str, ArrayLike] | None = None,
 ) -> BundleInfo:
     """Writes a bundle into a local folder, completely or not at all.
 
@@ -99,6 +102,7 @@ def export_bundle(
         make_models: function that writes and compares the models.
         valid_groups: (n,) groups of the validation images (of patients and copies), for the thresholds. None:
             each image is its own.
+        valid_boxes: `box_quantities` of the validation images, for the bundle's reference.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; an output of the
@@ -117,11 +121,20 @@ def export_bundle(
             difference = _check_models(make_models, Path(folder), partial, config, weights, valid_inputs)
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
-        temperature, scores, decision, unlikeness = fit_thresholds(
+        fitted = fit_thresholds(
             session, config, valid_inputs, valid_labels, train_inputs, valid_groups, _models_tried(known)
         )
         canaries = draw_canaries()
-        extras = {UNLIKENESS_FILE: unlikeness.to_bytes()}
+        reference = Reference.of(
+            np.arange(len(valid_labels)) if valid_groups is None else valid_groups,
+            {
+                **grey_quantities(valid_inputs),
+                **(valid_boxes or {}),
+                "unlikeness": fitted.unlikeness,
+                "confidence": fitted.confidence,
+            },
+        )
+        extras = {UNLIKENESS_FILE: fitted.detector.to_bytes(), REFERENCE_FILE: reference.to_bytes()}
         extras |= {f"{CANARY_FOLDER}/{name}": data for name, data in canaries.items()}
         (partial / CANARY_FOLDER).mkdir()
         for name, data in extras.items():
@@ -140,10 +153,10 @@ def export_bundle(
             ),
             crop=config.data.crop,
             volumes=config.data.volumes,
-            temperature=temperature,
-            decision=decision,
+            temperature=fitted.temperature,
+            decision=fitted.decision,
             canaries=canary_probabilities(session, config, canaries),
-            scores=ModelScores(validation=scores),
+            scores=ModelScores(validation=fitted.scores),
             data=known.data,
             training=known.training,
             versions={name.replace("-", "_"): found for name, found in versions(PACKAGES).items()}

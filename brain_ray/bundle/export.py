@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.reference import box_quantities
 from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
-from brain_ray.data.dataset import read_input_groups, read_inputs
+from brain_ray.data.dataset import group_column, read_input_facts, read_inputs
+from brain_ray.data.rows import BOX
 from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, RESULT, TRAIN, Run
 from brain_ray.scoring.decisions import describe_promise, wrap
 
@@ -33,12 +35,21 @@ def export(run: Run, config: Config) -> str:
     with np.load(io.BytesIO(run.read_bytes(*BEST))) as stored:
         weights = [stored[str(k)] for k in range(len(stored.files))]
     inputs, labels = read_inputs(run, config, "valid", MAX_VALIDATION)
-    groups = read_input_groups(run, config, "valid", MAX_VALIDATION)
+    facts = read_input_facts(run, config, "valid", MAX_VALIDATION)
+    boxes = box_quantities(facts[list(BOX)], facts[["height", "width"]])
     train_inputs, _ = read_inputs(run, config, "train", MAX_TRAINING)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "bundle"
         info = export_bundle(
-            made, config, weights, inputs, labels, train_inputs, _facts(run), valid_groups=groups
+            made,
+            config,
+            weights,
+            inputs,
+            labels,
+            train_inputs,
+            _facts(run),
+            valid_groups=group_column(facts),
+            valid_boxes=boxes,
         )
         run.upload(made, BUNDLE)
     scores, check, decision = info.scores.validation, info.check, info.decision

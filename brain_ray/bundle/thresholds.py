@@ -1,6 +1,7 @@
 """Temperature, abstention and out-of-distribution thresholds, and expected outputs of canary images."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
@@ -29,6 +30,20 @@ ONNX_BATCH_SIZE = 32
 Floats = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted on the validation images, and the model's answers to them."""
+
+    temperature: float
+    scores: ValidationScores
+    decision: Decision
+    detector: OutOfDistributionDetector
+    confidence: Floats
+    """(n,), largest calibrated probability."""
+    unlikeness: Floats
+    """(n,), as in `Prediction`."""
+
+
 def fit_thresholds(
     session: onnxruntime.InferenceSession,
     config: Config,
@@ -37,7 +52,7 @@ def fit_thresholds(
     train_inputs: NDArray[np.uint8],
     groups: ArrayLike | None = None,
     models: int = 1,
-) -> tuple[float, ValidationScores, Decision, OutOfDistributionDetector]:
+) -> Fitted:
     """Fits the temperature and the thresholds on the validation images, and scores the ONNX model on them.
 
     Args:
@@ -66,8 +81,8 @@ def fit_thresholds(
     )
     calibrated = calibrate(probabilities, temperature).astype(np.float32)  # as the predictor has it
     confidence = calibrated.max(axis=1)
-    unlikeness = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
-    distances = unlikeness.distance(run_all(session, inputs, "statistics"))
+    detector = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
+    distances = detector.distance(run_all(session, inputs, "statistics"))
     furthest = threshold(distances, config.export.keep_share, groups)
     passes = distances <= furthest  # as in `Predictor.decide`: refused images are never answered
     export = config.export
@@ -93,7 +108,7 @@ def fit_thresholds(
         kept=float(passes.mean()),
         learned_from=len(train_inputs),
     )
-    return temperature, scores, decision, unlikeness
+    return Fitted(temperature, scores, decision, detector, confidence, distances / np.float32(furthest))
 
 
 def canary_probabilities(

@@ -125,14 +125,16 @@ def _append(inputs: NDArray[np.uint8], file: IO[bytes]) -> None:
         ) from error
 
 
-def read_input_groups(run: Run, config: Config, split: str, limit: int) -> NDArray[np.int64]:
-    """Returns the groups of the images of `read_inputs`, int64 (n,): see `read_groups`.
+def read_input_facts(run: Run, config: Config, split: str, limit: int) -> pd.DataFrame:
+    """Returns the manifest's rows of the images of `read_inputs`, n rows in their order.
 
     Raises:
         RunError: the split has no files.
     """
     images = _read(run, split, ["image_id"], _images(run, config, split, limit))
-    return _groups_of(run, images["image_id"].to_numpy())
+    manifest = read_table(run, *DATASET_MANIFEST)
+    facts: pd.DataFrame = manifest.set_index("image_id").loc[images["image_id"].to_numpy()]
+    return facts
 
 
 def _groups_of(run: Run, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:

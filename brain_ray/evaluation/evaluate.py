@@ -10,22 +10,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from brain_ray.bundle.bundle import add_scores
-from brain_ray.bundle.predictor import Predictor
+from brain_ray.bundle.bundle import add_scores, load_bundle
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, group_column, read_table
-from brain_ray.data.decoding import ImageError
 from brain_ray.errors import RunError
 from brain_ray.evaluation.external import describe_external
 from brain_ray.evaluation.ledger import record_scoring
 from brain_ray.evaluation.localise import Localiser, find_outlined, sum_up
 from brain_ray.evaluation.mapping import map_classes, parse_mapping
+from brain_ray.evaluation.reference_shift import compare_with_reference, describe_shift
 from brain_ray.evaluation.report import write_report
 from brain_ray.evaluation.report_data import gather
 from brain_ray.evaluation.robustness import score_artefacts
-from brain_ray.evaluation.score_predictions import CANDIDATES_SEPARATOR, score_predictions
-from brain_ray.evaluation.scoring_actors import score_by_actors
+from brain_ray.evaluation.score_predictions import score_predictions
+from brain_ray.evaluation.scoring_actors import Classifier, score_by_actors
 from brain_ray.evaluation.shortcuts import compare_with_shortcuts
 from brain_ray.input_spec import batch_of
 from brain_ray.records import to_json
@@ -56,46 +55,6 @@ NO_COPY = "no copy found in training or validation"
 """Meaning of `leak_free` for a test image whose patient is not known, to the extent of the audit's search."""
 
 
-class Classifier:
-    """One copy of a bundle's model in an actor: maps encoded test images to probabilities."""
-
-    def __init__(self, bundle: str, threads: int) -> None:
-        """Opens the bundle at a path or URI; the model computes on `threads` CPU threads."""
-        self._predictor = Predictor(bundle, threads)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Replaces a batch's column of bytes by columns of results.
-
-        Those are, per class, probability_<class> and calibrated_<class>, then the crop box in pixels (top,
-        bottom, left, right), unlikeness, candidates (classes with `;` between them) and decision.
-
-        Raises:
-            RunError: an image cannot be decoded.
-        """
-        inputs, boxes = [], []
-        for path, data in zip(batch["path"].to_pylist(), batch["bytes"].to_pylist(), strict=True):
-            try:
-                image, box, _ = self._predictor.prepare(data)
-            except ImageError as error:
-                raise RunError(f"the data set's row of {path} is damaged: {error}; prepare again") from error
-            inputs.append(image)
-            boxes.append(box)
-        found = self._predictor.predict(np.stack(inputs))
-        batch = batch.drop(["bytes"])
-        for k, name in enumerate(self._predictor.classes):
-            batch = batch.append_column(f"probability_{name}", pa.array(found.probabilities[:, k]))
-        for k, name in enumerate(self._predictor.classes):
-            batch = batch.append_column(f"calibrated_{name}", pa.array(found.calibrated[:, k]))
-        for side in ("top", "bottom", "left", "right"):
-            batch = batch.append_column(side, pa.array([getattr(box, side) for box in boxes], pa.int64()))
-        batch = batch.append_column("unlikeness", pa.array(found.unlikeness))
-        if found.candidates is not None:
-            names = np.array(self._predictor.classes)
-            chosen = [CANDIDATES_SEPARATOR.join(names[row]) for row in found.candidates]
-            batch = batch.append_column("candidates", pa.array(chosen, pa.string()))
-        return batch.append_column("decision", pa.array(found.decisions, pa.string()))
-
-
 def evaluate(run: Run, config: Config) -> str:
     """Fills the empty `report/` of a run, and adds the scores to its bundle; returns a table of the scores.
 
@@ -116,12 +75,14 @@ def evaluate(run: Run, config: Config) -> str:
     leak_free = score_predictions(clean, config, bundle["decision"]) if len(clean) else None
     split = run.read_json(*AUDIT)["sha256"]["test"]
     settings = [config.evaluate.calibration_bins, mapping]
+    shift = compare_with_reference(load_bundle(run.uri(BUNDLE)), predictions, config.seed)
     ledger = record_scoring(run, split, bundle, settings, official)  # before anybody can see the scores
     metrics = {
         "official": official.model_dump(mode="json"),
         "leak_free": leak_free.model_dump(mode="json") if leak_free else None,
         "ledger": ledger,
         "bundle": bundle["files"]["model.onnx"],
+        "shift": None if shift is None else shift.model_dump(mode="json"),
         "shortcuts": None if config.data.external else compare_with_shortcuts(run, predictions),
     }
     localisation = None
@@ -147,6 +108,7 @@ def evaluate(run: Run, config: Config) -> str:
         robustness=robustness,
         shortcuts=metrics["shortcuts"],
         ledger=ledger,
+        shift=shift,
     )
     page, figures = write_report(data)
     for name, content in figures.items():
@@ -158,6 +120,7 @@ def evaluate(run: Run, config: Config) -> str:
         _part(describe_external(bundle, config), official) if external else _text(official, leak_free, known)
     )
     parts = [text, wrap(ledger["sentence"])]
+    parts += [] if shift is None else [wrap(f"shift: {describe_shift(shift)}")]
     parts += [] if localisation is None else [format_localisation(localisation)]
     parts += [] if robustness is None else [format_robustness(robustness)]
     return "\n\n".join(parts)

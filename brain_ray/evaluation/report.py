@@ -10,6 +10,7 @@ from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.copies.recall import describe_recall
 from brain_ray.data.shortcuts.measure import ALL, MEANING, clear_views, title_of
 from brain_ray.evaluation import copy_plates, image_plates, plots, risk_plot
+from brain_ray.evaluation.reference_shift import describe_shift, shift_rows
 from brain_ray.evaluation.report_data import MAX_MISCLASSIFIED, ReportData, first_epoch_on_images
 from brain_ray.evaluation.robustness_plot import robustness_curves
 from brain_ray.evaluation.style import data_uri, environment
@@ -53,6 +54,8 @@ def write_report(
         localisation_rows=table_rows,
         title_of=title_of,
         clear_views=clear_views,
+        describe_shift=describe_shift,
+        shift_rows=shift_rows,
         png=lambda data: data_uri("png", data),
         jpeg=lambda image: data_uri("jpeg", image_plates.to_jpeg(image)),
     )

@@ -20,6 +20,7 @@ from brain_ray.runs import AUDIT, BUNDLE_INFO, DATASET, HISTORY, Run
 from brain_ray.scoring.localisation_scores import LocalisationScores
 from brain_ray.scoring.robustness import Robustness
 from brain_ray.scoring.scores import Scores
+from brain_ray.scoring.shift import Shift
 
 MAX_MISCLASSIFIED = 300
 """Misclassified images that the page shows, the most confident first; more would make it slow to open."""
@@ -58,6 +59,7 @@ class ReportData:
         shortcuts: the result of `compare_with_shortcuts`.
         robustness: scores on test images with artefacts; None if not asked for.
         ledger: how often the test split was scored, from `record_scoring`; None: not recorded.
+        shift: the test images beside the bundle's validation images; None: an earlier version's bundle.
     """
 
     config: Config
@@ -81,6 +83,7 @@ class ReportData:
     shortcuts: Mapping[str, Any] | None = None
     robustness: Robustness | None = None
     ledger: Mapping[str, Any] | None = None
+    shift: Shift | None = None
 
 
 NUM_SAMPLES = 25

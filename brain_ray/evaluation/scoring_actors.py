@@ -5,15 +5,73 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy
 from ray.data.expressions import col
 
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.bundle.reference import box_quantities, grey_quantities
 from brain_ray.cluster.capacity import TASK_CPUS, running_nodes, scoring_places
 from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.config import EvaluateConfig
+from brain_ray.data.decoding import ImageError, decode
+from brain_ray.data.rows import BOX
+from brain_ray.errors import RunError
+from brain_ray.evaluation.score_predictions import CANDIDATES_SEPARATOR
 from brain_ray.runs import DATASET, Run
+
+
+class Classifier:
+    """One copy of a bundle's model in an actor: maps encoded test images to probabilities."""
+
+    def __init__(self, bundle: str, threads: int) -> None:
+        """Opens the bundle at a path or URI; the model computes on `threads` CPU threads."""
+        self._predictor = Predictor(bundle, threads)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Replaces a batch's column of bytes by columns of results.
+
+        Those are, per class, probability_<class> and calibrated_<class>, then the crop box in pixels (top,
+        bottom, left, right), `reference.QUANTITIES`, candidates (classes with `;` between them) and decision.
+
+        Raises:
+            RunError: an image cannot be decoded.
+        """
+        model = self._predictor
+        inputs, boxes, sizes = [], [], []
+        for path, data in zip(batch["path"].to_pylist(), batch["bytes"].to_pylist(), strict=True):
+            try:
+                image = decode(data, model.max_pixels, read=model.read_spec)
+            except ImageError as error:
+                raise RunError(f"the data set's row of {path} is damaged: {error}; prepare again") from error
+            fitted, box, _ = model.prepare_image(image)
+            inputs.append(fitted)
+            boxes.append([box.top, box.bottom, box.left, box.right])
+            sizes.append(image.shape)
+        found = model.predict(np.stack(inputs))
+        batch = batch.drop(["bytes"])
+        for k, name in enumerate(model.classes):
+            batch = batch.append_column(f"probability_{name}", pa.array(found.probabilities[:, k]))
+        for k, name in enumerate(model.classes):
+            batch = batch.append_column(f"calibrated_{name}", pa.array(found.calibrated[:, k]))
+        quantities = {
+            **grey_quantities(np.stack(inputs)),
+            **box_quantities(boxes, sizes),
+            "unlikeness": found.unlikeness,
+            "confidence": found.calibrated.max(axis=1),
+        }
+        for side, pixels in zip(BOX, np.array(boxes).T, strict=True):
+            batch = batch.append_column(side, pa.array(pixels, pa.int64()))
+        for name, values in quantities.items():
+            batch = batch.append_column(name, pa.array(values))
+        if found.candidates is not None:
+            names = np.array(model.classes)
+            chosen = [CANDIDATES_SEPARATOR.join(names[row]) for row in found.candidates]
+            batch = batch.append_column("candidates", pa.array(chosen, pa.string()))
+        return batch.append_column("decision", pa.array(found.decisions, pa.string()))
 
 
 def score_by_actors(

@@ -49,6 +49,7 @@ def test_what_was_exported_reads_back(exported: tuple[Path, BundleInfo], config:
         "model.keras",
         "model.onnx",
         "explain.onnx",
+        "reference.npz",
         "unlikeness.npz",
         *(f"canaries/{kind}.png" for kind in ("glioma", "meningioma", "notumor", "pituitary")),
     }
@@ -58,7 +59,8 @@ def test_what_was_exported_reads_back(exported: tuple[Path, BundleInfo], config:
 
 
 @pytest.mark.parametrize(
-    "name", ["model.onnx", "model.keras", "explain.onnx", "unlikeness.npz", "canaries/glioma.png"]
+    "name",
+    ["model.onnx", "model.keras", "explain.onnx", "unlikeness.npz", "reference.npz", "canaries/glioma.png"],
 )
 def test_a_changed_file_is_refused(bundle: Path, name: str) -> None:
     file = bundle / name

@@ -132,9 +132,8 @@ def test_what_is_refused_counts_as_not_answered(bundle: Path, config: Config) ->
     lax = config.model_copy(update={"export": ExportConfig(max_error=0.95, keep_share=0.5)})
     session = open_session((bundle / "model.onnx").read_bytes())
     labels = np.arange(24) % 3
-    temperature, _, decision, _ = fit_thresholds(
-        session, lax, noise(24), labels, noise(40, seed=9), np.arange(24)
-    )
+    fitted = fit_thresholds(session, lax, noise(24), labels, noise(40, seed=9), np.arange(24))
+    decision, temperature = fitted.decision, fitted.temperature
     content = json.loads((bundle / "bundle.json").read_text())
     content |= {"decision": decision.model_dump(), "temperature": temperature}
     (bundle / "bundle.json").write_text(json.dumps(content))

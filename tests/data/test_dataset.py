@@ -16,7 +16,8 @@ from brain_ray.config import Config, ModelConfig
 from brain_ray.data.dataset import (
     add_source_columns,
     first_rows,
-    read_input_groups,
+    group_column,
+    read_input_facts,
     read_inputs,
     read_labels,
     read_rows,
@@ -179,7 +180,7 @@ def test_of_many_images_some_are_drawn_in_the_order_of_the_rows(run: Run) -> Non
 
 
 @pytest.mark.parametrize("limit", [100, 3])
-def test_groups_are_those_of_the_images_whose_inputs_are_read(run: Run, limit: int) -> None:
+def test_facts_are_those_of_the_images_whose_inputs_are_read(run: Run, limit: int) -> None:
     rows = write_rows(run, augmented=(2, 4))
     config = Config(model=ModelConfig(height=24, width=24))
     images = (read_inputs(run, config, "train", limit)[0][:, 0, 0, 0] // 20).tolist()
@@ -187,9 +188,11 @@ def test_groups_are_those_of_the_images_whose_inputs_are_read(run: Run, limit: i
     manifest = pd.DataFrame({"image_id": numbers, "cluster": numbers, "group": [n // 2 for n in numbers]})
     file = Path(run.path(*DATASET_MANIFEST))
     manifest.to_parquet(file)
-    assert read_input_groups(run, config, "train", limit).tolist() == [image // 2 for image in images]
+    assert group_column(read_input_facts(run, config, "train", limit)).tolist() == [
+        image // 2 for image in images
+    ]
     manifest.drop(columns="group").to_parquet(file)  # as an earlier version wrote it
-    assert read_input_groups(run, config, "train", limit).tolist() == images
+    assert group_column(read_input_facts(run, config, "train", limit)).tolist() == images
 
 
 def test_a_split_that_was_not_prepared_is_refused_by_name(run: Run) -> None:

@@ -5,9 +5,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.html_page import Page
 
+from brain_ray.bundle.bundle import REFERENCE_FILE, load_bundle, sha256, write_info
+from brain_ray.bundle.reference import QUANTITIES, Reference
 from brain_ray.cli import take_value
 from brain_ray.config import Config
 from brain_ray.errors import RunError
@@ -30,7 +33,20 @@ def unpack(storage: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return unpack(tmp_path_factory.mktemp("runs"))
+    run = unpack(tmp_path_factory.mktemp("runs"))
+    add_reference(run)
+    return run
+
+
+def add_reference(run: Run) -> None:
+    """Give an earlier version's bundle what it lacks: brighter images than its own, of 60 groups."""
+    rng = np.random.default_rng(0)
+    quantities = {name: rng.uniform(0, 1, 120) for name in QUANTITIES} | {"grey_mean": np.full(120, 250.0)}
+    data = Reference.of(np.arange(120) // 2, quantities).to_bytes()
+    run.write_bytes(data, "bundle", REFERENCE_FILE)
+    info = load_bundle(run.uri("bundle")).info
+    files = {**info.files, REFERENCE_FILE: sha256(data)}
+    write_info(run.uri("bundle"), info.model_copy(update={"files": files}))
 
 
 def external(run: Run, name: str, source: str, mapping: tuple[str, ...] | None = None) -> Config:
@@ -68,7 +84,12 @@ def test_a_run_s_own_test_split_gives_its_own_figures_to_the_last_digit(
         assert ours[name] == theirs[name], name
     assert scores["leak_free"] is None
     assert scores["ledger"] == own["ledger"], "the same model on the same images is no second scoring"
+    shift = scores["shift"]
+    assert shift == own["shift"]
+    assert (shift["images"], shift["reference_images"], shift["reference_groups"]) == (8, 120, 60)
+    assert shift["quantities"]["grey_mean"]["alarms"]
     page = Page(made.read_bytes("report", "report.html").decode()).text
+    assert "mean grey level of the network's input, 0..255 (median" in page
     assert f"{config.name}: external evaluation of whole" in page
     assert "Copies of the images that the model learned from were not looked for" in page
     assert "no copy of one found in training" not in page

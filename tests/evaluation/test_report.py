@@ -27,6 +27,7 @@ from brain_ray.scoring.localisation_scores import (
 from brain_ray.scoring.metrics import score
 from brain_ray.scoring.scores import Scores, Subgroup
 from brain_ray.scoring.selection import sum_up_choice
+from brain_ray.scoring.shift import compare_with
 
 CLASSES = DataConfig().classes
 NASTY = 'Testing/<script>alert("x")</script>/a&b.jpg'
@@ -459,6 +460,25 @@ def test_the_page_shows_localisation_where_there_are_outlines(data: ReportData, 
     assert "2 with an empty heat map" in part
     assert "3.45 %" in part
     assert "does not prove that the network uses the tumour" in part
+
+
+def test_a_shift_is_a_warning_that_names_what_differs(data: ReportData, written: tuple) -> None:
+    assert "Shift" not in Page(written[0]).text, "a bundle of an earlier version has no reference"
+    rng = np.random.default_rng(1)
+    reference = {"grey_mean": rng.normal(60, 5, 80), "confidence": rng.uniform(0, 1, 80)}
+    found = {"grey_mean": rng.normal(80, 5, 40), "confidence": rng.uniform(0, 1, 40)}
+    shift = compare_with(reference, np.arange(80), found, np.arange(40))
+    page = write_report(dataclasses.replace(data, shift=shift))[0]
+    text = Page(page).text
+    assert "40 images in 40 groups against the 80 validation images in 80 groups" in text
+    assert re.search(
+        r"1 of 2 quantities are distributed otherwise: mean grey level .* \(median 7\d.*, there 6", text
+    )
+    assert '<p class="warn">40 images' in page
+    alike = compare_with(reference, np.arange(80), reference, np.arange(80))
+    page = write_report(dataclasses.replace(data, shift=alike))[0]
+    assert "none of 2 quantities is distributed otherwise by more than chance" in Page(page).text
+    assert '<p class="warn">80 images' not in page
 
 
 def told(low: float, high: float, sees_head: bool = False) -> dict:

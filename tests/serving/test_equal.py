@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from support.endpoint import Running, picture
 
-from brain_ray.evaluation.evaluate import Classifier
+from brain_ray.evaluation.scoring_actors import Classifier
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "brain-mri" / "Testing"
 

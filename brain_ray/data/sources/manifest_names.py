@@ -42,6 +42,7 @@ RESERVED = {
     ),
     *("study", "series", "position", "modality", "file_class", "tumour", "told", "stated"),
     *("grey_levels", "looks_like"),
+    *("grey_mean", "grey_spread", "grey_dark", "grey_detail", "box_share", "box_aspect", "confidence"),
     *("known_fold", "known_orientation", "known_similarity"),
 }
 """Columns of manifest.parquet and predictions.parquet: a manifest's own of such a name gets `manifest_`
