@@ -49,6 +49,9 @@ SOCKET = "/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
 LONGEST_SOCKET = 107
 """Largest number of bytes in a socket's path on Linux."""
 
+SLOW_START = "timed out during startup"
+"""In Ray's message that a node was not there within 30 s, which no setting changes."""
+
 HEAD_NODE_TIMEOUT_S = 5.0
 """Seconds within which a head node must answer."""
 
@@ -138,6 +141,13 @@ def _start() -> None:
         raise RunError(
             f"Ray cannot be started on this machine: {error}; it wants a temporary folder that can be "
             "written, which RAY_TMPDIR names (or TMPDIR, else /tmp)"
+        ) from error
+    except Exception as error:
+        if SLOW_START not in str(error):  # Ray 2.60 raises an Exception of no class of its own
+            raise
+        raise RunError(
+            "Ray did not start on this machine within its 30 s: other work keeps the CPUs or the disk busy; "
+            "start again when they are free"
         ) from error
     logs = private.session_logs()
     if logs is not None:

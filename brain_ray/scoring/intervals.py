@@ -91,12 +91,24 @@ class GroupBootstrap:
         groups = max(2, self.num_groups)
         return float(np.sqrt((moved**2).sum() * groups / (groups - 1)))
 
-    @property
-    def reach(self) -> float:
-        """Number of standard errors from a score to the ends of its interval: a quantile of Student's t."""
+    def contributing(self, influence: ArrayLike) -> float:
+        """Returns the effective number of groups that a score's error comes from, at least 2.
+
+        Where all is right but for a few groups, these alone tell how far the score may be off: they are the
+        degrees of freedom of its standard error (Satterthwaite 1946, doi.org/10.2307/3002019).
+
+        Args:
+            influence: (n,), how much each image moves the score.
+        """
+        squares = self.totals(np.asarray(influence, np.float64)[:, np.newaxis])[:, 0] ** 2
+        return max(2.0, effective_number(squares))
+
+    def reach(self, freedom: float) -> float:
+        """Returns the number of standard errors from a score to the ends of its interval: a quantile of
+        Student's t with `freedom` degrees of freedom."""
         from scipy.stats import t
 
-        return float(t.ppf((1 + self._confidence) / 2, max(1.0, self.units - 1)))
+        return float(t.ppf((1 + self._confidence) / 2, freedom))
 
     def sums(self, values: ArrayLike) -> Floats:
         """Returns (n, m) values summed over the images of each resample: (resamples, m)."""
@@ -174,33 +186,33 @@ class GroupBootstrap:
         known = resampled[np.isfinite(resampled)]
         if not np.isfinite(value) or not len(known):
             return Interval(value, np.nan, np.nan)
-        tail = _expanded_tail(self.units if units is None else units, self._confidence)
+        tail = self.tail(self.units if units is None else units)
         low, high = np.quantile(known, [tail, 1 - tail])
         return Interval(value, float(low), float(high))
+
+    def tail(self, units: float) -> float:
+        """Returns the share of resamples to leave out at each end for an effective number of groups
+        (Hesterberg 2015)."""
+        from scipy.stats import norm, t
+
+        units = max(units, 2.0)
+        reach = np.sqrt(units / (units - 1)) * t.ppf((1 + self._confidence) / 2, units - 1)
+        return float(norm.cdf(-reach))
 
     def around(self, value: float, resampled: Floats, units: float | None = None) -> Interval:
         """As `between`, with ends that hold the value, which the groups that `shares` adds may have moved."""
         found = self.between(value, resampled, units)
         return Interval(value, min(value, found.low), max(value, found.high))
 
-    def statistic(
-        self, score: Callable[[Floats], Floats], values: ArrayLike, unbiased: bool = False
-    ) -> Interval:
+    def statistic(self, score: Callable[[Floats], Floats], values: ArrayLike) -> Interval:
         """Returns a score of sums over images, with its interval.
 
         Args:
             score: maps sums, (..., m), to scores, (...); NaN where undefined.
             values: (n, m), of whose sums over the images it is a function.
-            unbiased: whether the resamples' bias is taken off the interval: for a calibration error, which
-                grows with noise, in the resamples once more than in the images.
         """
         numbers = np.asarray(values, np.float64)
-        value, resampled = float(score(numbers.sum(axis=0))), score(self.sums(numbers))
-        found = self.between(value, resampled)
-        if not unbiased:
-            return found
-        bias = 2 * (float(np.nanmean(resampled)) - value)
-        return Interval(value, max(0.0, found.low - bias), max(0.0, found.high - bias))
+        return self.between(float(score(numbers.sum(axis=0))), score(self.sums(numbers)))
 
 
 def effective_number(sizes: ArrayLike) -> float:
@@ -214,15 +226,6 @@ def ratio(above: ArrayLike, below: ArrayLike) -> Floats:
     numbers = np.asarray(above, np.float64)
     blank = np.full(numbers.shape, np.nan)
     return np.asarray(np.divide(numbers, below, out=blank, where=np.asarray(below) > 0))
-
-
-def _expanded_tail(units: float, confidence: float) -> float:
-    """Returns the share of resamples to leave out at each end for so many units (Hesterberg 2015)."""
-    from scipy.stats import norm, t
-
-    units = max(units, 2.0)
-    reach = np.sqrt(units / (units - 1)) * t.ppf((1 + confidence) / 2, units - 1)
-    return float(norm.cdf(-reach))
 
 
 def _standard_error(sums: Floats, products: Floats) -> Floats:

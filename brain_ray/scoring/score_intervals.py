@@ -10,6 +10,9 @@ from brain_ray.scoring.intervals import Floats, GroupBootstrap, Interval, ratio
 
 Ints = NDArray[np.int64]
 
+TRIED = 150
+"""Number of true calibration errors that are tried for the interval of one."""
+
 
 def score_intervals(
     truth: Ints, chances: Floats, classes: Sequence[str], bins: int, bootstrap: GroupBootstrap
@@ -40,18 +43,41 @@ def probability_intervals(
     """Returns the intervals of log loss, Brier score and calibration error of (n, k) probabilities."""
     actual = truth[:, np.newaxis] == np.arange(chances.shape[1])
     top = chances.max(axis=1)
-    gaps = np.zeros((len(truth), bins + 1))
-    gaps[np.arange(len(truth)), bin_of(top, bins)] = (chances.argmax(axis=1) == truth) - top
-    gaps[:, bins] = 1
-
-    def calibration_error(sums: Floats) -> Floats:
-        return np.asarray(np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1])
-
+    gaps = (chances.argmax(axis=1) == truth) - top
+    binned = np.zeros((len(truth), bins))
+    binned[np.arange(len(truth)), bin_of(top, bins)] = gaps
     return {
         "log_loss": bootstrap.mean(log_losses(chances, truth)),
         "brier": bootstrap.mean(((chances - actual) ** 2).sum(axis=1)),
-        "ece": bootstrap.statistic(calibration_error, gaps, unbiased=True),
+        "ece": _absolute_sum(binned, bootstrap.contributing(gaps), bootstrap),
     }
+
+
+def _absolute_sum(values: Floats, units: float, bootstrap: GroupBootstrap) -> Interval:
+    """Returns the sum of the absolute values of m means over the images, with its interval.
+
+    Such a sum grows with noise, so that its resamples lie above it. The interval has those true sums beside
+    which the found one is neither among the smallest nor among the largest: each is tried, with the means in
+    the found proportion and the resamples' deviations from them (inverting a test: Efron and Tibshirani 1993,
+    An Introduction to the Bootstrap, 12.3).
+
+    Args:
+        values: (n, m).
+        units: effective number of groups that it rests on.
+        bootstrap: resamples of the n images.
+    """
+    drawn, means = bootstrap.sums(np.hstack([values, np.ones((len(values), 1))])), values.mean(axis=0)
+    noise = drawn[:, :-1] / drawn[:, -1:] - means
+    value, tail = float(np.abs(means).sum()), bootstrap.tail(units)
+    largest = value + float(np.abs(noise).sum(axis=1).max())
+    fitting = []
+    for true in np.linspace(0, largest, TRIED):
+        likely = np.abs(means * (true / max(value, 1e-300)) + noise).sum(axis=1)
+        low, high = np.quantile(likely, [tail, 1 - tail])
+        if low <= value <= high:
+            fitting.append(float(true))
+    fitting = fitting or [0.0, value]  # of less noise than is usual even about a true sum of 0
+    return Interval(value, min(fitting), max(fitting))
 
 
 def _of_predictions(
@@ -126,6 +152,7 @@ def _log_odds_interval(
         found = bootstrap.share(rarer * area, rarer)
         return Interval(area, found.low, found.high)
     error = bootstrap.standard_error(influence) / (area * (1 - area))
-    odds = np.log(area / (1 - area)) + np.array([-1, 1]) * bootstrap.reach * error
+    freedom = bootstrap.contributing(influence)
+    odds = np.log(area / (1 - area)) + np.array([-1, 1]) * bootstrap.reach(freedom) * error
     low, high = 1 / (1 + np.exp(-odds))
     return Interval(area, float(low), float(high))

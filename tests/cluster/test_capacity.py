@@ -100,8 +100,10 @@ def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
     # Two workers would take all four CPUs, and wait for their batches for ever.
     with messages_to(lines.append):
         train.train(run, make_config(epochs=1, num_workers=(1, 4), cpus_per_worker=2.0), Numpy())
-    assert lines[0] == "starts with 1 of 4 workers"
-    assert [line.split()[1] for line in lines[1:]] == ["1/1"]
+    warning, started, *epochs = lines
+    assert warning.startswith("batch norms learn from 2 images at a time")
+    assert started == "starts with 1 of 4 workers"
+    assert [line.split()[1] for line in epochs] == ["1/1"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What brain_ray uses of Ray's private parts is there, and without it less is done, and nothing fails."""
 
+import inspect
 import os
 import socket
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray._private import services
+from ray._private import node, services
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.train.v2._internal.execution.callback import ControllerCallback
@@ -18,6 +19,7 @@ from support.messages import messages_to
 from brain_ray.checks import upload_size
 from brain_ray.cluster import private
 from brain_ray.cluster.autoscaling import room_for_loading
+from brain_ray.cluster.connection import SLOW_START
 from brain_ray.config import TrainConfig
 from brain_ray.training import callbacks
 
@@ -157,3 +159,7 @@ def test_without_them_less_is_done_and_nothing_fails(tmp_path: Path, monkeypatch
         assert said[0].startswith("this version of Ray keeps no CPUs free for loading")
     found = upload_size.check_upload(tmp_path)
     assert (found.level, "not known" in found.text) == ("ok", True)
+
+
+def test_a_start_that_takes_too_long_is_known_by_ray_s_message() -> None:
+    assert SLOW_START in inspect.getsource(node)
