@@ -22,6 +22,7 @@ from brain_ray.serving import serve as launch
 from brain_ray.serving.config import ServingConfig
 
 KEY = "s3cret-of-ward-7"
+OTHERS = "another", "third"
 
 
 def written(folder: Path, *words: str) -> tuple[str, ...]:
@@ -117,9 +118,9 @@ def test_a_config_file_without_keys_is_warned_of(tmp_path: Path, capsys: pytest.
 
 @pytest.fixture(scope="module")
 def guarded(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """An endpoint with a key, whose replicas take half a CPU, so that there is room for a second one."""
+    """An endpoint with keys, whose replicas take half a CPU, so that there is room for a second one."""
     home = tmp_path_factory.mktemp("home")
-    running = start(bundle, home, "--cpus-per-replica", "0.5", BRAIN_RAY_API_KEYS=KEY)
+    running = start(bundle, home, "--cpus-per-replica", "0.5", BRAIN_RAY_API_KEYS=",".join([KEY, *OTHERS]))
     yield running
     running.process.kill()
 
@@ -163,14 +164,16 @@ def test_a_running_endpoint_keeps_its_keys(guarded: Running, bundle: Path, tmp_p
     code, _, said = deploy(guarded, bundle, HOME=elsewhere, RAY_AUTH_TOKEN=file.read_text())
     assert (code, said.count("\n")) == (1, 1)
     assert said.startswith(
-        "error: the endpoint on the air has API keys (1), and this one has none: name them"
+        "error: the endpoint on the air has API keys (3), and this one has none: name them"
     )
     assert (ask(guarded), ask(guarded, KEY)) == (401, 200)
 
-    code, out, said = deploy(guarded, bundle, RAY_AUTH_TOKEN_PATH=str(file), BRAIN_RAY_API_KEYS="another")
+    code, out, said = deploy(
+        guarded, bundle, RAY_AUTH_TOKEN_PATH=str(file), BRAIN_RAY_API_KEYS=",".join(OTHERS)
+    )
     assert (code, said) == (0, "")
     assert "warning" not in out
-    wait_for(lambda: (ask(guarded, KEY), ask(guarded, "another")) == (401, 200), 60)
+    wait_for(lambda: (ask(guarded, KEY), ask(guarded, OTHERS[0])) == (401, 200), 60)
 
 
 @pytest.mark.slow
@@ -206,7 +209,7 @@ def test_a_signal_to_the_whole_process_group_ends_it_soon_and_whole(guarded: Run
 
     def explain() -> None:
         files = [("file", (f"{i}.png", picture())) for i in range(12)]
-        with httpx.Client(headers={"X-API-Key": "another"}, timeout=60) as client:
+        with httpx.Client(headers={"X-API-Key": OTHERS[0]}, timeout=60) as client:
             request = client.build_request("POST", f"{guarded.url}/v1/explain", files=files)
             request.extensions["trace"] = note
             answers.append(client.send(request).status_code)
@@ -214,7 +217,10 @@ def test_a_signal_to_the_whole_process_group_ends_it_soon_and_whole(guarded: Run
     thread = threading.Thread(target=explain)
     thread.start()
     assert sent.wait(60)
-    wait_for(lambda: httpx.post(f"{guarded.url}/v1/predict", content=picture(), headers=PNG).is_success, 60)
+    headers = PNG | {"X-API-Key": OTHERS[1]}
+    wait_for(
+        lambda: httpx.post(f"{guarded.url}/v1/predict", content=picture(), headers=headers).is_success, 60
+    )
     os.killpg(guarded.process.pid, signal.SIGTERM)
     out, said = guarded.process.communicate(timeout=45)  # Ray alone looks for its processes for 60 s
     thread.join()
