@@ -2,11 +2,11 @@
 
 Sets have the classes, numbers of slices and numbers of copies of a slice that validation had on the public
 Kaggle set before copies were kept apart: 978 images of 640 slices, of which one is there eleven times. All
-copies of a slice get the same probabilities. No image and no network is used. Four minutes on two cores:
+copies of a slice get the same probabilities. No image and no network is used. docs/RESULTS.md has figures of:
 
     python benchmarks/figures.py --draws 1000
 
-Coverage: how often the 95 % interval holds the score of the whole population, of a million images drawn the
+Coverage: how often the 95 % interval holds the score of the whole population, of 200,000 images drawn the
 same way. Wilson's interval over images, as earlier versions had it, stands beside that of the accuracy.
 Exceeds: how often the true error of the answers is above `max_error`. Candidates: how often a new image's
 class is among its candidates. Seconds: for all scores and intervals of 20 models on 1,000 images.
