@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE
+from brain_ray.bundle.heat_maps import MAP_SHIFT, shift_text
 from brain_ray.bundle.parity import compare_models
 from brain_ray.config import BackboneSpec, Config
+from brain_ray.models.alignment import map_shift
 from brain_ray.models.fused_layers import make_convertible
 from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import build_network
@@ -57,7 +60,8 @@ def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset
 
 
 def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
-    """Writes a bundle's explain.onnx, which computes `grad_cam`, of a network of `build_network`."""
+    """Writes a bundle's explain.onnx, which computes `grad_cam`, of a network of `build_network`; its
+    metadata say where the cells of its map lie."""
     import tensorflow as tf
 
     shape = model.get_layer("pool").input.shape
@@ -70,6 +74,9 @@ def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
         tf.TensorSpec([None], tf.int64, "label"),
     ]
     _to_onnx(explain, model, signature, ["heatmap"], target, opset)
+    graph = onnx.load(target)
+    onnx.helper.set_model_props(graph, {MAP_SHIFT: shift_text(map_shift(model))})
+    onnx.save(graph, target)
 
 
 def _to_onnx(

@@ -18,6 +18,7 @@ from brain_ray.bundle.bundle import (
     load_bundle,
     render_card,
 )
+from brain_ray.bundle.heat_maps import shift_of
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector
 from brain_ray.bundle.session import OUTPUTS, open_file, run
 from brain_ray.data.decoding import decode
@@ -97,6 +98,8 @@ class Predictor:
         self.provider = self._session.get_providers()[0]
         """What ONNX Runtime computes with: `session.CPU`, or `session.GPU`."""
         self._explain = open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
+        self.map_shift = shift_of(self._explain.get_modelmeta().custom_metadata_map)
+        """How far heat maps are to be moved down and right, in pixels of the input: see `over_crop`."""
 
     def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], Box, bool]:
         """Decodes and crops an encoded image; returns uint8 (height, width, 1), the box, whether one was

@@ -89,7 +89,8 @@ class Localiser:
         fitted, box, _ = model.prepare_image(image)
         prediction = model.predict(fitted[np.newaxis])
         answers = prediction.probabilities.argmax(axis=1)
-        heat = over_image(model.explain(prediction.feature_maps, answers)[0], model.spec, box, image.shape)
+        cells = model.explain(prediction.feature_maps, answers)[0]
+        heat = over_image(cells, model.spec, box, image.shape, model.map_shift)
         mask, head = self._outlines[image_id].mask(*image.shape), (box.rows, box.columns)
         maps: dict[str, Map] = {
             HEAT: heat,

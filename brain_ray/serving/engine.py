@@ -154,10 +154,11 @@ class Engine:
         answer, prepared, number, (prediction, i) = await self._classify(upload, MAX_SIDE)
 
         def draw() -> tuple[bytes, bytes, bytes]:
-            label = np.array([self.predictors[number].classes.index(answer.label)])
-            heat = self.predictors[number].explain(prediction.feature_maps[i : i + 1], label)
+            model = self.predictors[number]
+            label = np.array([model.classes.index(answer.label)])
+            heat = model.explain(prediction.feature_maps[i : i + 1], label)
             assert prepared.crop is not None
-            return draw_overlay(prepared.crop, heat[0], self.predictors[number].spec)
+            return draw_overlay(prepared.crop, heat[0], model.spec, model.map_shift)
 
         crop, heatmap, overlay = await run_in(self._pixels, draw)
         shown = {"crop": to_base64(crop), "heatmap": to_base64(heatmap), "overlay": to_base64(overlay)}

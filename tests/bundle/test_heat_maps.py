@@ -26,6 +26,13 @@ def feature_map(shown: NDArray[np.uint8]) -> NDArray[np.float32]:
     return (cells / cells.max()).astype(np.float32)
 
 
+def looking_elsewhere(shown: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
+    """Return an input whose cells have what is so many pixels below and to the right of them."""
+    rows = np.clip(np.arange(shown.shape[0]) + down, 0, shown.shape[0] - 1)
+    columns = np.clip(np.arange(shown.shape[1]) + right, 0, shown.shape[1] - 1)
+    return shown[rows][:, columns]
+
+
 def cell_size(box: Box, spec: InputSpec) -> NDArray[np.float64]:
     """Return the height and width, in pixels of the image, of a cell of the feature map."""
     sides = np.array([box.bottom - box.top, box.right - box.left])
@@ -53,6 +60,21 @@ def test_a_planted_spot_is_found_where_it_was_planted(
     outside = np.ones(image.shape, bool)
     outside[box.rows, box.columns] = False
     assert not found[outside].any()
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+@pytest.mark.parametrize("shift", [(4, 4), (-4, -4), (0, 6)])
+def test_a_map_that_looks_elsewhere_is_moved_there(fit: Fit, shift: tuple[int, int]) -> None:
+    spec, box, place = InputSpec(96, 128, fit), Box(20, 180, 40, 140), (60, 80)
+    image = spot(np.zeros((200, 240), np.uint8), *place)
+    cells = feature_map(looking_elsewhere(to_input(image, box, spec)[..., 0], *shift))
+    missed = []
+    for by in ((0, 0), shift):
+        found = over_image(cells, spec, box, image.shape, by)
+        centre = [(found * grid).sum() / found.sum() for grid in np.indices(found.shape)]
+        missed.append(np.abs(np.subtract(centre, place)) / cell_size(box, spec))
+    assert (missed[1] <= 0.2).all(), missed
+    assert (missed[0] > 0.3).any(), missed
 
 
 def test_the_bars_beside_a_padded_crop_are_left_out() -> None:

@@ -19,6 +19,8 @@ from brain_ray.config import Config, DataConfig, ExportConfig
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.transforms import Box
 from brain_ray.input_spec import InputSpec
+from brain_ray.models.alignment import map_shift
+from brain_ray.models.network import build_network
 from brain_ray.scoring.calibration import calibrate
 
 
@@ -197,3 +199,9 @@ loaded = [name for name in heavy if name in sys.modules]
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code, str(exported[0])], check=True)
+
+
+def test_the_bundle_says_where_its_maps_look(predictor: Predictor, config: Config) -> None:
+    network = build_network(config.model, 3, seed=1)
+    assert any(map_shift(network))
+    assert predictor.map_shift == pytest.approx(map_shift(network))

@@ -106,7 +106,7 @@ def test_figures_are_of_the_answers_heat_map_in_the_images_own_pixels(
         assert row["answer"] == prediction.probabilities.argmax()
         heat = predictor.explain(prediction.feature_maps, [row["answer"]])[0]
         mask = outlined.outlines[row["image_id"]].mask(*image.shape)
-        expected = localise(over_image(heat, predictor.spec, box, image.shape), mask)
+        expected = localise(over_image(heat, predictor.spec, box, image.shape, predictor.map_shift), mask)
         assert (row["heat_pointing"], row["heat_near"]) == (expected.pointing, expected.near)
         assert row["heat_energy"] == pytest.approx(expected.energy, abs=1e-6)
         assert row["heat_iou"] == pytest.approx(expected.iou, abs=1e-3)
