@@ -20,7 +20,7 @@ QUANTITIES: Mapping[str, str] = {
     "grey_detail": "mean difference of neighbouring pixels, in grey levels: noise, sharpness",
     "box_share": "share of the image in the head's box",
     "box_aspect": "height of the head's box by its width",
-    "unlikeness": "distance from the training images, as a multiple of the threshold of `not_mr`",
+    "unlikeness": "distance from the training images, as a multiple of the threshold of not_mr",
     "confidence": "largest calibrated probability",
 }
 """Name and meaning of each quantity of an image."""

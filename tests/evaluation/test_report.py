@@ -401,7 +401,7 @@ def test_intervals_units_candidates_and_subgroups_are_shown(data):
         data, official=scores, leak_free=None, bundle={**data.bundle, "decision": decision}
     )
     text = Page(write_report(shown)[0]).text
-    assert "meningioma is excluded of no image: validation has too few groups of it" in text
+    assert "For no image meningioma is excluded: validation has too few groups of it" in text
     low, high = scores.intervals["per_class.glioma.recall"]
     assert f"{low:.4f}–{high:.4f}" in text
     patients = scores.units["patient"]
