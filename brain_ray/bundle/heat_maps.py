@@ -41,14 +41,15 @@ def over_crop(heat: Floats, spec: InputSpec, shape: tuple[int, ...], shift: Shif
         float32 (height, width), at least 0; between the cells it may be a little above their maximum.
     """
     height, width = shape[:2]
+    if any(shift) or spec.fit == "pad":
+        heat = _resize(heat, spec.height, spec.width)
     if any(shift):
         move = np.array([[1, 0, shift[1]], [0, 1, shift[0]]], np.float32)
         size = spec.width, spec.height
-        even = _resize(heat, spec.height, spec.width)
-        heat = np.asarray(cv2.warpAffine(even, move, size, borderMode=cv2.BORDER_REPLICATE), np.float32)
+        heat = np.asarray(cv2.warpAffine(heat, move, size, borderMode=cv2.BORDER_REPLICATE), np.float32)
     if spec.fit == "pad":  # the crop covers a part of the input only
         inner = fitted_box(spec.crop_size or shape, spec.height, spec.width)
-        heat = _resize(heat, spec.height, spec.width)[inner.rows, inner.columns]
+        heat = heat[inner.rows, inner.columns]
     return np.maximum(_resize(heat, height, width), 0)
 
 

@@ -13,6 +13,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brain_ray.scoring.intervals import group_weights
+
 Floats = NDArray[np.float32]
 
 ROUNDING = 1e-5
@@ -68,10 +70,7 @@ def threshold(distances: Floats, keep_share: float, groups: ArrayLike | None = N
     With the group of each image, (n,), an image weighs 1 / the size of its group, so that each group has the
     same say, however many copies or slices it has.
     """
-    weights = None
-    if groups is not None:
-        _, place, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-        weights = 1 / sizes[place]
+    weights = None if groups is None else group_weights(groups)
     return max(float(np.quantile(distances, keep_share, method="inverted_cdf", weights=weights)), 1e-6)
 
 

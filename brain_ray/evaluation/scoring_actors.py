@@ -41,24 +41,25 @@ class Classifier:
             RunError: an image cannot be decoded.
         """
         model = self._predictor
-        inputs, boxes, sizes = [], [], []
+        images, boxes, sizes = [], [], []
         for path, data in zip(batch["path"].to_pylist(), batch["bytes"].to_pylist(), strict=True):
             try:
                 image = decode(data, model.max_pixels, read=model.read_spec)
             except ImageError as error:
                 raise RunError(f"the data set's row of {path} is damaged: {error}; prepare again") from error
             fitted, box, _ = model.prepare_image(image)
-            inputs.append(fitted)
+            images.append(fitted)
             boxes.append([box.top, box.bottom, box.left, box.right])
             sizes.append(image.shape)
-        found = model.predict(np.stack(inputs))
+        inputs = np.stack(images)
+        found = model.predict(inputs)
         batch = batch.drop(["bytes"])
         for k, name in enumerate(model.classes):
             batch = batch.append_column(f"probability_{name}", pa.array(found.probabilities[:, k]))
         for k, name in enumerate(model.classes):
             batch = batch.append_column(f"calibrated_{name}", pa.array(found.calibrated[:, k]))
         quantities = {
-            **grey_quantities(np.stack(inputs)),
+            **grey_quantities(inputs),
             **box_quantities(boxes, sizes),
             "unlikeness": found.unlikeness,
             "confidence": found.calibrated.max(axis=1),

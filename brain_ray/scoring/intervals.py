@@ -215,6 +215,12 @@ class GroupBootstrap:
         return self.between(float(score(numbers.sum(axis=0))), score(self.sums(numbers)))
 
 
+def group_weights(groups: ArrayLike) -> Floats:
+    """Returns the weights of (n,) images with which each of their groups has the same say: 1 / its size."""
+    _, place, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    return np.asarray(1 / sizes[place], np.float64)
+
+
 def effective_number(sizes: ArrayLike) -> float:
     """Returns Kish's effective number of groups of the given (groups,) sizes: (sum m)^2 / sum m^2."""
     numbers = np.asarray(sizes, np.float64)

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brain_ray.scoring.intervals import Floats, group_weights
 from brain_ray.scoring.scores import Strict
-
-Floats = NDArray[np.float64]
 
 DRAWS = 1000
 """Number of times that the groups are dealt anew."""
@@ -76,19 +75,21 @@ def compare_with(
         np.unique(np.asarray(each), return_inverse=True) for each in (reference_groups, groups)
     )
     everywhere = np.concatenate([place, len(ours) + their_place])
-    is_found = np.arange(len(ours) + len(theirs)) >= len(ours)
+    weights, their_weights = group_weights(place), group_weights(their_place)
+    all_weights = np.concatenate([weights, their_weights])
+    signs = _deal(len(ours), len(theirs), seed)
     names = [name for name in reference if name in found]
     tail = LEVEL / max(1, len(names))
     quantities = {}
     for name in names:
         before, after = (np.asarray(each[name], np.float64) for each in (reference, found))
-        distances = _distances(np.concatenate([before, after]), everywhere, is_found, seed)
+        distances = _distances(np.concatenate([before, after]), everywhere, all_weights, signs)
         distance, chance = float(distances[0]), float(np.quantile(distances[1:], 1 - tail))
         quantities[name] = QuantityShift(
             distance=distance,
             by_chance=chance,
-            reference=_quartiles(before, place),
-            found=_quartiles(after, their_place),
+            reference=_quartiles(before, weights),
+            found=_quartiles(after, their_weights),
             alarms=distance > max(chance, LEAST),
         )
     return Shift(
@@ -100,22 +101,27 @@ def compare_with(
     )
 
 
-def _distances(values: Floats, place: NDArray[np.intp], is_found: NDArray[np.bool_], seed: int) -> Floats:
-    """Returns the distance of two sides, then those of `DRAWS` random dealings of their groups.
+def _deal(ours: int, theirs: int, seed: int) -> Floats:
+    """Returns what each group counts in the difference of two sides, as they are and in `DRAWS` random
+    dealings: (1 + DRAWS, groups)."""
+    rng = np.random.default_rng(seed)
+    is_found = np.arange(ours + theirs) >= ours
+    sides = np.stack([is_found, *(rng.permutation(is_found) for _ in range(DRAWS))])
+    return np.where(sides, 1 / theirs, -1 / ours)
+
+
+def _distances(values: Floats, place: NDArray[np.intp], weights: Floats, signs: Floats) -> Floats:
+    """Returns the distance of two sides in each dealing, (dealings,).
 
     Args:
         values: (n,), of both sides.
         place: (n,) index of each value's group.
-        is_found: (groups,), whether a group is of the second side.
-        seed: seed of the dealings.
+        weights: (n,), of each value in its group.
+        signs: (dealings, groups), from `_deal`.
     """
-    rng = np.random.default_rng(seed)
     order = np.argsort(values, kind="stable")
     ends = np.append(np.diff(values[order]) > 0, True)  # equal values count together
-    place = place[order]
-    weights = 1 / np.bincount(place)[place]
-    sides = np.stack([is_found, *(rng.permutation(is_found) for _ in range(DRAWS))])
-    signs = np.where(sides, 1 / is_found.sum(), -1 / (~is_found).sum())
+    place, weights = place[order], weights[order]
     step = max(1, AT_A_TIME // len(values))
     parts = [
         np.abs(np.cumsum(signs[start : start + step, place] * weights, axis=1)[:, ends]).max(axis=1)
@@ -124,8 +130,7 @@ def _distances(values: Floats, place: NDArray[np.intp], is_found: NDArray[np.boo
     return np.concatenate(parts)
 
 
-def _quartiles(values: Floats, place: NDArray[np.intp]) -> tuple[float, float, float]:
-    weights = 1 / np.bincount(place)[place]
+def _quartiles(values: Floats, weights: Floats) -> tuple[float, float, float]:
     found = np.quantile(values, [0.25, 0.5, 0.75], method="inverted_cdf", weights=weights)
     low, middle, high = map(float, found)
     return low, middle, high
