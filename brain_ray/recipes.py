@@ -16,7 +16,7 @@ from brain_ray.config import (
 
 
 def smoke() -> Config:
-    """Phantoms and a tiny network: all stages in two minutes, to check that an installation works.
+    """Phantoms and a tiny network: all stages in three minutes, to check that an installation works.
 
     Command: python jobs/pipeline.py smoke
     Cost: 2 minutes on 2 cores, 3 GB of memory.
