@@ -118,7 +118,7 @@ def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1, epoc
     import ray
 
     from brain_ray.cluster import connection
-    from brain_ray.data.parts import find_parts
+    from brain_ray.data.parts import Rows, find_parts
     from brain_ray.loading.dispatcher import dispatched_blocks, start_dispatcher
     from brain_ray.loading.loader import ImageLoader
     from brain_ray.loading.store import PartStore
@@ -126,7 +126,7 @@ def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1, epoc
     connection.connect()
     run, config = Run(str(folder), "run"), config_of(window)
     store = ray.remote(PartStore).options(num_cpus=0).remote(run, 2 * window)
-    loader = ImageLoader(config, find_parts(run, "train"), store)
+    loader = ImageLoader(config, Rows(find_parts(run, "train")), store)
     if consumers == 1:
 
         def batches() -> Iterator[Any]:

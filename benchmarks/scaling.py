@@ -151,7 +151,7 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     """Decode and augment rows for training, at 224 px, for two epochs; the second one counts."""
     import ray
 
-    from brain_ray.data.parts import find_parts
+    from brain_ray.data.parts import Rows, find_parts
     from brain_ray.loading.loader import ImageLoader
     from brain_ray.loading.sampler import shuffle_window
     from brain_ray.loading.store import PartStore
@@ -167,7 +167,7 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     counts = [part.num_rows for part in parts]
     window = shuffle_window(config.train, parts).num_rows
     store = ray.remote(PartStore).options(num_cpus=0).remote(run, 2 * window)
-    loader = ImageLoader(config, parts, store)
+    loader = ImageLoader(config, Rows(parts), store)
     rows, started = 0, 0.0
     for epoch in range(2):
         rows, started = 0, time.perf_counter()

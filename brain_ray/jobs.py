@@ -85,8 +85,13 @@ def _pipeline(prog: str, text: str, argv: Sequence[str]) -> int:
 
     def train(config: Config) -> None:
         from brain_ray.pipeline import run_stages
+        from brain_ray.stages import TUNED
 
-        run_stages(config)
+        if config.folds is None or config.train.fold is not None:
+            run_stages(config)
+        else:  # a sweep of one variant, whose trials are the folds
+            sweep = config.sweep.model_copy(update={"space": ()})
+            run_stages(config.model_copy(update={"sweep": sweep}), TUNED)
 
     def tune(config: Config) -> None:
         from brain_ray.pipeline import run_stages
@@ -95,19 +100,6 @@ def _pipeline(prog: str, text: str, argv: Sequence[str]) -> int:
         run_stages(config, TUNED)
 
     return run_job(prog, text, train, {"--tune": tune}, argv=argv)
-
-
-def _tune(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.cli import run_job
-    from brain_ray.config import Config
-
-    def work(config: Config) -> None:
-        from brain_ray.pipeline import run_stages
-        from brain_ray.stages import COMPARED
-
-        run_stages(config, COMPARED)
-
-    return run_job(prog, text, work, argv=argv)
 
 
 def _evaluate(prog: str, text: str, argv: Sequence[str]) -> int:
@@ -164,7 +156,8 @@ JOBS = {
     "pipeline": Job(
         """Make a scored, exported model from a folder of MR images: prepare, train, export, evaluate.
 
---tune replaces the training by a sweep: it trains many settings and exports the winner.""",
+--tune replaces the training by a sweep: it trains many settings and exports the winner. --folds N trains a
+model on each N - 1 of N folds and scores it on the one that it did not see: docs/CROSS_VALIDATION.md.""",
         _pipeline,
     ),
     "prepare": Job(
@@ -176,7 +169,7 @@ JOBS = {
         """Train many settings, choose the best model, show how certain that is; writes sweep/ of a run.
 
 It exports the winner to bundle/ and compares the models in report/sweep.html.""",
-        _tune,
+        _stage("prepare", "sweep", "choose", "export"),
     ),
     "export": Job(
         "Export the best weights as a checked Keras and ONNX bundle; writes bundle/ of a run.",

@@ -22,6 +22,7 @@ from brain_ray.runs import (
     DATASET,
     KEPT,
     REPORT,
+    REPORT_PAGE,
     STARTED,
     SWEEP,
     TRAIN,
@@ -72,7 +73,7 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         if "choose" in names:
             log.info(f"sweep:  {run.uri('report', 'sweep.html')}")
             log.info(f"winner: {run.uri('bundle')}")
-        if run.finished(REPORT) is not None:
+        if run.finished(REPORT) is not None and run.exists(*REPORT_PAGE):
             log.info(f"report: {run.uri('report', 'report.html')}")
 
 

@@ -48,7 +48,9 @@ def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     train = config.train.model_dump(mode="json", exclude=machines)
     if config.train.scale_batch:  # then they decide what a step is
         train["num_workers"] = config.train.max_workers
+    folds = {"folds": config.folds, "valid_fraction": config.data.valid_fraction}
     return {
+        **({} if config.folds is None else folds),
         "dataset": identity.id_of(run),
         "seed": config.seed,
         "model": config.model.model_dump(mode="json"),
@@ -117,6 +119,9 @@ def _export(run: Run, config: Config) -> str:
 
 
 def _evaluate(run: Run, config: Config) -> str:
+    if config.folds is not None and not run.list_files(DATASET, "test", suffix=".parquet"):
+        show_pages(run)
+        return "there is no test split: the scores of this model are those of its cross-validation"
     refuse = partial(refuse_scoring, config.evaluate)
     with give_up_without_nodes("evaluation", partial(check_now_or_later, refuse, "evaluation")):
         text = evaluate.evaluate(run, _trained_with(run, config))
@@ -151,6 +156,3 @@ TRAINED = ("prepare", "train", "export", "evaluate")
 
 TUNED = ("prepare", "sweep", "choose", "export", "evaluate")
 """Stages from images to a report, with a sweep in place of the single training."""
-
-COMPARED = TUNED[:-1]
-"""Stages from images to the bundle of a sweep's winner."""

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,14 +21,14 @@ from brain_ray.bundle.bundle import (
     sha256,
     write_info,
 )
+from brain_ray.bundle.canaries import canary_probabilities, draw_canaries
 from brain_ray.bundle.isolated import run_module
 from brain_ray.bundle.reference import Reference, grey_quantities
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
 from brain_ray.bundle.session import open_session
-from brain_ray.bundle.thresholds import canary_probabilities, fit_thresholds
+from brain_ray.bundle.thresholds import fit_thresholds
 from brain_ray.config import Config
-from brain_ray.data.phantoms.files import draw
-from brain_ray.data.phantoms.tumours import TUMOURS
+from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.errors import RunError
 from brain_ray.versions import versions
 
@@ -84,6 +83,7 @@ def export_bundle(
     make_models: MakeModels = run_conversion,
     valid_groups: ArrayLike | None = None,
     valid_boxes: Mapping[str, ArrayLike] | None = None,
+    out_of_fold: OutOfFold | None = None,
 ) -> BundleInfo:
     """Writes a bundle into a local folder, completely or not at all.
 
@@ -103,6 +103,9 @@ def export_bundle(
         valid_groups: (n,) groups of the validation images (of patients and copies), for the thresholds. None:
             each image is its own.
         valid_boxes: `box_quantities` of the validation images, for the bundle's reference.
+        out_of_fold: answers of models of these settings to images that they did not see, for temperature and
+            thresholds; the validation images are then those of the fold that this model did not see. None:
+            its own answers to the validation images.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; an output of the
@@ -122,7 +125,14 @@ def export_bundle(
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
         fitted = fit_thresholds(
-            session, config, valid_inputs, valid_labels, train_inputs, valid_groups, _models_tried(known)
+            session,
+            config,
+            valid_inputs,
+            valid_labels,
+            train_inputs,
+            valid_groups,
+            _models_tried(known, chose_epoch=out_of_fold is None),
+            out_of_fold,
         )
         canaries = draw_canaries()
         reference = Reference.of(
@@ -175,10 +185,10 @@ def export_bundle(
     return info
 
 
-def _models_tried(facts: Facts) -> int:
-    """Returns from how many models the validation images chose this one: epochs, of all trials of a sweep."""
+def _models_tried(facts: Facts, *, chose_epoch: bool) -> int:
+    """Returns from how many models the images chose this one: trials of a sweep and, if so, epochs."""
     trials: int = (facts.sweep or {}).get("trials", 1)
-    return max(1, facts.training.epochs * trials)
+    return max(1, trials * (facts.training.epochs if chose_epoch else 1))
 
 
 def _check_inputs(config: Config, inputs: NDArray[Any], labels: NDArray[Any]) -> None:
@@ -231,13 +241,3 @@ def _refuse_differences(check: Check, config: Config) -> None:
             f"{worst.input} in a batch of {worst.batch_size}, export.{setting} is {allowed[name]:.1e}; no "
             "bundle was made. Try another export.opset, or the pinned versions of tensorflow and tf2onnx"
         )
-
-
-CANARY_SEED = 5
-"""Seed of the drawings: they are the same in every bundle."""
-
-
-def draw_canaries() -> dict[str, bytes]:
-    """Draws one phantom of each kind; returns encoded PNG files by name."""
-    images = {kind: draw(kind, CANARY_SEED, index) for index, kind in enumerate(TUMOURS)}
-    return {f"{kind}.png": cv2.imencode(".png", image)[1].tobytes() for kind, image in images.items()}

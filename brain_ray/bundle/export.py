@@ -2,18 +2,22 @@
 
 import io
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.reference import box_quantities
 from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
-from brain_ray.data.dataset import group_column, read_input_facts, read_inputs
+from brain_ray.data.dataset import group_column, read_input_facts, read_inputs, read_table
+from brain_ray.data.folds import DEVELOPMENT
+from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.data.rows import BOX
-from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, RESULT, TRAIN, Run
+from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, DATASET_MANIFEST, RESULT, TRAIN, Run
 from brain_ray.scoring.decisions import describe_promise, wrap
 
 MAX_VALIDATION = 5000
@@ -34,10 +38,12 @@ def export(run: Run, config: Config) -> str:
     run.require(TRAIN, "train")
     with np.load(io.BytesIO(run.read_bytes(*BEST))) as stored:
         weights = [stored[str(k)] for k in range(len(stored.files))]
-    inputs, labels = read_inputs(run, config, "valid", MAX_VALIDATION)
-    facts = read_input_facts(run, config, "valid", MAX_VALIDATION)
+    answers = OutOfFold.read(run)
+    learned, held = _images_of(run, config, answers)
+    inputs, labels = read_inputs(run, config, held.splits, MAX_VALIDATION, held.ids)
+    facts = read_input_facts(run, config, held.splits, MAX_VALIDATION, held.ids)
     boxes = box_quantities(facts[list(BOX)], facts[["height", "width"]])
-    train_inputs, _ = read_inputs(run, config, "train", MAX_TRAINING)
+    train_inputs, _ = read_inputs(run, config, learned.splits, MAX_TRAINING, learned.ids)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "bundle"
         info = export_bundle(
@@ -50,11 +56,12 @@ def export(run: Run, config: Config) -> str:
             _facts(run),
             valid_groups=group_column(facts),
             valid_boxes=boxes,
+            out_of_fold=answers,
         )
         run.upload(made, BUNDLE)
     scores, check, decision = info.scores.validation, info.check, info.decision
     return (
-        f"validation ({scores.images} images): accuracy {scores.accuracy:.4f}, log loss "
+        f"{_kind_of(scores.folds)} ({scores.images} images): accuracy {scores.accuracy:.4f}, log loss "
         f"{scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
         f"of these {decision.answered:.2%} are answered, {decision.error:.2%} of them wrongly, and "
         f"{decision.kept:.2%} pass as like the training images\n"
@@ -62,6 +69,32 @@ def export(run: Run, config: Config) -> str:
         f"Keras and ONNX differ by {check.largest_difference:.1e} at most in probabilities, "
         f"{check.outputs['logits'].largest:.1e} in logits, on {check.images} images and drawn inputs"
     )
+
+
+class Images(NamedTuple):
+    """Images of some splits: those with these `image_id`s; None: all."""
+
+    splits: Sequence[str]
+    ids: NDArray[np.int64] | None = None
+
+
+def _images_of(run: Run, config: Config, answers: OutOfFold | None) -> tuple[Images, Images]:
+    """Returns the images that the model learned from, and those that it is held against: of the validation
+    split, or of the fold that its training left out."""
+    fold = config.train.fold
+    if answers is None or fold is None:
+        return Images(["train"]), Images(["valid"])
+    manifest = read_table(run, *DATASET_MANIFEST)
+    manifest = manifest[manifest["split"].isin(DEVELOPMENT)]
+    held = answers.image_id[answers.fold == fold]
+    groups = group_column(manifest)
+    near = groups[manifest["image_id"].isin(held)]
+    learned = manifest["image_id"][~groups.isin(near)]
+    return Images(DEVELOPMENT, learned.to_numpy(np.int64)), Images(DEVELOPMENT, held)
+
+
+def _kind_of(folds: int | None) -> str:
+    return "validation" if folds is None else f"out of fold, {folds} folds"
 
 
 def _facts(run: Run) -> Facts:

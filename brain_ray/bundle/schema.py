@@ -36,6 +36,8 @@ class ValidationScores(_Part):
     images: Count
     groups: Count | None = None
     """Number of groups that the images belong to; not stored by earlier versions."""
+    folds: Count | None = None
+    """Number of folds, if these are scores of out-of-fold answers, by models of the same settings."""
     accuracy: float
     log_loss: float
     log_loss_calibrated: float
@@ -141,6 +143,8 @@ class Decision(_Part):
     """Smallest number of independent answers, all right, that shows what was asked."""
     models: Count | None = None
     """Number of models from which the same images chose this one, and by which the bound is corrected."""
+    folds: Count | None = None
+    """Number of folds, if the threshold is of out-of-fold answers, by models of the same settings."""
     sensitivities: tuple[Share, ...] | None = None
     """For each class, the share of its images that shall have it among their candidates."""
     candidate_floors: tuple[Share, ...] | None = None

@@ -1,6 +1,5 @@
-"""Temperature, abstention and out-of-distribution thresholds, and expected outputs of canary images."""
+"""Temperature, abstention and out-of-distribution thresholds."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,7 @@ from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, thre
 from brain_ray.bundle.schema import Decision, ValidationScores
 from brain_ray.bundle.session import run
 from brain_ray.config import Config
-from brain_ray.data.decoding import decode
-from brain_ray.data.transforms import prepare_image
+from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.input_spec import batch_of
 from brain_ray.scoring.calibration import (
     calibrate,
@@ -22,6 +20,7 @@ from brain_ray.scoring.calibration import (
 )
 from brain_ray.scoring.conformal import candidate_floors
 from brain_ray.scoring.cross_fitting import cross_calibrate
+from brain_ray.scoring.cross_validation import calibrate_across
 from brain_ray.scoring.risk import risk_threshold
 
 ONNX_BATCH_SIZE = 32
@@ -52,8 +51,13 @@ def fit_thresholds(
     train_inputs: NDArray[np.uint8],
     groups: ArrayLike | None = None,
     models: int = 1,
+    out_of_fold: OutOfFold | None = None,
 ) -> Fitted:
     """Fits the temperature and the thresholds on the validation images, and scores the ONNX model on them.
+
+    With out-of-fold answers, temperature, thresholds and scores are of these; the model's own images only
+    tell from which unlikeness on it refuses. Which of the other folds' images it would refuse is not known,
+    and all of them count as passed.
 
     Args:
         session: the ONNX model.
@@ -62,17 +66,25 @@ def fit_thresholds(
         labels: (n,) indices into the classes.
         train_inputs: (m, height, width, 1) training images, to which the detector is fitted.
         groups: (n,) groups of the validation images (of patients and copies). None: each image is its own.
-        models: number of models (epochs, of all trials) that the validation images chose this one from.
+        models: number of models (epochs, of all trials) that the images chose this one from.
+        out_of_fold: answers of models of the same settings to images that they did not see.
     """
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    probabilities = run_all(session, inputs, "probabilities")
+    own = probabilities = run_all(session, inputs, "probabilities")
+    own_groups, folds = groups, None
+    if out_of_fold is not None:
+        probabilities, labels, groups = out_of_fold.probabilities, out_of_fold.label, out_of_fold.group
+        folds = len(np.unique(out_of_fold.fold))
+        crossed = calibrate_across(probabilities, labels, out_of_fold.fold, groups)
+    else:
+        crossed = cross_calibrate(probabilities, labels, groups)
     temperature = fit_temperature(probabilities, labels)
     correct = probabilities.argmax(axis=1) == labels
     bins = config.evaluate.calibration_bins
-    crossed = cross_calibrate(probabilities, labels, groups)
     scores = ValidationScores(
         images=len(labels),
         groups=len(np.unique(groups)),
+        folds=folds,
         accuracy=float(correct.mean()),
         log_loss=log_loss(probabilities, labels),
         log_loss_calibrated=log_loss(crossed, labels),
@@ -83,8 +95,9 @@ def fit_thresholds(
     confidence = calibrated.max(axis=1)
     detector = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
     distances = detector.distance(run_all(session, inputs, "statistics"))
-    furthest = threshold(distances, config.export.keep_share, groups)
-    passes = distances <= furthest  # as in `Predictor.decide`: refused images are never answered
+    furthest = threshold(distances, config.export.keep_share, own_groups)
+    kept = distances <= furthest  # as in `Predictor.decide`: refused images are never answered
+    passes = kept if out_of_fold is None else np.ones(len(labels), bool)
     export = config.export
     risk = risk_threshold(
         confidence[passes], correct[passes], groups[passes], export.max_error, export.confidence, models
@@ -99,26 +112,18 @@ def fit_thresholds(
         answers=risk.answers,
         answers_needed=risk.needed,
         models=models,
+        folds=folds,
         sensitivities=sensitivities,
         candidate_floors=tuple(candidate_floors(calibrated, labels, groups, sensitivities).tolist()),
         error=float((~correct[answered]).mean()) if answered.any() else 0.0,
         answered=float(answered.mean()),
         unlikeness_threshold=furthest,
         keep_share=export.keep_share,
-        kept=float(passes.mean()),
+        kept=float(kept.mean()),
         learned_from=len(train_inputs),
     )
-    return Fitted(temperature, scores, decision, detector, confidence, distances / np.float32(furthest))
-
-
-def canary_probabilities(
-    session: onnxruntime.InferenceSession, config: Config, canaries: Mapping[str, bytes]
-) -> dict[str, tuple[float, ...]]:
-    """Returns the model's probabilities of encoded images, by name."""
-    spec = config.model.input_spec
-    read, crop = config.data.read_spec, config.data.crop
-    inputs = {name: prepare_image(decode(data, read=read), crop, spec)[0] for name, data in canaries.items()}
-    return {name: tuple(run(session, image[None])[0][0].tolist()) for name, image in inputs.items()}
+    certainty = calibrate(own, temperature).astype(np.float32).max(axis=1)
+    return Fitted(temperature, scores, decision, detector, certainty, distances / np.float32(furthest))
 
 
 def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:

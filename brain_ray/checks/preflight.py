@@ -33,7 +33,8 @@ def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
     refuse_errors(findings)
     findings = check_places(run, config, visits, places)
     if "prepare" in stages and not any(found.level == "error" for found in findings):
-        _check_data(run, config.data, stages)
+        scores_test = "evaluate" in stages and config.folds is None
+        _check_data(run, config.data, scores_test=scores_test)
     if trains:
         findings += check_cluster(config.train)
     if gpus:
@@ -46,12 +47,12 @@ def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
             log.info(f"{found.name}: {found.message()}")
 
 
-def _check_data(run: Run, data: DataConfig, stages: Collection[str]) -> None:
-    """Checks that preparation can export images, if it is to, and leaves images to evaluate."""
+def _check_data(run: Run, data: DataConfig, *, scores_test: bool) -> None:
+    """Checks that preparation can export images, if it is to, and leaves test images if they are scored."""
     if data.export_images:
         check_export(run, resolve(data.export_images))
     draws = data.test_fraction > 0 or data.source == PHANTOMS or data.external
-    if "evaluate" in stages and not draws and "test" not in check_source(resolve(data.source), data):
+    if scores_test and not draws and "test" not in check_source(resolve(data.source), data):
         raise RunError(
             f"data: there would be no test images to evaluate: {data.source} has none, and "
             "data.test_fraction is 0: set --data.test-fraction, or name the source's own by "

@@ -1,10 +1,12 @@
 """Stage choose: compares a sweep's trials and makes the winner's training the run's."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from pyarrow import fs as pafs
 
 from brain_ray.comparison import wording
@@ -13,12 +15,30 @@ from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.report import format_table, write_sweep_report
 from brain_ray.comparison.results import Comparison
 from brain_ray.config import Config
+from brain_ray.data.dataset import read_table
+from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.earlier import as_stored
 from brain_ray.errors import RunError
 from brain_ray.logs import log
-from brain_ray.runs import BEST, CHOICE, COSTS, REPORT, SWEEP, SWEEP_PAGES, TRAIN, WINNER, Run
+from brain_ray.runs import (
+    BEST,
+    CHOICE,
+    COSTS,
+    DATASET_MANIFEST,
+    FOLD_SCORES,
+    REPORT,
+    SWEEP,
+    SWEEP_PAGES,
+    TRAIN,
+    WINNER,
+    Run,
+)
+from brain_ray.scoring.calibration import log_loss
+from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation, score_folds
+from brain_ray.scoring.decisions import wrap
+from brain_ray.tuning.fold_records import answers_of
 from brain_ray.tuning.trial_store import read_sweep, trial_run
-from brain_ray.tuning.trials import SweepRecord, models_of
+from brain_ray.tuning.trials import SweepRecord, Trial, TrialRecord, models_of
 
 
 def choose(run: Run, config: Config) -> str:
@@ -33,7 +53,11 @@ def choose(run: Run, config: Config) -> str:
     run.require(SWEEP, "tune")
     record = read_sweep(run, config)
     comparison = compare(record, _costs(run, record))
-    winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
+    members = record.members.get(comparison.winner, ())
+    if members:
+        winner = _best_answered(members, record)
+    else:
+        winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
     home = trial_run(run, winner.id)
     if not home.exists(*BEST):
         raise RunError(
@@ -41,14 +65,57 @@ def choose(run: Run, config: Config) -> str:
             "name, with the rule of choice that you want"
         )
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page, value = write_sweep_report(comparison, created)
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
+    validated = _keep_folds(run, config, record, members) if members else None
+    page, value = write_sweep_report(comparison, created, validated)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
-    run.write_json(_evidence(comparison), *CHOICE)
+    if len(comparison.rows) > 1:  # else nothing was chosen
+        run.write_json(_evidence(comparison), *CHOICE)
     run.write_bytes(page.encode(), TRAIN, SWEEP_PAGES[0])
     run.write_json(value, TRAIN, SWEEP_PAGES[1])
     show_pages(run)
-    return f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
+    if validated is None:
+        return f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
+    parts = [format_table(comparison)] if len(comparison.rows) > 1 else []
+    exported = (
+        f"trial {winner.id}, on the fold whose images were answered best, is exported; temperature and "
+        "thresholds are fitted on the answers to all folds"
+    )
+    return "\n\n".join([*parts, format_cross_validation(validated), wrap(exported)])
+
+
+def _best_answered(members: Sequence[TrialRecord], record: SweepRecord) -> Trial:
+    """Returns the trial whose fold has the lowest log loss."""
+    assert record.folds is not None, "a sweep with members is one over folds"
+    labels, held = record.folds.label, record.folds.held_out
+    losses = {
+        fold: log_loss(np.asarray(chances, np.float64), labels[held(fold)])
+        for fold, chances in answers_of(members).items()
+    }
+    best = min(losses, key=lambda fold: (losses[fold], fold))
+    return next(one.trial for one in members if one.trial.config.train.fold == best)
+
+
+def _keep_folds(
+    run: Run, config: Config, record: SweepRecord, members: Sequence[TrialRecord]
+) -> CrossValidation:
+    """Writes the out-of-fold answers and their scores into train/; returns the scores."""
+    assert record.folds is not None, "a sweep with members is one over folds"
+    answers = OutOfFold.pool(record.folds, answers_of(members))
+    answers.write(run)
+    manifest = read_table(run, *DATASET_MANIFEST).set_index("image_id").loc[answers.image_id]
+    validated = score_folds(
+        answers.label,
+        answers.probabilities,
+        answers.fold,
+        answers.group,
+        config.data.classes,
+        manifest["cluster"].to_numpy(),
+        manifest["patient"].fillna("").to_numpy(str) if "patient" in manifest else None,
+        config.evaluate.calibration_bins,
+    )
+    run.write_json(validated.model_dump(mode="json"), *FOLD_SCORES)
+    return validated
 
 
 def show_pages(run: Run) -> None:

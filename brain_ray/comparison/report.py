@@ -13,6 +13,7 @@ from brain_ray.config import PHANTOMS
 from brain_ray.evaluation import plots
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.records import to_json
+from brain_ray.scoring.cross_validation import CrossValidation
 from brain_ray.scoring.paired_tests import Difference
 
 TABLE_WIDTH = 110
@@ -22,7 +23,9 @@ MAX_PAIRS = 15
 """Number of pairs that the page shows at once, those with the best model first; the others unfold."""
 
 
-def write_sweep_report(comparison: Comparison, created: str) -> tuple[str, dict[str, Any]]:
+def write_sweep_report(
+    comparison: Comparison, created: str, validated: CrossValidation | None = None
+) -> tuple[str, dict[str, Any]]:
     """Returns the page as HTML and the content of sweep.json; writes nothing.
 
     The page needs no other file and no network. The JSON is strict: values that are not finite become None.
@@ -30,6 +33,7 @@ def write_sweep_report(comparison: Comparison, created: str) -> tuple[str, dict[
     Args:
         comparison: the comparison of the sweep's models.
         created: time of the report, as the page shows it.
+        validated: scores of the winner's cross-validation, if the sweep was one over folds.
     """
     record = comparison.record
     templates = environment(
@@ -73,6 +77,10 @@ def write_sweep_report(comparison: Comparison, created: str) -> tuple[str, dict[
         device=comparison.rows[0].device,
         criterion=wording.criterion(comparison),
         noise=wording.noise(comparison),
+        kind=wording.kind(comparison),
+        meaning=wording.meaning(comparison),
+        validated=validated,
+        classes=record.config.data.classes,
         created=created,
     )
     return page, _to_json(comparison, created)
@@ -111,9 +119,8 @@ def format_table(comparison: Comparison) -> str:
     told = f"Cross-entropy: {wording.criterion(comparison)}. {comparison.sentence}"
     lines += ["", *textwrap.wrap(told, TABLE_WIDTH, break_on_hyphens=False)]
     lines += textwrap.wrap(
-        f"{len(record.trials)} trial{'' if len(record.trials) == 1 else 's'}: {ended}. Scores are of "
-        f"{len(record.labels):,} validation images in {comparison.groups:,} groups, which chose the model "
-        "too; no test image was read.",
+        f"{len(record.trials)} trial{'' if len(record.trials) == 1 else 's'}: {ended}. "
+        f"{wording.meaning(comparison)}",
         TABLE_WIDTH,
         break_on_hyphens=False,
     )

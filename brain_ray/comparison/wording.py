@@ -26,7 +26,25 @@ def rule(comparison: Comparison) -> str:
 def criterion(comparison: Comparison) -> str:
     """Returns the name of the cross-entropy by which models are compared."""
     raw = comparison.record.config.sweep.criterion == "raw"
-    return f"{'raw' if raw else 'calibrated'} validation cross-entropy"
+    return f"{'raw' if raw else 'calibrated'} {kind(comparison)} cross-entropy"
+
+
+def kind(comparison: Comparison) -> str:
+    """Returns what the images are that the scores are of, in a word."""
+    return "validation" if comparison.record.folds is None else "out-of-fold"
+
+
+def meaning(comparison: Comparison) -> str:
+    """Returns what the scores can be taken for."""
+    images, groups = len(comparison.record.labels), comparison.groups
+    of = f"Scores are of {images:,} {kind(comparison)} images in {groups:,} groups"
+    models = len(comparison.rows)
+    if comparison.record.folds is None:
+        return f"{of}, which chose the epoch and the model: they are optimistic. No test image was read."
+    told = f"{of}, each answered by a model that saw none of its group, and chose nothing of that model"
+    if models > 1:
+        told += f"; they chose among {models} models, and those of the best of them are optimistic"
+    return f"{told}. No test image was read."
 
 
 def choice(comparison: Comparison) -> str:
@@ -92,7 +110,7 @@ def _told(difference: Difference | None) -> str:
 
 def noise(comparison: Comparison) -> str:
     """Returns how noise was judged, in sentences for the bundle and its model card."""
-    images = f"{comparison.groups:,} groups of {len(comparison.record.labels):,} validation images"
+    images = f"{comparison.groups:,} groups of {len(comparison.record.labels):,} {kind(comparison)} images"
     seeds = comparison.seeds
     return (
         f"Noise was judged by {comparison.confidence:.0%} intervals of the difference in "
@@ -114,15 +132,20 @@ def caveats(comparison: Comparison) -> tuple[str, ...]:
         "of the winner here are optimistic. No test image was read for the choice; the stage that evaluates "
         "scores the winner on them.",
     ]
+    if record.folds is not None:
+        texts = [
+            f"{meaning(comparison)} The models that answered learned from fewer images than there are; what "
+            "is called a model here is one for each fold, trained alike."
+        ]
     if comparison.groups < num_images:
         texts.append(
             f"Images of one patient, and copies of one slice, are one group; intervals and tests take the "
-            f"{comparison.groups:,} groups of the {num_images:,} validation images as independent."
+            f"{comparison.groups:,} groups of the {num_images:,} {kind(comparison)} images as independent."
         )
     else:
         texts.append(
-            "No two validation images are known to show one patient or to be copies of one slice, so each "
-            "counts as independent. Where patients are not known, the true intervals may be wider."
+            f"No two {kind(comparison)} images are known to show one patient or to be copies of one slice, "
+            "so each counts as independent. Where patients are not known, the true intervals may be wider."
         )
     if comparison.pairs:
         if comparison.seeds is None:
@@ -141,7 +164,7 @@ def caveats(comparison: Comparison) -> tuple[str, ...]:
             texts.append(
                 "Even of an equal model these data could not show that it is within the margin: intervals "
                 f"reach {widest:.4f} or more above a difference, and the margin is {comparison.margin:.4f}. "
-                "More validation images, more seeds, or a wider sweep.margin can change that."
+                f"More {kind(comparison)} images, more seeds, or a wider sweep.margin can change that."
             )
         texts.append(
             "Within the margin does not mean equal: such a model may be worse by up to the margin. Unclear "

@@ -1,6 +1,6 @@
 """Config: the tree of all settings of a run, frozen and typed."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import tyro
 from pydantic import Field, model_validator
@@ -53,6 +53,10 @@ class Config(Settings):
     stopped."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 123
     """Seed of all splits, shuffles, augmentations and initial weights."""
+    folds: Annotated[int, Field(ge=2)] | Literal["source"] | None = None
+    """Number of folds of a cross-validation: the training and validation images are dealt to so many, by
+    whole groups of patients and copies, and each is answered by a model that saw none of its group; `source`:
+    the folds that the source states. None: one validation split."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
@@ -64,6 +68,14 @@ class Config(Settings):
     def _name(self) -> Self:
         if not self.name or any(c in self.name for c in "/\\ ") or self.name.startswith("."):
             raise ValueError(f"name is {self.name!r}: expected a plain folder name, without / and spaces")
+        return self
+
+    @model_validator(mode="after")
+    def _fold_of_some(self) -> Self:
+        if self.train.fold is not None and self.folds is None:
+            raise ValueError(
+                f"train.fold is {self.train.fold}, and folds is not set: say of how many folds it is one"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,9 @@ class TrainConfig(Settings):
     cpus_per_worker: Annotated[float, Field(gt=0)] = 0.5
     """CPUs reserved for each worker; leave one for loading. With the default, 0.5, two workers run on two
     cores."""
+    fold: Annotated[int, Field(ge=0)] | None = None
+    """Fold, of `folds`, whose images the training leaves out and only answers. Of the others' groups, the
+    share `data.valid_fraction` chooses the epoch. None: it trains on the train split."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """Data type in which the network computes; its weights are float32. `auto`: chosen by the GPU's compute
     capability; float32 on CPUs."""

@@ -33,7 +33,7 @@ def read_labels(run: Run, split: str) -> NDArray[np.int64]:
     Raises:
         RunError: the split has no files.
     """
-    labels: NDArray[np.int64] = _read(run, split, ["label"])["label"].to_numpy()
+    labels: NDArray[np.int64] = read_columns(run, split, ["label"])["label"].to_numpy()
     return labels
 
 
@@ -46,7 +46,7 @@ def read_groups(run: Run, split: str) -> NDArray[np.int64]:
     Raises:
         RunError: the split has no files.
     """
-    return _groups_of(run, _read(run, split, ["image_id"])["image_id"].to_numpy())
+    return _groups_of(run, read_columns(run, split, ["image_id"])["image_id"].to_numpy())
 
 
 def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
     Raises:
         RunError: the split has no files, or no row of that id.
     """
-    found = _read(run, split, ROW_COLUMNS, pads.field("row_id").isin(list(ids)))
+    found = read_columns(run, split, ROW_COLUMNS, pads.field("row_id").isin(list(ids)))
     rows = {row["row_id"]: row for row in found.to_pylist()}
     missing = [number for number in ids if number not in rows]
     if missing:
@@ -83,28 +83,29 @@ def first_rows(run: Run, split: str) -> list[dict[str, Any]]:
     Raises:
         RunError: the split has no files.
     """
-    labels = _read(run, split, ["row_id", "label"]).to_pandas()
+    labels = read_columns(run, split, ["row_id", "label"]).to_pandas()
     return read_rows(run, split, labels.groupby("label")["row_id"].first().tolist())
 
 
 def read_inputs(
-    run: Run, config: Config, split: str, limit: int
+    run: Run, config: Config, splits: Sequence[str], limit: int, ids: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Returns the inputs, uint8 (n, height, width, 1), and labels, int64 (n,), of a split's images, without
-    augmented copies.
+    """Returns the inputs, uint8 (n, height, width, 1), and labels, int64 (n,), of the images of some splits,
+    without augmented copies; only of those with these `image_id`s, if they are given.
 
     If there are more than `limit` images, `limit` of them are drawn with the run's seed. The inputs are
     in a temporary file, mapped into memory: 5,000 of 600x600 take 1.8 GB.
 
     Raises:
-        RunError: the split has no files, a row cannot be decoded, or the temporary file cannot be written.
+        RunError: a split has no files, a row cannot be decoded, or the temporary file cannot be written.
     """
     spec = config.model.input_spec
     max_pixels, read = config.data.max_pixels, config.data.read_spec
-    columns, only = ["path", "label", "bytes", *BOX], _images(run, config, split, limit)
+    columns, only = ["path", "label", "bytes", *BOX], _images(run, config, splits, limit, ids)
+    files = [file for split in splits for file in _files(run, split)]
     labels: list[int] = []
     with tempfile.TemporaryFile() as file:
-        for table in _read_each(run, _files(run, split), columns, only):
+        for table in _read_each(run, files, columns, only):
             for batch in table.to_batches(ROWS_AT_A_TIME):
                 inputs = [read_input(row, spec, max_pixels, read) for row in batch.to_pylist()]
                 labels += batch["label"].to_pylist()
@@ -125,13 +126,16 @@ def _append(inputs: NDArray[np.uint8], file: IO[bytes]) -> None:
         ) from error
 
 
-def read_input_facts(run: Run, config: Config, split: str, limit: int) -> pd.DataFrame:
+def read_input_facts(
+    run: Run, config: Config, splits: Sequence[str], limit: int, ids: NDArray[np.int64] | None = None
+) -> pd.DataFrame:
     """Returns the manifest's rows of the images of `read_inputs`, n rows in their order.
 
     Raises:
-        RunError: the split has no files.
+        RunError: a split has no files.
     """
-    images = _read(run, split, ["image_id"], _images(run, config, split, limit))
+    only = _images(run, config, splits, limit, ids)
+    images = pa.concat_tables([read_columns(run, split, ["image_id"], only) for split in splits])
     manifest = read_table(run, *DATASET_MANIFEST)
     facts: pd.DataFrame = manifest.set_index("image_id").loc[images["image_id"].to_numpy()]
     return facts
@@ -179,20 +183,27 @@ def add_source_columns(images: pd.DataFrame, run: Run) -> pd.DataFrame:
     return images.merge(manifest, "left", "image_id", validate="many_to_one")
 
 
-def _images(run: Run, config: Config, split: str, limit: int) -> pads.Expression:
-    """Returns what selects the rows of a split's images without augmented copies, or `limit` of them."""
-    seeds = _read(run, split, ["row_id", "augment_seed"])
-    chosen = seeds["row_id"].to_numpy()[seeds["augment_seed"].to_numpy() < 0]
+def _images(
+    run: Run, config: Config, splits: Sequence[str], limit: int, ids: NDArray[np.int64] | None
+) -> pads.Expression:
+    """Returns what selects the rows of some splits' images without augmented copies, or `limit` of them."""
+    columns = ["image_id", "augment_seed"]
+    rows = pa.concat_tables([read_columns(run, split, columns) for split in splits])
+    chosen = rows["image_id"].to_numpy()[rows["augment_seed"].to_numpy() < 0]
+    if ids is not None:
+        chosen = chosen[np.isin(chosen, ids)]
     if len(chosen) > limit:
         chosen = np.random.default_rng(config.seed).choice(chosen, limit, replace=False)
-    return pads.field("row_id").isin(chosen)
+    return pads.field("image_id").isin(chosen) & (pads.field("augment_seed") < 0)
 
 
 def _files(run: Run, split: str) -> list[str]:
     return run.list_files(DATASET, split, suffix=".parquet")
 
 
-def _read(run: Run, split: str, columns: Sequence[str], only: pads.Expression | None = None) -> pa.Table:
+def read_columns(
+    run: Run, split: str, columns: Sequence[str], only: pads.Expression | None = None
+) -> pa.Table:
     """Reads columns of a split's rows, all or only some; each file again after errors that pass.
 
     Raises:

@@ -114,8 +114,8 @@ def fold_numbers(images: pd.DataFrame, folds: int, seed: int) -> Ints:
     fewest = pd.Series(groups).groupby(labels).nunique().min()
     if fewest < folds:
         raise RunError(
-            f"a class has {fewest} groups of patients or copies in training and validation, and --data.folds "
-            f"asks for {folds}: lower it to {fewest}, or add patients"
+            f"a class has {fewest} groups of patients or copies in training and validation, and "
+            f"{folds} folds are asked for: lower it to {fewest}, or add patients"
         )
     drawn = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
     for number, (_, held) in enumerate(drawn, 1):

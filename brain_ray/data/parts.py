@@ -55,6 +55,22 @@ def parts_of(run: Run, *folder: str) -> list[Part]:
     return [part for part in parts if part.num_rows]
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of some files, numbered across them in their order: all, or chosen ones."""
+
+    parts: list[Part]
+    chosen: NDArray[np.bool_] | None = None
+    """(rows of all parts,), which ones are meant; None: all."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of the rows that are meant."""
+        if self.chosen is not None:
+            return int(self.chosen.sum())
+        return sum(part.num_rows for part in self.parts)
+
+
 Counts = NDArray[np.int64]
 """Rows of each class, (classes,)."""
 

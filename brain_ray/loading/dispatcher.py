@@ -35,7 +35,7 @@ class Dispatcher:
 
         Args:
             rank: number of the worker.
-            split: `train` or `valid`.
+            split: a split of `Sources.images`.
             epoch: epoch, from 0.
             number: number of the worker's block in that epoch, from 0; each is given once.
         """

@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.data.parts import Part
+from brain_ray.data.parts import Rows
 from brain_ray.loading.dispatcher import dispatched_blocks
 from brain_ray.loading.feature_loader import FeatureLoader
 from brain_ray.loading.loader import Batch, ImageLoader
 from brain_ray.loading.prefetch import Prefetcher
 from brain_ray.loading.sampler import num_steps
+
+HELD_OUT = "held_out"
+"""Name of the split of a fold's images, which the training leaves out."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Feed:
     `TrainConfig.phase`."""
     valid: Callable[[int], Iterable[Batch]]
     """Returns the batches of the validation split for an epoch, counted from 0."""
+    held_out: Callable[[int], Iterable[Batch]] | None = None
+    """Returns the batches of the images that are neither trained on nor choose anything, after those of
+    `valid`; None: there are none."""
     close: Callable[[], None] = lambda: None
     """Called when no more batches are needed."""
 
@@ -35,10 +41,10 @@ class Feed:
 class Sources:
     """Files and class weights that all workers load from."""
 
-    images: dict[str, list[Part]]
-    """Parquet files of the splits `train` and `valid`."""
-    features: dict[str, list[Part]]
-    """Parquet files of their cached features; empty if no epoch trains on features."""
+    images: dict[str, Rows]
+    """Rows of `train`, `valid` and, in a training that leaves out a fold, `held_out`."""
+    features: dict[str, Rows]
+    """Their cached features; empty if no epoch trains on features."""
     class_weights: NDArray[np.float32]
     """(classes,), factor of a training row's loss."""
     store: Any
@@ -48,7 +54,7 @@ class Sources:
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of training steps of an epoch."""
-        return num_steps(sum(part.num_rows for part in self.images["train"]), batch_size)
+        return num_steps(self.images["train"].num_rows, batch_size)
 
 
 PREFETCH_BYTES = 128_000_000
@@ -71,7 +77,7 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
         rank: number of this worker, from 0.
         num_workers: number of workers that share each batch.
     """
-    settings = config.train
+    settings, holds_out = config.train, HELD_OUT in sources.images
 
     def open_stream(key: tuple[str, int]) -> Iterator[Batch]:
         split, epoch = key
@@ -90,6 +96,8 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
         split, epoch = key
         if split == "train":
             return "valid", epoch
+        if split == "valid" and holds_out:
+            return HELD_OUT, epoch
         return ("train", epoch + 1) if epoch + 1 < settings.total_epochs else None
 
     batch_bytes = settings.step_images * config.model.height * config.model.width // num_workers
@@ -100,5 +108,6 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
         steps_per_epoch=steps,
         train=lambda epoch: prefetcher.stream(("train", epoch)),
         valid=lambda epoch: prefetcher.stream(("valid", epoch)),
+        held_out=(lambda epoch: prefetcher.stream((HELD_OUT, epoch))) if holds_out else None,
         close=prefetcher.close,
     )

@@ -14,7 +14,7 @@ from ray.data import DataContext
 from brain_ray.cluster.capacity import LOADING_CPUS, cpus
 from brain_ray.cluster.cpu_work import bound_executions
 from brain_ray.config import Config
-from brain_ray.data.parts import Part
+from brain_ray.data.parts import Part, Rows
 from brain_ray.loading.blocks import decode_plan, read_block, task_rows
 from brain_ray.loading.sampler import Indices, Step, epoch_order, locate, shuffle_window, worker_steps
 
@@ -42,9 +42,14 @@ class Loader:
     """Loader of one split."""
 
     config: Config
-    parts: Sequence[Part]
+    rows: Rows
     store: Any
     """Handle of the `PartStore` actor."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """Files that hold the rows."""
+        return self.rows.parts
 
     def steps(self, epoch: int | None, rank: int, num_workers: int) -> Iterator[Step]:
         """Yields a worker's part of each batch of an epoch (None: of the rows in their order)."""
@@ -58,10 +63,12 @@ class Loader:
 
     def order(self, epoch: int | None) -> Indices:
         """Returns the global row indices, (n,), in the order of an epoch (None: in their own)."""
-        counts = [part.num_rows for part in self.parts]
+        counts, chosen = [part.num_rows for part in self.parts], self.rows.chosen
         if epoch is None:
-            return np.arange(sum(counts))
-        return epoch_order(counts, self.config.seed, epoch, self.window)
+            order = np.arange(sum(counts))
+        else:
+            order = epoch_order(counts, self.config.seed, epoch, self.window)
+        return order if chosen is None else order[chosen[order]]
 
     @property
     def window(self) -> int:

@@ -116,14 +116,18 @@ def describe_promise(exported: Mapping[str, Any]) -> str:
     asked = (
         f"At most {allowed} of the answers shall be wrong, with a confidence of {level} (export.max_error)"
     )
-    chosen = f" (they chose the epoch, one of {exported['models']})" if exported["models"] > 1 else ""
+    images, what = "validation images", "the epoch, one of"
+    if exported.get("folds"):
+        what = "the model, one of"
+        images = "images of all folds, each answered by a model of these settings that saw none of its group"
+    chosen = f" (they chose {what} {exported['models']})" if exported["models"] > 1 else ""
     if not exported["answered"]:
         return (
             f"{asked}. This model answers nothing: it takes {exported['answers_needed']:,} independent "
-            f"answers, all of them right, to show that; the validation images are worth {answers}{chosen}."
+            f"answers, all of them right, to show that; the {images} are worth {answers}{chosen}."
         )
     return (
-        f"{asked}. On the validation images, worth {answers}{chosen}, {error} of those given are wrong: of "
+        f"{asked}. On the {images}, worth {answers}{chosen}, {error} of those given are wrong: of "
         f"the answers to images like these it is at most {_percent(exported['error_bound'])}."
     )
 

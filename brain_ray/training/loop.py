@@ -49,7 +49,8 @@ def epochs(
         state: to go on from.
         poll_commands: asked after each epoch.
         on_step: called after each step.
-        keep_val_probabilities: states hold the best epoch's `val_probabilities`.
+        keep_val_probabilities: states hold the best epoch's `val_probabilities`: of the images that are held
+            out, if there are any, else of the validation images.
 
     Raises:
         RunError: the settings' schedule is unknown.
@@ -82,6 +83,10 @@ def epochs(
             validated, probabilities = _validate(
                 learner, clock.waited(feed.valid(epoch)), keep_val_probabilities
             )
+            if feed.held_out is not None:
+                _, probabilities = _validate(
+                    learner, clock.waited(feed.held_out(epoch)), keep_val_probabilities
+                )
             averaged = learner.weights()
         monitored = validated[settings.monitor.removeprefix("val_")]
         dwell, decision = decide(

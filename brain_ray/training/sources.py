@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 
 from brain_ray.cluster.capacity import describe_small_stores, on_this_node
 from brain_ray.config import Config
-from brain_ray.data.parts import Counts, Part, count_labels, find_parts
+from brain_ray.data.folds import DEVELOPMENT, Folds, read_folds
+from brain_ray.data.parts import Counts, Part, Rows, count_labels, find_parts
 from brain_ray.loading.feed import Sources
 from brain_ray.loading.sampler import shuffle_window
 from brain_ray.loading.store import PartStore
@@ -29,13 +31,41 @@ class Dataset:
     """Rows of each class, by split."""
     store: Any
     """Handle of the `PartStore`, which reads each file once."""
+    folds: Folds | None = None
+    """Folds of the rows of both splits; None: trainings use the splits as they are."""
+
+    def select(self, config: Config, splits: dict[str, list[Part]]) -> dict[str, Rows]:
+        """Returns the rows that a training uses, by what it uses them for, of files of the splits' rows.
+
+        Those of the splits `train` and `valid` or, if `train.fold` leaves out a fold, of `Folds.split`.
+
+        Raises:
+            RunError: there is no such fold.
+        """
+        if self.folds is None or config.train.fold is None:
+            return {split: Rows(parts) for split, parts in splits.items()}
+        masks = self.folds.split(config.train.fold, config.data.valid_fraction)
+        together = [part for split in DEVELOPMENT for part in splits[split]]
+        return {split: Rows(together, mask) for split, mask in masks.items()}
+
+    def count(self, config: Config) -> dict[str, Counts]:
+        """Returns the rows of each class, (classes,), by what a training uses them for."""
+        if self.folds is None or config.train.fold is None:
+            return self.counts
+        masks, classes = (
+            self.folds.split(config.train.fold, config.data.valid_fraction),
+            len(config.data.classes),
+        )
+        return {
+            split: np.bincount(self.folds.label[mask], minlength=classes) for split, mask in masks.items()
+        }
 
 
 def open_dataset(run: Run, config: Config) -> Dataset:
-    """Finds and counts a run's rows, and starts their store on this node.
+    """Finds and counts a run's rows, deals them to folds if asked for, and starts their store on this node.
 
     Raises:
-        RunError: a split has no rows.
+        RunError: a split has no rows, or as `read_folds`.
     """
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
     counts = {split: count_labels(run, split, len(config.data.classes)) for split in splits}
@@ -43,7 +73,8 @@ def open_dataset(run: Run, config: Config) -> Dataset:
     if warning := describe_small_stores(window.num_bytes):
         log.warning(warning)
     store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
-    return Dataset(splits, counts, store.remote(run, 2 * window.num_rows))
+    folds = None if config.folds is None else read_folds(run, config)
+    return Dataset(splits, counts, store.remote(run, 2 * window.num_rows), folds)
 
 
 def find_sources(
@@ -55,13 +86,16 @@ def find_sources(
     many on its node that do the same, and not in actors.
 
     Raises:
-        RunError: `train.class_weights` names no way to choose them, or as `cache_features`.
+        RunError: `train.class_weights` names no way to choose them, or as `cache_features` and
+            `Dataset.select`.
     """
-    weights = class_weights(config.train.class_weights, dataset.counts["train"], config.data.classes)
-    features = {}
+    counts = dataset.count(config)
+    weights = class_weights(config.train.class_weights, counts["train"], config.data.classes)
+    features: dict[str, Rows] = {}
     if config.train.phase(0) == "frozen_features":
-        features = cache_features(run, config, dataset.splits, framework, processes_here)
-    return Sources(dataset.splits, features, weights, dataset.store)
+        cached = cache_features(run, config, dataset.splits, framework, processes_here)
+        features = dataset.select(config, cached)
+    return Sources(dataset.select(config, dataset.splits), features, weights, dataset.store)
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -25,8 +25,8 @@ class TrainState:
     orders: ControlState = field(default_factory=ControlState)
     """What the operator's commands have changed."""
     val_probabilities: NDArray[np.float32] | None = None
-    """(rows, classes), the best epoch's probabilities of all validation rows, in their order, where they are
-    kept; None before the first best epoch."""
+    """(rows, classes), the best epoch's probabilities of all validation rows or, if a fold is held out, of
+    its rows; in their order, where they are kept; None before the first best epoch."""
 
     @property
     def epoch(self) -> int:

@@ -9,6 +9,7 @@ from brain_ray.cluster.autoscaling import check_now_or_later, request_nodes
 from brain_ray.cluster.capacity import check_resources, describe_small_batch
 from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
+from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.loading.feed import Sources
 from brain_ray.logs import log
 from brain_ray.runs import TRAIN, Run
@@ -21,7 +22,7 @@ from brain_ray.training.failures import check_writable, naming_storage
 from brain_ray.training.features import drop_features
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.messages import Epoch, Message
-from brain_ray.training.results import summary
+from brain_ray.training.results import read_val_probabilities, summary
 from brain_ray.training.setups import describe_small_norms
 from brain_ray.training.sources import Dataset, find_sources, open_dataset, with_absolute_paths
 from brain_ray.training.trainer import run_training
@@ -51,14 +52,24 @@ def train(run: Run, config: Config, framework: Framework | None = None) -> str:
         log.info(f"passed over: {fault}")
     absolute = with_absolute_paths(config)
     sources = _find_sources(run, absolute, dataset, framework)
-    scalars = split_weights(config.data.classes, dataset.counts, sources.class_weights)
+    scalars = split_weights(config.data.classes, dataset.count(config), sources.class_weights)
     tensorboard.write_scalars(run, 0, scalars)
     with take_messages(run, config) as take:
-        run_training(run, absolute, framework, sources, take)
+        run_training(
+            run, absolute, framework, sources, take, keep_val_probabilities=config.train.fold is not None
+        )
+    keep_out_of_fold(run, config, dataset)
     with naming_storage(run.uri(TRAIN)):
         checkpoints.prune(run, config.train.keep_checkpoints)
         drop_features(run)
     return summary(run)
+
+
+def keep_out_of_fold(run: Run, config: Config, dataset: Dataset) -> None:
+    """Writes the best epoch's answers to the images of the fold that the training left out, if it did."""
+    fold, answers = config.train.fold, read_val_probabilities(run)
+    if dataset.folds is not None and fold is not None and answers is not None:
+        OutOfFold.pool(dataset.folds, {fold: answers}).write(run)
 
 
 def _find_sources(run: Run, config: Config, dataset: Dataset, framework: Framework) -> Sources:

@@ -146,9 +146,7 @@ def _train(task: Task) -> None:
 
     sources = task.sources
     if num_workers > 1:
-        loaders = {
-            split: ImageLoader(config, parts, sources.store) for split, parts in sources.images.items()
-        }
+        loaders = {split: ImageLoader(config, rows, sources.store) for split, rows in sources.images.items()}
         dispatcher = start_dispatcher(loaders, num_workers) if rank == 0 else None
         sources = replace(sources, dispatcher=ray.train.collective.broadcast_from_rank_zero(dispatcher))
 

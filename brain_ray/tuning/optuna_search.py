@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from brain_ray.errors import RunError
-from brain_ray.tuning.search_space import Range, SearchSpace
+from brain_ray.tuning.ranges import Range
+from brain_ray.tuning.search_space import SearchSpace
 
 
 class OptunaProposer:

@@ -164,12 +164,14 @@ def label(trial: Trial) -> str:
 
 
 def short(trial: Trial) -> str:
-    """Returns a trial's changes, without the model's backbone and size, as text."""
+    """Returns a trial's changes, without the model's backbone and size, and its fold, as text."""
     shown = {
         name.partition(".")[2]: f"{value:.3g}" if isinstance(value, float) else str(value).rpartition("/")[2]
         for name, value in trial.changes.items()
         if name not in ("model.backbone", *search_space.SIZE)
     }
+    if trial.config.train.fold is not None:
+        shown["fold"] = str(trial.config.train.fold)
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 

@@ -3,10 +3,9 @@
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -14,9 +13,8 @@ from pydantic import ValidationError
 from brain_ray.config import BACKBONES, Config
 from brain_ray.errors import RunError
 from brain_ray.fingerprints import flatten
+from brain_ray.tuning.ranges import Range, parse_range
 from brain_ray.tuning.trials import Trial
-
-Kind = Literal["grid", "choice", "uniform", "loguniform"]
 
 MACHINES = (
     "train.num_workers",
@@ -32,71 +30,6 @@ SIZE = ("model.height", "model.width")
 
 
 @dataclass(frozen=True)
-class Range:
-    """Values of one setting, or of several that change together: an entry of `sweep.space`."""
-
-    names: tuple[str, ...]
-    kind: Kind
-    values: tuple[tuple[str, ...], ...] = ()
-    """For a grid or choice: each of its values, with one word per name."""
-    low: float = 0.0
-    high: float = 0.0
-
-    @property
-    def key(self) -> str:
-        """The names as they are written in the entry."""
-        return " ".join(self.names)
-
-    def draw(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Draws a value for each name; returns them by name."""
-        match self.kind:
-            case "grid" | "choice":
-                return self.at(int(rng.integers(len(self.values))))
-            case "uniform":
-                return {self.names[0]: float(rng.uniform(self.low, self.high))}
-            case "loguniform":
-                return {self.names[0]: float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))}
-
-    def at(self, index: int) -> dict[str, Any]:
-        """Returns the value of each name for one index of a grid or choice."""
-        return dict(zip(self.names, self.values[index], strict=True))
-
-
-def parse_range(entry: str) -> Range:
-    """Parses an entry of `sweep.space`.
-
-    Raises:
-        RunError: the entry is malformed.
-    """
-    found = re.fullmatch(r"\s*([\w. ]+?)\s*=\s*(grid|choice|uniform|loguniform)\((.*)\)\s*", entry)
-    if found is None:
-        raise RunError(
-            f"sweep.space has {entry!r}: expected NAME=RANGE with a range such as grid(a, b), choice(a, b), "
-            "uniform(low, high) or loguniform(low, high)"
-        )
-    names, kind = tuple(found[1].split()), found[2]
-    values = tuple(tuple(value.split()) for value in found[3].split(","))
-    if kind in ("grid", "choice"):
-        odd = [value for value in values if len(value) != len(names)]
-        if odd:
-            raise RunError(
-                f"sweep.space has {' '.join(odd[0])!r} for {' '.join(names)!r}: expected {len(names)} "
-                "word(s), and a comma before the next value"
-            )
-        return Range(names, "grid" if kind == "grid" else "choice", values)
-    try:
-        low, high = (float(word) for (word,) in values)
-    except ValueError:
-        low, high = 1.0, 0.0
-    if len(names) != 1 or not -math.inf < low < high < math.inf or (kind == "loguniform" and low <= 0):
-        raise RunError(
-            f"sweep.space has {entry!r}: expected one name and two numbers, the lower one first"
-            + (", both above 0" if kind == "loguniform" else "")
-        )
-    return Range(names, "uniform" if kind == "uniform" else "loguniform", (), low, high)
-
-
-@dataclass(frozen=True)
 class SearchSpace:
     """The ranges of a sweep's settings, parsed and checked once."""
 
@@ -104,6 +37,9 @@ class SearchSpace:
     """Config of the run; settings that no range names keep its values."""
     ranges: tuple[Range, ...]
     """The ranges, in the order of `sweep.space`."""
+    folds: tuple[int | None, ...] = (None,)
+    """Numbers of the folds, each of which a trial leaves out; (None,): no fold is left out, or those that the
+    source states are not known yet."""
 
     @classmethod
     def parse(cls, config: Config) -> "SearchSpace":
@@ -113,7 +49,10 @@ class SearchSpace:
             RunError: a malformed entry; an unknown name, one that cannot be varied, or one that comes twice;
                 a value that its setting does not allow; nothing to vary.
         """
-        space = cls(config, tuple(parse_range(entry) for entry in config.sweep.space))
+        folds: tuple[int | None, ...] = (config.train.fold,)
+        if isinstance(config.folds, int) and config.train.fold is None:
+            folds = tuple(range(1, config.folds + 1))
+        space = cls(config, tuple(parse_range(entry) for entry in config.sweep.space), folds)
         space._check_names()
         space._check_grace()
         for each in space.ranges:
@@ -135,9 +74,11 @@ class SearchSpace:
                     f"sweep.space has {name}: only settings under model and train can be varied, and none "
                     "that says what machine trains; all trials share one prepared data set"
                 )
+            if name == "train.fold":
+                raise RunError("sweep.space has train.fold: set --folds, and each variant is trained on each")
             if names.count(name) > 1:
                 raise RunError(f"sweep.space has {name} twice")
-        if not names:
+        if not names and self.config.folds is None:
             raise RunError("sweep.space is empty: give at least one NAME=RANGE")
 
     def _check_grace(self) -> None:
@@ -168,10 +109,20 @@ class SearchSpace:
         """Number of trials; fewer are trained if variants are stopped early, or fail, with several seeds."""
         sweep = self.config.sweep
         if sweep.sampler == "optuna":
-            return sweep.num_samples * sweep.seeds
+            return sweep.num_samples * self.repeats
         grids, drawn = self._grids_and_draws()
         points = math.prod(len(each.values) for each in grids)
-        return points * (sweep.num_samples if drawn else 1) * sweep.seeds
+        return points * (sweep.num_samples if drawn else 1) * self.repeats
+
+    @property
+    def repeats(self) -> int:
+        """Number of trials of each variant: one for each seed and fold."""
+        return self.config.sweep.seeds * len(self.folds)
+
+    @property
+    def competes(self) -> bool:
+        """Whether there are several variants, of which weak ones may be stopped by their first trial."""
+        return self.size > self.repeats
 
     def variants(self) -> Iterator[dict[str, Any]]:
         """Yields the changes of each variant of a grid or a random search, in an order that never varies."""
@@ -223,19 +174,21 @@ class SearchSpace:
             raise RunError(f"sweep.space sets {name}: {message[0].lower()}{message[1:]}") from error
 
     def make_trials(self, variant: int, changes: Mapping[str, Any]) -> list[Trial]:
-        """Returns the trials of a variant: one for each seed."""
-        changed, seeds = self.configure(changes), self.config.sweep.seeds
+        """Returns the trials of a variant: of each seed, one for each fold."""
+        changed, made = self.configure(changes), []
         typed = flatten(changed.model_dump(mode="json"))
-        return [
-            Trial(
-                id=f"{variant * seeds + repeat:03d}",
+        for repeat in range(self.repeats):
+            number, place = divmod(repeat, len(self.folds))
+            train = changed.train.model_copy(update={"fold": self.folds[place]})
+            trial = Trial(
+                id=f"{variant * self.repeats + repeat:03d}",
                 variant=variant,
                 repeat=repeat,
                 changes={name: typed[name] for name in changes},
-                config=changed.model_copy(update={"seed": self.config.seed + repeat}),
+                config=changed.model_copy(update={"seed": self.config.seed + number, "train": train}),
             )
-            for repeat in range(seeds)
-        ]
+            made.append(trial)
+        return made
 
 
 def _as_type_of(before: Any, value: Any) -> Any:

@@ -22,8 +22,9 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
     """Suggests trials to Ray Tune: interrupted ones first, then new ones.
 
     Of each new variant the first trial comes alone. If it trains to its end, the variant's other trials
-    (seeds) come next; if it is stopped or fails, they are never made, since a mean of some of a variant's
-    repeats could not be compared with others' means.
+    (seeds and folds) come next; if it is stopped or fails, they are never made, since a mean of some of a
+    variant's repeats could not be compared with others' means. The trials of a single variant, which
+    competes with no other, come together.
     """
 
     def __init__(self, run: Run, space: SearchSpace, records: Sequence[TrialRecord]) -> None:
@@ -66,7 +67,12 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
     def total(self) -> int:
         """Number of trials of the sweep, less those that will not be made."""
         lost = [group for group in self._groups if self._is_lost(group)]
-        return self._space.size - sum(self._space.config.sweep.seeds - len(group) for group in lost)
+        return self._space.size - sum(self._space.repeats - len(group) for group in lost)
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether some trials are only made if a variant's first one has finished."""
+        return self._space.competes and self._space.repeats > 1
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Suggests the next trial, as {"trial": id, "repeat": number}; None: later; Tune's FINISHED after the
@@ -74,7 +80,8 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         if not self._queue:
             changes = next(self._variants, None)
             if changes is not None:
-                self._groups.append(self._write(self._make(len(self._groups), changes)[:1]))
+                made = self._make(len(self._groups), changes)
+                self._groups.append(self._write(made[:1] if self._space.competes else made))
                 self._queue += self._groups[-1]
             elif len(self._ended) < self.total:
                 return None  # trials that run decide whether more are to come
@@ -94,7 +101,7 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         elif trial_run(self._run, trial.id).exists(*RESULT):  # else the scheduler has stopped it
             self._finished.add(trial.id)
         group = self._groups[trial.variant]
-        if trial.repeat == 0:
+        if trial.repeat == 0 and self._space.competes:
             self._settle(group)
             self._queue += [one for one in group[1:] if self._may_run(one)]
         self._tell(group)
@@ -113,17 +120,18 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         return [replace(trial, config=with_absolute_paths(trial.config)) for trial in made]
 
     def _is_lost(self, group: Sequence[Trial]) -> bool:
-        """Returns whether a variant's first trial was stopped or failed."""
-        return group[0].id in self._ended - self._finished
+        """Returns whether a variant's first trial was stopped or failed, so that the others are not made."""
+        return self._space.competes and group[0].id in self._ended - self._finished
 
     def _may_run(self, trial: Trial) -> bool:
         first = self._groups[trial.variant][0]
-        return trial.id not in self._ended and (trial.repeat == 0 or first.id in self._finished)
+        alone = trial.repeat == 0 or not self._space.competes
+        return trial.id not in self._ended and (alone or first.id in self._finished)
 
     def _settle(self, group: list[Trial]) -> None:
         """Makes the other trials of a variant whose first one has finished; ends those that an earlier
         version made of a variant whose first one was stopped or failed."""
-        if group[0].id in self._finished:
+        if group[0].id in self._finished or not self._space.competes:
             made = self._make(group[0].variant, group[0].changes)
             group += self._write(made[len(group) :])
         elif self._is_lost(group):

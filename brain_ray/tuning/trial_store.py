@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+import numpy as np
+
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_groups, read_labels
+from brain_ray.data.folds import read_folds
 from brain_ray.earlier import as_stored
 from brain_ray.records import from_json, to_json
 from brain_ray.runs import BEST, RESULT, RUNGS, TRIALS, Run
@@ -14,6 +17,7 @@ from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
 from brain_ray.training.features import drop_features
 from brain_ray.training.results import read_val_probabilities
+from brain_ray.tuning.fold_records import join_folds
 from brain_ray.tuning.trials import Rung, Status, SweepRecord, Trial, TrialRecord
 
 TRIAL, CLOCK = "trial.json", "clock.json"
@@ -95,10 +99,21 @@ def read_trial(run: Run, trial: str, *, val_probabilities: bool = True) -> Trial
 
 
 def read_sweep(run: Run, config: Config) -> SweepRecord:
-    """Reads the record of a sweep, for the comparison of its trials; reads no rows of the test split."""
-    rungs = [from_json(Rung, rung) for rung in run.read_json(*RUNGS)["rungs"]]
-    labels, groups = read_labels(run, "valid"), read_groups(run, "valid")
-    return SweepRecord(config, tuple(read_trials(run)), labels, groups, tuple(rungs))
+    """Reads the record of a sweep, for the comparison of its trials; reads no rows of the test split.
+
+    Trials on the folds of one variant and seed become one record, whose probabilities are those of all folds.
+    """
+    rungs = tuple(from_json(Rung, rung) for rung in run.read_json(*RUNGS)["rungs"])
+    trials = tuple(read_trials(run))
+    if config.folds is None:
+        labels, groups = read_labels(run, "valid"), read_groups(run, "valid")
+        return SweepRecord(config, trials, labels, groups, rungs)
+    folds = read_folds(run, config)
+    numbers = folds.numbers if config.train.fold is None else (config.train.fold,)
+    records, members = join_folds(trials, folds, len(numbers))
+    answered = np.isin(folds.fold, numbers) & folds.original
+    labels, groups = folds.label[answered], folds.group[answered]
+    return SweepRecord(config, records, labels, groups, rungs, members, folds)
 
 
 def write_rungs(run: Run, rungs: Sequence[Rung]) -> None:
@@ -117,11 +132,13 @@ def delete_unneeded(run: Run, records: Sequence[TrialRecord]) -> None:
 
     A variant of which a trial was stopped or failed cannot be chosen. For each `Trial.model`, the weights of
     the best variant are kept among the variants whose trials have all finished, and among the others the
-    weights of the best trial of each. If these exceed `MOST_KEPT`, the worst are deleted.
+    weights of the best trial of each; over folds, those of all folds of the trial's seed. If these exceed
+    `MOST_KEPT`, the worst are deleted.
     """
     ranked = [trial for trial in _worth_keeping(records) if trial_run(run, trial).exists(*BEST)]
     sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
-    room = MOST_KEPT * max(sizes, default=0)
+    folds = {record.trial.config.train.fold for record in records}
+    room = MOST_KEPT * len(folds) * max(sizes, default=0)
     kept = {trial for trial, total in zip(ranked, accumulate(sizes), strict=True) if total <= room}
     for record in records:
         home = trial_run(run, record.trial.id)
@@ -139,20 +156,25 @@ def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
     by_variant: dict[int, list[TrialRecord]] = {}
     for record in records:
         by_variant.setdefault(record.trial.variant, []).append(record)
-    complete: dict[str, list[tuple[float, str]]] = {}
-    kept: list[tuple[float, str]] = []
+    num_folds = len({record.trial.config.train.fold for record in records})
+    complete: dict[str, list[tuple[float, list[str]]]] = {}
+    kept: list[tuple[float, list[str]]] = []
     for group in by_variant.values():
         finished = [record for record in group if record.status == "finished"]
         if not finished or any(record.status in ("stopped", "failed") for record in group):
             continue
-        best = min(finished, key=lambda record: values[record.trial.id]).trial
         mean = sum(values[record.trial.id] for record in finished) / len(finished)
-        if len(finished) == best.config.sweep.seeds:
-            complete.setdefault(best.model, []).append((mean, best.id))
+        if num_folds > 1:
+            best, mine = finished[0].trial, [record.trial.id for record in finished]
         else:
-            kept.append((mean, best.id))
+            best = min(finished, key=lambda record: values[record.trial.id]).trial
+            mine = [best.id]
+        if len(finished) == best.config.sweep.seeds * num_folds:
+            complete.setdefault(best.model, []).append((mean, mine))
+        else:
+            kept.append((mean, mine))
     kept += [min(found) for found in complete.values()]
-    return [trial for _, trial in sorted(kept)]
+    return [trial for _, trials in sorted(kept) for trial in trials]
 
 
 def _cross_entropy(record: TrialRecord) -> float:

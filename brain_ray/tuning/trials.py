@@ -1,13 +1,14 @@
 """Records of a sweep: Trial, TrialRecord, Rung, SweepRecord."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
+from brain_ray.data.folds import Folds
 from brain_ray.records import Number
 from brain_ray.tracking.history import EpochRecord
 
@@ -46,8 +47,8 @@ class TrialRecord:
     history: tuple[EpochRecord, ...] = ()
     """Epochs in order; epochs without a finite loss hold NaN."""
     probabilities: NDArray[np.float32] | None = None
-    """Float32 (rows, classes): probabilities of the validation rows after the best epoch; None if there is no
-    best epoch."""
+    """Float32 (rows, classes): probabilities of the validation rows after the best epoch or, if the trial
+    leaves out a fold, of its images; None if there is no best epoch."""
     reason: str = ""
     """Why the trial was stopped, or failed, in a line."""
     attempts: int = 1
@@ -89,12 +90,16 @@ class SweepRecord:
     trials: tuple[TrialRecord, ...]
     """All trials, in the order of their ids."""
     labels: NDArray[np.int64]
-    """Int64 (rows,): true classes of the validation rows, in the order of the rows of each trial's
-    probabilities."""
+    """Int64 (rows,): true classes of the validation rows (over folds: of all images that were dealt to them),
+    in the order of the rows of each trial's probabilities."""
     groups: NDArray[np.int64]
-    """Int64 (rows,): group of each validation row: rows of one patient, or copies of one slice, share one."""
+    """Int64 (rows,): group of each of them: rows of one patient, or copies of one slice, share one."""
     rungs: tuple[Rung, ...] = ()
     """Rungs by rising epoch; empty without ASHA."""
+    members: Mapping[str, tuple[TrialRecord, ...]] = field(default_factory=dict)
+    """In a sweep over folds, the trials of the folds by the id of the record in `trials` that they make
+    together; else empty."""
+    folds: Folds | None = None
 
 
 def models_of(trials: Sequence[Trial]) -> dict[str, Config]:

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from unittest import mock
 
@@ -32,7 +33,7 @@ from brain_ray.runs import SWEEP, Run
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.failures import check_writable
 from brain_ray.training.framework import Framework, framework_of
-from brain_ray.training.sources import open_dataset
+from brain_ray.training.sources import Dataset, open_dataset
 from brain_ray.tuning.reporter import Reporter
 from brain_ray.tuning.schedulers import Scheduler, make_scheduler
 from brain_ray.tuning.search_space import SearchSpace
@@ -75,13 +76,16 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
             writes, a trial's TensorFlow that sees no GPU though `use_gpu` is set, no trial that finished, or
             nodes that were lost and did not come back.
     """
-    config, total = space.config, space.size
+    config = space.config
     # For the first trial alone: the others' processes wait for nodes, and with that start them.
     request_nodes(config.train)
     running, to_come = running_nodes(), (nodes_to_come() or ()) if config.train.use_gpu else ()
     now, later = trials_at_a_time(config, running, None if nodes_are_unknown() else to_come)
-    most = min(later, total)
-    shared = _share(run, config, framework or framework_of(config.model), most, [*running, *to_come])
+    dataset = open_dataset(run, config)
+    if dataset.folds is not None and config.train.fold is None:
+        space = replace(space, folds=dataset.folds.numbers)
+    most = min(later, space.size)
+    shared = _share(run, config, dataset, framework or framework_of(config.model), most, [*running, *to_come])
     check_writable(trial_run(run, "probe"))
     with suppress(OSError):  # a bucket's folder vanishes with its only file
         run.fs.delete_dir(trial_run(run, "probe").path())
@@ -103,12 +107,14 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     return _summary(run, read_trials(run, val_probabilities=False))
 
 
-def _share(run: Run, config: Config, framework: Framework, most: int, nodes: Nodes) -> Shared:
+def _share(
+    run: Run, config: Config, dataset: Dataset, framework: Framework, most: int, nodes: Nodes
+) -> Shared:
     """Returns the objects that the trials share, of which `most` run at a time on some nodes."""
     on_a_node = (room_for_trials(config.train, config.sweep.trials_per_gpu, [node]) for node in nodes)
     return Shared(
         run=run,
-        dataset=open_dataset(run, config),
+        dataset=dataset,
         framework=framework,
         workers=config.train.max_workers,
         processes=min(most, max(1, *on_a_node)),
@@ -164,7 +170,7 @@ def _tune(
 
 def _opening(searcher: TrialSearcher, config: Config, now: int, most: int) -> str:
     done = searcher.total - searcher.left
-    some = config.sweep.seeds > 1 and config.sweep.scheduler != "none" and searcher.left
+    some = searcher.may_end_early and config.sweep.scheduler != "none" and searcher.left
     before = f", {done} of them done already" if done else ""
     later = f" now, {most} when more nodes are there" if most > now < searcher.left else ""
     return f"{'up to ' if some else ''}{searcher.total} trials{before}, {now} at a time{later}"

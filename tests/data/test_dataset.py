@@ -127,7 +127,7 @@ def test_the_first_row_of_each_label_is_found(run: Run) -> None:
 def test_inputs_are_of_images_and_not_of_their_augmented_copies(run: Run) -> None:
     write_rows(run, augmented=(2, 4))
     config = Config(model=ModelConfig(height=24, width=32))
-    inputs, labels = read_inputs(run, config, "train", 100)
+    inputs, labels = read_inputs(run, config, ["train"], 100)
     assert (inputs.shape, inputs.dtype) == ((5, 24, 32, 1), np.uint8)
     assert inputs[:, 0, 0, 0].tolist() == [0, 20, 60, 100, 120]
     assert labels.tolist() == [3, 0, 2, 0, 1]
@@ -137,7 +137,7 @@ def test_inputs_are_fitted_as_the_settings_of_the_model_say(run: Run) -> None:
     write_rows(run)
     model = ModelConfig(height=24, width=32, fit="pad", crop_size=(40, 80))
     assert model.input_spec == InputSpec(24, 32, "pad", (40, 80))
-    pixels = read_inputs(run, Config(model=model), "train", 100)[0][-1, ..., 0]
+    pixels = read_inputs(run, Config(model=model), ["train"], 100)[0][-1, ..., 0]
     assert (pixels[[3, -4]] == 0).all(), "twice as wide as high, it leaves four rows black on either side"
     assert (pixels[4:-4] == 120).all()
 
@@ -150,7 +150,7 @@ def test_inputs_are_not_held_in_memory(run: Run) -> None:
     write_parts(run, pa.Table.from_pylist(rows, ROW_SCHEMA), part_rows=100)
     config = Config(model=ModelConfig(height=200, width=300))
     tracemalloc.start()
-    inputs, labels = read_inputs(run, config, "train", 1000)
+    inputs, labels = read_inputs(run, config, ["train"], 1000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert inputs.nbytes == 200 * 200 * 300
@@ -165,14 +165,14 @@ def test_a_disk_without_room_for_the_inputs_is_named(run: Run) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as if the disk were full
     try:
         with pytest.raises(RunError, match=r"cannot write the network's inputs .*set TMPDIR to a folder"):
-            read_inputs(run, Config(model=ModelConfig(height=48, width=48)), "train", 100)
+            read_inputs(run, Config(model=ModelConfig(height=48, width=48)), ["train"], 100)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_of_many_images_some_are_drawn_in_the_order_of_the_rows(run: Run) -> None:
     write_rows(run, augmented=(2, 4))
-    inputs, labels = read_inputs(run, Config(model=ModelConfig(height=24, width=24)), "train", 3)
+    inputs, labels = read_inputs(run, Config(model=ModelConfig(height=24, width=24)), ["train"], 3)
     rows = (inputs[:, 0, 0, 0] // 20).tolist()
     assert rows == sorted(rows)
     assert len(set(rows) - {2, 4}) == 3
@@ -183,16 +183,16 @@ def test_of_many_images_some_are_drawn_in_the_order_of_the_rows(run: Run) -> Non
 def test_facts_are_those_of_the_images_whose_inputs_are_read(run: Run, limit: int) -> None:
     rows = write_rows(run, augmented=(2, 4))
     config = Config(model=ModelConfig(height=24, width=24))
-    images = (read_inputs(run, config, "train", limit)[0][:, 0, 0, 0] // 20).tolist()
+    images = (read_inputs(run, config, ["train"], limit)[0][:, 0, 0, 0] // 20).tolist()
     numbers = [row["image_id"] for row in rows][::-1]  # in another order than the rows
     manifest = pd.DataFrame({"image_id": numbers, "cluster": numbers, "group": [n // 2 for n in numbers]})
     file = Path(run.path(*DATASET_MANIFEST))
     manifest.to_parquet(file)
-    assert group_column(read_input_facts(run, config, "train", limit)).tolist() == [
+    assert group_column(read_input_facts(run, config, ["train"], limit)).tolist() == [
         image // 2 for image in images
     ]
     manifest.drop(columns="group").to_parquet(file)  # as an earlier version wrote it
-    assert group_column(read_input_facts(run, config, "train", limit)).tolist() == images
+    assert group_column(read_input_facts(run, config, ["train"], limit)).tolist() == images
 
 
 def test_a_split_that_was_not_prepared_is_refused_by_name(run: Run) -> None:
@@ -202,7 +202,7 @@ def test_a_split_that_was_not_prepared_is_refused_by_name(run: Run) -> None:
         lambda: read_rows(run, "valid", [0]),
         lambda: sample_rows(run, "valid", 1, 0),
         lambda: first_rows(run, "valid"),
-        lambda: read_inputs(run, Config(), "valid", 1),
+        lambda: read_inputs(run, Config(), ["valid"], 1),
     ):
         with pytest.raises(RunError, match=r"run/dataset/valid has no rows: run jobs/prepare\.py"):
             read()

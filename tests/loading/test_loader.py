@@ -16,7 +16,7 @@ from support.undisturbed import store_of
 
 from brain_ray.config import AugmentConfig
 from brain_ray.data import decoding, transforms
-from brain_ray.data.parts import find_parts
+from brain_ray.data.parts import Rows, find_parts
 from brain_ray.errors import RunError
 from brain_ray.input_spec import InputSpec
 from brain_ray.loading.blocks import decode_rows
@@ -46,7 +46,7 @@ def test_batches_are_the_rows_of_the_plan(window: int, bound: str, run: Run, mak
         parts = [replace(part, num_bytes=part.num_rows * size) for part in parts]
     counts = [part.num_rows for part in parts]
     order = epoch_order(counts, config.seed, 3, window)
-    loader = ImageLoader(config, parts, store_of(run, capacity=2 * window))
+    loader = ImageLoader(config, Rows(parts), store_of(run, capacity=2 * window))
     tables = ray.get(list(ray.get(loader.store.get.remote(parts))))
     rows = [row for table in tables for row in table.to_pylist()]
     steps = list(worker_steps(order, 20, 1, 2, spread=True))
@@ -82,7 +82,7 @@ def test_what_is_drawn_for_a_row_depends_on_seed_epoch_and_row_alone(
 
 def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) -> None:
     parts = find_parts(run, "valid")
-    loader = ImageLoader(make_config(batch_size=20), parts, store_of(run))
+    loader = ImageLoader(make_config(batch_size=20), Rows(parts), store_of(run))
     (batch,) = loader.batches(None)
     table = ray.get(ray.get(loader.store.get.remote(parts))[0])
     plain = [decoding.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
@@ -95,7 +95,7 @@ def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
     table = pq.read_table(file)
     table = table.set_column(table.schema.get_field_index("bytes"), "bytes", [[b"x"] * len(table)])
     pq.write_table(table, file)
-    loader = ImageLoader(make_config(), find_parts(run, "valid"), store_of(run))
+    loader = ImageLoader(make_config(), Rows(find_parts(run, "valid")), store_of(run))
     with pytest.raises(RunError, match=r"Training/0/0\.jpg is damaged: not an image; prepare again"):
         list(loader.batches(None))
 
@@ -125,7 +125,7 @@ def test_a_dispatcher_deals_to_each_worker_what_it_would_load_alone(
     """Three workers, 61 rows in blocks of 10: a last batch that is kept leaves two of them without a row."""
     large = {"height": 1264, "width": 1264}
     config = make_config(large, batch_size=20, shuffle_window=25, last_batch=last_batch)
-    loader = ImageLoader(config, find_parts(run, split), store_of(run))
+    loader = ImageLoader(config, Rows(find_parts(run, split)), store_of(run))
     draws = epoch if split == "train" else None
     for rank, batches in enumerate(dealt(loader, split, epoch, 3)):
         alone = list(loader.batches(draws, rank, 3))
@@ -142,7 +142,7 @@ def test_a_dispatcher_deals_to_each_worker_what_it_would_load_alone(
 def test_requests_after_the_last_block_decode_nothing_again(run: Run, make_config: MakeConfig) -> None:
     """Workers ask ahead, so that some requests come when all workers have had their last block, or before
     that for the block."""
-    loader = ImageLoader(make_config(batch_size=20), find_parts(run, "train"), store_of(run))
+    loader = ImageLoader(make_config(batch_size=20), Rows(find_parts(run, "train")), store_of(run))
     opened: list[int] = []
 
     class Counting(ImageLoader):
@@ -164,14 +164,14 @@ def test_all_workers_learn_of_a_damaged_row(run: Run, make_config: MakeConfig) -
     pq.write_table(
         table.set_column(table.schema.get_field_index("bytes"), "bytes", [[b"x"] * len(table)]), file
     )
-    loader = ImageLoader(make_config(batch_size=2), find_parts(run, "valid"), store_of(run))
+    loader = ImageLoader(make_config(batch_size=2), Rows(find_parts(run, "valid")), store_of(run))
     with pytest.raises(RunError, match="is damaged: not an image; prepare again"):
         dealt(loader, "valid", 0, 2)
 
 
 def test_an_error_of_loading_reaches_each_worker(run: Run, make_config: MakeConfig) -> None:
     parts = find_parts(run, "valid")
-    loader = ImageLoader(make_config(batch_size=2), parts, store_of(run))
+    loader = ImageLoader(make_config(batch_size=2), Rows(parts), store_of(run))
     for part in parts:
         Path(part.path).unlink()
     dispatcher = start_dispatcher({"valid": loader}, 2)

@@ -1,6 +1,6 @@
 """A small problem to train on: four classes, told apart by the bright quarter of an image."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import cv2
@@ -70,15 +70,26 @@ def memory_feed(config: Config, num_train: int = 44, num_valid: int = 13) -> Fee
     )
 
 
-def write_dataset(run: Run, num_train: int = 61, num_valid: int = 13, part_rows: int = 23) -> None:
+def write_dataset(
+    run: Run, num_train: int = 61, num_valid: int = 13, part_rows: int = 23, spoil: Container[int] = ()
+) -> None:
     """Write the small problem as a prepared run has it: JPEG files in Parquet, in several parts; and of the
-    manifest, the groups: two images each."""
+    manifest, splits, labels, and groups of two images each. The images in `spoil` are black."""
     ids = np.arange(num_train + num_valid)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"image_id": ids, "cluster": ids, "group": ids // 2}), sink)
+    places = np.concatenate([np.arange(num_train), np.arange(num_valid)])
+    manifest = {
+        "image_id": ids,
+        "cluster": ids,
+        "group": ids // 2,
+        "label": places % 4,
+        "split": np.where(ids < num_train, "train", "valid"),
+    }
+    pq.write_table(pa.table(manifest), sink)
     run.write_bytes(sink.getvalue().to_pybytes(), *DATASET_MANIFEST)
     for split, num, seed, first in (("train", num_train, 0, 0), ("valid", num_valid, 1, num_train)):
         images, labels = quarters(num, seed)
+        images[[first + image in spoil for image in range(num)]] = 0
         encoded = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
         table = pa.table(
             {
