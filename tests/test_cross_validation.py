@@ -1,0 +1,92 @@
+"""`pipeline --folds`: from phantoms to a bundle whose temperature and thresholds no image chose for itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support.small_road import words
+
+from brain_ray import jobs
+from brain_ray.data.out_of_fold import OutOfFold
+from brain_ray.runs import Run
+from brain_ray.scoring.calibration import fit_temperature
+
+SETTINGS = {"data__phantoms__train_per_class": 16, "train__epochs": 4}
+
+
+def command(storage: Path, *more: str) -> Sequence[str]:
+    return [*words(**SETTINGS)[1:], "--storage", str(storage), "--folds", "2", *more]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Run:
+    """A run over two folds, without a test split to speak of."""
+    storage = tmp_path_factory.mktemp("runs")
+    assert jobs.run("pipeline", "pipeline.py", command(storage)) == 0
+    return Run(str(storage), "smoke")
+
+
+@pytest.mark.slow
+def test_every_development_image_is_answered_once_by_a_fold_without_its_group(finished: Run) -> None:
+    answers = OutOfFold.read(finished)
+    assert answers is not None
+    manifest = pq.read_table(finished.path("dataset", "manifest.parquet")).to_pandas()
+    learned = manifest[manifest["split"].isin(["train", "valid"])].set_index("image_id")
+    assert sorted(answers.image_id) == sorted(learned.index)
+    assert set(answers.fold) == {1, 2}
+    assert (answers.group == learned.loc[answers.image_id, "group"]).all()
+    assert (answers.label == learned.loc[answers.image_id, "label"]).all()
+    by_group = {group: set(answers.fold[answers.group == group]) for group in answers.group}
+    assert all(len(folds) == 1 for folds in by_group.values())
+
+
+@pytest.mark.slow
+def test_temperature_and_scores_of_the_bundle_are_of_all_folds(finished: Run) -> None:
+    answers = OutOfFold.read(finished)
+    assert answers is not None
+    bundle = finished.read_json("bundle", "bundle.json")
+    assert bundle["temperature"] == pytest.approx(fit_temperature(answers.probabilities, answers.label))
+    found, decision = bundle["scores"]["validation"], bundle["decision"]
+    assert (found["images"], found["folds"]) == (len(answers.label), 2)
+    right = answers.probabilities.argmax(axis=1) == answers.label
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert (decision["folds"], decision["models"]) == (2, 1), "these images chose neither epoch nor model"
+    folds = finished.read_json("train", "folds.json")
+    assert folds["pooled"]["correct"] == right.sum()
+    assert [one["right"] for one in folds["folds"]] == [int(right[answers.fold == k].sum()) for k in (1, 2)]
+    # What unlikeness refuses is told by images that the exported model itself did not see.
+    with np.load(finished.path("bundle", "reference.npz")) as stored:
+        fold = Run(finished.storage, finished.name).read_json("train", "config.json")["train"]["fold"]
+        assert len(stored["groups"]) == (answers.fold == fold).sum()
+
+
+@pytest.mark.slow
+def test_page_and_card_show_the_folds(finished: Run) -> None:
+    page = finished.read_bytes("report", "sweep.html").decode()
+    assert 'id="folds"' in page
+    assert "answered by the model that was trained without its fold" in page
+    card = finished.read_bytes("bundle", "MODEL_CARD.md").decode()
+    assert "**Out of fold** (" in card
+    assert "How it was chosen" not in card
+    assert finished.exists("report", "report.html")
+
+
+@pytest.mark.slow
+def test_a_second_start_does_nothing_again(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert jobs.run("pipeline", "pipeline.py", command(Path(finished.storage))) == 0
+    text = capsys.readouterr().out
+    for stage in ("prepare", "sweep", "choose", "export", "evaluate"):
+        assert f"{stage}: complete and unchanged, not done again" in text
+
+
+@pytest.mark.slow
+def test_other_folds_are_trained_again_on_the_same_rows(
+    finished: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word if word != "2" else "3" for word in command(Path(finished.storage))]
+    assert jobs.run("pipeline", "pipeline.py", [*words, "--train.num-workers", "64"]) == 1
+    text = "".join(capsys.readouterr())
+    assert "prepare: complete and unchanged, not done again" in text
+    assert "sweep: again, changed: folds: 2 -> 3" in text
