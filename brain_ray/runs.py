@@ -59,6 +59,9 @@ REPORT_PAGE = (REPORT, "report.html")
 SWEEP_PAGES = ("sweep.html", "sweep.json")
 """Names of a sweep's page and figures: written to `TRAIN`, shown in `REPORT`."""
 
+SUSPECT_FILES = ("suspects.html", "suspects.csv", "labels.csv")
+"""Names of the files on suspected labels: written to `TRAIN` by a cross-validation, shown in `REPORT`."""
+
 COPIERS = 16
 """Number of files copied at a time if a folder cannot be renamed: buckets answer slowly."""
 

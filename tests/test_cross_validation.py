@@ -1,9 +1,10 @@
-"""`pipeline --folds`: from phantoms to a bundle whose temperature and thresholds no image chose for itself."""
+"""`pipeline --folds`: from phantoms to a bundle whose temperature and thresholds other folds vouch for."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from support.small_road import words
@@ -71,6 +72,33 @@ def test_page_and_card_show_the_folds(finished: Run) -> None:
     assert "**Out of fold** (" in card
     assert "How it was chosen" not in card
     assert finished.exists("report", "report.html")
+
+
+@pytest.mark.slow
+def test_suspects_are_listed_and_corrected_labels_are_a_source(finished: Run) -> None:
+    text = finished.read_bytes("report", "suspects.html").decode()
+    suspects = pd.read_csv(finished.path("report", "suspects.csv"))
+    assert len(suspects) > 0, "a network that has learned for four epochs contradicts some labels"
+    assert (suspects["label"] != suspects["suggested"]).all()
+    margins = suspects["probability_label"] - suspects["probability_suggested"]
+    assert (margins.diff().dropna() >= -0.0002).all()  # rounded
+    assert text.count("<figure>") == min(60, len(suspects))
+    labels = pd.read_csv(finished.path("report", "labels.csv"))
+    assert labels["path"][: suspects["path"].nunique()].tolist() == suspects["path"].unique().tolist()
+    manifest = pq.read_table(finished.path("dataset", "manifest.parquet")).to_pandas()
+    assert sorted(labels["path"]) == sorted(manifest.loc[manifest["split"] != "rejected", "path"])
+
+    labels.loc[0, "label"] = suspects["suggested"][0]
+    corrected = Path(finished.storage) / "corrected.csv"
+    labels.to_csv(corrected, index=False)
+    root = finished.path("phantoms")
+    source = ["--data.source", str(corrected), "--data.root", root, "--data.leaks", "keep"]
+    words = [*command(Path(finished.storage)), "--name", "corrected", *source]
+    assert jobs.run("prepare", "prepare.py", words) == 0
+    prepared = Run(finished.storage, "corrected").path("dataset", "manifest.parquet")
+    again = pq.read_table(prepared).to_pandas().set_index("path")["class_name"]
+    before = manifest.set_index("path")["class_name"].loc[again.index]
+    assert again[again != before].to_dict() == {suspects["path"][0]: suspects["suggested"][0]}
 
 
 @pytest.mark.slow

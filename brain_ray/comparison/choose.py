@@ -19,6 +19,7 @@ from brain_ray.data.dataset import read_table
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.earlier import as_stored
 from brain_ray.errors import RunError
+from brain_ray.evaluation.suspects import write_suspects
 from brain_ray.logs import log
 from brain_ray.runs import (
     BEST,
@@ -27,6 +28,7 @@ from brain_ray.runs import (
     DATASET_MANIFEST,
     FOLD_SCORES,
     REPORT,
+    SUSPECT_FILES,
     SWEEP,
     SWEEP_PAGES,
     TRAIN,
@@ -73,6 +75,7 @@ def choose(run: Run, config: Config) -> str:
         run.write_json(_evidence(comparison), *CHOICE)
     run.write_bytes(page.encode(), TRAIN, SWEEP_PAGES[0])
     run.write_json(value, TRAIN, SWEEP_PAGES[1])
+    suspects = wrap(write_suspects(run, config)) if validated is not None else ""
     show_pages(run)
     if validated is None:
         return f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
@@ -81,7 +84,7 @@ def choose(run: Run, config: Config) -> str:
         f"trial {winner.id}, on the fold whose images were answered best, is exported; temperature and "
         "thresholds are fitted on the answers to all folds"
     )
-    return "\n\n".join([*parts, format_cross_validation(validated), wrap(exported)])
+    return "\n\n".join([*parts, format_cross_validation(validated), suspects, wrap(exported)])
 
 
 def _best_answered(members: Sequence[TrialRecord], record: SweepRecord) -> Trial:
@@ -119,8 +122,8 @@ def _keep_folds(
 
 
 def show_pages(run: Run) -> None:
-    """Copies the sweep's page and numbers into report/, if this run's training comes from a sweep."""
-    for name in SWEEP_PAGES:
+    """Copies the sweep's pages and tables into report/, if this run's training comes from a sweep."""
+    for name in (*SWEEP_PAGES, *SUSPECT_FILES):
         if run.exists(TRAIN, name):
             run.write_bytes(run.read_bytes(TRAIN, name), REPORT, name)
 

@@ -73,7 +73,7 @@ def read_copies(run: Run, config: Config) -> CopyPictures:
     pairs = read_table(run, DATASET, "pairs.parquet")
     images = read_images(run)
     audit = run.read_json(*AUDIT)
-    read = _Reader(run, config, images)
+    read = PictureReader(run, config, images)
     told = choose_contradictions(images, audit.get("known_sets", []))
     numbers = [conflict["cluster"] for conflict in audit["copies"]["label_conflicts"]]
     others = conflicts_beyond(images, numbers, told)[:MAX_CONFLICT_ROWS]
@@ -100,8 +100,11 @@ def read_images(run: Run) -> pd.DataFrame:
     return table.assign(**{name: value for name, value in SOMETIMES.items() if name not in names})
 
 
-class _Reader:
+class PictureReader:
+    """Reads images of a run's source that are to be shown."""
+
     def __init__(self, run: Run, config: Config, images: pd.DataFrame) -> None:
+        """Takes what `read_images` returned."""
         data = config.data
         drawn = data.source == PHANTOMS
         root = run.uri(PHANTOM_IMAGES) if drawn else root_of(resolve(data.source), data)

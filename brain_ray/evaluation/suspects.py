@@ -1,0 +1,105 @@
+"""Suspects: images whose label out-of-fold answers contradict; a page, a table, a manifest to correct."""
+
+import io
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+
+from brain_ray.config import Config
+from brain_ray.data.copies.placement import TRANSFORMS
+from brain_ray.data.dataset import read_table
+from brain_ray.data.file_names import ALONE, image_name
+from brain_ray.data.out_of_fold import OutOfFold
+from brain_ray.data.sources.manifest_names import RESERVED
+from brain_ray.evaluation.copy_choice import Turned
+from brain_ray.evaluation.copy_pictures import PictureReader, read_images
+from brain_ray.evaluation.image_plates import to_jpeg
+from brain_ray.evaluation.style import data_uri, environment
+from brain_ray.runs import DATASET_MANIFEST, SUSPECT_FILES, TRAIN, Run
+from brain_ray.scoring.cross_validation import calibrate_across
+from brain_ray.scoring.label_errors import find_label_errors
+
+SHOWN = 60
+"""Largest number of suspects whose pictures the page shows."""
+
+PAGE, TABLE, LABELS = SUSPECT_FILES
+
+
+def write_suspects(run: Run, config: Config) -> str:
+    """Writes suspects.html, suspects.csv and labels.csv into a run's train/; returns a sentence on them.
+
+    suspects.csv has a row for each suspect, the likeliest error first: path, frame (of a volume's slice),
+    label, suggested, published (the label in the published set that the image is known to be of, if any), the
+    two classes' calibrated probabilities, and fold. labels.csv is a manifest of all files of the source, the
+    suspects' first: with labels corrected by hand it can be prepared as a source.
+    """
+    answers = OutOfFold.read(run)
+    assert answers is not None, "suspects are found by out-of-fold answers"
+    chances = calibrate_across(answers.probabilities, answers.label, answers.fold, answers.group)
+    found = find_label_errors(answers.label, chances)
+    names = np.array(config.data.classes)
+    images = read_images(run)
+    rows = images.loc[answers.image_id[found.suspects]]
+    suspects = pd.DataFrame(
+        {
+            "path": rows["path"].to_numpy(),
+            "frame": rows["frame"].to_numpy(),
+            "label": names[answers.label[found.suspects]],
+            "suggested": names[found.suggested],
+            "published": rows["known_label"].fillna("").to_numpy(),
+            "probability_label": chances[found.suspects, answers.label[found.suspects]].round(4),
+            "probability_suggested": chances[found.suspects, found.suggested].round(4),
+            "fold": answers.fold[found.suspects],
+        },
+        index=rows.index,
+    )
+    run.write_bytes(_csv(suspects), TRAIN, TABLE)
+    run.write_bytes(_csv(_manifest(run, suspects["path"])), TRAIN, LABELS)
+    run.write_bytes(_page(run, config, images, suspects, len(answers.label)).encode(), TRAIN, PAGE)
+    told = "labels are suspected: models that did not see these images are confident of another class"
+    return f"{len(suspects)} of {len(answers.label)} {told} ({PAGE}, {TABLE})"
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    text = io.StringIO()
+    table.to_csv(text, index=False, lineterminator="\n")
+    return text.getvalue().encode()
+
+
+def _manifest(run: Run, first: "pd.Series[str]") -> pd.DataFrame:
+    """Returns a row for each file of a data set that could be used, with what its source states of it, those
+    named by `first` first."""
+    manifest = read_table(run, *DATASET_MANIFEST)
+    manifest = manifest[manifest["split"] != "rejected"].drop_duplicates("path")
+    stated = [name for name in ("source_split", "patient", "source", "fold") if name in manifest]
+    stated = [name for name in stated if not manifest[name].isin(["", -1]).all()]
+    own = [name for name in manifest.columns if name not in RESERVED]
+    listed = manifest[["path", "class_name", *stated, *own]]
+    listed = listed.rename(columns={"class_name": "label", "source_split": "split"})
+    places = {path: place for place, path in enumerate(dict.fromkeys(first))}
+    order = listed["path"].map(places).fillna(len(places))
+    return listed.iloc[np.argsort(order.to_numpy(), kind="stable")]
+
+
+def _page(run: Run, config: Config, images: pd.DataFrame, suspects: pd.DataFrame, total: int) -> str:
+    read = PictureReader(run, config, images)
+    shown = []
+    for image_id, row in suspects.head(SHOWN).iterrows():
+        for picture in read.pictures([Turned(int(str(image_id)), TRANSFORMS[0])]):
+            name = image_name(row["path"], row["frame"]) if row["frame"] != ALONE else row["path"]
+            shown.append({**row.to_dict(), "name": name, "picture": to_jpeg(picture.image)})
+    templates = environment("evaluation", jpeg=lambda data: data_uri("jpeg", data), percent=_percent)
+    return templates.get_template("suspects.html.jinja").render(
+        name=config.name,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        suspects=len(suspects),
+        total=total,
+        shown=shown,
+        table=TABLE,
+        labels=LABELS,
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}\u00a0%"
