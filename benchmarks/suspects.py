@@ -1,8 +1,8 @@
 """Does a cross-validation find wrong labels? 3 % are planted in drawn phantoms, and the suspects are counted.
 
 Phantoms of patients with three slices each are drawn, some files are labelled as another class, and the
-network `tiny` is cross-validated over five folds of patients, as `jobs/pipeline.py smoke --folds 5` does it. The
-suspects are those of the run's suspects.csv; of 100 images, the first three are looked at.
+network `tiny` is cross-validated over five folds of patients, as `jobs/pipeline.py smoke --folds 5` does it.
+The suspects are those of the run's suspects.csv; of 100 images, the first three are looked at.
 
     python benchmarks/suspects.py [--share 0.03] [--per-class 180]
 """
