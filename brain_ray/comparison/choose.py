@@ -12,8 +12,10 @@ from pyarrow import fs as pafs
 from brain_ray.comparison import wording
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost, measure
+from brain_ray.comparison.learning_curve import format_curve, learning_curve
 from brain_ray.comparison.report import format_table, write_sweep_report
 from brain_ray.comparison.results import Comparison
+from brain_ray.comparison.scored_trials import score_images, stack
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
 from brain_ray.data.out_of_fold import OutOfFold
@@ -69,7 +71,8 @@ def choose(run: Run, config: Config) -> str:
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
     validated = _keep_folds(run, config, record, members) if members else None
-    page, value = write_sweep_report(comparison, created, validated)
+    curve = learning_curve(record, stack(comparison.rows, score_images(record)))
+    page, value = write_sweep_report(comparison, created, validated, curve)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
     if len(comparison.rows) > 1:  # else nothing was chosen
         run.write_json(_evidence(comparison), *CHOICE)
@@ -80,6 +83,7 @@ def choose(run: Run, config: Config) -> str:
     if validated is None:
         return f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
     parts = [format_table(comparison)] if len(comparison.rows) > 1 else []
+    parts += [] if curve is None else [f"{format_curve(curve)}\n{wrap(curve.sentence)}"]
     exported = (
         f"trial {winner.id}, on the fold whose images were answered best, is exported; temperature and "
         "thresholds are fitted on the answers to all folds"

@@ -7,6 +7,7 @@ from typing import Any
 
 from brain_ray.comparison import plots as sweep_plots
 from brain_ray.comparison import wording
+from brain_ray.comparison.learning_curve import LearningCurve
 from brain_ray.comparison.parallel_plot import parallel_coordinates
 from brain_ray.comparison.results import Comparison, ModelResult, Spread
 from brain_ray.config import PHANTOMS
@@ -24,7 +25,10 @@ MAX_PAIRS = 15
 
 
 def write_sweep_report(
-    comparison: Comparison, created: str, validated: CrossValidation | None = None
+    comparison: Comparison,
+    created: str,
+    validated: CrossValidation | None = None,
+    curve: LearningCurve | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Returns the page as HTML and the content of sweep.json; writes nothing.
 
@@ -34,6 +38,7 @@ def write_sweep_report(
         comparison: the comparison of the sweep's models.
         created: time of the report, as the page shows it.
         validated: scores of the winner's cross-validation, if the sweep was one over folds.
+        curve: the learning curve, if the sweep varied the share of the groups.
     """
     record = comparison.record
     templates = environment(
@@ -80,10 +85,12 @@ def write_sweep_report(
         kind=wording.kind(comparison),
         meaning=wording.meaning(comparison),
         validated=validated,
+        curve=curve,
         classes=record.config.data.classes,
         created=created,
     )
-    return page, _to_json(comparison, created)
+    value = _to_json(comparison, created)
+    return page, value if curve is None else {**value, "learning_curve": to_json(curve)}
 
 
 def format_table(comparison: Comparison) -> str:

@@ -76,6 +76,11 @@ class Config(Settings):
             raise ValueError(
                 f"train.fold is {self.train.fold}, and folds is not set: say of how many folds it is one"
             )
+        if self.train.group_share < 1 and self.folds is None:
+            raise ValueError(
+                f"train.group_share is {self.train.group_share:g}, and folds is not set: groups are only "
+                "left out in a cross-validation; set folds"
+            )
         return self
 
     @model_validator(mode="after")

@@ -27,6 +27,9 @@ class TrainConfig(Settings):
     fold: Annotated[int, Field(ge=0)] | None = None
     """Fold, of `folds`, whose images the training leaves out and only answers. Of the others' groups, the
     share `data.valid_fraction` chooses the epoch. None: it trains on the train split."""
+    group_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training groups (of patients and copies) of each class that are learned from, with
+    `folds`. A smaller share is part of a larger one, so that a sweep over it gives a learning curve."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """Data type in which the network computes; its weights are float32. `auto`: chosen by the GPU's compute
     capability; float32 on CPUs."""

@@ -1,5 +1,6 @@
 """Folds of a prepared data set: which rows a training without one of them learns from, and leaves out."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,12 +51,18 @@ class Folds:
             raise RunError(f"there is no fold {fold}: the folds are {list(self.numbers)}")
         return held
 
-    def split(self, fold: int, valid_fraction: float) -> Masks:
+    def used_by(self, config: Config) -> Masks:
+        """Returns `split` for a training that leaves out a fold."""
+        assert config.train.fold is not None, "a training without a fold uses the splits as they are"
+        return self.split(config.train.fold, config.data.valid_fraction, config.train.group_share)
+
+    def split(self, fold: int, valid_fraction: float, group_share: float = 1.0) -> Masks:
         """Returns which rows a training without a fold learns from, chooses its epoch on, and leaves out.
 
         No group of an image that is left out is learned from or chosen on: where folds cut a group, its
         images in other folds are not used. Of the others, `valid_fraction` of each class is drawn for the
-        choice, by whole groups and by the fold's number alone: the same for all models and seeds.
+        choice, by whole groups and by the fold's number alone: the same for all models and seeds. Of the
+        groups that are then left, `group_share` is learned from.
 
         Raises:
             RunError: there is no such fold, or a class is left without an image to learn from.
@@ -65,7 +72,9 @@ class Folds:
         rows = np.flatnonzero(usable & self.original)
         drawn = rows[hold_out_groups(self.label[rows], self.group[rows], valid_fraction, fold)]
         chosen_on = np.isin(self.group, self.group[drawn])
-        masks: Masks = {"train": usable & ~chosen_on, "valid": chosen_on & self.original, "held_out": held}
+        learned = usable & ~chosen_on
+        learned &= np.isin(self.group, self._share_of(learned, group_share, fold))
+        masks: Masks = {"train": learned, "valid": chosen_on & self.original, "held_out": held}
         for split in ("train", "valid"):
             missing = np.setdiff1d(self.label, self.label[masks[split]])
             if len(missing):
@@ -74,6 +83,15 @@ class Folds:
                     "--folds, or add patients of this class"
                 )
         return masks
+
+    def _share_of(self, rows: NDArray[np.bool_], share: float, seed: int) -> Ints:
+        """Draws a share of the groups of some rows, of those of each class and one at least; returns their
+        numbers. A group with several classes is taken for that of its first row."""
+        groups, first = np.unique(self.group[rows], return_index=True)
+        order = np.random.default_rng([seed, 3]).permutation(len(groups))
+        groups, labels = groups[order], self.label[rows][first[order]]
+        drawn = [groups[labels == k][: math.ceil(share * (labels == k).sum())] for k in np.unique(labels)]
+        return np.concatenate(drawn)
 
 
 def read_folds(run: Run, config: Config) -> Folds:

@@ -44,7 +44,7 @@ class Dataset:
         """
         if self.folds is None or config.train.fold is None:
             return {split: Rows(parts) for split, parts in splits.items()}
-        masks = self.folds.split(config.train.fold, config.data.valid_fraction)
+        masks = self.folds.used_by(config)
         together = [part for split in DEVELOPMENT for part in splits[split]]
         return {split: Rows(together, mask) for split, mask in masks.items()}
 
@@ -52,13 +52,9 @@ class Dataset:
         """Returns the rows of each class, (classes,), by what a training uses them for."""
         if self.folds is None or config.train.fold is None:
             return self.counts
-        masks, classes = (
-            self.folds.split(config.train.fold, config.data.valid_fraction),
-            len(config.data.classes),
-        )
-        return {
-            split: np.bincount(self.folds.label[mask], minlength=classes) for split, mask in masks.items()
-        }
+        labels, classes = self.folds.label, len(config.data.classes)
+        masks = self.folds.used_by(config)
+        return {split: np.bincount(labels[mask], minlength=classes) for split, mask in masks.items()}
 
 
 def open_dataset(run: Run, config: Config) -> Dataset:

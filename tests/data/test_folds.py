@@ -117,3 +117,16 @@ def test_answers_are_pooled_in_the_order_of_the_rows_whatever_the_order_of_the_f
     pd.testing.assert_frame_equal(*frames)
     assert_array_equal(again.probabilities, pooled.probabilities)
     assert OutOfFold.read(Run(run.storage, "other")) is None
+
+
+def test_a_smaller_share_of_the_groups_is_part_of_a_larger_one_and_keeps_all_classes(run: Run) -> None:
+    folds = read_folds(run, Config(folds=4))
+    learned = {share: folds.split(1, 0.2, share)["train"] for share in (0.1, 0.5, 1.0)}
+    assert not (learned[0.1] & ~learned[0.5]).any()
+    assert not (learned[0.5] & ~learned[1.0]).any()
+    assert_array_equal(learned[1.0], folds.split(1, 0.2)["train"])
+    groups = {share: len(set(folds.group[mask])) for share, mask in learned.items()}
+    assert 0.4 < groups[0.5] / groups[1.0] < 0.6
+    for mask in learned.values():
+        assert set(folds.label[mask]) == set(range(4))
+        assert not (np.isin(folds.group, folds.group[mask]) & ~mask & learned[1.0]).any(), "no group is cut"
