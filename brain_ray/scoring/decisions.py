@@ -119,7 +119,7 @@ def describe_promise(exported: Mapping[str, Any]) -> str:
     images, what = "validation images", "the epoch, one of"
     if exported.get("folds"):
         what = "the model, one of"
-        images = "images of all folds, each answered by a model of these settings that saw none of its group"
+        images = "images of all folds (each answered by a model of these settings that saw none of its group)"
     chosen = f" (they chose {what} {exported['models']})" if exported["models"] > 1 else ""
     if not exported["answered"]:
         return (

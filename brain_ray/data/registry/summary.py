@@ -66,6 +66,8 @@ def _sum_up(files: pd.DataFrame, registry: Registry, name: str) -> dict[str, Any
     given = files["class_name"].map(label_of)
     known = given.isin(labels)
     wrong = files[known & (given != files["known_label"])]
+    # The set's own, stricter than a source's patients may be.
+    files = files.assign(patient=files["known_file"].map(entries.set_index("file")["person"]))
     splits = files.groupby("patient")["source_split"].nunique()
     learned = files.loc[files["source_split"] != "test", "patient"]
     tested = files[files["source_split"] == "test"]
