@@ -1,5 +1,6 @@
 """`pipeline --folds`: from phantoms to a bundle whose temperature and thresholds other folds vouch for."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,6 +100,25 @@ def test_suspects_are_listed_and_corrected_labels_are_a_source(finished: Run) ->
     again = pq.read_table(prepared).to_pandas().set_index("path")["class_name"]
     before = manifest.set_index("path")["class_name"].loc[again.index]
     assert again[again != before].to_dict() == {suspects["path"][0]: suspects["suggested"][0]}
+
+
+@pytest.mark.slow
+def test_the_models_of_all_folds_can_be_averaged(
+    finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(Path(finished.storage), tmp_path / "runs")
+    words = command(tmp_path / "runs")
+    assert jobs.run("pipeline", "pipeline.py", [*words, "--export.members", "all"]) == 0
+    text = capsys.readouterr().out
+    assert "choose: complete and unchanged" in text
+    assert 'export: again, changed: export.members: "best" -> "all"' in text
+    run = Run(str(tmp_path / "runs"), "smoke")
+    before, after = (one.read_json("bundle", "bundle.json") for one in (finished, run))
+    assert (before["training"]["members"], after["training"]["members"]) == (1, 2)
+    assert after["temperature"] == before["temperature"], "of the answers to all folds, in both"
+    assert "This bundle averages 2 of these models" in run.read_bytes("bundle", "MODEL_CARD.md").decode()
+    assert jobs.run("pipeline", "pipeline.py", [*words, "--export.members", "3"]) == 1
+    assert "export.members is 3, and " in "".join(capsys.readouterr())
 
 
 @pytest.mark.slow

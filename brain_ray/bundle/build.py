@@ -84,6 +84,8 @@ def export_bundle(
     valid_groups: ArrayLike | None = None,
     valid_boxes: Mapping[str, ArrayLike] | None = None,
     out_of_fold: OutOfFold | None = None,
+    valid_ids: NDArray[np.int64] | None = None,
+    more_members: Sequence[Sequence[NDArray[Any]]] = (),
 ) -> BundleInfo:
     """Writes a bundle into a local folder, completely or not at all.
 
@@ -106,6 +108,8 @@ def export_bundle(
         out_of_fold: answers of models of these settings to images that they did not see, for temperature and
             thresholds; the validation images are then those of the fold that this model did not see. None:
             its own answers to the validation images.
+        valid_ids: (n,) `image_id`s of the validation images, by which their out-of-fold answers are found.
+        more_members: weights of further networks, with which this one's probabilities are averaged.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; an output of the
@@ -121,7 +125,8 @@ def export_bundle(
     try:
         partial.mkdir(parents=True)
         with tempfile.TemporaryDirectory() as folder:
-            difference = _check_models(make_models, Path(folder), partial, config, weights, valid_inputs)
+            members = [weights, *more_members]
+            difference = _check_models(make_models, Path(folder), partial, config, members, valid_inputs)
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
         fitted = fit_thresholds(
@@ -133,6 +138,7 @@ def export_bundle(
             valid_groups,
             _models_tried(known, chose_epoch=out_of_fold is None),
             out_of_fold,
+            valid_ids,
         )
         canaries = draw_canaries()
         reference = Reference.of(
@@ -214,13 +220,14 @@ def _check_models(
     job: Path,
     folder: Path,
     config: Config,
-    weights: Sequence[NDArray[Any]],
+    members: Sequence[Sequence[NDArray[Any]]],
     inputs: NDArray[np.uint8],
 ) -> Check:
     """Writes the models into a folder and compares them; returns the comparison if they agree."""
     (job / "config.json").write_text(config.model_dump_json())
-    arrays: dict[str, Any] = {str(i): array for i, array in enumerate(weights)}
-    np.savez(job / "weights.npz", **arrays)
+    for number, weights in enumerate(members):
+        arrays: dict[str, Any] = {str(i): array for i, array in enumerate(weights)}
+        np.savez(job / f"weights-{number}.npz", **arrays)
     most = CANDIDATES * config.export.verify_images
     spread = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).astype(np.int64)
     np.save(job / "images.npy", inputs[spread])

@@ -1,9 +1,9 @@
 """Converts Keras weights to model.keras and its ONNX graphs, and compares them, in a separate process.
 
-`python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json, weights.npz with arrays
-"0", "1", ... in the order of `model.weights`, and images.npy, (n, height, width, 1) uint8, validation images
-to choose from; <destination> is a folder that exists. Prints one line of JSON, a `schema.Check`: the
-differences between the two models, each loaded from its file.
+`python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json, for each member a file
+weights-<number>.npz with arrays "0", "1", ... in the order of `model.weights`, and images.npy, (n, height,
+width, 1) uint8, validation images to choose from; <destination> is a folder that exists. Prints one line of
+JSON, a `schema.Check`: the differences between the two models, each loaded from its file.
 """
 
 import gc
@@ -21,36 +21,40 @@ from brain_ray.bundle.heat_maps import MAP_SHIFT, shift_text
 from brain_ray.bundle.parity import compare_models
 from brain_ray.config import BackboneSpec, Config
 from brain_ray.models.alignment import map_shift
+from brain_ray.models.ensemble import heat_map, join_networks, members_of, served_model
 from brain_ray.models.fused_layers import make_convertible
 from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import build_network
-from brain_ray.models.outputs import grad_cam, with_maps
 from brain_ray.models.weights import assign_weights
 
 if TYPE_CHECKING:
     import keras
 
 
-def convert(config: Config, weights_file: Path, destination: Path) -> None:
-    """Writes model.keras, model.onnx and explain.onnx of a network with the given weights into a folder."""
+def convert(config: Config, weights_files: Sequence[Path], destination: Path) -> None:
+    """Writes model.keras, model.onnx and explain.onnx of the mean of networks with the given weights into a
+    folder."""
     settings = config.model.model_copy(update={"weights": "none"})  # one graph, whatever the initial weights
-    model = build_network(settings, len(config.data.classes), config.seed)
-    with np.load(weights_file) as arrays:
-        assign_weights(model, [arrays[str(i)] for i in range(len(arrays.files))])
+    networks = []
+    for file in weights_files:
+        networks.append(build_network(settings, len(config.data.classes), config.seed))
+        with np.load(file) as arrays:
+            assign_weights(networks[-1], [arrays[str(i)] for i in range(len(arrays.files))])
+    model = join_networks(networks)
     model.save(destination / KERAS_FILE)
     convert_served(model, settings.backbone_spec, destination / ONNX_FILE, config.export.opset)
     convert_explanation(model, destination / EXPLAIN_FILE, config.export.opset)
 
 
 def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset: int) -> None:
-    """Writes a bundle's model.onnx of a network of `build_network`.
+    """Writes a bundle's model.onnx of a model of `join_networks`.
 
-    Changes some of the network's layers (`make_convertible`): save it before.
+    Changes some of the networks' layers (`make_convertible`): save it before.
     """
     import tensorflow as tf
 
     make_convertible(model)
-    served = with_maps(model, spec)
+    served = served_model(model, spec)
 
     def serve(image: Any) -> Any:
         return served(image, training=False)
@@ -60,22 +64,23 @@ def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset
 
 
 def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
-    """Writes a bundle's explain.onnx, which computes `grad_cam`, of a network of `build_network`; its
-    metadata say where the cells of its map lie."""
+    """Writes a bundle's explain.onnx, which computes `heat_map`, of a model of `join_networks`; its metadata
+    say where the cells of its map lie."""
     import tensorflow as tf
 
-    shape = model.get_layer("pool").input.shape
+    members = members_of(model)
+    *cells, channels = members[0].get_layer("pool").input.shape[1:]
 
     def explain(feature_map: Any, label: Any) -> Any:
-        return [grad_cam(model, feature_map, label)]
+        return [heat_map(model, feature_map, label)]
 
     signature = [
-        tf.TensorSpec([None, *shape[1:]], tf.float32, "feature_map"),
+        tf.TensorSpec([None, *cells, len(members) * channels], tf.float32, "feature_map"),
         tf.TensorSpec([None], tf.int64, "label"),
     ]
     _to_onnx(explain, model, signature, ["heatmap"], target, opset)
     graph = onnx.load(target)
-    onnx.helper.set_model_props(graph, {MAP_SHIFT: shift_text(map_shift(model))})
+    onnx.helper.set_model_props(graph, {MAP_SHIFT: shift_text(map_shift(members[0]))})
     onnx.save(graph, target)
 
 
@@ -146,7 +151,8 @@ def _frequent_collection() -> Iterator[None]:
 def make_models(job: Path, destination: Path) -> str:
     """Does in this process what the command line does; returns the line of JSON."""
     config = Config.model_validate_json((job / "config.json").read_bytes())
-    convert(config, job / "weights.npz", destination)
+    count = len(list(job.glob("weights-*.npz")))
+    convert(config, [job / f"weights-{number}.npz" for number in range(count)], destination)
     images = np.load(job / "images.npy")
     check = compare_models(destination, config.model.backbone_spec, images, config.export.verify_images)
     return check.model_dump_json()

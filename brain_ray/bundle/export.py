@@ -17,7 +17,19 @@ from brain_ray.data.dataset import group_column, read_input_facts, read_inputs, 
 from brain_ray.data.folds import DEVELOPMENT
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.data.rows import BOX
-from brain_ray.runs import AUDIT, BEST, BUNDLE, CHOICE, DATASET, DATASET_MANIFEST, RESULT, TRAIN, Run
+from brain_ray.errors import RunError
+from brain_ray.runs import (
+    AUDIT,
+    BEST,
+    BUNDLE,
+    CHOICE,
+    DATASET,
+    DATASET_MANIFEST,
+    MEMBERS,
+    RESULT,
+    TRAIN,
+    Run,
+)
 from brain_ray.scoring.decisions import describe_promise, wrap
 
 MAX_VALIDATION = 5000
@@ -36,8 +48,7 @@ def export(run: Run, config: Config) -> str:
     """
     run.require(DATASET, "prepare")
     run.require(TRAIN, "train")
-    with np.load(io.BytesIO(run.read_bytes(*BEST))) as stored:
-        weights = [stored[str(k)] for k in range(len(stored.files))]
+    weights, *more_members = _members_of(run, config)
     answers = OutOfFold.read(run)
     learned, held = _images_of(run, config, answers)
     inputs, labels = read_inputs(run, config, held.splits, MAX_VALIDATION, held.ids)
@@ -53,10 +64,12 @@ def export(run: Run, config: Config) -> str:
             inputs,
             labels,
             train_inputs,
-            _facts(run),
+            _facts(run, 1 + len(more_members)),
             valid_groups=group_column(facts),
             valid_boxes=boxes,
             out_of_fold=answers,
+            valid_ids=facts.index.to_numpy(np.int64),
+            more_members=more_members,
         )
         run.upload(made, BUNDLE)
     scores, check, decision = info.scores.validation, info.check, info.decision
@@ -97,7 +110,33 @@ def _kind_of(folds: int | None) -> str:
     return "validation" if folds is None else f"out of fold, {folds} folds"
 
 
-def _facts(run: Run) -> Facts:
+def _members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
+    """Returns the weights of the networks that a bundle averages, the best first.
+
+    Raises:
+        RunError: several are asked for, and the run has fewer.
+    """
+    files, wanted = run.list_files(*MEMBERS, suffix=".npz"), config.export.members
+    if wanted in ("best", 1):
+        return [_read_weights(run.read_bytes(*BEST))]
+    if not files or (isinstance(wanted, int) and wanted > len(files)):
+        raise RunError(
+            f"export.members is {wanted}, and {run.uri(TRAIN)} has {len(files) or 'one'}: train over more "
+            "folds (--folds), or set --export.members best"
+        )
+    names = [file.rpartition("/")[2] for file in files]
+    return [
+        _read_weights(run.read_bytes(*MEMBERS, name))
+        for name in names[: wanted if isinstance(wanted, int) else None]
+    ]
+
+
+def _read_weights(data: bytes) -> list[NDArray[Any]]:
+    with np.load(io.BytesIO(data)) as stored:
+        return [stored[str(k)] for k in range(len(stored.files))]
+
+
+def _facts(run: Run, members: int) -> Facts:
     audit: dict[str, Any] = run.read_json(*AUDIT)
     result: dict[str, Any] = run.read_json(*RESULT)
     rows = {split: sum(audit["splits"][split].values()) for split in ("train", "valid", "test")}
@@ -125,6 +164,7 @@ def _facts(run: Run) -> Facts:
             best_epoch=result["best_epoch"],
             backbone=result["backbone"],
             setups=result.get("setups", ()),  # not there in an earlier version's training
+            members=members,
         ),
         sweep=run.read_json(*CHOICE) if run.exists(*CHOICE) else None,
     )

@@ -15,7 +15,7 @@ from brain_ray.bundle.session import OUTPUTS, open_session, run
 from brain_ray.config import BackboneSpec
 from brain_ray.errors import first_line
 from brain_ray.input_spec import batch_of
-from brain_ray.models.outputs import grad_cam, with_maps
+from brain_ray.models.ensemble import heat_map, served_model
 from brain_ray.scoring.calibration import FLOOR
 
 if TYPE_CHECKING:
@@ -191,19 +191,19 @@ def _load_keras(file: Path) -> "keras.Model":
 def _of_keras(model: "keras.Model", spec: BackboneSpec) -> Compute:
     import tensorflow as tf
 
-    served, num_classes = with_maps(model, spec), model.output_shape[-1]
+    served, num_classes = served_model(model, spec), model.output_shape[-1]
 
     def compute(image: Any) -> dict[str, Any]:
         outputs = dict(zip(OUTPUTS, served(image, training=False), strict=True))
         labels = [tf.fill(tf.shape(image)[:1], tf.constant(k, tf.int64)) for k in range(num_classes)]
-        heat = [grad_cam(model, outputs["feature_map"], label) for label in labels]
+        heat = [heat_map(model, outputs["feature_map"], label) for label in labels]
         return outputs | {"heatmap": tf.stack(heat, axis=1)}
 
     return _traced(compute, model)
 
 
 def _of_plain_keras(model: "keras.Model") -> Compute:
-    """Returns the model's own probabilities, not those of the network that `with_maps` makes of its parts."""
+    """Returns the model's own probabilities, not those of what `served_model` makes of its parts."""
     return _traced(lambda image: {"probabilities": model(image, training=False)}, model)
 
 

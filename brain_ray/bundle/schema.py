@@ -90,6 +90,8 @@ class TrainingFacts(_Part):
     backbone: str
     setups: tuple[TrainingSetup, ...] = ()
     """Empty if a version trained that did not record it."""
+    members: Annotated[int, Field(ge=1)] = 1
+    """Number of networks whose probabilities are averaged; epochs and setups are the first one's."""
 
 
 class Facts(_Part):

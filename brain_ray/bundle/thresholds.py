@@ -52,6 +52,7 @@ def fit_thresholds(
     groups: ArrayLike | None = None,
     models: int = 1,
     out_of_fold: OutOfFold | None = None,
+    valid_ids: NDArray[np.int64] | None = None,
 ) -> Fitted:
     """Fits the temperature and the thresholds on the validation images, and scores the ONNX model on them.
 
@@ -68,16 +69,19 @@ def fit_thresholds(
         groups: (n,) groups of the validation images (of patients and copies). None: each image is its own.
         models: number of models (epochs, of all trials) that the images chose this one from.
         out_of_fold: answers of models of the same settings to images that they did not see.
+        valid_ids: (n,) `image_id`s of the validation images, if there are such answers.
     """
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    own = probabilities = run_all(session, inputs, "probabilities")
     own_groups, folds = groups, None
-    if out_of_fold is not None:
+    if out_of_fold is None:
+        own = probabilities = run_all(session, inputs, "probabilities")
+        crossed = cross_calibrate(probabilities, labels, groups)
+    else:
+        assert valid_ids is not None, "out-of-fold answers are found by the images' ids"
+        own = out_of_fold.of(valid_ids)  # of several averaged models, most have learned these images
         probabilities, labels, groups = out_of_fold.probabilities, out_of_fold.label, out_of_fold.group
         folds = len(np.unique(out_of_fold.fold))
         crossed = calibrate_across(probabilities, labels, out_of_fold.fold, groups)
-    else:
-        crossed = cross_calibrate(probabilities, labels, groups)
     temperature = fit_temperature(probabilities, labels)
     correct = probabilities.argmax(axis=1) == labels
     bins = config.evaluate.calibration_bins

@@ -29,6 +29,7 @@ from brain_ray.runs import (
     COSTS,
     DATASET_MANIFEST,
     FOLD_SCORES,
+    MEMBERS,
     REPORT,
     SUSPECT_FILES,
     SWEEP,
@@ -58,8 +59,9 @@ def choose(run: Run, config: Config) -> str:
     record = read_sweep(run, config)
     comparison = compare(record, _costs(run, record))
     members = record.members.get(comparison.winner, ())
-    if members:
-        winner = _best_answered(members, record)
+    ranked = _by_answers(members, record)
+    if ranked:
+        winner = ranked[0]
     else:
         winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
     home = trial_run(run, winner.id)
@@ -71,6 +73,9 @@ def choose(run: Run, config: Config) -> str:
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
     validated = _keep_folds(run, config, record, members) if members else None
+    for place, member in enumerate(ranked):
+        weights = trial_run(run, member.id).read_bytes(*BEST)
+        run.write_bytes(weights, *MEMBERS, f"{place:02d}-{member.id}.npz")
     curve = learning_curve(record, stack(comparison.rows, score_images(record)))
     page, value = write_sweep_report(comparison, created, validated, curve)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
@@ -85,22 +90,25 @@ def choose(run: Run, config: Config) -> str:
     parts = [format_table(comparison)] if len(comparison.rows) > 1 else []
     parts += [] if curve is None else [f"{format_curve(curve)}\n{wrap(curve.sentence)}"]
     exported = (
-        f"trial {winner.id}, on the fold whose images were answered best, is exported; temperature and "
-        "thresholds are fitted on the answers to all folds"
+        f"trial {winner.id}, on the fold whose images were answered best, is now the run's training; "
+        "temperature and thresholds are fitted on the answers to all folds (--export.members all averages "
+        "their models)"
     )
     return "\n\n".join([*parts, format_cross_validation(validated), suspects, wrap(exported)])
 
 
-def _best_answered(members: Sequence[TrialRecord], record: SweepRecord) -> Trial:
-    """Returns the trial whose fold has the lowest log loss."""
+def _by_answers(members: Sequence[TrialRecord], record: SweepRecord) -> list[Trial]:
+    """Returns the trials of the folds by the log loss of their answers to their own, the lowest first."""
+    if not members:
+        return []
     assert record.folds is not None, "a sweep with members is one over folds"
     labels, held = record.folds.label, record.folds.held_out
     losses = {
         fold: log_loss(np.asarray(chances, np.float64), labels[held(fold)])
         for fold, chances in answers_of(members).items()
     }
-    best = min(losses, key=lambda fold: (losses[fold], fold))
-    return next(one.trial for one in members if one.trial.config.train.fold == best)
+    by_fold = {one.trial.config.train.fold: one.trial for one in members}
+    return [by_fold[fold] for fold in sorted(losses, key=lambda fold: (losses[fold], fold))]
 
 
 def _keep_folds(

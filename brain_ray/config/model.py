@@ -147,6 +147,9 @@ class ExportConfig(Settings):
     map_tolerance: Annotated[float, Field(gt=0)] = 5e-3
     """Largest difference of the statistics that decide on `not_mr`, of the feature map and of a heat map, as
     a share of the largest value in the channel, or of the heat map's."""
+    members: Literal["best", "all"] | Positive = "best"
+    """Models of a cross-validation that the bundle averages: the one whose fold was answered `best`, `all`,
+    or so many of the best. Without `folds` there is one."""
     max_error: Share = 0.05
     """Share (0 to 1) of the answers that may be wrong. The threshold below which the model abstains is the
     lowest for which the validation images show this at `confidence`; if they are too few, it never answers.

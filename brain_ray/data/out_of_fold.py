@@ -49,6 +49,14 @@ class OutOfFold:
             probabilities=np.concatenate(list(answers.values()))[order],
         )
 
+    def of(self, image_ids: Ints) -> NDArray[np.float32]:
+        """Returns the answers, (m, classes), to the images with these ids, (m,)."""
+        order = np.argsort(self.image_id)
+        places: NDArray[np.float32] = self.probabilities[
+            order[np.searchsorted(self.image_id[order], image_ids)]
+        ]
+        return places
+
     def write(self, run: Run) -> None:
         """Writes out_of_fold.parquet into the run's train/."""
         columns = {name: getattr(self, name) for name in ("image_id", "fold", "label", "group")}

@@ -1,0 +1,85 @@
+"""Ensembles: networks of one kind that are averaged, as one model; a single network is one of one member."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from brain_ray.config import BackboneSpec
+from brain_ray.models.outputs import grad_cam, with_maps
+
+if TYPE_CHECKING:
+    import keras
+
+MEMBER = "member_"
+"""Name of a member's layer in an ensemble, before its number from 0."""
+
+
+def join_networks(networks: "Sequence[keras.Model]") -> "keras.Model":
+    """Returns a model whose probabilities are the mean of those of some networks; of one, the network itself.
+
+    Args:
+        networks: of `build_network`, of the same settings. They become layers, and are named anew.
+    """
+    import keras
+
+    if len(networks) == 1:
+        return networks[0]
+    for number, network in enumerate(networks):
+        network.name = f"{MEMBER}{number}"
+    image = keras.Input(networks[0].input_shape[1:], name="image")
+    return keras.Model(image, keras.layers.Average(name="mean")([network(image) for network in networks]))
+
+
+def members_of(model: "keras.Model") -> "list[keras.Model]":
+    """Returns the networks of a model of `join_networks`, in their order."""
+    return [layer for layer in model.layers if layer.name.startswith(MEMBER)] or [model]
+
+
+def served_model(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
+    """Returns a model of `join_networks` with the outputs that are served.
+
+    The mean of the members' probabilities; their feature maps, one after the other along the channels; and
+    the statistics of the first member, by which a bundle's detector tells what is unlike the training images.
+
+    Raises:
+        RunError: as `with_maps`.
+    """
+    import keras
+
+    first, *others = [with_maps(member, spec) for member in members_of(model)]
+    if not others:
+        return first
+    image = keras.Input(model.input_shape[1:])
+    probabilities, feature_map, statistics = first(image)
+    found = [other(image) for other in others]
+    return keras.Model(
+        image,
+        [
+            keras.layers.Average()([probabilities, *(each[0] for each in found)]),
+            keras.layers.Concatenate()([feature_map, *(each[1] for each in found)]),
+            statistics,
+        ],
+    )
+
+
+def heat_map(model: "keras.Model", feature_map: Any, label: Any) -> Any:
+    """Returns the mean of the members' Grad-CAMs, each divided by its largest value; of one, its Grad-CAM.
+
+    Args:
+        model: of `join_networks`.
+        feature_map: (n, rows, columns, members * channels), from `served_model`.
+        label: (n,) indices of the classes to explain.
+
+    Returns:
+        (n, rows, columns), 0 or more.
+    """
+    import tensorflow as tf
+
+    members = members_of(model)
+    maps = tf.split(feature_map, len(members), axis=-1)
+    heat = [grad_cam(member, each, label) for member, each in zip(members, maps, strict=True)]
+    if len(heat) == 1:
+        return heat[0]
+    largest = [tf.reduce_max(each, axis=(1, 2), keepdims=True) for each in heat]
+    return tf.add_n([each / tf.maximum(top, 1e-12) for each, top in zip(heat, largest, strict=True)]) / len(
+        heat
+    )

@@ -1,0 +1,104 @@
+"""A bundle of several members: the mean of what each alone would answer, show and cost."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from support.models import FACTS, changed_weights, noise
+
+from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.bundle import ONNX_FILE
+from brain_ray.bundle.convert import make_models
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.bundle.session import OUTPUTS, open_session, run
+from brain_ray.config import Config
+
+MEMBERS = 3
+
+
+@pytest.fixture(scope="module")
+def weights(config: Config) -> list[list[NDArray[Any]]]:
+    from brain_ray.models.network import build_network
+
+    return [changed_weights(build_network(config.model, 3, seed=seed)) for seed in range(MEMBERS)]
+
+
+@pytest.fixture(scope="module")
+def singles(
+    config: Config, weights: list[list[NDArray[Any]]], tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """A bundle of each member."""
+    place = tmp_path_factory.mktemp("singles")
+    for number, each in enumerate(weights):
+        export(place / str(number), config, [each])
+    return [place / str(number) for number in range(MEMBERS)]
+
+
+@pytest.fixture(scope="module")
+def together(
+    config: Config, weights: list[list[NDArray[Any]]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """One bundle of all members."""
+    folder = tmp_path_factory.mktemp("together") / "bundle"
+    export(folder, config, weights)
+    return folder
+
+
+def export(folder: Path, config: Config, members: list[list[NDArray[Any]]]) -> None:
+    labels, images = np.arange(24) % 3, noise(24)
+    first, *more = members
+    export_bundle(
+        folder, config, first, images, labels, noise(40, seed=9), FACTS, make_models, more_members=more
+    )
+
+
+def outputs(folder: Path, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    session = open_session((folder / ONNX_FILE).read_bytes(), gpu=False)
+    return dict(zip(OUTPUTS, run(session, images, OUTPUTS), strict=True))
+
+
+@pytest.mark.slow
+def test_probabilities_are_the_mean_and_maps_stand_side_by_side(singles: list[Path], together: Path) -> None:
+    images = noise(7, seed=4)
+    alone, found = [outputs(folder, images) for folder in singles], outputs(together, images)
+    mean = np.mean([each["probabilities"] for each in alone], axis=0)
+    assert_allclose(found["probabilities"], mean, atol=1e-6)
+    assert np.ptp([each["probabilities"] for each in alone], axis=0).max() > 0.01, "members differ"
+    maps = np.concatenate([each["feature_map"] for each in alone], axis=-1)
+    assert_allclose(found["feature_map"], maps, rtol=1e-4, atol=1e-4)
+    assert_allclose(found["statistics"], alone[0]["statistics"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_heat_map_is_the_mean_of_the_members_each_to_its_own_largest_value(
+    singles: list[Path], together: Path
+) -> None:
+    images = noise(3, seed=5)
+
+    def heat_of(folder: Path) -> NDArray[np.float32]:
+        predictor = Predictor(str(folder))
+        maps = outputs(folder, images)["feature_map"]
+        return predictor.explain(maps, [1, 1, 1])
+
+    alone = [heat_of(folder) for folder in singles]
+    scaled = [each / np.maximum(each.max(axis=(1, 2), keepdims=True), 1e-12) for each in alone]
+    found = heat_of(together)
+    expected = np.mean(scaled, axis=0)
+    assert_allclose(
+        found / found.max(axis=(1, 2), keepdims=True),
+        expected / expected.max(axis=(1, 2), keepdims=True),
+        atol=2e-3,
+    )
+
+
+@pytest.mark.slow
+def test_the_keras_file_holds_the_whole_ensemble(together: Path, singles: list[Path]) -> None:
+    import keras
+
+    images = noise(5, seed=6)
+    model = keras.models.load_model(together / "model.keras", compile=False, safe_mode=True)
+    expected = np.mean([outputs(folder, images)["probabilities"] for folder in singles], axis=0)
+    assert_allclose(np.asarray(model(images.astype(np.float32), training=False)), expected, atol=1e-5)
