@@ -164,3 +164,17 @@ def test_a_sweep_over_folds_compares_out_of_fold_answers_and_keeps_what_can_win(
     assert "out-of-fold" in comparison.sentence
     for one in record.members[comparison.winner]:
         assert trial_run(run, one.trial.id).exists("train", "best.npz")
+
+
+def test_two_workers_answer_a_fold_as_one_does(run: Run, make: Callable[..., Config], tmp_path: Path) -> None:
+    answers = []
+    for workers in (1, 2):
+        mine = Run(str(tmp_path), f"workers-{workers}")
+        write_dataset(mine)
+        train(mine, make(train={"fold": 1, "num_workers": workers}), Numpy())
+        answers.append(OutOfFold.read(mine))
+    one, two = answers
+    assert one is not None
+    assert two is not None
+    assert_array_equal(one.image_id, two.image_id)
+    assert_allclose(one.probabilities, two.probabilities, atol=1e-5)
