@@ -388,7 +388,7 @@ def test_folds_cut_no_group_and_have_all_classes_alike(seed: int) -> None:
 
 def test_more_folds_than_patients_of_a_class_are_refused() -> None:
     images = pd.DataFrame({"split": "train", "label": [0, 0, 1, 1, 1], "group": [0, 1, 2, 3, 4]})
-    with pytest.raises(RunError, match=r"a class has 2 groups .* asks for 3: lower it to 2"):
+    with pytest.raises(RunError, match=r"a class has 2 groups .* 3 folds are asked for: lower it to 2"):
         fold_numbers(images, 3, 1)
 
 

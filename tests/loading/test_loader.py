@@ -150,7 +150,7 @@ def test_requests_after_the_last_block_decode_nothing_again(run: Run, make_confi
             opened.append(num_workers)
             return super().blocks(epoch, num_workers)
 
-    dispatcher = Dispatcher({"train": Counting(loader.config, loader.parts, loader.store)}, 2)
+    dispatcher = Dispatcher({"train": Counting(loader.config, loader.rows, loader.store)}, 2)
     ahead = [dispatcher.next(rank, "train", 0, 1) for rank in range(2)]
     first = [dispatcher.next(rank, "train", 0, 0) for rank in range(2)]
     late = [dispatcher.next(rank, "train", 0, number) for number in (1, 2) for rank in range(2)]
