@@ -60,22 +60,20 @@ def choose(run: Run, config: Config) -> str:
     comparison = compare(record, _costs(run, record))
     members = record.members.get(comparison.winner, ())
     ranked = _by_answers(members, record)
-    if ranked:
-        winner = ranked[0]
-    else:
-        winner = next(each.trial for each in record.trials if each.trial.id == comparison.winner)
+    if not ranked:
+        ranked = [each.trial for each in record.trials if each.trial.id == comparison.winner]
+    for trial in ranked:
+        home = trial_run(run, trial.id)
+        if not home.exists(*BEST):
+            raise RunError(
+                f"the weights of trial {trial.id} are gone from {home.uri('train')}: sweep again under "
+                "another name, with the rule of choice that you want"
+            )
+    winner = ranked[0]
     home = trial_run(run, winner.id)
-    if not home.exists(*BEST):
-        raise RunError(
-            f"the weights of trial {winner.id} are gone from {home.uri('train')}: sweep again under another "
-            "name, with the rule of choice that you want"
-        )
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
-    validated = _keep_folds(run, config, record, members) if members else None
-    for place, member in enumerate(ranked):
-        weights = trial_run(run, member.id).read_bytes(*BEST)
-        run.write_bytes(weights, *MEMBERS, f"{place:02d}-{member.id}.npz")
+    validated = _keep_folds(run, config, record, ranked, members) if members else None
     curve = learning_curve(record, stack(comparison.rows, score_images(record)))
     page, value = write_sweep_report(comparison, created, validated, curve)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
@@ -112,9 +110,13 @@ def _by_answers(members: Sequence[TrialRecord], record: SweepRecord) -> list[Tri
 
 
 def _keep_folds(
-    run: Run, config: Config, record: SweepRecord, members: Sequence[TrialRecord]
+    run: Run, config: Config, record: SweepRecord, ranked: Sequence[Trial], members: Sequence[TrialRecord]
 ) -> CrossValidation:
-    """Writes the out-of-fold answers and their scores into train/; returns the scores."""
+    """Writes the folds' weights by rank, the out-of-fold answers and their scores into train/; returns
+    the scores."""
+    for place, trial in enumerate(ranked):
+        weights = trial_run(run, trial.id).read_bytes(*BEST)
+        run.write_bytes(weights, *MEMBERS, f"{place:02d}-{trial.id}.npz")
     assert record.folds is not None, "a sweep with members is one over folds"
     answers = OutOfFold.pool(record.folds, answers_of(members))
     answers.write(run)
