@@ -116,9 +116,10 @@ def _members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
     Raises:
         RunError: several are asked for, and the run has fewer.
     """
-    files, wanted = run.list_files(*MEMBERS, suffix=".npz"), config.export.members
+    wanted = config.export.members
     if wanted in ("best", 1):
         return [_read_weights(run.read_bytes(*BEST))]
+    files = run.list_files(*MEMBERS, suffix=".npz")
     if not files or (isinstance(wanted, int) and wanted > len(files)):
         raise RunError(
             f"export.members is {wanted}, and {run.uri(TRAIN)} has {len(files) or 'one'}: train over more "

@@ -15,7 +15,6 @@ from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.learning_curve import format_curve, learning_curve
 from brain_ray.comparison.report import format_table, write_sweep_report
 from brain_ray.comparison.results import Comparison
-from brain_ray.comparison.scored_trials import score_images, stack
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
 from brain_ray.data.out_of_fold import OutOfFold
@@ -74,7 +73,7 @@ def choose(run: Run, config: Config) -> str:
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
     validated = _keep_folds(run, config, record, ranked, members) if members else None
-    curve = learning_curve(record, stack(comparison.rows, score_images(record)))
+    curve = learning_curve(record, comparison.rows)
     page, value = write_sweep_report(comparison, created, validated, curve)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
     if len(comparison.rows) > 1:  # else nothing was chosen

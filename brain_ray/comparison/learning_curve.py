@@ -1,11 +1,12 @@
 """Learning curve: what a model's out-of-fold answers gain with the number of groups that it learned from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from brain_ray.comparison.scored_trials import ImageScores
-from brain_ray.config import Config
+from brain_ray.comparison.results import Row
+from brain_ray.comparison.scored_trials import ImageScores, score_images, stack
 from brain_ray.scoring.curves import Floats
 from brain_ray.scoring.intervals import GroupBootstrap
 from brain_ray.tuning.trials import SweepRecord
@@ -63,13 +64,16 @@ class LearningCurve:
         )
 
 
-def learning_curve(record: SweepRecord, scores: dict[int, ImageScores]) -> LearningCurve | None:
+def learning_curve(record: SweepRecord, rows: Sequence[Row]) -> LearningCurve | None:
     """Returns the learning curve of the sweep's best other settings; None if it varied no share of groups.
 
     Args:
         record: the trials, over folds.
-        scores: of each variant whose repeats are complete, from `scored_trials.stack`.
+        rows: their results, from `scored_trials.make_rows`.
     """
+    if record.folds is None or not any(SHARE in row.changes for row in rows):
+        return None
+    scores = stack(rows, score_images(record))
     curves: dict[tuple[str, str], dict[float, int]] = {}
     for one in record.trials:
         if one.trial.variant in scores and SHARE in one.trial.changes:
@@ -77,15 +81,11 @@ def learning_curve(record: SweepRecord, scores: dict[int, ImageScores]) -> Learn
             key = one.trial.model, repr(sorted(others.items()))
             curves.setdefault(key, {})[float(one.trial.changes[SHARE])] = one.trial.variant
     whole = {key: found for key, found in curves.items() if len(found) > 1}
-    if not whole or record.folds is None:
+    if not whole:
         return None
     (model, _), found = min(whole.items(), key=lambda item: _loss(scores[item[1][max(item[1])]]).mean())
-    configs = {one.trial.variant: one.trial.config for one in record.trials}
     bootstrap = GroupBootstrap(record.groups, record.config.sweep.bootstrap, record.config.seed)
-    points = tuple(
-        _point(share, scores[found[share]], configs[found[share]], record, bootstrap)
-        for share in sorted(found)
-    )
+    points = tuple(_point(share, scores[found[share]], record, bootstrap) for share in sorted(found))
     last, before = (_loss(scores[found[share]]) for share in sorted(found, reverse=True)[:2])
     gain = bootstrap.mean(before - last)
     exponent = None
@@ -100,16 +100,13 @@ def _loss(scores: ImageScores) -> Floats:
     return np.asarray(scores.calibrated.mean(axis=0))
 
 
-def _point(
-    share: float, scores: ImageScores, config: Config, record: SweepRecord, bootstrap: GroupBootstrap
-) -> Point:
+def _point(share: float, scores: ImageScores, record: SweepRecord, bootstrap: GroupBootstrap) -> Point:
     assert record.folds is not None, "a learning curve is one of a cross-validation"
     right, loss = bootstrap.share(scores.right.mean(axis=0)), bootstrap.mean(_loss(scores))
-    fold = config.train.fold
-    numbers = record.folds.numbers if fold is None else (fold,)
     learned = []
-    for number in numbers:
-        mask = record.folds.split(number, config.data.valid_fraction, share)["train"] & record.folds.original
+    for number in record.folds.left_out_by(record.config):
+        masks = record.folds.split(number, record.config.data.valid_fraction, share)
+        mask = masks["train"] & record.folds.original
         learned.append((len(np.unique(record.folds.group[mask])), int(mask.sum())))
     groups, images = np.mean(learned, axis=0)
     return Point(

@@ -40,6 +40,10 @@ class Folds:
         """Numbers of the folds, rising."""
         return tuple(np.unique(self.fold).tolist())
 
+    def left_out_by(self, config: Config) -> tuple[int, ...]:
+        """Returns the folds that a cross-validation leaves out in turn: all, or the one of `train.fold`."""
+        return self.numbers if config.train.fold is None else (config.train.fold,)
+
     def held_out(self, fold: int) -> NDArray[np.bool_]:
         """Returns which rows, (rows,), are the images of a fold.
 

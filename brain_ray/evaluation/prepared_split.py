@@ -1,8 +1,10 @@
 """The test split of a prepared run as a manifest: a source of labelled images for any bundle."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -55,12 +57,18 @@ def use_test_rows(run: Run, source: str, root: str | None) -> Source:
         raise RunError(
             f"{location} names slices of volumes, which a manifest cannot: set --data.source to {data.source}"
         )
-    own = [name for name in rows.columns if name not in RESERVED]
-    kept = [name for name in ("patient", "source") if name in rows]
-    listed = rows[["path", "class_name", *kept, *own]].rename(columns={"class_name": "label"})
+    listed = as_listed(rows, [name for name in ("patient", "source") if name in rows])
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(listed, preserve_index=False), buffer)
     run.write_bytes(buffer.getvalue(), *LISTED)
     drawn = data.source == PHANTOMS
     images = prepared.uri(PHANTOM_IMAGES) if drawn else root_of(resolve(data.source), data)
     return Source(run.uri(*LISTED), images)
+
+
+def as_listed(rows: pd.DataFrame, stated: Sequence[str]) -> pd.DataFrame:
+    """Returns rows of a prepared manifest as a source lists them: path, label, what it states by these names
+    of `STATED`, and its own columns."""
+    own = [name for name in rows.columns if name not in RESERVED]
+    listed = rows[["path", "class_name", *stated, *own]]
+    return listed.rename(columns={"class_name": "label", "source_split": "split"})

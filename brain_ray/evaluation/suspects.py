@@ -7,14 +7,12 @@ import numpy as np
 import pandas as pd
 
 from brain_ray.config import Config
-from brain_ray.data.copies.placement import TRANSFORMS
 from brain_ray.data.dataset import read_table
-from brain_ray.data.file_names import ALONE, image_name
 from brain_ray.data.out_of_fold import OutOfFold
-from brain_ray.data.sources.manifest_names import RESERVED
 from brain_ray.evaluation.copy_choice import Turned
 from brain_ray.evaluation.copy_pictures import PictureReader, read_images
 from brain_ray.evaluation.image_plates import to_jpeg
+from brain_ray.evaluation.prepared_split import as_listed
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.runs import DATASET_MANIFEST, SUSPECT_FILES, TRAIN, Run
 from brain_ray.scoring.cross_validation import calibrate_across
@@ -74,9 +72,7 @@ def _manifest(run: Run, first: "pd.Series[str]") -> pd.DataFrame:
     manifest = manifest[manifest["split"] != "rejected"].drop_duplicates("path")
     stated = [name for name in ("source_split", "patient", "source", "fold") if name in manifest]
     stated = [name for name in stated if not manifest[name].isin(["", -1]).all()]
-    own = [name for name in manifest.columns if name not in RESERVED]
-    listed = manifest[["path", "class_name", *stated, *own]]
-    listed = listed.rename(columns={"class_name": "label", "source_split": "split"})
+    listed = as_listed(manifest, stated)
     places = {path: place for place, path in enumerate(dict.fromkeys(first))}
     order = listed["path"].map(places).fillna(len(places))
     return listed.iloc[np.argsort(order.to_numpy(), kind="stable")]
@@ -85,10 +81,10 @@ def _manifest(run: Run, first: "pd.Series[str]") -> pd.DataFrame:
 def _page(run: Run, config: Config, images: pd.DataFrame, suspects: pd.DataFrame, total: int) -> str:
     read = PictureReader(run, config, images)
     shown = []
-    for image_id, row in suspects.head(SHOWN).iterrows():
-        for picture in read.pictures([Turned(int(str(image_id)), TRANSFORMS[0])]):
-            name = image_name(row["path"], row["frame"]) if row["frame"] != ALONE else row["path"]
-            shown.append({**row.to_dict(), "name": name, "picture": to_jpeg(picture.image)})
+    first = suspects.head(SHOWN)
+    for image_id, row in zip(first.index.tolist(), first.to_dict("records"), strict=True):
+        for picture in read.pictures([Turned(image_id)]):
+            shown.append({**row, "name": picture.path, "picture": to_jpeg(picture.image)})
     templates = environment("evaluation", jpeg=lambda data: data_uri("jpeg", data), percent=_percent)
     return templates.get_template("suspects.html.jinja").render(
         name=config.name,

@@ -109,7 +109,7 @@ def read_sweep(run: Run, config: Config) -> SweepRecord:
         labels, groups = read_labels(run, "valid"), read_groups(run, "valid")
         return SweepRecord(config, trials, labels, groups, rungs)
     folds = read_folds(run, config)
-    numbers = folds.numbers if config.train.fold is None else (config.train.fold,)
+    numbers = folds.left_out_by(config)
     records, members = join_folds(trials, folds, len(numbers))
     answered = np.isin(folds.fold, numbers) & folds.original
     labels, groups = folds.label[answered], folds.group[answered]
@@ -137,8 +137,7 @@ def delete_unneeded(run: Run, records: Sequence[TrialRecord]) -> None:
     """
     ranked = [trial for trial in _worth_keeping(records) if trial_run(run, trial).exists(*BEST)]
     sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
-    folds = {record.trial.config.train.fold for record in records}
-    room = MOST_KEPT * len(folds) * max(sizes, default=0)
+    room = MOST_KEPT * _count_folds(records) * max(sizes, default=0)
     kept = {trial for trial, total in zip(ranked, accumulate(sizes), strict=True) if total <= room}
     for record in records:
         home = trial_run(run, record.trial.id)
@@ -156,7 +155,7 @@ def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
     by_variant: dict[int, list[TrialRecord]] = {}
     for record in records:
         by_variant.setdefault(record.trial.variant, []).append(record)
-    num_folds = len({record.trial.config.train.fold for record in records})
+    num_folds = _count_folds(records)
     complete: dict[str, list[tuple[float, list[str]]]] = {}
     kept: list[tuple[float, list[str]]] = []
     for group in by_variant.values():
@@ -175,6 +174,10 @@ def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
             kept.append((mean, mine))
     kept += [min(found) for found in complete.values()]
     return [trial for _, trials in sorted(kept) for trial in trials]
+
+
+def _count_folds(records: Sequence[TrialRecord]) -> int:
+    return len({record.trial.config.train.fold for record in records})
 
 
 def _cross_entropy(record: TrialRecord) -> float:

@@ -82,8 +82,8 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     running, to_come = running_nodes(), (nodes_to_come() or ()) if config.train.use_gpu else ()
     now, later = trials_at_a_time(config, running, None if nodes_are_unknown() else to_come)
     dataset = open_dataset(run, config)
-    if dataset.folds is not None and config.train.fold is None:
-        space = replace(space, folds=dataset.folds.numbers)
+    if dataset.folds is not None:
+        space = replace(space, folds=dataset.folds.left_out_by(config))
     most = min(later, space.size)
     shared = _share(run, config, dataset, framework or framework_of(config.model), most, [*running, *to_come])
     check_writable(trial_run(run, "probe"))

@@ -5,7 +5,7 @@ import pytest
 from support.sweep_records import labels_of, make_record, make_sweep, make_trial, predictions
 
 from brain_ray.comparison.learning_curve import SHARE, LearningCurve, format_curve, learning_curve
-from brain_ray.comparison.scored_trials import make_rows, score_images, stack
+from brain_ray.comparison.scored_trials import make_rows, score_images
 from brain_ray.data.folds import Folds
 from brain_ray.tuning.trials import SweepRecord
 
@@ -24,8 +24,7 @@ def sweep(sharpness: dict[float, float], images: int = 400) -> SweepRecord:
 
 
 def curve_of(record: SweepRecord) -> LearningCurve | None:
-    scores = score_images(record)
-    return learning_curve(record, stack(make_rows(record, scores, {}), scores))
+    return learning_curve(record, make_rows(record, score_images(record), {}))
 
 
 def test_a_curve_that_falls_is_told_with_its_interval_and_what_it_would_become() -> None:
