@@ -150,15 +150,23 @@ def _work(link: socket.socket) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     link.sendall(b"r")
     while True:
-        items, limits, look, arguments = pickle.loads(receive_body(link))
+        worker.lift_limit()
+        body = receive_body(link)
+        worker.request_bytes = len(body)
+        items, limits, look, arguments = pickle.loads(body)
+        del body
         for item in items:
             for facts, arrays in worker.answers(item, limits, look, arguments):
                 send(link, json.dumps(facts | {"shapes": [array.shape for array in arrays]}).encode())
                 link.sendall(b"".join(map(np.ndarray.tobytes, arrays)))
+        del items, item
 
 
 class _Worker:
     """A worker's memory without that of images, and the libraries that it has imported."""
+
+    request_bytes = 0
+    """Size of the files that it was sent, which the process that asks bounds."""
 
     def __init__(self) -> None:
         self._own = _memory()
@@ -200,11 +208,15 @@ class _Worker:
         for number in item.numbers if isinstance(item, Frames) else (0,):
             yield self._guarded(limits, partial(look_at, number)) if images else failure
 
+    def lift_limit(self) -> None:
+        """Lets this process take what memory it needs, until it looks at an image."""
+        resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
     def _import(self, data: bytes) -> None:
         """Imports what a file's format needs: its memory does not count as the image's."""
         row = format_of(data, FORMATS.values())
         if isinstance(row, VolumeFormat) and row.name not in self._imported:
-            resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            self.lift_limit()
             before = _memory()
             for name in row.libraries:
                 import_module(name)
@@ -214,7 +226,8 @@ class _Worker:
     def _guarded(self, limits: Limits, work: Callable[[], tuple[Facts, Arrays]]) -> tuple[Facts, Arrays]:
         """Returns the result of work done within the limits, or the facts of its error."""
         memory = SPARE_BYTES + BYTES_PER_PIXEL * limits.max_pixels
-        resource.setrlimit(resource.RLIMIT_DATA, (self._own + memory, resource.RLIM_INFINITY))
+        limit = self._own + self.request_bytes + memory
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
         signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)  # either ends the process, whatever it is doing
         signal.setitimer(signal.ITIMER_REAL, WALL_S)
         try:

@@ -186,11 +186,16 @@ def test_a_worker_has_so_much_memory_and_no_more(decoder: Decoder) -> None:
     assert worker_of(decoder) == before, "it goes on"
 
 
-def test_the_largest_image_has_room(decoder: Decoder) -> None:
+def test_the_largest_image_has_room_also_behind_others() -> None:
     noise = np.random.default_rng(0).integers(0, 2**16, (2000, 2000, 4), np.uint16)
-    for suffix in (".png", ".tiff"):
-        data = cv2.imencode(suffix, noise)[1].tobytes()
-        assert decoder.prepare(data, MAX_PIXELS, CROP, SPEC).width == 2000
+    files = [cv2.imencode(suffix, noise)[1].tobytes() for suffix in (".png", ".tiff")]
+    with Decoder() as decoder:
+        before = worker_of(decoder)
+        for data in files * 3:
+            assert decoder.prepare(data, MAX_PIXELS, CROP, SPEC).width == 2000
+        found = decoder.ask(files * 2, MAX_PIXELS, decoder_deaths.hoard, 20_000_000)
+        assert [one[0]["bytes"] for one in found if not isinstance(one, ImageError)] == [20_000_000] * 4
+        assert worker_of(decoder) == before, "no worker ended"
 
 
 def test_a_fault_of_ours_is_no_fault_of_the_image(decoder: Decoder) -> None:
@@ -222,8 +227,8 @@ def test_threads_have_workers_of_their_own_and_lose_none_but_their_own(decoder: 
 
     with ThreadPoolExecutor(3) as threads:
         assert list(threads.map(meet, range(3))) == [20_000_000] * 3
-    workers = [worker.pid for pid in forkers() for worker in psutil.Process(pid).children()]
-    wait_for(lambda: sum(not gone(worker) for worker in workers) <= 4, 30)
+    forker = psutil.Process(int(facts_of(decoder, decoder_deaths.pid)["parent"]))
+    wait_for(lambda: sum(not gone(worker.pid) for worker in forker.children()) <= 4, 30)
 
 
 @pytest.mark.parametrize("victims", ["worker", "forker", "both"])
