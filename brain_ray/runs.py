@@ -60,8 +60,10 @@ REPORT_PAGE = (REPORT, "report.html")
 SWEEP_PAGES = ("sweep.html", "sweep.json")
 """Names of a sweep's page and figures: written to `TRAIN`, shown in `REPORT`."""
 
+FOLDS_PAGE = "cross_validation.html"
 SUSPECT_FILES = ("suspects.html", "suspects.csv", "labels.csv")
-"""Names of the files on suspected labels: written to `TRAIN` by a cross-validation, shown in `REPORT`."""
+"""Names of the files on out-of-fold answers, and on the labels they contradict: written to `TRAIN`, shown in
+`REPORT`."""
 
 COPIERS = 16
 """Number of files copied at a time if a folder cannot be renamed: buckets answer slowly."""

@@ -76,6 +76,19 @@ def test_page_and_card_show_the_folds(finished: Run) -> None:
 
 
 @pytest.mark.slow
+def test_a_page_of_the_answers_has_their_scores_figures_and_errors(finished: Run) -> None:
+    page = finished.read_bytes("report", "cross_validation.html").decode()
+    answers = OutOfFold.read(finished)
+    assert answers is not None
+    wrong = int((answers.probabilities.argmax(axis=1) != answers.label).sum())
+    assert f"{len(answers.label):,} images of" in page
+    assert page.count("<figure><img") == min(120, wrong)
+    assert page.count("data:image/png") == 4
+    accuracy = finished.read_json("train", "folds.json")["pooled"]["accuracy"]
+    assert f"<td>{accuracy:.4f}</td>" in page
+
+
+@pytest.mark.slow
 def test_suspects_are_listed_and_corrected_labels_are_a_source(finished: Run) -> None:
     text = finished.read_bytes("report", "suspects.html").decode()
     suspects = pd.read_csv(finished.path("report", "suspects.csv"))

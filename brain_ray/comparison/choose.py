@@ -16,18 +16,16 @@ from brain_ray.comparison.learning_curve import format_curve, learning_curve
 from brain_ray.comparison.report import format_table, write_sweep_report
 from brain_ray.comparison.results import Comparison
 from brain_ray.config import Config
-from brain_ray.data.dataset import read_table
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.earlier import as_stored
 from brain_ray.errors import RunError
-from brain_ray.evaluation.suspects import write_suspects
+from brain_ray.evaluation.cross_validation import report_folds
 from brain_ray.logs import log
 from brain_ray.runs import (
     BEST,
     CHOICE,
     COSTS,
-    DATASET_MANIFEST,
-    FOLD_SCORES,
+    FOLDS_PAGE,
     MEMBERS,
     REPORT,
     SUSPECT_FILES,
@@ -38,7 +36,7 @@ from brain_ray.runs import (
     Run,
 )
 from brain_ray.scoring.calibration import log_loss
-from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation, score_folds
+from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation
 from brain_ray.scoring.decisions import wrap
 from brain_ray.tuning.fold_records import answers_of
 from brain_ray.tuning.trial_store import read_sweep, trial_run
@@ -72,7 +70,7 @@ def choose(run: Run, config: Config) -> str:
     home = trial_run(run, winner.id)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
-    validated = _keep_folds(run, config, record, ranked, members) if members else None
+    validated, suspects = _keep_folds(run, config, record, ranked, members) if members else (None, "")
     curve = learning_curve(record, comparison.rows)
     page, value = write_sweep_report(comparison, created, validated, curve)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
@@ -80,7 +78,6 @@ def choose(run: Run, config: Config) -> str:
         run.write_json(_evidence(comparison), *CHOICE)
     run.write_bytes(page.encode(), TRAIN, SWEEP_PAGES[0])
     run.write_json(value, TRAIN, SWEEP_PAGES[1])
-    suspects = wrap(write_suspects(run, config)) if validated is not None else ""
     show_pages(run)
     if validated is None:
         return f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
@@ -91,7 +88,7 @@ def choose(run: Run, config: Config) -> str:
         "temperature and thresholds are fitted on the answers to all folds (--export.members all averages "
         "their models)"
     )
-    return "\n\n".join([*parts, format_cross_validation(validated), suspects, wrap(exported)])
+    return "\n\n".join([*parts, format_cross_validation(validated), wrap(suspects), wrap(exported)])
 
 
 def _by_answers(members: Sequence[TrialRecord], record: SweepRecord) -> list[Trial]:
@@ -110,33 +107,21 @@ def _by_answers(members: Sequence[TrialRecord], record: SweepRecord) -> list[Tri
 
 def _keep_folds(
     run: Run, config: Config, record: SweepRecord, ranked: Sequence[Trial], members: Sequence[TrialRecord]
-) -> CrossValidation:
-    """Writes the folds' weights by rank, the out-of-fold answers and their scores into train/; returns
-    the scores."""
+) -> tuple[CrossValidation, str]:
+    """Writes the folds' weights by rank, the out-of-fold answers and what there is to say of them into
+    train/; returns their scores, and a sentence on suspected labels."""
     for place, trial in enumerate(ranked):
         weights = trial_run(run, trial.id).read_bytes(*BEST)
         run.write_bytes(weights, *MEMBERS, f"{place:02d}-{trial.id}.npz")
     assert record.folds is not None, "a sweep with members is one over folds"
     answers = OutOfFold.pool(record.folds, answers_of(members))
     answers.write(run)
-    manifest = read_table(run, *DATASET_MANIFEST).set_index("image_id").loc[answers.image_id]
-    validated = score_folds(
-        answers.label,
-        answers.probabilities,
-        answers.fold,
-        answers.group,
-        config.data.classes,
-        manifest["cluster"].to_numpy(),
-        manifest["patient"].fillna("").to_numpy(str) if "patient" in manifest else None,
-        config.evaluate.calibration_bins,
-    )
-    run.write_json(validated.model_dump(mode="json"), *FOLD_SCORES)
-    return validated
+    return report_folds(run, config, answers)
 
 
 def show_pages(run: Run) -> None:
     """Copies the sweep's pages and tables into report/, if this run's training comes from a sweep."""
-    for name in (*SWEEP_PAGES, *SUSPECT_FILES):
+    for name in (*SWEEP_PAGES, FOLDS_PAGE, *SUSPECT_FILES):
         if run.exists(TRAIN, name):
             run.write_bytes(run.read_bytes(TRAIN, name), REPORT, name)
 

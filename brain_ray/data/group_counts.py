@@ -20,8 +20,9 @@ def count_groups(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, An
     Returns:
         JSON object: `patients` and `groups`, each {split: {class: count, "total": count}}; `with_patient`
             (images); `num_patients`; `across_source_splits` (patients in the source's test split and in
-            another of its splits, and the images of these); `sources` ({source: images}); `folds` ({fold:
-            {"images": count, "groups": count}}); `cut_groups` (groups that are in several splits or folds).
+            another of its splits, the test images of these, and those of all known patients); `sources`
+            ({source: images}); `folds` ({fold: {"images": count, "groups": count}}); `cut_groups` (groups
+            that are in several splits or folds).
     """
     used = manifest[manifest["split"].isin(SPLITS)]
     known = manifest[(manifest["patient"] != "") & (manifest["split"] != "rejected")]
@@ -45,6 +46,7 @@ def count_groups(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, An
         "across_source_splits": {
             "patients": len(both),
             "test_images": int((tested & known["patient"].isin(both)).sum()),
+            "of_test_images": int(tested.sum()),
         },
         "sources": {str(k): int(v) for k, v in known_sources(used).items()},
         "folds": {
@@ -80,9 +82,13 @@ def describe_groups(found: Mapping[str, Any], classes: Sequence[str], width: int
             lines.append(f"{f'{split}, {name}':<16}" + "".join(f"{cell:>{width}}" for cell in cells))
     across = found["across_source_splits"]
     if found["num_patients"]:
+        shared = (
+            f"; {across['patients']} of them are in the source's test split and in another, "
+            f"{across['test_images']} test images"
+        )
         lines.append(
-            f"patients: {found['num_patients']}, of {found['with_patient']} images; {across['patients']} of "
-            f"them are in the source's test split and in another, {across['test_images']} test images"
+            f"patients: {found['num_patients']}, of {found['with_patient']} images"
+            + (shared if across["of_test_images"] else "")
         )
     if found["sources"]:
         told = [f"{name} {count} images" for name, count in list(found["sources"].items())[:8]]

@@ -61,7 +61,10 @@ def assign(images: pd.DataFrame, data: DataConfig, seed: int) -> Assignment:
         return Assignment(_score_only(images["source_split"]), "keep", {})
     images = images.assign(source_split=images["source_split"].replace("", "train"))
     leaks, cost = data.leaks, {}
-    if leaks == "auto":
+    given = bool(images["source_split"].isin(["test", "valid"]).any())
+    if leaks == "auto" and not given:  # whole groups are drawn: nothing is shared
+        leaks = "drop"
+    elif leaks == "auto":
         cost = _cost_of_dropping(images, data)
         leaks = "regroup" if max(cost.values(), default=0.0) > MAX_COST else "drop"
     source = images["source_split"]

@@ -65,7 +65,9 @@ def score_predictions(predictions: pd.DataFrame, config: Config, exported: Mappi
             "units": units,
             "risk_coverage_area": risk_coverage(calibrated.max(axis=1), answers == labels).area,
             "candidates": candidates,
-            "subgroups": score_subgroups(_stated(predictions), answers == labels, decisions, inside, groups),
+            "subgroups": score_subgroups(
+                stated_columns(predictions), answers == labels, decisions, inside, groups
+            ),
         }
     )
 
@@ -80,7 +82,7 @@ def _patients(predictions: pd.DataFrame) -> Any:
     return predictions["patient"].fillna("").to_numpy(str)
 
 
-def _stated(predictions: pd.DataFrame) -> dict[str, Any]:
+def stated_columns(predictions: pd.DataFrame) -> dict[str, Any]:
     """Returns the columns that the source states: its name for where images come from, and its own."""
     made = {"predicted", "predicted_name", "leak_free", "group", "unlikeness", "decision", "candidates"}
     made |= {"row_id", "top", "bottom", "left", "right"}

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.evaluation.copy_choice import Turned
-from brain_ray.evaluation.copy_pictures import PictureReader, read_images
+from brain_ray.evaluation.copy_pictures import PictureReader
 from brain_ray.evaluation.image_plates import to_jpeg
 from brain_ray.evaluation.prepared_split import as_listed
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.runs import DATASET_MANIFEST, SUSPECT_FILES, TRAIN, Run
-from brain_ray.scoring.cross_validation import calibrate_across
 from brain_ray.scoring.label_errors import find_label_errors
 
 SHOWN = 60
@@ -24,20 +24,31 @@ SHOWN = 60
 PAGE, TABLE, LABELS = SUSPECT_FILES
 
 
-def write_suspects(run: Run, config: Config) -> str:
+def write_suspects(
+    run: Run,
+    config: Config,
+    answers: OutOfFold,
+    chances: NDArray[np.float64],
+    images: pd.DataFrame,
+    read: PictureReader,
+) -> str:
     """Writes suspects.html, suspects.csv and labels.csv into a run's train/; returns a sentence on them.
 
     suspects.csv has a row for each suspect, the likeliest error first: path, frame (of a volume's slice),
     label, suggested, published (the label in the published set that the image is known to be of, if any), the
     two classes' calibrated probabilities, and fold. labels.csv is a manifest of all files of the source, the
     suspects' first: with labels corrected by hand it can be prepared as a source.
+
+    Args:
+        run: the run, with a finished data set.
+        config: its settings.
+        answers: out-of-fold answers to n images.
+        chances: (n, classes), their calibrated probabilities.
+        images: the result of `read_images`.
+        read: reads their pictures.
     """
-    answers = OutOfFold.read(run)
-    assert answers is not None, "suspects are found by out-of-fold answers"
-    chances = calibrate_across(answers.probabilities, answers.label, answers.fold, answers.group)
     found = find_label_errors(answers.label, chances)
     names = np.array(config.data.classes)
-    images = read_images(run)
     rows = images.loc[answers.image_id[found.suspects]]
     suspects = pd.DataFrame(
         {
@@ -54,7 +65,7 @@ def write_suspects(run: Run, config: Config) -> str:
     )
     run.write_bytes(_csv(suspects), TRAIN, TABLE)
     run.write_bytes(_csv(_manifest(run, suspects["path"])), TRAIN, LABELS)
-    run.write_bytes(_page(run, config, images, suspects, len(answers.label)).encode(), TRAIN, PAGE)
+    run.write_bytes(_page(config, read, suspects, len(answers.label)).encode(), TRAIN, PAGE)
     told = "labels are suspected: models that did not see these images are confident of another class"
     return f"{len(suspects)} of {len(answers.label)} {told} ({PAGE}, {TABLE})"
 
@@ -78,8 +89,7 @@ def _manifest(run: Run, first: "pd.Series[str]") -> pd.DataFrame:
     return listed.iloc[np.argsort(order.to_numpy(), kind="stable")]
 
 
-def _page(run: Run, config: Config, images: pd.DataFrame, suspects: pd.DataFrame, total: int) -> str:
-    read = PictureReader(run, config, images)
+def _page(config: Config, read: PictureReader, suspects: pd.DataFrame, total: int) -> str:
     shown = []
     first = suspects.head(SHOWN)
     for image_id, row in zip(first.index.tolist(), first.to_dict("records"), strict=True):

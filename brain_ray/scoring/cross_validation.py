@@ -72,6 +72,7 @@ def calibrate_across(
 def score_folds(
     labels: ArrayLike,
     probabilities: ArrayLike,
+    calibrated: Floats,
     folds: ArrayLike,
     groups: ArrayLike,
     classes: Sequence[str],
@@ -84,6 +85,7 @@ def score_folds(
     Args:
         labels: (n,) integers, true classes.
         probabilities: (n, k), raw.
+        calibrated: (n, k), by `calibrate_across`.
         folds: (n,) integers.
         groups: (n,), the independent units.
         classes: k names.
@@ -93,7 +95,6 @@ def score_folds(
     """
     truth, raw = np.asarray(labels, np.int64), np.asarray(probabilities, np.float64)
     numbers, whose = np.asarray(folds), np.asarray(groups)
-    calibrated = calibrate_across(raw, truth, numbers, whose)
     bootstrap = GroupBootstrap(whose)
     units = {}
     if clusters is not None:

@@ -45,7 +45,16 @@ def test_images_of_a_group_that_folds_cut_do_not_calibrate_each_other() -> None:
 def test_pooled_scores_are_of_all_images_and_folds_of_their_own() -> None:
     labels, chances = answers()
     folds, patients = np.repeat([1, 2, 3], 100), np.array([f"p{i // 10}" for i in range(300)])
-    found = score_folds(labels, chances, folds, np.arange(300) // 10, CLASSES, np.arange(300), patients)
+    found = score_folds(
+        labels,
+        chances,
+        calibrate_across(chances, labels, folds, np.arange(300) // 10),
+        folds,
+        np.arange(300) // 10,
+        CLASSES,
+        np.arange(300),
+        patients,
+    )
     right = chances.argmax(axis=1) == labels
     assert found.pooled.accuracy == pytest.approx(right.mean())
     assert found.pooled.groups == 30
@@ -61,7 +70,14 @@ def test_pooled_scores_are_of_all_images_and_folds_of_their_own() -> None:
 
 def test_one_fold_alone_is_calibrated_by_halves_of_its_groups() -> None:
     labels, chances = answers()
-    found = score_folds(labels, chances, np.full(300, 4), np.arange(300), CLASSES)
+    found = score_folds(
+        labels,
+        chances,
+        calibrate_across(chances, labels, np.full(300, 4), np.arange(300)),
+        np.full(300, 4),
+        np.arange(300),
+        CLASSES,
+    )
     assert found.accuracy_sd is None
     assert found.pooled.calibrated is not None
     assert found.pooled.calibrated.log_loss != found.pooled.log_loss
