@@ -1,37 +1,58 @@
-"""What an ensemble costs to serve: the time of one image, against as many times that of one member.
+"""What an ensemble and mirrored averaging cost to serve, and what mirroring gains.
 
-EfficientNet-B0 with random weights, as a bundle's model.onnx, alone and as the mean of three; ONNX Runtime
-computes one image and a batch of eight, in turns.
+EfficientNet-B0 with random weights, as a bundle's model.onnx: alone, as the mean of three, and answering each
+image mirrored too (`export.mirrored`). ONNX Runtime computes one image and a batch of eight, in turns.
 
     python benchmarks/ensemble.py [--members 3] [--size 160]
+    python benchmarks/ensemble.py --run runs/b0     # also: what mirroring does on its validation images
+
+The gain is a difference of log loss (raw, lower is better) and of accuracy on the same images, with 95 %
+intervals over groups. These images chose the model's epoch, by answers that were not mirrored.
 """
 
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from brain_ray.bundle.convert import convert_served
+from brain_ray.bundle.export import MAX_VALIDATION, read_weights
 from brain_ray.bundle.session import open_session, run
-from brain_ray.config import BACKBONES, ModelConfig
+from brain_ray.bundle.thresholds import run_all
+from brain_ray.config import Config, ModelConfig
+from brain_ray.data.dataset import group_column, read_input_facts, read_inputs
 from brain_ray.models.ensemble import join_networks
 from brain_ray.models.network import build_network
+from brain_ray.models.weights import assign_weights
+from brain_ray.runs import BEST, Run
+from brain_ray.scoring.intervals import GroupBootstrap
 
 BACKBONE = "EfficientNetB0"
 TURNS, CALLS = 8, 12
 
 
-def session_of(members: int, size: int, folder: Path) -> onnxruntime.InferenceSession:
-    """Convert the mean of some networks, and open it."""
-    settings = ModelConfig(backbone=BACKBONE, height=size, width=size, weights="none")
-    networks = [build_network(settings, 4, seed) for seed in range(members)]
-    target = folder / f"{members}.onnx"
-    convert_served(join_networks(networks), BACKBONES[BACKBONE], target, 17)
+def session_of(
+    settings: ModelConfig,
+    classes: int,
+    folder: Path,
+    members: int = 1,
+    *,
+    mirrored: bool = False,
+    weights: Sequence[NDArray[Any]] | None = None,
+) -> onnxruntime.InferenceSession:
+    """Convert the mean of some networks, with random or the given weights, and open it."""
+    networks = [build_network(settings, classes, seed) for seed in range(members)]
+    if weights is not None:
+        assign_weights(networks[0], weights)
+    target = folder / "model.onnx"
+    convert_served(join_networks(networks, mirrored=mirrored), settings.backbone_spec, target, 17)
     return open_session(target.read_bytes(), gpu=False)
 
 
@@ -43,27 +64,73 @@ def seconds(call: Callable[[], object]) -> float:
     return (time.perf_counter() - start) / CALLS
 
 
-def main() -> None:
-    """Measure in turns; print a table, and last a line of JSON."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    words.add_argument("--members", type=int, default=3, help="number of networks (default: 3)")
-    words.add_argument("--size", type=int, default=160, help="side of the input in pixels (default: 160)")
-    given = words.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        one, all_ = (session_of(number, given.size, Path(folder)) for number in (1, given.members))
-    values: dict[str, float] = {"members": given.members}
+def costs(members: int, size: int, folder: Path) -> dict[str, float]:
+    """Return the times of an answer, and their ratios to that of one network."""
+    settings = ModelConfig(backbone=BACKBONE, height=size, width=size, weights="none")
+    one = session_of(settings, 4, folder)
+    all_ = session_of(settings, 4, folder, members)
+    mirrored = session_of(settings, 4, folder, mirrored=True)
+    values: dict[str, float] = {"members": members}
     for batch in (1, 8):
-        images = np.random.default_rng(0).integers(0, 256, (batch, given.size, given.size, 1), np.uint8)
-        run(one, images), run(all_, images)
+        images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 1), np.uint8)
+        sessions = (one, all_, mirrored)
+        for session in sessions:
+            run(session, images)
         taken = np.array(
-            [[seconds(lambda: run(session, images)) for session in (one, all_)] for _ in range(TURNS)]  # noqa: B023
+            [[seconds(lambda: run(session, images)) for session in sessions] for _ in range(TURNS)]  # noqa: B023
         )
-        alone, together = np.median(taken, axis=0)
+        alone, together, twice = np.median(taken, axis=0)
         values[f"ms of one, batch {batch}"] = 1000 * alone
         values[f"ms of all, batch {batch}"] = 1000 * together
-        values[f"of_members_times_one, batch {batch}"] = together / (given.members * alone)
+        values[f"ms of one mirrored, batch {batch}"] = 1000 * twice
+        values[f"of_members_times_one, batch {batch}"] = together / (members * alone)
+        values[f"mirrored_of_twice_one, batch {batch}"] = twice / (2 * alone)
+    return values
+
+
+def gains(folder: str, temporary: Path) -> dict[str, float]:
+    """Return what mirroring does to a run's best model on its validation images, with intervals' ends."""
+    found = Run(str(Path(folder).parent), Path(folder).name)
+    config = Config.model_validate(found.read_json("config.json")["config"])
+    inputs, labels = read_inputs(found, config, ["valid"], MAX_VALIDATION)
+    groups = group_column(read_input_facts(found, config, ["valid"], MAX_VALIDATION))
+    settings = config.model.model_copy(update={"weights": "none"})
+    weights = read_weights(found.read_bytes(*BEST))
+    each = []
+    for mirrored in (False, True):
+        session = session_of(
+            settings, len(config.data.classes), temporary, mirrored=mirrored, weights=weights
+        )
+        each.append(run_all(session, inputs, "probabilities").astype(np.float64))
+    rows = np.arange(len(labels))
+    losses = [-np.log(np.maximum(chances[rows, labels], 1e-12)) for chances in each]
+    right = [(chances.argmax(axis=1) == labels).astype(np.float64) for chances in each]
+    bootstrap = GroupBootstrap(groups)
+    values: dict[str, float] = {"images": len(labels), "groups": bootstrap.num_groups}
+    for name, (plain, mirrored_) in (("log loss", losses), ("accuracy", right)):
+        difference = bootstrap.mean(mirrored_ - plain)
+        values[name] = float(plain.mean())
+        values[f"{name}, mirrored"] = float(mirrored_.mean())
+        values[f"{name}, difference low"], values[f"{name}, difference high"] = (
+            difference.low,
+            difference.high,
+        )
+    return values
+
+
+def main() -> None:
+    """Measure in turns; print a table, and last a line of JSON."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    words.add_argument("--members", type=int, default=3, help="number of networks (default: 3)")
+    words.add_argument("--size", type=int, default=160, help="side of the input in pixels (default: 160)")
+    words.add_argument("--run", help="folder of a trained run, whose best model is tried mirrored")
+    given = words.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        values = costs(given.members, given.size, Path(folder))
+        if given.run:
+            values |= gains(given.run, Path(folder))
     for name, value in values.items():
-        print(f"{name:35} {value:.3g}")
+        print(f"{name:35} {value:.4g}")
     print(json.dumps(values))
 
 

@@ -40,7 +40,7 @@ def convert(config: Config, weights_files: Sequence[Path], destination: Path) ->
         networks.append(build_network(settings, len(config.data.classes), config.seed))
         with np.load(file) as arrays:
             assign_weights(networks[-1], [arrays[str(i)] for i in range(len(arrays.files))])
-    model = join_networks(networks)
+    model = join_networks(networks, mirrored=config.export.mirrored)
     model.save(destination / KERAS_FILE)
     convert_served(model, settings.backbone_spec, destination / ONNX_FILE, config.export.opset)
     convert_explanation(model, destination / EXPLAIN_FILE, config.export.opset)

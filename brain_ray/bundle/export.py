@@ -118,7 +118,7 @@ def _members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
     """
     wanted = config.export.members
     if wanted in ("best", 1):
-        return [_read_weights(run.read_bytes(*BEST))]
+        return [read_weights(run.read_bytes(*BEST))]
     files = run.list_files(*MEMBERS, suffix=".npz")
     if not files or (isinstance(wanted, int) and wanted > len(files)):
         raise RunError(
@@ -127,12 +127,13 @@ def _members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
         )
     names = [file.rpartition("/")[2] for file in files]
     return [
-        _read_weights(run.read_bytes(*MEMBERS, name))
+        read_weights(run.read_bytes(*MEMBERS, name))
         for name in names[: wanted if isinstance(wanted, int) else None]
     ]
 
 
-def _read_weights(data: bytes) -> list[NDArray[Any]]:
+def read_weights(data: bytes) -> list[NDArray[Any]]:
+    """Returns the arrays of a file of weights, in the order of `model.weights`."""
     with np.load(io.BytesIO(data)) as stored:
         return [stored[str(k)] for k in range(len(stored.files))]
 

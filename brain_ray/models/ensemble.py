@@ -1,4 +1,7 @@
-"""Ensembles: networks of one kind that are averaged, as one model; a single network is one of one member."""
+"""Ensembles: networks of one kind that are averaged, as one model; a single network is one of one member.
+
+Of a mirrored ensemble each member answers the image and its mirror image, left for right.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,20 +16,35 @@ MEMBER = "member_"
 """Name of a member's layer in an ensemble, before its number from 0."""
 
 
-def join_networks(networks: "Sequence[keras.Model]") -> "keras.Model":
+PLAIN, MIRRORED = "ensemble", "mirrored_ensemble"
+"""Names of the models of `join_networks`: a bundle's model.keras keeps them."""
+
+
+def join_networks(networks: "Sequence[keras.Model]", *, mirrored: bool = False) -> "keras.Model":
     """Returns a model whose probabilities are the mean of those of some networks; of one, the network itself.
 
     Args:
         networks: of `build_network`, of the same settings. They become layers, and are named anew.
+        mirrored: whether each answers the image and its mirror image, and all these answers are averaged.
     """
     import keras
 
-    if len(networks) == 1:
+    if len(networks) == 1 and not mirrored:
         return networks[0]
     for number, network in enumerate(networks):
         network.name = f"{MEMBER}{number}"
     image = keras.Input(networks[0].input_shape[1:], name="image")
-    return keras.Model(image, keras.layers.Average(name="mean")([network(image) for network in networks]))
+    views = [image, _mirror(image)] if mirrored else [image]
+    answers = [network(view) for network in networks for view in views]
+    mean = keras.layers.Average(name="mean")(answers)
+    return keras.Model(image, mean, name=MIRRORED if mirrored else PLAIN)
+
+
+def _mirror(image: Any) -> Any:
+    """Returns images, (n, height, width, channels), with left and right exchanged."""
+    import keras
+
+    return keras.ops.flip(image, axis=2)
 
 
 def members_of(model: "keras.Model") -> "list[keras.Model]":
@@ -39,26 +57,26 @@ def served_model(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
 
     The mean of the members' probabilities; their feature maps, one after the other along the channels; and
     the statistics of the first member, by which a bundle's detector tells what is unlike the training images.
+    Maps and statistics are those of the image itself, mirrored or not.
 
     Raises:
         RunError: as `with_maps`.
     """
     import keras
 
-    first, *others = [with_maps(member, spec) for member in members_of(model)]
-    if not others:
+    members = members_of(model)
+    first, *others = [with_maps(member, spec) for member in members]
+    mirrored = model.name == MIRRORED
+    if not others and not mirrored:
         return first
     image = keras.Input(model.input_shape[1:])
-    probabilities, feature_map, statistics = first(image)
-    found = [other(image) for other in others]
-    return keras.Model(
-        image,
-        [
-            keras.layers.Average()([probabilities, *(each[0] for each in found)]),
-            keras.layers.Concatenate()([feature_map, *(each[1] for each in found)]),
-            statistics,
-        ],
-    )
+    found = [served(image) for served in (first, *others)]
+    answers = [each[0] for each in found]
+    if mirrored:
+        answers += [member(_mirror(image)) for member in members]
+    maps = [each[1] for each in found]
+    feature_map = keras.layers.Concatenate()(maps) if others else maps[0]
+    return keras.Model(image, [keras.layers.Average()(answers), feature_map, found[0][2]])
 
 
 def heat_map(model: "keras.Model", feature_map: Any, label: Any) -> Any:

@@ -47,6 +47,18 @@ def together(
     return folder
 
 
+@pytest.fixture(scope="module")
+def mirrored(
+    config: Config, weights: list[list[NDArray[Any]]], tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """A mirrored bundle of the first member, and one of the first two."""
+    place = tmp_path_factory.mktemp("mirrored")
+    both = config.model_copy(update={"export": config.export.model_copy(update={"mirrored": True})})
+    for number in (1, 2):
+        export(place / str(number), both, weights[:number])
+    return [place / "1", place / "2"]
+
+
 def export(folder: Path, config: Config, members: list[list[NDArray[Any]]]) -> None:
     labels, images = np.arange(24) % 3, noise(24)
     first, *more = members
@@ -102,3 +114,26 @@ def test_the_keras_file_holds_the_whole_ensemble(together: Path, singles: list[P
     model = keras.models.load_model(together / "model.keras", compile=False, safe_mode=True)
     expected = np.mean([outputs(folder, images)["probabilities"] for folder in singles], axis=0)
     assert_allclose(np.asarray(model(images.astype(np.float32), training=False)), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_mirrored_bundle_averages_the_answers_to_both_views_and_shows_the_image_itself(
+    mirrored: list[Path], singles: list[Path], members: int
+) -> None:
+    import keras
+
+    images = noise(5, seed=7)
+    turned = np.ascontiguousarray(images[:, :, ::-1])
+    folder, alone = mirrored[members - 1], singles[:members]
+    found = outputs(folder, images)
+    each = [outputs(single, views)["probabilities"] for single in alone for views in (images, turned)]
+    assert_allclose(found["probabilities"], np.mean(each, axis=0), atol=1e-6)
+    assert np.abs(each[0] - each[1]).max() > 1e-3, "the views are answered differently"
+    assert_allclose(outputs(folder, turned)["probabilities"], found["probabilities"], atol=1e-6)
+    maps = [outputs(single, images)["feature_map"] for single in alone]
+    assert_allclose(found["feature_map"], np.concatenate(maps, axis=-1), rtol=1e-4, atol=1e-4)
+    assert_allclose(found["statistics"], outputs(alone[0], images)["statistics"], rtol=1e-4, atol=1e-4)
+    model = keras.models.load_model(folder / "model.keras", compile=False, safe_mode=True)
+    expected = np.asarray(model(images.astype(np.float32), training=False))
+    assert_allclose(found["probabilities"], expected, atol=1e-5)
