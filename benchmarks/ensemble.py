@@ -4,17 +4,19 @@ EfficientNet-B0 with random weights, as a bundle's model.onnx: alone, as the mea
 image mirrored too (`export.mirrored`). ONNX Runtime computes one image and a batch of eight, in turns.
 
     python benchmarks/ensemble.py [--members 3] [--size 160]
-    python benchmarks/ensemble.py --run runs/b0     # also: what mirroring does on its validation images
+    python benchmarks/ensemble.py --run runs/cv     # also: what mirroring does on images of a run
 
-The gain is a difference of log loss (raw, lower is better) and of accuracy on the same images, with 95 %
-intervals over groups. These images chose the model's epoch, by answers that were not mirrored.
+Those are, of a cross-validation, the images of all folds, each answered by the model that learned from the
+others; of another run its validation images, which chose the model's epoch (unmirrored). The gain is mirrored
+less plain, of log loss (raw, lower is better) and accuracy, with its 95 % interval over groups.
 """
 
 import argparse
 import json
+import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,14 @@ from brain_ray.bundle.session import open_session, run
 from brain_ray.bundle.thresholds import run_all
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data.dataset import group_column, read_input_facts, read_inputs
+from brain_ray.data.folds import DEVELOPMENT
+from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.models.ensemble import join_networks
 from brain_ray.models.network import build_network
 from brain_ray.models.weights import assign_weights
 from brain_ray.runs import BEST, Run
 from brain_ray.scoring.intervals import GroupBootstrap
+from brain_ray.tuning.trial_store import read_trials, trial_run
 
 BACKBONE = "EfficientNetB0"
 TURNS, CALLS = 8, 12
@@ -88,33 +93,42 @@ def costs(members: int, size: int, folder: Path) -> dict[str, float]:
     return values
 
 
+def held_out(run_: Run) -> Iterator[tuple[list[NDArray[Any]], Sequence[str], Any]]:
+    """Yield weights with the splits and ids (None: all) of images that they did not learn from: of each fold
+    of a cross-validation, or of the one training with its validation images."""
+    answers = OutOfFold.read(run_)
+    if answers is None:
+        yield read_weights(run_.read_bytes(*BEST)), ["valid"], None
+        return
+    for record in read_trials(run_):
+        held = answers.image_id[answers.fold == record.trial.config.train.fold]
+        yield read_weights(trial_run(run_, record.trial.id).read_bytes(*BEST)), DEVELOPMENT, held
+
+
 def gains(folder: str, temporary: Path) -> dict[str, float]:
-    """Return what mirroring does to a run's best model on its validation images, with intervals' ends."""
+    """Return what mirroring does to a run's models on those images, with the differences' intervals."""
     found = Run(str(Path(folder).parent), Path(folder).name)
     config = Config.model_validate(found.read_json("config.json")["config"])
-    inputs, labels = read_inputs(found, config, ["valid"], MAX_VALIDATION)
-    groups = group_column(read_input_facts(found, config, ["valid"], MAX_VALIDATION))
     settings = config.model.model_copy(update={"weights": "none"})
-    weights = read_weights(found.read_bytes(*BEST))
-    each = []
-    for mirrored in (False, True):
-        session = session_of(
-            settings, len(config.data.classes), temporary, mirrored=mirrored, weights=weights
-        )
-        each.append(run_all(session, inputs, "probabilities").astype(np.float64))
-    rows = np.arange(len(labels))
-    losses = [-np.log(np.maximum(chances[rows, labels], 1e-12)) for chances in each]
-    right = [(chances.argmax(axis=1) == labels).astype(np.float64) for chances in each]
-    bootstrap = GroupBootstrap(groups)
-    values: dict[str, float] = {"images": len(labels), "groups": bootstrap.num_groups}
-    for name, (plain, mirrored_) in (("log loss", losses), ("accuracy", right)):
-        difference = bootstrap.mean(mirrored_ - plain)
-        values[name] = float(plain.mean())
-        values[f"{name}, mirrored"] = float(mirrored_.mean())
-        values[f"{name}, difference low"], values[f"{name}, difference high"] = (
-            difference.low,
-            difference.high,
-        )
+    losses: list[list[NDArray[np.float64]]] = [[], []]
+    right: list[list[NDArray[np.float64]]] = [[], []]
+    groups = []
+    for weights, splits, ids in held_out(found):
+        inputs, labels = read_inputs(found, config, splits, MAX_VALIDATION, ids)
+        groups.append(group_column(read_input_facts(found, config, splits, MAX_VALIDATION, ids)))
+        for k, mirrored in enumerate((False, True)):
+            classes = len(config.data.classes)
+            session = session_of(settings, classes, temporary, mirrored=mirrored, weights=weights)
+            chances = run_all(session, inputs, "probabilities").astype(np.float64)
+            losses[k].append(-np.log(np.maximum(chances[np.arange(len(labels)), labels], 1e-12)))
+            right[k].append((chances.argmax(axis=1) == labels).astype(np.float64))
+    bootstrap = GroupBootstrap(np.concatenate(groups))
+    values: dict[str, float] = {"images": bootstrap.num_images, "groups": bootstrap.num_groups}
+    for name, scores in (("log loss", losses), ("accuracy", right)):
+        plain, turned = map(np.concatenate, scores)
+        difference = bootstrap.mean(turned - plain)
+        values |= {name: float(plain.mean()), f"{name}, mirrored": float(turned.mean())}
+        values |= {f"{name}, gain low": difference.low, f"{name}, gain high": difference.high}
     return values
 
 
@@ -123,8 +137,9 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     words.add_argument("--members", type=int, default=3, help="number of networks (default: 3)")
     words.add_argument("--size", type=int, default=160, help="side of the input in pixels (default: 160)")
-    words.add_argument("--run", help="folder of a trained run, whose best model is tried mirrored")
+    words.add_argument("--run", help="folder of a trained run, whose models are tried mirrored")
     given = words.parse_args()
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before TensorFlow is imported
     with tempfile.TemporaryDirectory() as folder:
         values = costs(given.members, given.size, Path(folder))
         if given.run:

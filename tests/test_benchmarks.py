@@ -36,6 +36,7 @@ def run_gpu_script(*words: str, **variables: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_script_for_gpus_runs_in_small_without_one() -> None:
     done = run_gpu_script("--cpu", "--only", "seen", "step", "numerics", "tile", "loader", "training")
     assert done.returncode == 0, done.stdout + done.stderr

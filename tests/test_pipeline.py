@@ -115,6 +115,7 @@ def test_only_what_changed_is_done_again_and_named(finished: Run, capsys: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_same_files_with_new_times_do_nothing_again(
     finished: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

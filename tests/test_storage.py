@@ -189,7 +189,7 @@ def test_an_installed_wheel_leaves_a_whole_run_whose_card_has_an_example_that_wo
     assert "glioma" in done.stdout
 
 
-@pytest.mark.usefixtures("again", "sweep")  # which run meanwhile
+@pytest.mark.usefixtures("again")  # which runs meanwhile
 def test_a_bundle_in_a_bucket_answers_like_a_copy_of_it(
     run: Run, tree: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def words(job: str, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_killed_sweep_goes_on_and_its_winner_becomes_the_bundle(tmp_path: Path) -> None:
     """FAULTS 19, and that a sweep never reads the test split."""
     told = "{} learning_rate 0.003, seed 123  epoch {}/4"

@@ -17,6 +17,9 @@ STEPS = 400
 MOST_BEGINNINGS = 4
 """Largest number of thresholds to begin with."""
 
+LAST_BEGINNING = 0.75
+"""Share of the independent answers that the last beginning has."""
+
 
 @dataclass(frozen=True)
 class RiskThreshold:
@@ -57,7 +60,8 @@ def risk_threshold(
     exact one-sided interval (Clopper and Pearson 1934). As the order depends on no answer's being right, no
     threshold before that one is worse than allowed, but with the probability that was allowed. The first
     threshold answers as few images as could show it at all; where there are many more, an unlucky answer
-    among these would decide all, and more beginnings are made, among which the probability is shared out.
+    among these would decide all, and more beginnings are made, the last with `LAST_BEGINNING` of the
+    independent answers; the probability is shared out among them.
 
     Images of one group are no independent answers. The interval is that of as many as they are worth if all
     answers of a group are right or wrong together, their worst case: Kish's effective number, as Korn and
@@ -86,7 +90,7 @@ def risk_threshold(
     allowed = (1 - confidence) / (models * beginnings)
     fewest = answers_needed(max_error, 1 - allowed)
     best = RiskThreshold(NEVER, 1.0, most, needed)
-    for begin in np.geomspace(fewest, max(fewest, most / 2), beginnings):
+    for begin in np.geomspace(fewest, max(fewest, LAST_BEGINNING * most), beginnings):
         for end, worth in zip(ends[units >= begin], units[units >= begin], strict=True):
             bound = _upper(wrong[end - 1] / end * worth, worth, allowed)
             if bound > max_error:

@@ -176,6 +176,11 @@ def test_imagenet_weights_go_the_way_of_the_others(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES[:2]] + [FAMILIES[2]],
+    indirect=True,
+)
 def test_a_backbone_of_another_family_answers_from_its_bundle(
     family: tuple[str, Any], tmp_path: Path
 ) -> None:

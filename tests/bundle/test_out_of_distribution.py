@@ -168,6 +168,7 @@ def photographs(count: int) -> list[NDArray[np.uint8]]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_real_slices_pass_and_photographs_do_not(tmp_path: Path) -> None:
     if not (REAL.is_dir() and WEIGHTS.is_file()):
         pytest.skip("no real images at ../shared/data/brain-mri, or no weights in ../shared/weights")

@@ -153,6 +153,7 @@ def test_figures_are_drawn_where_there_is_something_to_draw():
     }
 
 
+@pytest.mark.thorough
 def test_figures_are_the_same_each_time():
     first, second = (
         {name: plots.to_png(figure, dpi=40) for name, figure in figures_of(sweep_of_forty()).items()}

@@ -72,7 +72,9 @@ def own(earlier: Run, ray_cluster: None) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["phantoms", "dataset/manifest.parquet"])
+@pytest.mark.parametrize(
+    "source", ["phantoms", pytest.param("dataset/manifest.parquet", marks=pytest.mark.thorough)]
+)
 def test_a_run_s_own_test_split_gives_its_own_figures_to_the_last_digit(
     source: str, own: dict[str, Any], earlier: Run
 ) -> None:

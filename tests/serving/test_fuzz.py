@@ -112,6 +112,7 @@ def test_hostile_images_cost_no_replica_and_no_memory(endpoint: Running) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_many_hostile_images_cost_the_application_no_memory(bundle: Path) -> None:
     """The same application in this process, without a network and a proxy."""
     app = make_app(Engine(ServingConfig(bundle=str(bundle))))

@@ -154,6 +154,7 @@ def test_an_epoch_has_its_files_before_its_checkpoint(run: Run, make_config: Mak
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_goes_on_after_lost_workers_and_files_cut_short(run: Run, make_config: MakeConfig) -> None:
     """Lost again and again, they end it; the same command goes on, also from files that are cut short."""
     others = {"batch_size": 20, "learning_rate": 0.03, "max_failures": 2, "mlflow_uri": "auto"}
@@ -244,6 +245,7 @@ def test_two_workers_of_tensorflow_do_what_one_does(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_three_workers_do_what_one_does_where_some_have_no_rows(
     tmp_path: Path, make_config: MakeConfig
 ) -> None:
