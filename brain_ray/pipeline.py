@@ -20,6 +20,7 @@ from brain_ray.logs import log, log_context
 from brain_ray.runs import (
     CONFIG,
     DATASET,
+    FOLDS_PAGE,
     KEPT,
     REPORT,
     REPORT_PAGE,
@@ -72,6 +73,8 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         log.info("")
         if "choose" in names:
             log.info(f"sweep:  {run.uri('report', 'sweep.html')}")
+            if run.exists(REPORT, FOLDS_PAGE):
+                log.info(f"folds:  {run.uri(REPORT, FOLDS_PAGE)}")
             log.info(f"winner: {run.uri('bundle')}")
         if run.finished(REPORT) is not None and run.exists(*REPORT_PAGE):
             log.info(f"report: {run.uri('report', 'report.html')}")

@@ -100,7 +100,9 @@ def _of_predictions(
         value = float(np.nan_to_num(values[present]).mean())
         # The groups that `shares` adds to each class would move their mean by as much as each of them.
         plain = ratio(*np.hsplit(bootstrap.sums(np.hstack([above, below])), 2))[:, present]
-        yield f"macro.{name}", bootstrap.around(value, _known_mean(plain))
+        sizes = np.maximum(np.asarray(below, np.float64).sum(axis=0), 1e-300)
+        moved = ((above - np.nan_to_num(values) * below) / sizes)[:, present].mean(axis=1)
+        yield f"macro.{name}", bootstrap.around(value, _known_mean(plain), bootstrap.contributing(moved))
 
 
 def _known_mean(values: Floats) -> Floats:
