@@ -137,3 +137,5 @@ def test_a_mirrored_bundle_averages_the_answers_to_both_views_and_shows_the_imag
     model = keras.models.load_model(folder / "model.keras", compile=False, safe_mode=True)
     expected = np.asarray(model(images.astype(np.float32), training=False))
     assert_allclose(found["probabilities"], expected, atol=1e-5)
+    assert "as it is and mirrored left for right" in (folder / "MODEL_CARD.md").read_text()
+    assert "mirrored left for right" not in (alone[0] / "MODEL_CARD.md").read_text()

@@ -63,6 +63,16 @@ def test_unsure_answers_that_are_often_wrong_are_withheld():
     assert risk.bound <= 0.02
 
 
+def test_two_errors_among_the_first_answers_do_not_decide_all():
+    right = np.ones(118, bool)
+    right[[10, 20]] = False
+    bounds = {count: beta.ppf(1 - 0.05 / 3, 3, count - 2) for count in (59, 88)}
+    assert bounds[59] > 0.1 > bounds[88], "too many for a search that begins with half of them"
+    assert found(right, 0.1).threshold == 0
+    right[30:40] = False
+    assert found(right, 0.1).threshold == NEVER
+
+
 def test_equal_confidences_are_answered_together():
     chance = np.repeat([0.9, 0.6], [300, 100])
     correct = np.ones(400, bool)
