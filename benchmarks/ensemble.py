@@ -35,9 +35,10 @@ from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.models.ensemble import join_networks
 from brain_ray.models.network import build_network
 from brain_ray.models.weights import assign_weights
-from brain_ray.runs import BEST, Run
+from brain_ray.runs import BEST, MEMBERS, Run
+from brain_ray.scoring.calibration import log_losses
 from brain_ray.scoring.intervals import GroupBootstrap
-from brain_ray.tuning.trial_store import read_trials, trial_run
+from brain_ray.tuning.trial_store import read_trials
 
 BACKBONE = "EfficientNetB0"
 TURNS, CALLS = 8, 12
@@ -100,9 +101,11 @@ def held_out(run_: Run) -> Iterator[tuple[list[NDArray[Any]], Sequence[str], Any
     if answers is None:
         yield read_weights(run_.read_bytes(*BEST)), ["valid"], None
         return
-    for record in read_trials(run_):
-        held = answers.image_id[answers.fold == record.trial.config.train.fold]
-        yield read_weights(trial_run(run_, record.trial.id).read_bytes(*BEST)), DEVELOPMENT, held
+    folds = {record.trial.id: record.trial.config.train.fold for record in read_trials(run_)}
+    for file in run_.list_files(*MEMBERS, suffix=".npz"):  # of the chosen variant, <rank>-<trial>.npz
+        name = Path(file).name
+        held = answers.image_id[answers.fold == folds[Path(file).stem.partition("-")[2]]]
+        yield read_weights(run_.read_bytes(*MEMBERS, name)), DEVELOPMENT, held
 
 
 def gains(folder: str, temporary: Path) -> dict[str, float]:
@@ -120,7 +123,7 @@ def gains(folder: str, temporary: Path) -> dict[str, float]:
             classes = len(config.data.classes)
             session = session_of(settings, classes, temporary, mirrored=mirrored, weights=weights)
             chances = run_all(session, inputs, "probabilities").astype(np.float64)
-            losses[k].append(-np.log(np.maximum(chances[np.arange(len(labels)), labels], 1e-12)))
+            losses[k].append(log_losses(chances, labels))
             right[k].append((chances.argmax(axis=1) == labels).astype(np.float64))
     bootstrap = GroupBootstrap(np.concatenate(groups))
     values: dict[str, float] = {"images": bootstrap.num_images, "groups": bootstrap.num_groups}

@@ -17,7 +17,7 @@ from brain_ray.evaluation.copy_choice import Turned
 from brain_ray.evaluation.copy_pictures import PictureReader, read_images
 from brain_ray.evaluation.image_plates import to_jpeg
 from brain_ray.evaluation.score_predictions import stated_columns
-from brain_ray.evaluation.style import data_uri, environment
+from brain_ray.evaluation.style import data_uri, environment, percent
 from brain_ray.evaluation.suspects import write_suspects
 from brain_ray.runs import FOLD_SCORES, FOLDS_PAGE, TRAIN, Run
 from brain_ray.scoring.cross_validation import CrossValidation, calibrate_across, score_folds
@@ -72,7 +72,7 @@ def _page(
         "evaluation",
         count=lambda value: f"{value:,}",
         digits=lambda value: "–" if value is None else f"{value:.4f}",
-        percent=lambda value: f"{100 * value:.1f}\u00a0%",
+        percent=percent,
         png=lambda figure: data_uri("png", plots.to_png(figure, dpi=160)),
         jpeg=lambda data: data_uri("jpeg", data),
     )
@@ -103,7 +103,7 @@ def _figures(
         "confusion": plots.confusion({"All folds": validated.pooled.confusion}, classes),
         "roc": plots.roc_curves(roc(labels, raw, classes)),
         "reliability": plots.reliability_diagram(curves),
-        "risk_coverage": risk_plot.draw(risk, {"max_error": config.export.max_error}),
+        "risk_coverage": risk_plot.draw(risk, config.export.max_error),
     }
 
 

@@ -111,7 +111,7 @@ def _figures(data: ReportData) -> dict[str, Figure]:
     }
     calibrated = data.calibrated[shown]
     curve = risk_coverage(calibrated.max(axis=1), calibrated.argmax(axis=1) == labels)
-    figures["risk_coverage.png"] = risk_plot.draw(curve, data.bundle["decision"])
+    figures["risk_coverage.png"] = risk_plot.draw(curve, data.bundle["decision"]["max_error"])
     if len(data.history):
         figures["curves.png"] = plots.learning_curves(data.history)
     if data.samples:

@@ -1,8 +1,5 @@
 """Chart of risk against coverage."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -13,16 +10,12 @@ FEWEST = 20
 """Number of answers from which on the curve is drawn: the share of fewer means nothing."""
 
 
-def draw(curve: RiskCoverage, decision: Mapping[str, Any]) -> Figure:
-    """Draws the share of wrong answers by the share of images answered, and what the export allowed.
-
-    `decision` is that of bundle.json.
-    """
+def draw(curve: RiskCoverage, allowed: float) -> Figure:
+    """Draws the share of wrong answers by the share of images answered, and the share that is allowed."""
     figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
     first = min(FEWEST, len(curve.coverage)) - 1
     axes.plot(curve.coverage[first:], curve.risk[first:], color=ACCENT, lw=1.6)
-    allowed = decision["max_error"]
     top = max(1.25 * curve.risk[first:].max(), 1.4 * allowed, 0.01)
     axes.axhline(allowed, color=MUTED, lw=1, ls=(0, (4, 3)))
     axes.text(0.01, allowed + 0.015 * top, f"allowed: {allowed:.1%}", color=MUTED, fontsize=8.5, va="bottom")

@@ -25,3 +25,8 @@ def environment(room: str, **filters: Any) -> jinja2.Environment:
 def data_uri(kind: str, data: bytes) -> str:
     """Returns an image, `png` or `jpeg`, as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def percent(share: float) -> str:
+    """Returns a share, 0 to 1, in per cent with one digit; the sign stays on the number's line."""
+    return f"{100 * share:.1f}\u00a0%"

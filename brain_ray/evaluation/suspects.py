@@ -14,7 +14,7 @@ from brain_ray.evaluation.copy_choice import Turned
 from brain_ray.evaluation.copy_pictures import PictureReader
 from brain_ray.evaluation.image_plates import to_jpeg
 from brain_ray.evaluation.prepared_split import as_listed
-from brain_ray.evaluation.style import data_uri, environment
+from brain_ray.evaluation.style import data_uri, environment, percent
 from brain_ray.runs import DATASET_MANIFEST, SUSPECT_FILES, TRAIN, Run
 from brain_ray.scoring.label_errors import find_label_errors
 
@@ -95,7 +95,7 @@ def _page(config: Config, read: PictureReader, suspects: pd.DataFrame, total: in
     for image_id, row in zip(first.index.tolist(), first.to_dict("records"), strict=True):
         for picture in read.pictures([Turned(image_id)]):
             shown.append({**row, "name": picture.path, "picture": to_jpeg(picture.image)})
-    templates = environment("evaluation", jpeg=lambda data: data_uri("jpeg", data), percent=_percent)
+    templates = environment("evaluation", jpeg=lambda data: data_uri("jpeg", data), percent=percent)
     return templates.get_template("suspects.html.jinja").render(
         name=config.name,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -105,7 +105,3 @@ def _page(config: Config, read: PictureReader, suspects: pd.DataFrame, total: in
         table=TABLE,
         labels=LABELS,
     )
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}\u00a0%"

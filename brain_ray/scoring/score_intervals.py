@@ -92,7 +92,8 @@ def _of_predictions(
     present = actual.any(axis=0)
     for name, (above, below) in parts.items():
         resampled = bootstrap.shares(above, below)
-        values = ratio(above.sum(axis=0), np.asarray(below, np.float64).sum(axis=0))
+        sizes = np.asarray(below, np.float64).sum(axis=0)
+        values = ratio(above.sum(axis=0), sizes)
         for k in map(int, np.flatnonzero(present)):
             # A class that is never predicted has a precision of 0, as in `score`.
             value = 0.0 if np.isnan(values[k]) else float(values[k])
@@ -100,8 +101,8 @@ def _of_predictions(
         value = float(np.nan_to_num(values[present]).mean())
         # The groups that `shares` adds to each class would move their mean by as much as each of them.
         plain = ratio(*np.hsplit(bootstrap.sums(np.hstack([above, below])), 2))[:, present]
-        sizes = np.maximum(np.asarray(below, np.float64).sum(axis=0), 1e-300)
-        moved = ((above - np.nan_to_num(values) * below) / sizes)[:, present].mean(axis=1)
+        influences = (above - np.nan_to_num(values) * below) / np.maximum(sizes, 1)
+        moved = influences[:, present].mean(axis=1)
         yield f"macro.{name}", bootstrap.around(value, _known_mean(plain), bootstrap.contributing(moved))
 
 
