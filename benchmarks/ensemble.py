@@ -13,6 +13,7 @@ less plain, of log loss (raw, lower is better) and accuracy, with its 95 % inter
 
 import argparse
 import json
+import logging
 import os
 import tempfile
 import time
@@ -143,6 +144,7 @@ def main() -> None:
     words.add_argument("--run", help="folder of a trained run, whose models are tried mirrored")
     given = words.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before TensorFlow is imported
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # tf2onnx calls what is deprecated
     with tempfile.TemporaryDirectory() as folder:
         values = costs(given.members, given.size, Path(folder))
         if given.run:
