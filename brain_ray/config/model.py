@@ -152,7 +152,7 @@ class ExportConfig(Settings):
     or so many of the best. Without `folds` there is one."""
     mirrored: bool = False
     """Whether each image is answered twice, as it is and mirrored left for right, and the probabilities are
-    averaged: twice the time of an answer. Heat map and unlikeness are those of the image itself."""
+    averaged: about twice the time of an answer. Heat map and unlikeness are those of the image itself."""
     max_error: Share = 0.05
     """Share (0 to 1) of the answers that may be wrong. The threshold below which the model abstains is the
     lowest for which the validation images show this at `confidence`; if they are too few, it never answers.
