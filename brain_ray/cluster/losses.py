@@ -1,12 +1,22 @@
 """Lost processes and nodes: which errors mean one, and a retry of work after one."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
+
+import ray.exceptions
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    UnserializableException,
+    WorkerCrashedError,
+)
 
 from brain_ray.errors import RunError, last_line
 from brain_ray.logs import log, silenced
 
-LOST_ERRORS = {"RayActorError", "ObjectLostError", "NodeDiedError", "WorkerCrashedError"}
+LOST_ERRORS = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError)
 """Errors of Ray that only a lost process or node causes, never the work itself."""
 
 
@@ -15,6 +25,20 @@ ATTEMPTS = 3
 
 
 T = TypeVar("T")
+
+
+def is_loss(error: BaseException) -> bool:
+    """Returns whether an error comes of a lost process or node.
+
+    Ray Data 2.60 adds words to the arguments of what its tasks fail with, and a dead actor's error cannot be
+    unpickled with them: only its text is left, whose last exception tells. The actors that read the footers
+    of Parquet files are lost in this way.
+    """
+    if isinstance(error, UnserializableException):
+        names = re.findall(r"^ray\.exceptions\.(\w+)", str(error), re.MULTILINE)
+        kind = getattr(ray.exceptions, names[-1], None) if names else None
+        return isinstance(kind, type) and issubclass(kind, LOST_ERRORS)
+    return isinstance(error, LOST_ERRORS)
 
 
 def retry_if_lost(work: Callable[[], T], what: str) -> T:
@@ -30,7 +54,7 @@ def retry_if_lost(work: Callable[[], T], what: str) -> T:
             with silenced("ray.data"):  # it prints the trace of what it raises
                 return work()
         except Exception as error:
-            if not LOST_ERRORS & {kind.__name__ for kind in type(error).__mro__}:
+            if not is_loss(error):
                 raise
             last = last_line(error)
             if attempt == ATTEMPTS:

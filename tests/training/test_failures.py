@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, UserCodeException
+from ray.exceptions import ObjectLostError, RayActorError, UnserializableException, UserCodeException
 from support.filling_disk import FillingRun
 from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 
-from brain_ray.cluster.losses import ATTEMPTS, retry_if_lost
+from brain_ray.cluster.losses import ATTEMPTS, is_loss, retry_if_lost
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training import checkpoints, train
@@ -186,6 +186,45 @@ def assert_readable(run: Run, epochs: int) -> None:
     state, _ = checkpoints.newest(run)
     assert state is not None
     assert state.epoch == epochs < 5
+
+
+@ray.remote(num_cpus=0)
+class Dead:
+    """An actor that takes its process with it."""
+
+    def die(self) -> None:
+        """End the process."""
+        os._exit(1)
+
+
+@ray.remote(num_cpus=0)
+def ask_a_dead_actor() -> None:
+    """Wait for an actor that dies, and add words to its error, as Ray Data does."""
+    try:
+        ray.get(Dead.remote().die.remote())
+    except RayActorError as error:
+        error.args = ("tried 10 times",)
+        raise
+
+
+@ray.remote(num_cpus=0)
+def fail_so_that_nobody_can_unpickle_it() -> None:
+    """Fail with an error whose arguments are not those it is made with."""
+
+    class TwoWordsError(Exception):
+        def __init__(self, one: str, two: str) -> None:
+            super().__init__(one + two)
+
+    raise TwoWordsError("a", "b")
+
+
+def test_an_actor_that_a_task_waited_for_is_lost_though_its_error_cannot_be_read() -> None:
+    with pytest.raises(UnserializableException) as caught:
+        ray.get(ask_a_dead_actor.remote())
+    assert is_loss(caught.value)
+    with pytest.raises(UnserializableException) as caught:
+        ray.get(fail_so_that_nobody_can_unpickle_it.remote())
+    assert not is_loss(caught.value)
 
 
 def test_work_whose_actors_are_lost_is_begun_anew_and_given_up_after_some_times() -> None:
