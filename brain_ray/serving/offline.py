@@ -1,11 +1,11 @@
 """Offline prediction: classifies files with a bundle in this process; the answers are the endpoint's."""
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
 
 from brain_ray.data.decoder import Decoder
@@ -45,7 +45,7 @@ def predict_offline(
     """
 
     batch: list[Prepared | Failure] = []
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or joblib.cpu_count()
     left_out = PassedOver() if passed_over is None else passed_over
     with Decoder(tuple(FORMATS.values())) as decoder:
 

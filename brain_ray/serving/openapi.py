@@ -3,6 +3,7 @@
 from typing import Any
 
 from brain_ray.data.formats import FORMATS
+from brain_ray.serving.json_images import JSON_TYPE
 from brain_ray.serving.problems import KINDS, MEDIA_TYPE
 from brain_ray.serving.schemas import Problem
 
@@ -14,12 +15,28 @@ _FORM = {
         "required": ["file"],
     }
 }
+_DATA = {"type": "string", "contentEncoding": "base64", "description": "base64, or a data URL in base64"}
+_NAMED = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "data": _DATA},
+    "required": ["data"],
+    "additionalProperties": False,
+}
+_JSON = {
+    "type": "object",
+    "properties": {
+        "image": {"anyOf": [_DATA, _NAMED]},
+        "images": {"type": "array", "items": {"anyOf": [_DATA, _NAMED]}},
+    },
+    "additionalProperties": False,
+}
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One image as the body, or one or many as the files of a form.",
+        "description": "One image as the body, or one or many as the files of a form or in JSON.",
         "content": {
             "multipart/form-data": _FORM,
+            JSON_TYPE: {"schema": _JSON},
             **{row.media_type: IMAGE for row in FORMATS.values()},
         },
     }

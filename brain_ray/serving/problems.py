@@ -1,5 +1,6 @@
 """Error codes of the endpoint, as application/problem+json (RFC 9457)."""
 
+import json
 from collections.abc import Mapping
 
 from starlette.responses import Response
@@ -59,11 +60,17 @@ def problem_of(status: int) -> Problem:
     ).problem
 
 
-def respond(problem: Problem) -> Response:
-    """Returns the response for a problem."""
+def respond(problem: Problem, path: str = "") -> Response:
+    """Returns the response for a problem of a request for a path.
+
+    Below /v2 it also has the member `error`, in which clients of the KServe protocol look for its text.
+    """
     headers = {}
     if problem.status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(problem.model_dump_json(), problem.status, headers, media_type=MEDIA_TYPE)
+    content = problem.model_dump()
+    if "/v2/" in f"{path}/":
+        content["error"] = f"{problem.code}: {problem.detail}"
+    return Response(json.dumps(content), problem.status, headers, media_type=MEDIA_TYPE)

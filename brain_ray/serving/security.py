@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Iterator
 from contextlib import ExitStack
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brain_ray.serving.config import ServingConfig
+from brain_ray.serving.hosts import LOOPBACK_NAMES, is_loopback
 from brain_ray.serving.problems import MEDIA_TYPE, ProblemError, problem_of, respond
 
 OPEN = ("/", "/healthz")
@@ -35,9 +35,6 @@ DOCS_POLICY = (
 """Content-Security-Policy of Swagger's page, which contains its script."""
 
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-"""Names of this machine itself."""
-
 PIECE = 1 << 18
 """Bytes of an answer that are passed to the server at a time; it buffers everything that it was passed."""
 
@@ -52,8 +49,10 @@ class SecurityMiddleware:
         self._app = app
         self._keys = [key.lower().encode() for key in config.api_keys_sha256]
         self._timeout_s = config.timeout_s
+        self._origins = frozenset(origin.lower() for origin in config.allowed_origins)
+        self._root = config.root_path
         self._allowed = frozenset(name.lower() for name in config.allowed_hosts)
-        is_checked = self._allowed or _is_loopback(config.host)
+        is_checked = self._allowed or is_loopback(config.host)
         self._names = self._allowed | {config.host.lower(), *LOOPBACK_NAMES} if is_checked else frozenset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +60,7 @@ class SecurityMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = scope["path"]
+        path = self._path_of(scope)
         policy = DOCS_POLICY if path.startswith(("/docs", "/static-offline-docs")) else PAGE_POLICY
         deadline: float | None = None
         is_given_up = False
@@ -86,8 +85,9 @@ class SecurityMiddleware:
 
         with ExitStack() as room:
             scope[ROOM] = room
+            scope["root_path"] = self._root
             if problem := self._find_problem(scope):
-                await respond(problem.problem)(scope, receive, send_on)
+                await respond(problem.problem, path)(scope, receive, send_on)
             else:
                 await self._app(scope, receive, send_on)
 
@@ -104,7 +104,7 @@ class SecurityMiddleware:
             return ProblemError(
                 "forbidden", "a page of another site sent the request; expected one of our own"
             )
-        path = scope["path"]
+        path = self._path_of(scope)
         if not self._keys or path in OPEN or path.startswith(OPEN_BELOW):
             return None
         key = _key_of(headers)
@@ -115,8 +115,16 @@ class SecurityMiddleware:
             "unauthorized", f"{found}; expected the header Authorization: Bearer KEY, or X-API-Key: KEY"
         )
 
+    def _path_of(self, scope: Scope) -> str:
+        """Returns a request's path below the one that a proxy in front may have left in it."""
+        path: str = scope["path"]
+        return path.removeprefix(self._root) if path.startswith(f"{self._root}/") else path
+
     def _is_from_elsewhere(self, headers: Headers, host: str) -> bool:
-        """Returns whether a browser sends the request for another site; other programs name no site."""
+        """Returns whether a browser sends the request for a site that is not let in; other programs name no
+        site."""
+        if self._origins & {"*", headers.get("origin", "").lower()}:
+            return False
         if (site := headers.get("sec-fetch-site")) is not None:
             return site not in ("same-origin", "none")
         if (origin := headers.get("origin")) is None:
@@ -141,13 +149,6 @@ def _name_of(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _pieces(message: Message) -> Iterator[Message]:

@@ -19,7 +19,7 @@ from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.serving.api_keys import KEYS_VARIABLE, hash_keys
 from brain_ray.serving.config import ServingConfig
-from brain_ray.serving.haproxy import mend_error_page, proxy_settings
+from brain_ray.serving.haproxy import front_settings, mend_error_page
 from brain_ray.serving.serve_config import serve_config
 from brain_ray.serving.shutdown import drain, end, find_proxies, has_ended
 from brain_ray.storage import refuse_keys_in
@@ -131,7 +131,7 @@ def _connect(folder: Path) -> bool:
     from brain_ray.cluster import connection
 
     if connection.starts_here():
-        for name, value in proxy_settings(folder).items():
+        for name, value in front_settings(folder).items():
             os.environ.setdefault(name, value)  # before Ray Serve is imported, which reads them
     own = connection.start_or_join()
     import ray.serve  # noqa: F401  # which sets the level of its logger

@@ -1,4 +1,4 @@
-"""Uploads: request body -> images; limits, multipart forms, and a file's true format."""
+"""Uploads: request body -> images; limits, multipart forms, JSON, and a file's true format."""
 
 import re
 from collections.abc import Sequence
@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import File, FormParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoding import CheckedFile, ImageError
-from brain_ray.data.formats import FORMATS
+from brain_ray.data.formats import FORMATS, HEAD_BYTES, format_of
+from brain_ray.errors import printable
 from brain_ray.serving.answers import Prepared
+from brain_ray.serving.json_images import JSON_TYPE, parse_json
 from brain_ray.serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -62,14 +64,14 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 
 def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload]:
-    """Returns the images of a request's body, in order: the body itself, or the files of a form.
+    """Returns the images of a body, in order: the body itself, the files of a form, or those in JSON.
 
     Takes up to 0.1 s for 20 MB, so it is called in a thread.
 
     Args:
         headers: the request's headers.
         body: the request's body.
-        max_images: largest number of parts of a form.
+        max_images: largest number of images, and of parts of a form.
 
     Raises:
         ProblemError: `no_image`, `too_many_images`, `bad_request`, `not_an_image`.
@@ -78,15 +80,32 @@ def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         uploads = _parse_form(content_type, body, max_images)
-    elif kind.startswith("image/") or kind in BODY_TYPES:
+    elif kind == JSON_TYPE:
+        uploads = [Upload(_clean(name), data) for name, data in parse_json(body, max_images)]
+    elif kind.startswith("image/") or kind in BODY_TYPES or (kind in UNTOLD_TYPES and _is_image(body)):
         uploads = [Upload("image", body)] if body else []
+    elif kind in UNTOLD_TYPES and not body:
+        uploads = []
     else:
+        found = f"the content type is {printable(kind)[:60]!r}" if kind else "there is no content type"
         raise ProblemError(
-            "not_an_image", "the content type is neither multipart/form-data nor one of images (image/...)"
+            "not_an_image",
+            f"{found}, and the body does not begin as an image; expected an image (image/..., "
+            "application/octet-stream, application/dicom, ...), multipart/form-data or application/json",
         )
     if not uploads:
-        raise ProblemError("no_image", "expected one image as the body, or files in multipart/form-data")
+        raise ProblemError(
+            "no_image", "expected one image as the body, files in multipart/form-data, or base64 in JSON"
+        )
     return uploads
+
+
+UNTOLD_TYPES = ("", "application/x-www-form-urlencoded")
+"""Media types that say nothing of a body: none, and what curl sends unasked with `--data-binary`."""
+
+
+def _is_image(data: bytes) -> bool:
+    return format_of(data[:HEAD_BYTES], FORMATS.values()) is not None
 
 
 BODY_TYPES = {"application/octet-stream", *(row.media_type for row in FORMATS.values())}
@@ -126,7 +145,7 @@ PADDING = 99
 
 
 def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]:
-    """Returns the files of a form; ignores its fields and any charset."""
+    """Returns the files of a form, and fields that hold an image; ignores other fields, and any charset."""
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
         raise _damaged()
@@ -142,9 +161,14 @@ def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]
         file.file_object.seek(0)
         files.append(Upload(_clean(_decode(file.file_name or b"")), file.file_object.read()))
 
+    def keep_field(field: Field) -> None:  # a part without a file name
+        data = field.value or b""
+        if (field.content_type or "").startswith("image/") or _is_image(data):
+            files.append(Upload("image", data))
+
     in_memory = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}  # no client's bytes are written to a disk
     try:
-        parser = FormParser("multipart/form-data", None, keep, boundary=boundary, config=in_memory)
+        parser = FormParser("multipart/form-data", keep_field, keep, boundary=boundary, config=in_memory)
         try:
             parser.write(body)
         finally:

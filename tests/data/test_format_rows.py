@@ -105,7 +105,11 @@ def test_a_decoders_processes_look_at_a_file_once(tmp_path: Path) -> None:
 
 def test_what_people_are_told_of_formats_is_what_the_rows_say(tmp_path: Path) -> None:
     content = BODY["requestBody"]["content"]
-    assert list(content) == ["multipart/form-data", *(row.media_type for row in FORMATS.values())]
+    assert list(content) == [
+        "multipart/form-data",
+        "application/json",
+        *(row.media_type for row in FORMATS.values()),
+    ]
     titles = ", ".join(row.title for row in FORMATS.values())
     html = fill_page('<input accept="{{ accept }}"><p data-formats="{{ formats }}">{{ formats }}.', ROWS)
     assert html == (

@@ -3,17 +3,21 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import httpx
 import psutil
 from support.jobs import ROOT, environment_of
 
 from brain_ray.data.phantoms.files import draw
 
 PNG = {"content-type": "image/png"}
+
+Ask = Callable[..., httpx.Response]
+"""Function that sends a request to the application in this process; `settings` are changed for it."""
 
 SERVE = ROOT / "jobs" / "serve.py"
 

@@ -17,6 +17,7 @@ from typing import Self
 import httpx
 
 from brain_ray.serving.client.files import Source, in_order, read_image
+from brain_ray.serving.client.network import Http, connect
 from brain_ray.serving.client.protocol import Endpoint, EndpointError, Exchange, Result
 from brain_ray.serving.client.retries import Outcome, Pause, pause_s
 from brain_ray.serving.schemas import Answer, Explanation, Failure, Models
@@ -48,12 +49,17 @@ class _Base:
             pause: function that returns the seconds to wait before each retry.
 
         Raises:
-            EndpointError: a malformed URL or key.
+            EndpointError: a malformed URL or key, or a proxy of the environment (HTTPS_PROXY, ALL_PROXY, ...)
+                that cannot be used.
         """
         self._endpoint = Endpoint.agree(url, api_key, retries, pause)
         self._in_flight = in_flight
         self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10), pool=None)
         self._limits = httpx.Limits(max_connections=in_flight + 1)
+
+    def _connect(self, kind: Callable[..., Http], transport: object) -> Http:
+        host = self._endpoint.url.host
+        return connect(kind, host, timeout=self._timeout, limits=self._limits, transport=transport)
 
     @property
     def url(self) -> str:
@@ -80,7 +86,7 @@ class Client(_Base):
     ) -> None:
         """Stores the settings of the base class; `transport` replaces the network, for tests."""
         super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight, pause=pause)
-        self._http = httpx.Client(timeout=self._timeout, limits=self._limits, transport=transport)
+        self._http = self._connect(httpx.Client, transport)
 
     def predict(self, images: Iterable[Source]) -> Iterator[Answer | Failure]:
         """Yields a result for each image, in order, as soon as it is available; several requests run
@@ -178,7 +184,7 @@ class AsyncClient(_Base):
     ) -> None:
         """Stores the settings, those of `Client`."""
         super().__init__(url, api_key, timeout_s=timeout_s, retries=retries, in_flight=in_flight, pause=pause)
-        self._http = httpx.AsyncClient(timeout=self._timeout, limits=self._limits, transport=transport)
+        self._http = self._connect(httpx.AsyncClient, transport)
 
     async def predict(self, images: Iterable[Source]) -> AsyncIterator[Answer | Failure]:
         """Yields a result for each image, in order; see `Client.predict`."""

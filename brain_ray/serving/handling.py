@@ -1,0 +1,92 @@
+"""How a request's images become a response: reading, time-outs, and the room that they take."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+
+from brain_ray.serving.engine import Engine
+from brain_ray.serving.problems import ProblemError
+from brain_ray.serving.schemas import Failure
+from brain_ray.serving.security import ROOM
+from brain_ray.serving.uploads import Upload, body_size, parse_uploads, read_body
+
+Seen = Callable[[str, int, float, str], None]
+"""Function called for each response: route, status, seconds, and the problem's code or an empty string."""
+
+Parse = Callable[[Headers, bytes, int], list[Upload]]
+"""Function from a request's headers, its body and the largest number of images to its images."""
+
+
+async def handle(
+    request: Request,
+    engine: Engine,
+    work: Callable[[list[Upload]], Awaitable[Response]],
+    seen: Seen,
+    parse: Parse = parse_uploads,
+) -> Response:
+    """Reads a request and runs its work, within the time-out; Serve itself has none."""
+    config = engine.config
+    start = time.perf_counter()
+    room = request.scope[ROOM]
+    max_bytes = int(config.max_upload_mb * 1e6)
+    room.enter_context(engine.accept(1, body_size(request.headers, max_bytes)))
+    try:
+        async with asyncio.timeout(config.timeout_s):
+            body = await read_body(request, max_bytes)
+    except TimeoutError as error:
+        raise ProblemError("slow_upload", f"expected within {config.timeout_s:g} s") from error
+    except ClientDisconnect:
+        return Response(status_code=400)  # the client is gone
+    try:
+        async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
+            uploads = await asyncio.to_thread(parse, request.headers, body, config.max_images)
+            size = len(body)
+            del body  # the files of a form are copies
+            if len(uploads) > 1:
+                uploads = await engine.check_uploads(uploads)
+            room.close()
+            room.enter_context(engine.accept(len(uploads), size))
+            response = await work(uploads)
+            room.close()
+            room.enter_context(engine.hold(len(response.body)))  # until it is sent
+    except TimeoutError as error:
+        raise ProblemError("timeout", f"not within {config.timeout_s:g} s; try again later") from error
+    seen(route_of(request), response.status_code, time.perf_counter() - start, "")
+    return response
+
+
+async def each(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) -> list[Any]:
+    """Runs the work for all images concurrently; the error of one among several becomes a failure in its
+    place."""
+    if len(uploads) == 1:
+        return [await work(uploads[0])]
+
+    async def one(upload: Upload) -> Any:
+        try:
+            return await work(upload)
+        except ProblemError as error:
+            return Failure(name=upload.name, problem=error.problem)
+
+    return list(await asyncio.gather(*map(one, uploads)))
+
+
+def as_json(body: BaseModel) -> Response:
+    """Returns a response body as JSON."""
+    return Response(body.model_dump_json(), media_type="application/json")
+
+
+def since(start: float) -> float:
+    """Returns the milliseconds since a time of `time.perf_counter`."""
+    return round((time.perf_counter() - start) * 1000, 3)
+
+
+def route_of(request: Request) -> str:
+    """Returns the template of a request's route, for metrics; `none` where there is no such route."""
+    return str(getattr(request.scope.get("route"), "path", "none"))
