@@ -42,6 +42,13 @@ def write_report(
         name: plots.to_png(figure, dpi=110 if name in _PLATES else 160)
         for name, figure in _figures(data).items()
     }
+    return render_page(data, figures, max_misclassified), figures
+
+
+def render_page(
+    data: ReportData, figures: Mapping[str, bytes], max_misclassified: int = MAX_MISCLASSIFIED
+) -> str:
+    """Returns the page as HTML, with figures as {file name: PNG}."""
     errors = sorted(data.misclassified, key=lambda error: -float(np.max(error.probabilities)))
     templates = environment(
         "evaluation",
@@ -59,7 +66,7 @@ def write_report(
         png=lambda data: data_uri("png", data),
         jpeg=lambda image: data_uri("jpeg", image_plates.to_jpeg(image)),
     )
-    page = templates.get_template("report.html.jinja").render(
+    return templates.get_template("report.html.jinja").render(
         data=data,
         classes=data.config.data.classes,
         colours=[plots.class_colour(i) for i in range(len(data.config.data.classes))],
@@ -89,7 +96,6 @@ def write_report(
         shown=" without a found copy" if len(_score_sets(data)) > 1 else "",
         epoch=first_epoch_on_images(data.config),
     )
-    return page, figures
 
 
 def _figures(data: ReportData) -> dict[str, Figure]:

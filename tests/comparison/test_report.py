@@ -4,6 +4,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from matplotlib.text import Text
@@ -24,7 +25,7 @@ from brain_ray.comparison import plots as sweep_plots
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.parallel_plot import parallel_coordinates
 from brain_ray.comparison.report import TABLE_WIDTH, format_table, write_sweep_report
-from brain_ray.comparison.results import model_colours, short_names
+from brain_ray.comparison.results import Comparison, model_colours, short_names
 from brain_ray.evaluation import plots
 from brain_ray.tuning.trials import SweepRecord
 
@@ -41,18 +42,32 @@ def sweep_of_one(path: str = NASTY) -> SweepRecord:
 SWEEPS = {"one": sweep_of_one, "four": sweep_of_four, "forty": sweep_of_forty}
 
 
+@cache
+def comparison_of(name: str) -> Comparison:
+    return compare(SWEEPS[name](), COSTS)
+
+
+@cache
+def written_of(name: str) -> tuple[str, dict]:
+    return write_sweep_report(comparison_of(name), CREATED)
+
+
 @pytest.fixture(scope="module", params=list(SWEEPS))
-def record(request) -> SweepRecord:
-    return SWEEPS[request.param]()
+def name(request) -> str:
+    return request.param
 
 
-@pytest.fixture(scope="module")
-def written(record) -> tuple[str, dict]:
-    return write_sweep_report(compare(record, COSTS), CREATED)
+@pytest.fixture
+def record(name) -> SweepRecord:
+    return comparison_of(name).record
 
 
-def figures_of(record: SweepRecord) -> dict:
-    comparison = compare(record, COSTS)
+@pytest.fixture
+def written(name) -> tuple[str, dict]:
+    return written_of(name)
+
+
+def figures_of(comparison: Comparison) -> dict:
     return {
         "curves": sweep_plots.validation_curves(comparison),
         "parallel": parallel_coordinates(comparison),
@@ -70,12 +85,12 @@ def test_page_is_sound_html_and_needs_nothing_else(written):
     assert {address[1:] for address in page.addresses if address.startswith("#")} <= page.ids
 
 
-def test_page_tells_of_every_trial_and_of_the_choice(record, written):
+def test_page_tells_of_every_trial_and_of_the_choice(name, record, written):
     text = Page(written[0]).text
     for one in record.trials:
         assert re.search(rf"\b{one.trial.id}\b", text)
         assert one.reason in text
-    comparison = compare(record, COSTS)
+    comparison = comparison_of(name)
     assert comparison.sentence in text
     assert comparison.rule in text
     assert "optimistic" in text
@@ -101,8 +116,7 @@ def test_page_says_that_one_model_has_no_pair_and_one_repeat_no_spread():
 
 
 def test_page_marks_trials_that_failed_or_found_nothing():
-    record = sweep_of_forty()
-    text = Page(write_sweep_report(compare(record, COSTS), CREATED)[0]).text
+    text = Page(written_of("forty")[0]).text
     assert "no finite result" in text
     assert "not compared: its variant lacks a repeat" in " ".join(text.split())
     assert "0 of 2" in text
@@ -132,8 +146,8 @@ def test_json_is_strict_and_holds_all(record, written):
     assert content["costs"]["tiny 64x64 gap"]["latency_ms"] == 0.4
 
 
-def test_table_fits_a_terminal_and_names_the_choice(record):
-    comparison = compare(record, COSTS)
+def test_table_fits_a_terminal_and_names_the_choice(name):
+    comparison = comparison_of(name)
     table = format_table(comparison)
     assert max(map(len, table.splitlines())) <= TABLE_WIDTH
     assert f"trial {comparison.winner}" in table
@@ -143,8 +157,8 @@ def test_table_fits_a_terminal_and_names_the_choice(record):
 
 def test_figures_are_drawn_where_there_is_something_to_draw():
     drawn = {
-        name: {title for title, figure in figures_of(make()).items() if figure is not None}
-        for name, make in SWEEPS.items()
+        name: {title for title, figure in figures_of(comparison_of(name)).items() if figure is not None}
+        for name in SWEEPS
     }
     assert drawn == {
         "one": {"curves", "latency"},
@@ -156,7 +170,7 @@ def test_figures_are_drawn_where_there_is_something_to_draw():
 @pytest.mark.thorough
 def test_figures_are_the_same_each_time():
     first, second = (
-        {name: plots.to_png(figure, dpi=40) for name, figure in figures_of(sweep_of_forty()).items()}
+        {name: plots.to_png(figure, dpi=40) for name, figure in figures_of(comparison_of("forty")).items()}
         for _ in range(2)
     )
     assert first == second

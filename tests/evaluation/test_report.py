@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from brain_ray.evaluation.copy_choice import ChosenCluster
 from brain_ray.evaluation.copy_pictures import CopyPictures
 from brain_ray.evaluation.copy_plates import ClusterRow, CopyPair, LabelDispute, Picture
 from brain_ray.evaluation.image_plates import LabelledImage, Misclassified
-from brain_ray.evaluation.report import write_report
+from brain_ray.evaluation.report import render_page, write_report
 from brain_ray.evaluation.report_data import ReportData, first_epoch_on_images
 from brain_ray.evaluation.score_predictions import score_predictions
 from brain_ray.scoring.decisions import count_decisions
@@ -149,6 +151,12 @@ def written(data: ReportData) -> tuple[str, dict[str, bytes]]:
     return write_report(data)
 
 
+@pytest.fixture(scope="module")
+def render(written: tuple[str, dict[str, bytes]]) -> Callable[..., str]:
+    """Give the function that writes the page of other data, with the figures of these: they cost seconds."""
+    return partial(render_page, figures=written[1])
+
+
 def test_page_is_sound_html_and_needs_nothing_else(written):
     page = Page(written[0])
     assert page.open == []
@@ -215,48 +223,48 @@ def test_mirrored_pair_is_also_shown_turned_back(written):
     assert Page(written[0]).text.count("turned back") == 1
 
 
-def test_pairs_are_named_by_what_is_alike(data):
+def test_pairs_are_named_by_what_is_alike(data, render):
     views = ("whole", "head", "aligned")
     pairs = [make_pair(transform="transposed", view=view) for view in views]
     audit = make_audit()
     audit["copies"]["by_view"] = {"whole": 1000, "head": 200, "aligned": 34}
     shown = dataclasses.replace(data, audit=audit, copies=CopyPictures(pairs=pairs))
-    text = Page(write_report(shown)[0]).text
+    text = Page(render(shown)).text
     for view in ("whole images alike", "heads alike", "alike after alignment"):
         assert f"transposed , near, similarity 0.9951, {view}" in text
     assert "heads after alignment 34" in text
     assert "every view, class and transform in turn" in text
 
 
-def test_the_largest_clusters_stand_in_rows_and_chains_are_marked(data, written):
+def test_the_largest_clusters_stand_in_rows_and_chains_are_marked(data, written, render):
     text = Page(written[0]).text
     assert "17 images : 16 glioma, 1 notumor; 2 test, 15 train; pairs of similarity 0.9734 and more" in text
     assert "glioma test turned left" in text
     assert "A chain" not in text
     copies = CopyPictures(largest=[make_row(is_chain=True)])
-    text = Page(write_report(dataclasses.replace(data, copies=copies))[0]).text
+    text = Page(render(dataclasses.replace(data, copies=copies))).text
     assert "A chain: its ends are not alike" in text
 
 
-def test_pairs_alone_are_no_large_clusters(data):
+def test_pairs_alone_are_no_large_clusters(data, render):
     audit = make_audit()
     audit["copies"]["largest_cluster"] = 2
-    html, _ = write_report(dataclasses.replace(data, audit=audit))
+    html = render(dataclasses.replace(data, audit=audit))
     assert "No cluster has more than two images" in Page(html).text
 
 
-def test_labels_stand_beside_the_published_ones(data):
-    text = Page(write_report(with_known_set(data))[0]).text
+def test_labels_stand_beside_the_published_ones(data, render):
+    text = Page(render(with_known_set(data))).text
     assert "2 of 2 recognised images" in text
     assert "label here glioma , in “A published set” pituitary glioma.jpg pituitary.jpg" in text
     assert "pituitary ; no other image here shows this slice under that label glioma.jpg" in text
     assert "set's own pictures are not at hand" in text
 
 
-def test_a_known_set_that_contradicts_nothing_is_said_to(data):
-    text = Page(write_report(with_known_set(data, 0))[0]).text
+def test_a_known_set_that_contradicts_nothing_is_said_to(data, render):
+    text = Page(render(with_known_set(data, 0))).text
     assert "Labels that contradict a published set's None of the recognised images." in text
-    assert "published set" not in Page(write_report(data)[0]).text, "no set was recognised"
+    assert "published set" not in Page(render(data)).text, "no set was recognised"
 
 
 def test_copies_under_different_labels_are_shown_and_listed(data, written):
@@ -270,8 +278,8 @@ def test_settings_that_are_not_the_default_stand_out(written):
     assert changed == ["name", "data.source"]
 
 
-def test_pairs_whose_files_are_gone_are_said_to_be(data):
-    html, _ = write_report(dataclasses.replace(data, samples=[], copies=CopyPictures(), misclassified=[]))
+def test_pairs_whose_files_are_gone_are_said_to_be(data, render):
+    html = render(dataclasses.replace(data, samples=[], copies=CopyPictures(), misclassified=[]))
     assert "no longer where the run found them" in Page(html).text
 
 
@@ -312,10 +320,10 @@ def test_page_of_a_run_with_nothing_to_show(data):
     assert set(figures) == {"balance.png", "confusion.png", "roc.png", "reliability.png", "risk_coverage.png"}
 
 
-def test_no_score_is_said_to_be_free_of_copies(data, written):
+def test_no_score_is_said_to_be_free_of_copies(data, written, render):
     """An earlier version's audit compared whole images: what it does not find may still be there."""
     alike = dataclasses.replace(data, leak_free=data.official, is_leak_free=np.ones(24, bool))
-    for html in (written[0], write_report(alike)[0]):
+    for html in (written[0], render(alike)):
         text = Page(html).text
         assert "leak-free" not in text
         assert "without a copy" not in text
@@ -330,21 +338,21 @@ def test_no_score_is_said_to_be_free_of_copies(data, written):
             assert limit in text, limit
 
 
-def test_how_often_the_test_split_was_scored_stands_beside_the_score(data):
+def test_how_often_the_test_split_was_scored_stands_beside_the_score(data, render):
     counted = sum_up_choice(3, 4, data.official.accuracy_low, data.official.accuracy_high)
-    text = Page(write_report(dataclasses.replace(data, ledger=counted))[0]).text
+    text = Page(render(dataclasses.replace(data, ledger=counted))).text
     assert counted["sentence"] in text
     assert "is not recorded" not in text
 
 
-def test_scores_by_the_source_s_columns_stand_in_a_table(data):
+def test_scores_by_the_source_s_columns_stand_in_a_table(data, render):
     row = {"column": "scanner", "value": "Lyon <1>", "images": 12, "groups": 9, "accuracy": 0.75}
     row |= {"accuracy_low": 0.5, "accuracy_high": 0.9, "answered": 0.5, "error": None, "candidate": None}
     scored = data.official.model_copy(update={"subgroups": [Subgroup(**row)]})
     external = Config(data=DataConfig(source="s3://bucket/images", external=True))
     bundle = data.bundle | {"name": "other", "training": {"backbone": "tiny", "epochs": 3, "best_epoch": 2}}
     changes = {"config": external, "bundle": bundle, "leak_free": None, "history": pd.DataFrame()}
-    html, _ = write_report(dataclasses.replace(data, official=scored, samples=[], **changes))
+    html = render(dataclasses.replace(data, official=scored, samples=[], **changes))
     text = Page(html).text
     assert "scanner Lyon <1> 12 9 75.00 % (50.00 % to 90.00 %) 50.00 % –" in text
     assert "external evaluation of other" in text
@@ -352,16 +360,16 @@ def test_scores_by_the_source_s_columns_stand_in_a_table(data):
     assert "was learned from" not in text
 
 
-def test_what_share_of_changed_copies_is_found_stands_beside_the_score(data):
+def test_what_share_of_changed_copies_is_found_stands_beside_the_score(data, render):
     copies = data.audit["copies"] | {"recall": {"turned by 90 degrees": 0.99, "shifted and turned": 0.95}}
-    html, _ = write_report(dataclasses.replace(data, audit=data.audit | {"copies": copies}))
+    html = render(dataclasses.replace(data, audit=data.audit | {"copies": copies}))
     text = Page(html).text
     assert "finds at least 99 % of those turned by 90 degrees, and 95 % of those shifted and turned." in text
     assert "misses most copies" not in text
     assert "whole images" not in text
 
 
-def test_served_decisions_stand_beside_what_the_export_allowed(data, written):
+def test_served_decisions_stand_beside_what_the_export_allowed(data, written, render):
     page = Page(written[0])
     for scores in (data.official, data.leak_free):
         total = scores.decisions.total
@@ -375,10 +383,10 @@ def test_served_decisions_stand_beside_what_the_export_allowed(data, written):
     assert len(re.findall(warned, written[0])) == 2
     sure = np.eye(4)[data.labels]
     kept = dataclasses.replace(data, official=scored(data.labels, sure), leak_free=None)
-    assert not re.findall(warned, write_report(kept)[0])
+    assert not re.findall(warned, render(kept))
 
 
-def test_intervals_units_candidates_and_subgroups_are_shown(data):
+def test_intervals_units_candidates_and_subgroups_are_shown(data, render):
     labels, chances = data.labels, data.calibrated
     groups = np.arange(24) // 2
     predictions = pd.DataFrame(
@@ -400,7 +408,7 @@ def test_intervals_units_candidates_and_subgroups_are_shown(data):
     shown = dataclasses.replace(
         data, official=scores, leak_free=None, bundle={**data.bundle, "decision": decision}
     )
-    text = Page(write_report(shown)[0]).text
+    text = Page(render(shown)).text
     assert "For no image meningioma is excluded: validation has too few groups of it" in text
     low, high = scores.intervals["per_class.glioma.recall"]
     assert f"{low:.4f}–{high:.4f}" in text
@@ -419,21 +427,21 @@ def test_intervals_units_candidates_and_subgroups_are_shown(data):
         ({"frozen_epochs": 3, "epochs": 0}, None, "every epoch trained on features of unchanged images"),
     ],
 )
-def test_samples_are_those_of_the_first_epoch_on_images(data, train, expected, text):
+def test_samples_are_those_of_the_first_epoch_on_images(data, train, expected, text, render):
     config = data.config.model_copy(update={"train": TrainConfig(**train)})
     assert first_epoch_on_images(config) == expected
-    html, _ = write_report(dataclasses.replace(data, config=config, copies=CopyPictures(), misclassified=[]))
+    html = render(dataclasses.replace(data, config=config, copies=CopyPictures(), misclassified=[]))
     assert text in Page(html).text
 
 
-def test_page_warns_where_no_test_image_is_leak_free(data):
+def test_page_warns_where_no_test_image_is_leak_free(data, render):
     leaking = dataclasses.replace(data, leak_free=None, is_leak_free=np.zeros(24, bool))
-    html, _ = write_report(dataclasses.replace(leaking, samples=[], copies=CopyPictures(), misclassified=[]))
+    html = render(dataclasses.replace(leaking, samples=[], copies=CopyPictures(), misclassified=[]))
     assert "this score says nothing about new images" in Page(html).text
 
 
-def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data):
-    html, _ = write_report(dataclasses.replace(data, samples=[], copies=CopyPictures()), max_misclassified=3)
+def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data, render):
+    html = render(dataclasses.replace(data, samples=[], copies=CopyPictures()), max_misclassified=3)
     text = Page(html).text
     by_confidence = sorted(data.misclassified, key=lambda error: -error.probabilities.max())
     assert f"The 3 most confident of {len(data.misclassified)}" in text
@@ -442,7 +450,9 @@ def test_only_the_most_confident_errors_are_shown_where_there_are_too_many(data)
     assert sum(shown) in (2, 3)
 
 
-def test_the_page_shows_localisation_where_there_are_outlines(data: ReportData, written: tuple) -> None:
+def test_the_page_shows_localisation_where_there_are_outlines(
+    data: ReportData, written: tuple, render
+) -> None:
     assert "Localisation" not in written[0]
     figures = {name: np.linspace(0, 1, 24) for name in COLUMNS}
     figures |= {"blank": np.arange(24) < 2, "area": np.full(24, 0.0345)}
@@ -451,7 +461,7 @@ def test_the_page_shows_localisation_where_there_are_outlines(data: ReportData, 
         outlines=30, scored=24, other_splits=6, no_tumour=0, ambiguous=0, unknown=0, without=3
     )
     found = LocalisationScores("<o>.json", counts, parts)
-    page = write_report(dataclasses.replace(data, localisation=found))[0]
+    page = render(dataclasses.replace(data, localisation=found))
     assert 'href="#localisation"' in page
     part = page[page.index('id="localisation"') : page.index('id="training"')]
     assert "24 of 27 test images with a tumour have an outline in &lt;o&gt;.json" in part
@@ -462,13 +472,13 @@ def test_the_page_shows_localisation_where_there_are_outlines(data: ReportData, 
     assert "does not prove that the network uses the tumour" in part
 
 
-def test_a_shift_is_a_warning_that_names_what_differs(data: ReportData, written: tuple) -> None:
+def test_a_shift_is_a_warning_that_names_what_differs(data: ReportData, written: tuple, render) -> None:
     assert "Shift" not in Page(written[0]).text, "a bundle of an earlier version has no reference"
     rng = np.random.default_rng(1)
     reference = {"grey_mean": rng.normal(60, 5, 80), "confidence": rng.uniform(0, 1, 80)}
     found = {"grey_mean": rng.normal(80, 5, 40), "confidence": rng.uniform(0, 1, 40)}
     shift = compare_with(reference, np.arange(80), found, np.arange(40))
-    page = write_report(dataclasses.replace(data, shift=shift))[0]
+    page = render(dataclasses.replace(data, shift=shift))
     text = Page(page).text
     assert "40 images in 40 groups against the 80 validation images in 80 groups" in text
     assert re.search(
@@ -477,7 +487,7 @@ def test_a_shift_is_a_warning_that_names_what_differs(data: ReportData, written:
     )
     assert '<p class="warn">40 images' in page
     alike = compare_with(reference, np.arange(80), reference, np.arange(80))
-    page = write_report(dataclasses.replace(data, shift=alike))[0]
+    page = render(dataclasses.replace(data, shift=alike))
     assert "none of 2 quantities is distributed otherwise by more than chance" in Page(page).text
     assert '<p class="warn">80 images' not in page
 
@@ -487,7 +497,7 @@ def told(low: float, high: float, sees_head: bool = False) -> dict:
     return {"accuracy": each, "against_rest": dict.fromkeys(CLASSES, each), "sees_head": sees_head}
 
 
-def test_what_is_told_without_the_head_is_shown_with_a_warning(data):
+def test_what_is_told_without_the_head_is_shown_with_a_warning(data, render):
     views = {"size": told(0.2, 0.3), "frame": told(0.5, 0.625), "histogram": told(0.9, 0.95, sees_head=True)}
     classes = {"folds": 5, "majority": 0.31, "views": {**views, "without_head": told(0.61, 0.71)}}
     shortcuts = {"images": 3000, "groups": 359, "classes": classes, "sources": {"reason": "<none> is known"}}
@@ -496,7 +506,7 @@ def test_what_is_told_without_the_head_is_shown_with_a_warning(data):
     names = ("shortcut_accuracy", "decided", "accuracy_where_right", "accuracy_where_wrong")
     found |= {**dict.fromkeys(names, share), "decided_by_usual": 0.29, "accuracy_where_wrong": None}
     shown = dataclasses.replace(data, audit=data.audit | {"shortcuts": shortcuts}, shortcuts=found)
-    html, _ = write_report(shown)
+    html = render(shown)
     page = Page(html)
     assert page.open == []
     text = " ".join(re.sub(r"<[^>]+>", " ", html).split())
@@ -508,15 +518,15 @@ def test_what_is_told_without_the_head_is_shown_with_a_warning(data):
     assert "where the small model is wrong –" in text
 
 
-def test_nothing_clear_is_no_warning_and_no_measurement_no_section(data):
-    assert 'id="shortcuts"' not in write_report(data)[0]
+def test_nothing_clear_is_no_warning_and_no_measurement_no_section(data, render):
+    assert 'id="shortcuts"' not in render(data)
     views = {"frame": told(0.2, 0.3), "without_head": told(0.25, 0.33)}
     classes = {"folds": 5, "majority": 0.31, "views": views}
     shortcuts = {"images": 30, "groups": 9, "classes": classes, "sources": {"reason": "no source is known"}}
     shown = dataclasses.replace(
         data, audit=data.audit | {"shortcuts": shortcuts}, shortcuts={"reason": "of <one> class"}
     )
-    html, _ = write_report(shown)
+    html = render(shown)
     assert 'id="shortcuts"' in html
     assert "can be told without the head" not in html
     assert "No figure, since of &lt;one&gt; class" in html
