@@ -115,6 +115,7 @@ def test_suspects_are_listed_and_corrected_labels_are_a_source(finished: Run) ->
     assert again[again != before].to_dict() == {suspects["path"][0]: suspects["suggested"][0]}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_models_of_all_folds_can_be_averaged(
     finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]

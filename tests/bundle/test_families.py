@@ -24,6 +24,8 @@ keras = pytest.importorskip("keras")
 FAMILIES = ("ConvNeXtTiny", "ResNet50", "MobileNetV3Small")
 SIDE = 64
 
+ONE_AND_MORE = [pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES[:2]] + [FAMILIES[2]]
+
 
 def settings(name: str, **changes: Any) -> ModelConfig:
     return ModelConfig(**{"backbone": name, "weights": "none", "height": SIDE, "width": SIDE} | changes)
@@ -34,7 +36,7 @@ def assert_same_weights(found: Any, expected: Any) -> None:
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=ONE_AND_MORE)
 def family(request: pytest.FixtureRequest) -> tuple[str, Any]:
     """A name, and its network at 64 px."""
     return request.param, build_network(settings(request.param), 4, seed=1)
@@ -67,8 +69,11 @@ def test_raw_grey_is_all_that_a_network_needs(family: tuple[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("family", "count", "first", "last"),
     [
-        ("ConvNeXtTiny", 18, "convnext_tiny_stage_0_block_0", "convnext_tiny_stage_3_block_2"),
-        ("ResNet50", 16, "conv2_block1", "conv5_block3"),
+        pytest.param(
+            *("ConvNeXtTiny", 18, "convnext_tiny_stage_0_block_0", "convnext_tiny_stage_3_block_2"),
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param("ResNet50", 16, "conv2_block1", "conv5_block3", marks=pytest.mark.thorough),
         ("MobileNetV3Small", 11, "expanded_conv", "expanded_conv_10"),
     ],
     indirect=["family"],
@@ -106,7 +111,7 @@ def test_maps_are_block_outputs_at_a_quarter_and_an_eighth(family: tuple[str, An
     assert statistics.shape[1] == 2 * channels[name]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ONE_AND_MORE)
 def test_maps_are_found_at_odd_sizes(name: str) -> None:
     network = build_network(settings(name, height=95, width=66), 4, seed=1)
     with_maps(network, BACKBONES[name])
@@ -155,6 +160,7 @@ def test_a_backbone_without_blocks_has_maps_all_the_same() -> None:
     set_trainable(network, spec, None)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 def test_files_of_another_familys_weights_are_taken_over(tmp_path: Path) -> None:
     """In both of Keras' formats; and as a download of Keras' would come."""
@@ -166,6 +172,7 @@ def test_files_of_another_familys_weights_are_taken_over(tmp_path: Path) -> None
         assert_same_weights(build_backbone(settings(name), str(tmp_path / file)), theirs)
 
 
+@pytest.mark.thorough
 def test_imagenet_weights_go_the_way_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras' network is without the preprocessing that stands before ours; the weights are the same."""
     theirs = factory_of(BACKBONES["ResNet50"])(include_top=False, weights=None, input_shape=(SIDE, SIDE, 3))
@@ -176,11 +183,6 @@ def test_imagenet_weights_go_the_way_of_the_others(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "family",
-    [pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES[:2]] + [FAMILIES[2]],
-    indirect=True,
-)
 def test_a_backbone_of_another_family_answers_from_its_bundle(
     family: tuple[str, Any], tmp_path: Path
 ) -> None:

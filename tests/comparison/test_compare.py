@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from brain_ray.comparison import wording
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost
 from brain_ray.comparison.report import format_table
+from brain_ray.comparison.results import Comparison
 from brain_ray.config import DataConfig
 from brain_ray.errors import RunError
 from brain_ray.records import to_json
@@ -235,14 +237,14 @@ def test_models_that_are_far_worse_change_nothing():
         for r in range(2)
     ]
     found = []
-    for number in (0, 8, 20):
+    for number in (0, 12):
         more, costs = other_models(number)
         record = make_sweep([*pair, *more], LABELS, seeds=2, margin=0.6, bootstrap=100)
         comparison = compare(record, COSTS | costs)
         models = [comparison.model(one.trial.model) for one in pair[::2]]
         assert all(model.verdict == "worse" for model in comparison.models if model.model in costs)
         found.append((comparison.winner, [(one.deficit, one.verdict) for one in models], comparison.seeds))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 def test_copies_of_an_image_count_once():
@@ -336,9 +338,13 @@ def test_a_sweep_without_a_candidate_says_how_its_trials_ended():
     assert "lower the learning rates in sweep.space, and sweep under a new name" in str(error.value)
 
 
+@cache
+def compared_forty() -> Comparison:
+    return compare(sweep_of_forty(), COSTS)
+
+
 def test_noise_of_the_seed_is_pooled_over_the_variants_near_the_best():
-    record = sweep_of_forty()
-    comparison = compare(record, COSTS)
+    comparison = compared_forty()
     near = [row for row in comparison.rows if row.candidate]
     assert 1 < comparison.seeds.freedom <= len(near) / 2
     assert any(f"{comparison.seeds.freedom} degrees of freedom" in caveat for caveat in comparison.caveats)
@@ -356,7 +362,7 @@ def test_the_same_record_gives_the_same_numbers():
 
 
 def test_forty_trials_are_all_told_of():
-    comparison = compare(sweep_of_forty(), COSTS)
+    comparison = compared_forty()
     assert len(comparison.rows) == 40
     assert comparison.row(comparison.winner).candidate
     assert sum(model.chosen for model in comparison.models) == 1

@@ -46,6 +46,7 @@ def test_times_are_those_of_a_running_model(cost: Cost) -> None:
     assert cost.images_per_second > 1000 / cost.latency_ms / 10
 
 
+@pytest.mark.thorough
 def test_weights_and_their_files_do_not_matter(config: Config, cost: Cost) -> None:
     elsewhere = config.model.model_copy(update={"weights": "nowhere.weights.h5"})
     found = measure(config.model_copy(update={"model": elsewhere}))
@@ -87,6 +88,7 @@ def test_batches_of_the_largest_backbones_are_smaller() -> None:
     assert (batch_of(64, 64, 16), batch_of(9000, 9000, 16)) == (16, 1)
 
 
+@pytest.mark.thorough
 def test_b0_costs_what_its_paper_says() -> None:
     """0.39e9 multiply-adds at 224 px (Tan and Le 2019, table 2), with a head of four classes here."""
     settings = ModelConfig(weights="none")

@@ -178,8 +178,7 @@ def test_figures_are_the_same_each_time():
 
 
 def test_names_of_models_on_the_chart_do_not_overlap():
-    record = crowd()
-    figure = sweep_plots.accuracy_by_latency(compare(record, crowded_costs()))
+    figure = sweep_plots.accuracy_by_latency(crowded())
     figure.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]
     assert len(boxes) == 15
@@ -188,8 +187,7 @@ def test_names_of_models_on_the_chart_do_not_overlap():
 
 
 def test_a_legend_has_a_limit():
-    record = crowd()
-    figure = sweep_plots.validation_curves(compare(record, crowded_costs()))
+    figure = sweep_plots.validation_curves(crowded())
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(texts) <= sweep_plots.MAX_LEGEND + 4
     assert "and 4 more" in texts
@@ -204,7 +202,7 @@ def test_short_names_hold_what_differs():
 
 
 def test_each_model_of_a_comparison_has_its_name_and_colour_on_charts():
-    comparison = compare(crowd(), crowded_costs())
+    comparison = crowded()
     names = [model.model for model in comparison.models]
     assert [model.short_name for model in comparison.models] == list(short_names(names).values())
     assert [model.colour for model in comparison.models] == list(model_colours(names).values())
@@ -223,7 +221,8 @@ def crowd() -> SweepRecord:
     return make_sweep(records, labels, bootstrap=100)
 
 
-def crowded_costs() -> dict:
-    cost = COSTS["EfficientNetB0 224x224 gap"]
-    models = [one.trial.model for one in crowd().trials]
-    return {model: replace(cost, latency_ms=10.0 + i) for i, model in enumerate(models)}
+@cache
+def crowded() -> Comparison:
+    cost, record = COSTS["EfficientNetB0 224x224 gap"], crowd()
+    costs = {one.trial.model: replace(cost, latency_ms=10.0 + i) for i, one in enumerate(record.trials)}
+    return compare(record, costs)

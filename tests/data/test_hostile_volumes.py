@@ -35,7 +35,7 @@ def test_every_mutant_gives_images_or_a_reason_within_bounds(form: str) -> None:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.005):
+        while not done.wait(0.05):
             for worker in own.children(recursive=True):
                 if worker.pid in earlier:
                     continue

@@ -98,6 +98,7 @@ def test_a_run_s_own_test_split_gives_its_own_figures_to_the_last_digit(
     assert earlier.read_bytes("bundle", "bundle.json") == before, "the bundle is only read"
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_set_with_other_classes_is_scored_by_a_mapping(earlier: Run, own: dict[str, Any]) -> None:
     """Its classes are the mapping's, one folder is of none of them, and it has no splits."""

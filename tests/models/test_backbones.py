@@ -114,6 +114,7 @@ def test_imagenet_graph_is_folded_into_the_plain_one(download: None) -> None:
         assert_same_function(plain, theirs)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_that_keras_distributes_is_folded_too(
     download: None, distributed: Any, tmp_path: Path
@@ -124,6 +125,7 @@ def test_a_file_that_keras_distributes_is_folded_too(
     assert_same_function(ours, theirs)
 
 
+@pytest.mark.thorough
 def test_a_v2_file_is_loaded_as_it_is(weights_file: Callable[[Any], Path]) -> None:
     settings = b0(backbone="EfficientNetV2B0")
     theirs = keras.applications.EfficientNetV2B0(include_top=False, weights=None, input_shape=(32, 32, 3))

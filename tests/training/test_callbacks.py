@@ -105,6 +105,7 @@ def test_room_that_others_use_is_no_wait_for_nodes(controller: Controller) -> No
     assert controller.heard == [busy, f"waits up to 60 s for room for its workers: {LACKING}", busy]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_train_ends_a_training_that_waits_in_vain(tmp_path: Path) -> None:

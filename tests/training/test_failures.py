@@ -149,6 +149,7 @@ def disk(tmp_path: Path) -> Iterator[Path | None]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_disk_that_gets_full_ends_a_run_at_once(
     disk: Path | None, tmp_path: Path, make_config: MakeConfig

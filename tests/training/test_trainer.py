@@ -215,6 +215,7 @@ class Noting(TensorFlow):
         return learner
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_two_workers_of_tensorflow_do_what_one_does(
     run: Run, tmp_path: Path, make_config: MakeConfig, tiny_weights: str
@@ -265,6 +266,7 @@ def test_three_workers_do_what_one_does_where_some_have_no_rows(
     assert_same_weights(run, expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_run_that_diverges_says_so_and_keeps_its_best_weights(run: Run, make_config: MakeConfig) -> None:
     config = make_config(epochs=8, learning_rate=1e300, dwell_factor=0.9)

@@ -89,6 +89,7 @@ def test_every_image_is_answered_by_the_best_epoch_of_a_training_without_its_gro
         assert_array_equal(pooled[mine], one.probabilities)
 
 
+@pytest.mark.thorough
 def test_what_a_fold_leaves_out_changes_nothing_in_its_training(
     run: Run, make: Callable[..., Config], tmp_path: Path
 ) -> None:

@@ -211,6 +211,7 @@ def test_a_trial_that_never_reports_is_given_up(run: Run, make: Callable[..., Co
         tune.tune(run, SearchSpace.parse(config), Numpy(lambda *_: time.sleep(600)))
 
 
+@pytest.mark.thorough
 def test_a_trial_whose_end_was_not_reported_reports_its_own_best_value(
     run: Run, make: Callable[..., Config]
 ) -> None:

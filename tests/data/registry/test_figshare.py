@@ -154,6 +154,7 @@ def test_what_is_said_of_the_kaggle_set(files: pd.DataFrame) -> None:
     assert lines[2].startswith(f"labels that contradict its own: 3: {folder}/Tr-pi_0043.jpg (meningioma), ")
 
 
+@pytest.mark.thorough
 def test_the_set_is_built_the_same_again(files: pd.DataFrame, tmp_path: Path) -> None:
     build(FIGSHARE_FOLDER, tmp_path / "again.parquet", FIGSHARE)
     again = read_registry([tmp_path / "again.parquet"])

@@ -176,7 +176,9 @@ print(compute, type(learner.optimizer).__name__, *compiled)
 @pytest.mark.parametrize(
     ("precision", "xla", "expected"),
     [
-        ("mixed_float16", "", "float16 LossScaleOptimizer False False"),
+        pytest.param(
+            *("mixed_float16", "", "float16 LossScaleOptimizer False False"), marks=pytest.mark.thorough
+        ),
         ("mixed_bfloat16", "", "bfloat16 Adam False False"),
         ("float32", "xla", "float32 Adam True True"),
     ],
