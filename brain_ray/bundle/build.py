@@ -23,10 +23,12 @@ from brain_ray.bundle.bundle import (
 )
 from brain_ray.bundle.canaries import canary_probabilities, draw_canaries
 from brain_ray.bundle.isolated import run_module
+from brain_ray.bundle.onnx_facts import describe, with_facts
 from brain_ray.bundle.reference import Reference, grey_quantities
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
 from brain_ray.bundle.session import open_session
 from brain_ray.bundle.thresholds import fit_thresholds
+from brain_ray.bundle.usable import check_training, check_validation
 from brain_ray.config import Config
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.errors import RunError
@@ -116,8 +118,8 @@ def export_bundle(
             two models differs by more than its tolerance in `config.export`.
     """
     known = Facts.model_validate(facts)
-    _check_inputs(config, valid_inputs, valid_labels)
-    _check_training(config, train_inputs)
+    check_validation(config, valid_inputs, valid_labels)
+    check_training(config, train_inputs)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise BundleError(f"{destination} exists already: remove it, or export to another folder")
     partial = destination.with_name(f"{destination.name}.partial")
@@ -140,6 +142,9 @@ def export_bundle(
             out_of_fold,
             valid_ids,
         )
+        models[ONNX_FILE] = with_facts(models[ONNX_FILE], describe(config, fitted.temperature))
+        (partial / ONNX_FILE).write_bytes(models[ONNX_FILE])
+        session = open_session(models[ONNX_FILE], gpu=False)
         canaries = draw_canaries()
         reference = Reference.of(
             np.arange(len(valid_labels)) if valid_groups is None else valid_groups,
@@ -195,24 +200,6 @@ def _models_tried(facts: Facts, *, chose_epoch: bool) -> int:
     """Returns from how many models the images chose this one: trials of a sweep and, if so, epochs."""
     trials: int = (facts.sweep or {}).get("trials", 1)
     return max(1, trials * (facts.training.epochs if chose_epoch else 1))
-
-
-def _check_inputs(config: Config, inputs: NDArray[Any], labels: NDArray[Any]) -> None:
-    expected = (len(labels), config.model.height, config.model.width, 1)
-    if len(labels) == 0 or inputs.shape != expected or inputs.dtype != np.uint8:
-        raise BundleError(
-            f"the validation images are {inputs.dtype} {inputs.shape} with {len(labels)} labels: expected "
-            f"uint8 {expected} and at least one image, to fit the temperature and to compare the models on"
-        )
-
-
-def _check_training(config: Config, inputs: NDArray[Any]) -> None:
-    expected = (len(inputs), config.model.height, config.model.width, 1)
-    if len(inputs) < 2 or inputs.shape != expected or inputs.dtype != np.uint8:
-        raise BundleError(
-            f"the training images are {inputs.dtype} {inputs.shape}: expected uint8 {expected} and at least "
-            "two images, to tell what is unlike them"
-        )
 
 
 def _check_models(

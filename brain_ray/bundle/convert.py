@@ -18,6 +18,7 @@ import onnx
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE
 from brain_ray.bundle.heat_maps import MAP_SHIFT, shift_text
+from brain_ray.bundle.onnx_facts import name_batch
 from brain_ray.bundle.parity import compare_models
 from brain_ray.config import BackboneSpec, Config
 from brain_ray.models.alignment import map_shift
@@ -127,6 +128,9 @@ def _to_onnx(
             opset=opset,
             output_path=str(target),
         )
+    written = onnx.load(target)
+    name_batch(written)
+    onnx.save(written, target)
 
 
 @contextmanager

@@ -153,6 +153,9 @@ class ExportConfig(Settings):
     mirrored: bool = False
     """Whether each image is answered twice, as it is and mirrored left for right, and the probabilities are
     averaged: about twice the time of an answer. Heat map and unlikeness are those of the image itself."""
+    licence: str | None = None
+    """Licence of the model, such as CC-BY-4.0 or the address of its text, which model.onnx and the model card
+    then state; None: nothing is said of one."""
     max_error: Share = 0.05
     """Share (0 to 1) of the answers that may be wrong. The threshold below which the model abstains is the
     lowest for which the validation images show this at `confidence`; if they are too few, it never answers.

@@ -1,15 +1,18 @@
 """The export: a bundle appears whole, with models that agree, or not at all."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from support.models import FACTS, SWEEP, models_of, noise, settle
 
 from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.bundle import BundleError, load_bundle
+from brain_ray.bundle.onnx_facts import describe
 from brain_ray.bundle.parity import compare_models
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.bundle.schema import BundleInfo
@@ -36,6 +39,25 @@ def test_the_onnx_model_has_the_promised_names_and_a_free_batch(exported: tuple[
     assert (maps.name, maps.shape[1:]) == ("feature_map", [2, 2, 64])
     assert (label.name, label.type) == ("label", "tensor(int64)")
     assert (heatmap.name, heatmap.shape[1:]) == ("heatmap", [2, 2])
+
+
+def test_the_onnx_model_explains_itself(exported: tuple[Path, BundleInfo], config: Config) -> None:
+    folder, info = exported
+    for name in ("model.onnx", "explain.onnx"):
+        model = onnx.load(folder / name)
+        onnx.checker.check_model(model, full_check=True)
+        first = [value.type.tensor_type.shape.dim[0] for value in [*model.graph.input, *model.graph.output]]
+        assert {dim.dim_param for dim in first} == {"batch"}
+    told = onnxruntime.InferenceSession(folder / "model.onnx").get_modelmeta()
+    found = told.custom_metadata_map
+    assert json.loads(found["classes"]) == list(info.classes)
+    assert float(found["temperature"]) == info.temperature
+    assert "(batch, 48, 40, 1) float32" in found["input"]
+    assert found["name"] == config.name
+    assert "not for clinical use" in told.description
+    assert "licence" not in found
+    licensed = config.model_copy(update={"export": config.export.model_copy(update={"licence": "CC-BY-4.0"})})
+    assert describe(licensed, 1.0)["licence"] == "CC-BY-4.0"
 
 
 def test_both_models_are_the_trained_network(

@@ -11,7 +11,7 @@ import pytest
 from support.endpoint import PNG, Ask, picture
 
 from brain_ray.serving.engine import Engine
-from brain_ray.serving.kserve import HEADER_LENGTH, OUTPUTS
+from brain_ray.serving.kserve_messages import HEADER_LENGTH, OUTPUTS
 
 IMAGES = [picture("glioma"), picture("pituitary", 3)]
 
@@ -112,7 +112,9 @@ BINARY = binary(IMAGES)
         ({"json": {"inputs": []}}, 400, "expected image (BYTES) alone"),
         ({"json": {"inputs": [tensor(IMAGES, datatype="FP32")]}}, 400, "expected image (BYTES) alone"),
         ({"json": {"inputs": [tensor(IMAGES, shape=[3])]}}, 400, "there are 2 images"),
-        ({"json": {"inputs": [tensor(IMAGES, shape=[-1, -2])]}}, 400, ""),
+        ({"json": {"inputs": [tensor(IMAGES, shape=[-1, -2])]}}, 400, "at inputs.0.shape.0"),
+        ({"json": {"inputs": [tensor(IMAGES, shape=[10**4000] * 8)]}}, 400, "at inputs.0.shape.0"),
+        ({"json": {"inputs": [tensor(IMAGES, shape=[1] * 9)]}}, 400, "at inputs.0.shape"),
         ({"json": {"inputs": [tensor([])]}}, 400, "no image"),
         ({"json": {"inputs": [tensor(IMAGES, data=["%"])]}}, 400, "image 1 is not base64"),
         ({"json": {"inputs": [tensor(IMAGES)], "outputs": [{"name": "x"}]}}, 400, "no output 'x'"),

@@ -1,0 +1,133 @@
+"""What does a score gain by copies, and by patients, on both sides? One network, three ways to deal folds.
+
+The same images are cross-validated three times: with each image dealt by itself, with all copies of a slice
+kept together, and with all images of a patient kept together as well (as `--folds` always does it). All else
+is the same: network, recipe, number of folds, seed. It draws phantoms of patients with four slices each, and
+copies of some; the network is `tiny`.
+
+    python benchmarks/apart.py [--per-class 60]
+    python benchmarks/apart.py --run runs/kaggle
+
+The second takes the images and settings of a finished cross-validation; beside it, it makes the runs
+`<name>-copies` and `<name>-images`. It takes twice as long as that run did, and goes on where it was killed.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from brain_ray import logs
+from brain_ray.config import Config
+from brain_ray.data.dataset import read_table
+from brain_ray.data.out_of_fold import OutOfFold
+from brain_ray.pipeline import run_stages
+from brain_ray.recipes import smoke
+from brain_ray.runs import DATASET, DATASET_MANIFEST, TRAIN, Run
+
+FOLDS = 4
+
+UNITS = ("images", "copies", "patients")
+
+
+def twin_of(run: Run, unit: str) -> Run:
+    """Copy a run's data set, whose groups become its images or its copies; nothing if it was done before."""
+    twin = replace(run, name=f"{run.name}-{unit}")
+    if twin.exists(*DATASET_MANIFEST):
+        return twin
+    partial = Path(twin.path("partial"))
+    shutil.copytree(run.path(DATASET), partial)
+    manifest = read_table(run, *DATASET_MANIFEST)
+    manifest["group"] = manifest["image_id"] if unit == "images" else manifest["cluster"]
+    schema = pq.read_schema(run.path(*DATASET_MANIFEST))
+    table = pa.Table.from_pandas(manifest, schema, preserve_index=False)
+    pq.write_table(table, partial / DATASET_MANIFEST[-1])
+    partial.rename(twin.path(DATASET))
+    return twin
+
+
+def row_of(run: Run) -> dict[str, float | int]:
+    """Return the scores of a cross-validation, and how much was on both sides of a fold."""
+    pooled = run.read_json(TRAIN, "folds.json")["pooled"]
+    answers = OutOfFold.read(run)
+    assert answers is not None, "it was just cross-validated"
+    manifest = read_table(run, *DATASET_MANIFEST).set_index("image_id").loc[answers.image_id]
+    right = answers.probabilities.argmax(axis=1) == answers.label
+    known = (manifest["patient"] != "").to_numpy()
+
+    def shared(column: str, rows: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
+        units = pd.Series(answers.fold[rows]).groupby(manifest[column].to_numpy()[rows])
+        return int(units.transform("nunique").gt(1).sum())
+
+    return {
+        "accuracy": pooled["accuracy"],
+        "low": pooled["accuracy_low"],
+        "high": pooled["accuracy_high"],
+        "macro F1": pooled["macro"]["f1"],
+        "accuracy, patient known": float(right[known].mean()),
+        "images with a copy in another fold": shared("cluster", np.ones(len(known), bool)),
+        "images with their patient in another fold": shared("patient", known),
+        "images": len(right),
+        "patients known of": int(known.sum()),
+    }
+
+
+def cross_validate(config: Config, run: Run) -> dict[str, dict[str, float | int]]:
+    """Cross-validate a prepared run and its twins, and print a line on each."""
+    rows = {}
+    for unit in ("patients", "images", "copies"):
+        twin = run if unit == "patients" else twin_of(run, unit)
+        run_stages(config.model_copy(update={"name": twin.name}), ("sweep", "choose"))
+        rows[unit] = row_of(twin)
+    head = f"{'kept together':16}{'accuracy (95 % interval over what is)':>40}{'macro F1':>10}"
+    print(f"\n{head}  on both sides of a fold")
+    for unit in UNITS:
+        row = rows[unit]
+        interval = f"{row['accuracy']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
+        sides = f"copies of {row['images with a copy in another fold']} images, patients of "
+        sides += f"{row['images with their patient in another fold']} of {row['patients known of']}"
+        print(f"{unit:16}{interval:>40}{row['macro F1']:10.4f}  {sides}")
+    return rows
+
+
+def main() -> None:
+    """Cross-validate three times; print a table, and last a line of JSON."""
+    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    words.add_argument("--per-class", type=int, default=60, help="phantoms of each class (default: 60)")
+    words.add_argument("--run", help="folder of a finished cross-validation whose images to take instead")
+    given = words.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, logs.to_console():
+        if given.run:
+            run = Run(str(Path(given.run).resolve().parent), Path(given.run).name)
+            if OutOfFold.read(run) is None:
+                raise SystemExit(f"{given.run} is no cross-validation: it has no out-of-fold answers")
+            stored = Config.model_validate(run.read_json("config.json")["config"])
+            config = stored.model_copy(update={"storage": run.storage})
+        else:
+            small = smoke()
+            drawn = {"train_per_class": given.per_class, "slices_per_patient": 4, "copies": given.per_class}
+            phantoms = small.data.phantoms.model_copy(update=drawn | {"conflicts": 0, "faults": 0})
+            data = small.data.model_copy(
+                update={"phantoms": phantoms, "leaks": "keep", "split_by": "cluster"}
+            )
+            sweep = small.sweep.model_copy(update={"space": ()})
+            changes = {"storage": folder, "name": "apart", "folds": FOLDS, "data": data, "sweep": sweep}
+            config = small.model_copy(update=changes)
+            run_stages(config, ("prepare",))
+            run = Run(folder, "apart")
+        rows = cross_validate(config, run)
+    values = {**rows, "seconds": time.monotonic() - started}
+    print(json.dumps(values))
+
+
+if __name__ == "__main__":
+    main()
