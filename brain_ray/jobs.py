@@ -146,6 +146,12 @@ def _doctor(prog: str, text: str, argv: Sequence[str]) -> int:
     return main(text, argv, prog)
 
 
+def _register(prog: str, text: str, argv: Sequence[str]) -> int:
+    from brain_ray.bundle.register import main
+
+    return main(text, argv, prog)
+
+
 def _submit(prog: str, text: str, argv: Sequence[str]) -> int:
     from brain_ray.submission.submit import main
 
@@ -192,6 +198,16 @@ files. If the endpoint needs an API key, give --api-key-file or set BRAIN_RAY_AP
 The exit code is 0 if every image was classified, 1 if one could not be used or the job ended early, 2 for a
 wrong command line.""",
         _predict,
+    ),
+    "register": Job(
+        """Register a bundle in MLflow's model registry.
+
+It becomes the next version of the model NAME on the server of MLFLOW_TRACKING_URI (or MLFLOW_REGISTRY_URI),
+with its model card. Where a bundle's path is asked for, models:/NAME/VERSION and models:/NAME@ALIAS then
+stand for it.
+
+The exit code is 0 if it was registered, 1 if not, 2 for a wrong command line.""",
+        _register,
     ),
     "control": Job(
         """Send a command to a running training.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from brain_ray.bundle import register
 from brain_ray.checks import doctor
 from brain_ray.errors import RunError
 from brain_ray.serving import predict
@@ -24,6 +25,7 @@ JOBS: dict[str, Callable[[list[str]], int]] = {
     "submit": lambda argv: submit.main("", argv),
     "doctor": lambda argv: doctor.main("", argv),
     "predict": lambda argv: exit_code(lambda: predict.run("", argv)),
+    "register": lambda argv: register.main("", argv, "register.py"),
     "serve": serve,
 }
 
@@ -49,6 +51,7 @@ def exit_code(run: Callable[[], object]) -> int:
         ("predict", ["--bundle", PLACE, "a.png"]),
         ("predict", ["--bundel", PLACE, "a.png"]),
         ("predict", ["--url", "https://host", PLACE]),
+        ("register", ["--bundle", PLACE, "--name", "brain-mr"]),
         ("serve", ["--bundle", PLACE, "--write-config", "/nowhere/serve.yaml"]),
         ("serve", ["--bundel", PLACE]),
     ],

@@ -19,6 +19,7 @@ from brain_ray.runs import Run
 from brain_ray.scoring.decisions import describe_promise
 from brain_ray.scoring.scores import score_rows
 from brain_ray.storage import resolve
+from brain_ray.tracking import mlflow_registry
 
 KERAS_FILE = "model.keras"
 ONNX_FILE = "model.onnx"
@@ -83,7 +84,10 @@ class Bundle:
 def load_bundle(location: str | Path) -> Bundle:
     """Opens the bundle in a folder, given by path or URI; reads only bundle.json.
 
+    Of MLflow's registry, `models:/NAME/VERSION` and `models:/NAME@ALIAS` are locations too.
+
     Raises:
+        RunError: no such model in the registry.
         BundleError: no bundle there, a format that this version does not read, or file names that no export
             writes, such as names outside of its folder.
     """
@@ -159,6 +163,8 @@ def sha256(data: bytes) -> str:
 
 
 def _folder(location: str) -> Run:
+    if mlflow_registry.is_registered(location):
+        location = mlflow_registry.locate(location)
     base, mark, query = resolve(location).partition("?")
     storage, _, name = base.rstrip("/").rpartition("/")
     return Run((storage or "/") + mark + query, name)

@@ -12,6 +12,7 @@ from brain_ray.evaluation.mapping import parse_mapping
 from brain_ray.evaluation.prepared_split import use_test_rows
 from brain_ray.runs import BUNDLE, CONFIG, Run
 from brain_ray.storage import resolve
+from brain_ray.tracking.mlflow_registry import is_registered, pin
 
 EXTERNAL = ("prepare", "import", "evaluate")
 """Stages from labelled images and a bundle to a report."""
@@ -26,7 +27,7 @@ def as_external(config: Config, location: str) -> Config:
     Raises:
         RunError: no bundle there; a mapping that does not fit its classes; or the run has a training.
     """
-    location = resolve(location)
+    location = pin(location) if is_registered(location) else resolve(location)
     info = load_bundle(location).info
     _refuse_training(config)
     pairs = config.evaluate.mapping

@@ -20,7 +20,7 @@ from brain_ray.logs import log
 from brain_ray.serving.api_keys import KEYS_VARIABLE, hash_keys
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.haproxy import front_settings, mend_error_page
-from brain_ray.serving.serve_config import serve_config
+from brain_ray.serving.serve_config import pin_models, serve_config
 from brain_ray.serving.shutdown import drain, end, find_proxies, has_ended
 from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser, read_settings
@@ -67,6 +67,7 @@ def main(argv: Sequence[str], purpose: str = "", prog: str = "serve.py") -> None
     )
     if given.no_api_keys and config.api_keys_sha256:
         raise RunError("--no-api-keys is given, and API keys as well: expected one or the other")
+    config = pin_models(config)
     if given.write_config:
         Path(given.write_config).write_text(serve_config(config))
         log.info(f"written: {given.write_config}; serve run {given.write_config}")

@@ -1,8 +1,22 @@
-"""Serves config file of an endpoint, for `serve run` and `serve deploy`."""
+"""What is deployed: the models' versions, and the Serve config file for `serve run` and `serve deploy`."""
 
 import yaml
 
 from brain_ray.serving.config import ServingConfig
+from brain_ray.tracking.mlflow_registry import is_registered, pin
+
+
+def pin_models(config: ServingConfig) -> ServingConfig:
+    """Returns settings with the versions of models that a registry's aliases stand for now: all replicas, the
+    later ones too, then open the same.
+
+    Raises:
+        RunError: the registry has no such model, or does not answer.
+    """
+    named = {name: getattr(config, name) or "" for name in ("bundle", "challenger")}
+    return config.model_copy(
+        update={name: pin(location) for name, location in named.items() if is_registered(location)}
+    )
 
 
 def serve_config(config: ServingConfig) -> str:

@@ -108,7 +108,7 @@ def _log(
     """Brings an MLflow run up to date; what it already has is not logged again."""
     from mlflow.entities import Metric
 
-    client = _client(uri)
+    client = make_client(uri)
     number = _find_or_start(client, run, config, uri)
     known = {metric.step for metric in client.get_metric_history(number, "seconds")}
     for record in records:
@@ -123,8 +123,11 @@ def _log(
     client.update_run(number, status=status) if status == "RUNNING" else client.set_terminated(number, status)
 
 
-def _client(uri: str) -> Any:
+def make_client(uri: str) -> Any:
+    """Returns MLflow's client of a server or folder, which waits for no server that is away."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would tell its makers of each run
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A server that is away is asked again after the next epoch, not for half an hour.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

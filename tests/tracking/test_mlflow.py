@@ -185,7 +185,7 @@ def test_what_mlflow_missed_is_logged_with_the_bundle(
 ) -> None:
     config, lines = make_config(mlflow_uri="auto"), list[str]()
     with monkeypatch.context() as patch, messages_to(lines.append), mlflow.mlflow_run(run, config) as log:
-        patch.setattr(mlflow, "_client", lambda _: 1 / 0)
+        patch.setattr(mlflow, "make_client", lambda _: 1 / 0)
         log(RECORD)
         run.write_bytes(to_csv([RECORD]), "train", "history.csv")
     # Leaving the block has tried once more: by now MLflow answers or not, nothing is logged twice.

@@ -1,0 +1,57 @@
+"""Job register: puts a bundle into MLflow's model registry."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyarrow import fs as pafs
+
+from brain_ray.bundle.bundle import load_bundle, render_card
+from brain_ray.cli import complain
+from brain_ray.errors import RunError
+from brain_ray.storage import refuse_keys_in
+from brain_ray.tracking import mlflow_registry
+from brain_ray.usage import OneLineParser
+
+
+def register_bundle(location: str, name: str, alias: str | None = None) -> str:
+    """Verifies a bundle, and registers it as the next version of a model, with its card; returns its URI.
+
+    Raises:
+        RunError: no bundle there, a file that is not the exported one, or a registry that refuses.
+    """
+    bundle = load_bundle(location)
+    bundle.verify()
+    digest = bundle.info.files["model.onnx"]
+    tags = {
+        "brain_ray.id": f"{bundle.info.name}-{digest[:12]}",
+        "brain_ray.classes": ",".join(bundle.info.classes),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        pafs.copy_files(bundle.folder.path(), folder, bundle.folder.fs, pafs.LocalFileSystem())
+        version = mlflow_registry.register(Path(folder), name, render_card(bundle.info), tags, alias)
+    return f"{mlflow_registry.PREFIX}{name}/{version}"
+
+
+def main(text: str, argv: Sequence[str], prog: str) -> int:
+    """Runs the job; returns the exit code: 0, 1 after an error, 2 for a wrong command line."""
+    words = OneLineParser(prog=prog, description=text)
+    words.add_argument("--bundle", required=True, help="path or URI of the bundle's folder")
+    words.add_argument("--name", required=True, help="the model's name in the registry")
+    words.add_argument("--alias", help="alias to give to the new version, such as champion")
+    given = words.parse_args(argv)
+    try:
+        refuse_keys_in(argv)
+    except RunError as error:
+        complain(error)
+        return 2
+    try:
+        uri = register_bundle(given.bundle, given.name, given.alias)
+    except RunError as error:
+        complain(error)
+        return 1
+    print(
+        f"registered: {uri}"
+        + (f", {mlflow_registry.PREFIX}{given.name}@{given.alias}" if given.alias else "")
+    )
+    return 0
