@@ -1,21 +1,17 @@
 """What does a score gain by copies, and by patients, on both sides? One network, three ways to deal folds.
 
-The same images are cross-validated three times: with each image dealt by itself, with all copies of a slice
-kept together, and with all images of a patient kept together as well (as `--folds` always does it). All else
-is the same: network, recipe, number of folds, seed. It draws phantoms of patients with four slices each, and
-copies of some; the network is `tiny`.
+The images of a finished cross-validation, in which all images of a patient and all copies of a slice are kept
+together, are cross-validated twice more: with the copies of a slice kept together, and with each image dealt
+by itself. All else is the same: network, recipe, number of folds, seed. Beside the run, this makes the runs
+`<name>-copies` and `<name>-images`; it takes twice as long as that run did, and goes on where it was killed.
 
-    python benchmarks/apart.py [--per-class 60]
-    python benchmarks/apart.py --run runs/kaggle
-
-The second takes the images and settings of a finished cross-validation; beside it, it makes the runs
-`<name>-copies` and `<name>-images`. It takes twice as long as that run did, and goes on where it was killed.
+    python jobs/pipeline.py smoke --name apart --folds 4         # or any other cross-validation
+    python benchmarks/apart.py runs/apart
 """
 
 import argparse
 import json
 import shutil
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +26,7 @@ from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.pipeline import run_stages
-from brain_ray.recipes import smoke
 from brain_ray.runs import DATASET, DATASET_MANIFEST, TRAIN, Run
-
-FOLDS = 4
 
 UNITS = ("images", "copies", "patients")
 
@@ -44,6 +37,7 @@ def twin_of(run: Run, unit: str) -> Run:
     if twin.exists(*DATASET_MANIFEST):
         return twin
     partial = Path(twin.path("partial"))
+    shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(run.path(DATASET), partial)
     manifest = read_table(run, *DATASET_MANIFEST)
     manifest["group"] = manifest["image_id"] if unit == "images" else manifest["cluster"]
@@ -81,7 +75,7 @@ def row_of(run: Run) -> dict[str, float | int]:
 
 
 def cross_validate(config: Config, run: Run) -> dict[str, dict[str, float | int]]:
-    """Cross-validate a prepared run and its twins, and print a line on each."""
+    """Cross-validate a run and its twins, where that is not done, and print a line on each."""
     rows = {}
     for unit in ("patients", "images", "copies"):
         twin = run if unit == "patients" else twin_of(run, unit)
@@ -99,34 +93,18 @@ def cross_validate(config: Config, run: Run) -> dict[str, dict[str, float | int]
 
 
 def main() -> None:
-    """Cross-validate three times; print a table, and last a line of JSON."""
+    """Cross-validate twice more; print a table, and last a line of JSON."""
     words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    words.add_argument("--per-class", type=int, default=60, help="phantoms of each class (default: 60)")
-    words.add_argument("--run", help="folder of a finished cross-validation whose images to take instead")
+    words.add_argument("run", help="folder of a finished cross-validation")
     given = words.parse_args()
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, logs.to_console():
-        if given.run:
-            run = Run(str(Path(given.run).resolve().parent), Path(given.run).name)
-            if OutOfFold.read(run) is None:
-                raise SystemExit(f"{given.run} is no cross-validation: it has no out-of-fold answers")
-            stored = Config.model_validate(run.read_json("config.json")["config"])
-            config = stored.model_copy(update={"storage": run.storage})
-        else:
-            small = smoke()
-            drawn = {"train_per_class": given.per_class, "slices_per_patient": 4, "copies": given.per_class}
-            phantoms = small.data.phantoms.model_copy(update=drawn | {"conflicts": 0, "faults": 0})
-            data = small.data.model_copy(
-                update={"phantoms": phantoms, "leaks": "keep", "split_by": "cluster"}
-            )
-            sweep = small.sweep.model_copy(update={"space": ()})
-            changes = {"storage": folder, "name": "apart", "folds": FOLDS, "data": data, "sweep": sweep}
-            config = small.model_copy(update=changes)
-            run_stages(config, ("prepare",))
-            run = Run(folder, "apart")
-        rows = cross_validate(config, run)
-    values = {**rows, "seconds": time.monotonic() - started}
-    print(json.dumps(values))
+    run = Run(str(Path(given.run).resolve().parent), Path(given.run).name)
+    if OutOfFold.read(run) is None:
+        raise SystemExit(f"{given.run} is no cross-validation: it has no out-of-fold answers")
+    config = Config.model_validate(run.read_json("config.json")["config"])
+    with logs.to_console():
+        rows = cross_validate(config.model_copy(update={"storage": run.storage}), run)
+    print(json.dumps({**rows, "seconds": time.monotonic() - started}))
 
 
 if __name__ == "__main__":
