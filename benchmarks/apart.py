@@ -13,6 +13,7 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from brain_ray.data.dataset import read_table
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.pipeline import run_stages
 from brain_ray.runs import DATASET, DATASET_MANIFEST, TRAIN, Run
+from brain_ray.scoring.intervals import GroupBootstrap
 
 UNITS = ("images", "copies", "patients")
 
@@ -89,7 +91,31 @@ def cross_validate(config: Config, run: Run) -> dict[str, dict[str, float | int]
         sides = f"copies of {row['images with a copy in another fold']} images, patients of "
         sides += f"{row['images with their patient in another fold']} of {row['patients known of']}"
         print(f"{unit:16}{interval:>40}{row['macro F1']:10.4f}  {sides}")
+    gain = differences(run, rows)
+    for unit, (value, low, high) in gain.items():
+        print(f"{unit} minus patients: {value:+.4f} ({low:+.4f} to {high:+.4f}, over the groups of patients)")
+        rows[unit] |= {"gain": value, "gain low": low, "gain high": high}
     return rows
+
+
+def right_images(run: Run) -> pd.DataFrame:
+    """Return whether each image of a cross-validation was answered rightly, and its group, by image_id."""
+    answers = OutOfFold.read(run)
+    assert answers is not None, "it was just cross-validated"
+    right = answers.probabilities.argmax(axis=1) == answers.label
+    return pd.DataFrame({"right": right, "group": answers.group}, index=answers.image_id)
+
+
+def differences(run: Run, units: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """Return what the twins' accuracies have more than the run's, with 95 % intervals over its groups."""
+    apart = right_images(run)
+    bootstrap, found = GroupBootstrap(apart["group"].to_numpy()), {}
+    for unit in units:
+        if unit != "patients":
+            other = right_images(replace(run, name=f"{run.name}-{unit}")).loc[apart.index]
+            gain = bootstrap.mean((other["right"].astype(float) - apart["right"]).to_numpy())
+            found[unit] = gain.value, gain.low, gain.high
+    return found
 
 
 def main() -> None:
