@@ -49,6 +49,11 @@ class Bundle:
     folder: Run
     info: BundleInfo
 
+    @property
+    def id(self) -> str:
+        """The model's name and the first digits of its SHA-256."""
+        return f"{self.info.name}-{self.info.files[ONNX_FILE][:12]}"
+
     def read(self, name: str) -> bytes:
         """Returns a listed file's content.
 
@@ -79,6 +84,19 @@ class Bundle:
         """
         for name in self.info.files:
             self.read(name)
+
+    def copy_to(self, destination: Path) -> None:
+        """Writes its files into a local folder; each is verified as it is read.
+
+        Raises:
+            BundleError: a file is missing, or is not the exported one.
+        """
+        for name in self.info.files:
+            file = destination / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(self.read(name))
+        for name in (INFO_FILE, CARD_FILE):
+            (destination / name).write_bytes(self.folder.read_bytes(name))
 
 
 def load_bundle(location: str | Path) -> Bundle:

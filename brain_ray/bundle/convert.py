@@ -61,7 +61,8 @@ def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset
         return served(image, training=False)
 
     signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "image")]
-    _to_onnx(serve, served, signature, ["probabilities", "feature_map", "statistics"], target, opset)
+    graph = _to_onnx(serve, served, signature, ["probabilities", "feature_map", "statistics"], opset)
+    onnx.save(graph, target)
 
 
 def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
@@ -79,8 +80,7 @@ def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
         tf.TensorSpec([None, *cells, len(members) * channels], tf.float32, "feature_map"),
         tf.TensorSpec([None], tf.int64, "label"),
     ]
-    _to_onnx(explain, model, signature, ["heatmap"], target, opset)
-    graph = onnx.load(target)
+    graph = _to_onnx(explain, model, signature, ["heatmap"], opset)
     onnx.helper.set_model_props(graph, {MAP_SHIFT: shift_text(map_shift(members[0]))})
     onnx.save(graph, target)
 
@@ -90,10 +90,9 @@ def _to_onnx(
     model: "keras.Model",
     signature: Sequence[Any],
     outputs: Sequence[str],
-    target: Path,
     opset: int,
-) -> None:
-    """Writes a TensorFlow function as an ONNX file.
+) -> onnx.ModelProto:
+    """Converts a TensorFlow function to an ONNX model.
 
     The model's variables are constants from the start: tracing them first and freezing the graph later, as a
     SavedModel or `tf2onnx.convert.from_keras` would, takes several times as long for a large network.
@@ -103,7 +102,6 @@ def _to_onnx(
         model: the owner of all variables that the function uses.
         signature: `tf.TensorSpec`s, whose names become those of the ONNX model's inputs.
         outputs: names of the outputs.
-        target: the file to write.
         opset: version of the ONNX operators.
     """
     import keras
@@ -120,17 +118,15 @@ def _to_onnx(
     graph = tf.function(traced, input_signature=signature, autograph=False).get_concrete_function().graph
     inputs = [spec.name for spec in signature]
     with _frequent_collection():
-        tf2onnx.convert.from_graph_def(
+        converted, _ = tf2onnx.convert.from_graph_def(
             graph.as_graph_def(),
             input_names=[f"{name}:0" for name in inputs],
             output_names=[f"{name}:0" for name in outputs],
             tensors_to_rename={f"{name}:0": name for name in [*inputs, *outputs]},
             opset=opset,
-            output_path=str(target),
         )
-    written = onnx.load(target)
-    name_batch(written)
-    onnx.save(written, target)
+    name_batch(converted)
+    return converted
 
 
 @contextmanager

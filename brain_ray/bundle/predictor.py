@@ -73,7 +73,7 @@ class Predictor:
         """The content of bundle.json."""
         self.name = info.name
         self.sha256 = info.files[ONNX_FILE]
-        self.id = f"{info.name}-{self.sha256[:12]}"
+        self.id = opened.id
         self.classes = info.classes
         self.crop = info.crop
         self.volumes = info.volumes

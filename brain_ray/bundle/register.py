@@ -4,8 +4,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyarrow import fs as pafs
-
 from brain_ray.bundle.bundle import load_bundle, render_card
 from brain_ray.cli import complain
 from brain_ray.errors import RunError
@@ -21,14 +19,9 @@ def register_bundle(location: str, name: str, alias: str | None = None) -> str:
         RunError: no bundle there, a file that is not the exported one, or a registry that refuses.
     """
     bundle = load_bundle(location)
-    bundle.verify()
-    digest = bundle.info.files["model.onnx"]
-    tags = {
-        "brain_ray.id": f"{bundle.info.name}-{digest[:12]}",
-        "brain_ray.classes": ",".join(bundle.info.classes),
-    }
+    tags = {"brain_ray.id": bundle.id, "brain_ray.classes": ",".join(bundle.info.classes)}
     with tempfile.TemporaryDirectory() as folder:
-        pafs.copy_files(bundle.folder.path(), folder, bundle.folder.fs, pafs.LocalFileSystem())
+        bundle.copy_to(Path(folder))
         version = mlflow_registry.register(Path(folder), name, render_card(bundle.info), tags, alias)
     return f"{mlflow_registry.PREFIX}{name}/{version}"
 

@@ -65,14 +65,23 @@ async def handle(
 async def each(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) -> list[Any]:
     """Runs the work for all images concurrently; the error of one among several becomes a failure in its
     place."""
-    if len(uploads) == 1:
-        return [await work(uploads[0])]
+    found = await attempt(uploads, work)
+    if len(found) == 1 and isinstance(found[0], ProblemError):
+        raise found[0]
+    return [
+        Failure(name=upload.name, problem=one.problem) if isinstance(one, ProblemError) else one
+        for upload, one in zip(uploads, found, strict=True)
+    ]
+
+
+async def attempt(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) -> list[Any]:
+    """Runs the work for all images concurrently; returns a result or a `ProblemError` for each, in order."""
 
     async def one(upload: Upload) -> Any:
         try:
             return await work(upload)
         except ProblemError as error:
-            return Failure(name=upload.name, problem=error.problem)
+            return error
 
     return list(await asyncio.gather(*map(one, uploads)))
 

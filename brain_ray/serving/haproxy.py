@@ -49,7 +49,7 @@ def front_settings(folder: Path, has_haproxy: Callable[[], bool] | None = None) 
         return proxy_settings(folder)
     log.warning(
         "no HAProxy is to be had here: Ray's own proxy takes its place. It answers fewer requests a second, "
-        "and does not end the connections of slow clients (docs/SERVING.md)"
+        "and lacks the time-outs for slow clients (docs/SERVING.md)"
     )
     return {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT}
 

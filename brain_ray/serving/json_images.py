@@ -6,13 +6,15 @@
 
 import base64
 import binascii
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brain_ray.serving.problems import ProblemError
 
 JSON_TYPE = "application/json"
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class NamedImage(BaseModel):
@@ -44,15 +46,7 @@ def parse_json(body: bytes, max_images: int) -> list[tuple[str, bytes]]:
         ProblemError: `too_many_images`, or `bad_request`: it is not JSON, or of another form, or an image is
             not base64.
     """
-    check_size(body, max_images)
-    try:
-        found = JsonImages.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))[:50]
-        raise ProblemError(
-            "bad_request", f"{EXPECTED}; found {where or 'text'}: {first['msg']}"[:400]
-        ) from None
+    found = read_json(JsonImages, body, max_images, f"{EXPECTED}; found ")
     images = [*([found.image] if found.image is not None else []), *found.images]
     if len(images) > max_images:
         raise ProblemError("too_many_images", f"expected at most {max_images} images in the JSON")
@@ -72,15 +66,23 @@ MARKS_ALONE = 200
 """The same for what is around them."""
 
 
-def check_size(body: bytes, max_images: int) -> None:
-    """Checks that JSON has no more parts than some images need: a parser makes an object of 50 bytes of `[]`.
+def read_json(kind: type[Body], body: bytes, max_images: int, said: str) -> Body:
+    """Reads JSON with some images in base64; `said` begins the error of a body of another form.
+
+    A parser makes an object of 50 bytes of `[]`, so it is not given more parts than so many images need.
 
     Raises:
-        ProblemError: `too_many_images`.
+        ProblemError: `too_many_images`, `bad_request`.
     """
     marks = sum(body.count(mark) for mark in (b'"', b"[", b"{", b","))  # none of them is in base64
     if marks > MARKS_AN_IMAGE * max_images + MARKS_ALONE:
         raise ProblemError("too_many_images", f"expected at most {max_images} images in the JSON")
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))[:60] or "text"
+        raise ProblemError("bad_request", f"{said}{where}: {first['msg']}"[:400]) from None
 
 
 def decode_image(text: str, place: int) -> bytes:

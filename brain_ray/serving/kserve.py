@@ -4,8 +4,6 @@ Its input `image` holds whole image files, as a tensor of BYTES: raw in a binary
 outputs are those of /v1/predict.
 """
 
-import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,17 +12,16 @@ from starlette.datastructures import Headers
 
 from brain_ray import __version__
 from brain_ray.serving.engine import Engine
-from brain_ray.serving.handling import Seen, handle
+from brain_ray.serving.handling import Seen, attempt, handle
 from brain_ray.serving.kserve_messages import INPUT, OUTPUTS, InferRequest, infer_response, parse_infer
 from brain_ray.serving.problems import ProblemError
-from brain_ray.serving.schemas import Answer
 from brain_ray.serving.uploads import Upload
 
 
 def add_kserve(app: FastAPI, engine: Engine, seen: Seen) -> None:
     """Adds the protocol's routes, below /v2, to an application."""
     main = engine.predictors[0]
-    name, version = str(main.info["name"]), main.id.rpartition("-")[2]
+    name, version = main.name, main.id.rpartition("-")[2]
 
     def check_name(model: str, number: str = version) -> None:
         if (model, number) != (name, version):
@@ -76,7 +73,7 @@ def add_kserve(app: FastAPI, engine: Engine, seen: Seen) -> None:
 
         async def work(uploads: list[Upload]) -> Response:
             answers = []
-            for place, found in enumerate(await predict_all(engine, uploads), 1):
+            for place, found in enumerate(await attempt(uploads, engine.predict), 1):
                 if isinstance(found, ProblemError):
                     raise ProblemError(found.problem.code, f"image {place}: {found.problem.detail}")
                 answers.append(found)
@@ -84,15 +81,3 @@ def add_kserve(app: FastAPI, engine: Engine, seen: Seen) -> None:
             return infer_response(asked[0], answers, facts)
 
         return await handle(request, engine, work, seen, parse)
-
-
-async def predict_all(engine: Engine, uploads: Sequence[Upload]) -> list[Answer | ProblemError]:
-    """Classifies images concurrently; returns an answer or an error for each, in order."""
-
-    async def one(upload: Upload) -> Answer | ProblemError:
-        try:
-            return await engine.predict(upload)
-        except ProblemError as error:
-            return error
-
-    return list(await asyncio.gather(*map(one, uploads)))

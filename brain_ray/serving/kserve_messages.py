@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 
-from brain_ray.serving.json_images import check_size, decode_image
+from brain_ray.serving.json_images import decode_image, read_json
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer
 from brain_ray.serving.uploads import Upload
@@ -89,15 +89,7 @@ def parse_infer(headers: Headers, body: bytes, max_images: int) -> tuple[InferRe
             "bad_request", f"{HEADER_LENGTH} is {length[:20]!r}, the body has {len(body)} bytes"
         )
     text, binary = (body[: int(length)], body[int(length) :]) if length else (body, b"")
-    check_size(text, max_images)
-    try:
-        request = InferRequest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))[:60] or "text"
-        raise ProblemError(
-            "bad_request", f"not a request of KServe v2, at {where}: {first['msg']}"[:300]
-        ) from None
+    request = read_json(InferRequest, text, max_images, "not a request of KServe v2, at ")
     if [(tensor.name, tensor.datatype) for tensor in request.inputs] != [(INPUT, "BYTES")]:
         found = ", ".join(f"{tensor.name} ({tensor.datatype})" for tensor in request.inputs)[:100]
         raise ProblemError("bad_request", f"the inputs are {found or 'none'}; expected {INPUT} (BYTES) alone")

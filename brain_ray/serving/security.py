@@ -86,12 +86,12 @@ class SecurityMiddleware:
         with ExitStack() as room:
             scope[ROOM] = room
             scope["root_path"] = self._root
-            if problem := self._find_problem(scope):
+            if problem := self._find_problem(scope, path):
                 await respond(problem.problem, path)(scope, receive, send_on)
             else:
                 await self._app(scope, receive, send_on)
 
-    def _find_problem(self, scope: Scope) -> ProblemError | None:
+    def _find_problem(self, scope: Scope, path: str) -> ProblemError | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._names and host and _name_of(host) not in self._names:
@@ -104,7 +104,6 @@ class SecurityMiddleware:
             return ProblemError(
                 "forbidden", "a page of another site sent the request; expected one of our own"
             )
-        path = self._path_of(scope)
         if not self._keys or path in OPEN or path.startswith(OPEN_BELOW):
             return None
         key = _key_of(headers)

@@ -20,6 +20,7 @@ from brain_ray.logs import log
 from brain_ray.serving.api_keys import KEYS_VARIABLE, hash_keys
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.haproxy import front_settings, mend_error_page
+from brain_ray.serving.hosts import LOOPBACK_NAMES
 from brain_ray.serving.serve_config import pin_models, serve_config
 from brain_ray.serving.shutdown import drain, end, find_proxies, has_ended
 from brain_ray.storage import refuse_keys_in
@@ -34,7 +35,6 @@ Besides the settings below:
   --no-api-keys         deploy without keys, even if the running endpoint has some
   --write-config FILE   write a config for `serve run` and `serve deploy` to FILE, and serve nothing"""
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 KEY_CHECK_TIMEOUT_S = 20.0
 """Seconds that a running endpoint may take to answer whether it has API keys."""
@@ -182,7 +182,7 @@ def _serve(config: ServingConfig) -> None:
     url = f"http://{browser_host(config.host)}:{config.port}"
     log.info(f"serves {config.bundle}\nmetrics {_metrics_url()} (Prometheus)")
     log.info(f"page {url}/  API {url}/docs  (Ctrl-C ends)")
-    if config.host not in LOCAL and not config.api_keys_sha256:
+    if config.host not in LOOPBACK_NAMES and not config.api_keys_sha256:
         log.warning(f"everybody who reaches {config.host} is let in; set API keys")
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -19,7 +19,8 @@ from brain_ray.logs import log
 from brain_ray.runs import BUNDLE, MLFLOW, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 
-# --- MLflow
+INSTALL = "pip install 'mlflow-skinny>=3.7,<4'"
+"""Command that installs MLflow's client."""
 
 
 @contextmanager
@@ -78,8 +79,7 @@ def tracking_uri(run: Run, config: Config) -> str | None:
         return None
     if not installed:
         raise RunError(
-            f"train.mlflow_uri is {uri}, and MLflow is not installed: pip install 'mlflow-skinny>=3.7,<4', "
-            "or set it to none"
+            f"train.mlflow_uri is {uri}, and MLflow is not installed: {INSTALL}, or set it to none"
         )
     if uri == "auto":
         return (Path(run.storage) / "mlruns").as_uri()
@@ -138,20 +138,24 @@ def make_client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
+def find_experiment(client: Any) -> str:
+    """Returns the id of the experiment `brain_ray`, which is made where it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    if client.get_experiment_by_name("brain_ray") is None:
+        with suppress(MlflowException):  # another run was first
+            client.create_experiment("brain_ray")
+    return str(client.get_experiment_by_name("brain_ray").experiment_id)
+
+
 def _find_or_start(client: Any, run: Run, config: Config, uri: str) -> str:
     from mlflow.entities import Param
-    from mlflow.exceptions import MlflowException
 
     kept = run.read_json(*MLFLOW) if run.exists(*MLFLOW) else {}
     if kept.get("uri") == uri:
         return str(kept["run_id"])
-    experiment = client.get_experiment_by_name("brain_ray")
-    if experiment is None:
-        with suppress(MlflowException):  # another run was first
-            client.create_experiment("brain_ray")
-        experiment = client.get_experiment_by_name("brain_ray")
     tags = {"recipe": config.recipe, "storage": run.uri()}
-    number = str(client.create_run(experiment.experiment_id, run_name=run.name, tags=tags).info.run_id)
+    number = str(client.create_run(find_experiment(client), run_name=run.name, tags=tags).info.run_id)
     params = [Param(name, str(value)) for name, value in flatten(config.model_dump(mode="json")).items()]
     for start in range(0, len(params), 100):  # as many as MLflow takes at once
         client.log_batch(number, params=params[start : start + 100])

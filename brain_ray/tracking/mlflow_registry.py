@@ -15,13 +15,11 @@ from urllib.request import url2pathname
 
 from brain_ray.errors import RunError, first_line
 from brain_ray.storage import refuse_keys
-from brain_ray.tracking.mlflow import make_client
+from brain_ray.tracking.mlflow import INSTALL, find_experiment, make_client
 
 PREFIX = "models:/"
 
 REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>[1-9][0-9]*)|@(?P<alias>[A-Za-z0-9_-]+))")
-
-EXPERIMENT = "brain_ray"
 
 
 def is_registered(location: str) -> bool:
@@ -85,9 +83,7 @@ def register(
     """
     client = connect()
     try:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-        run = client.create_run(number, run_name=name, tags=tags)
+        run = client.create_run(find_experiment(client), run_name=name, tags=tags)
         client.log_artifacts(run.info.run_id, str(folder), "bundle")
         client.set_terminated(run.info.run_id)
         if not any(model.name == name for model in client.search_registered_models(f"name='{name}'")):
@@ -131,9 +127,7 @@ def connect() -> Any:
     """
     uri = registry_uri()
     if find_spec("mlflow") is None:
-        raise RunError(
-            "MLflow is not installed, whose registry is asked for: pip install 'mlflow-skinny>=3.7,<4'"
-        )
+        raise RunError(f"MLflow is not installed, whose registry is asked for: {INSTALL}")
     return make_client(uri)
 
 

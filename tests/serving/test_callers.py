@@ -5,11 +5,13 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from support.endpoint import PNG, Ask, picture
+from support.messages import messages_to
 
 from brain_ray.serving.client import AsyncClient, Client, EndpointError
 from brain_ray.serving.config import ServingConfig
@@ -240,10 +242,11 @@ def test_the_client_needs_nothing_that_only_linux_has(platform: str) -> None:
     assert done.stdout.strip() == "['not_an_image', 'unreadable']", done.stderr
 
 
-def test_ray_s_own_proxy_stands_in_where_there_is_no_haproxy(
-    tmp_path: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ray_s_own_proxy_stands_in_where_there_is_no_haproxy(tmp_path: Path) -> None:
     with_it = front_settings(tmp_path, lambda: True)
     assert with_it["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
-    without = front_settings(tmp_path, lambda: False)
+    lines: list[str] = []
+    with messages_to(lines.append):
+        without = front_settings(tmp_path, lambda: False)
+    assert "Ray's own proxy takes its place" in lines[0]
     assert without == {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT}
