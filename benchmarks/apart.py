@@ -13,7 +13,6 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,10 +90,9 @@ def cross_validate(config: Config, run: Run) -> dict[str, dict[str, float | int]
         sides = f"copies of {row['images with a copy in another fold']} images, patients of "
         sides += f"{row['images with their patient in another fold']} of {row['patients known of']}"
         print(f"{unit:16}{interval:>40}{row['macro F1']:10.4f}  {sides}")
-    gain = differences(run, rows)
-    for unit, (value, low, high) in gain.items():
-        print(f"{unit} minus patients: {value:+.4f} ({low:+.4f} to {high:+.4f}, over the groups of patients)")
-        rows[unit] |= {"gain": value, "gain low": low, "gain high": high}
+    for (more, less), (value, low, high) in differences(run).items():
+        print(f"{more} minus {less}: {value:+.4f} ({low:+.4f} to {high:+.4f}, over the groups of patients)")
+        rows[more] |= {f"over {less}": value, f"over {less}, low": low, f"over {less}, high": high}
     return rows
 
 
@@ -106,15 +104,18 @@ def right_images(run: Run) -> pd.DataFrame:
     return pd.DataFrame({"right": right, "group": answers.group}, index=answers.image_id)
 
 
-def differences(run: Run, units: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """Return what the twins' accuracies have more than the run's, with 95 % intervals over its groups."""
+def differences(run: Run) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Return what one way's accuracy has more than another's, with 95 % intervals over the run's groups."""
     apart = right_images(run)
+    right = {"patients": apart["right"].astype(float)}
+    for unit in ("copies", "images"):
+        right[unit] = (
+            right_images(replace(run, name=f"{run.name}-{unit}")).loc[apart.index]["right"].astype(float)
+        )
     bootstrap, found = GroupBootstrap(apart["group"].to_numpy()), {}
-    for unit in units:
-        if unit != "patients":
-            other = right_images(replace(run, name=f"{run.name}-{unit}")).loc[apart.index]
-            gain = bootstrap.mean((other["right"].astype(float) - apart["right"]).to_numpy())
-            found[unit] = gain.value, gain.low, gain.high
+    for more, less in (("copies", "patients"), ("images", "copies"), ("images", "patients")):
+        gain = bootstrap.mean((right[more] - right[less]).to_numpy())
+        found[more, less] = gain.value, gain.low, gain.high
     return found
 
 
