@@ -176,6 +176,7 @@ def export_bundle(
             volumes=config.data.volumes,
             temperature=fitted.temperature,
             decision=fitted.decision,
+            patients=fitted.patients,
             canaries=canary_probabilities(session, config, canaries),
             scores=ModelScores(validation=fitted.scores),
             data=known.data,

@@ -24,6 +24,7 @@ from brain_ray.bundle.session import OUTPUTS, open_file, run
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import Box, prepare_image
 from brain_ray.input_spec import InputSpec, ReadSpec
+from brain_ray.scoring.aggregation import RULES, Rule
 from brain_ray.scoring.calibration import calibrate
 from brain_ray.scoring.conformal import candidates
 
@@ -50,6 +51,17 @@ class Prediction:
     """Decision for each of the n images; filled in by `Predictor.predict`."""
     candidates: NDArray[np.bool_] | None = None
     """(n, classes), which classes are candidates; None: a bundle of an earlier version, which has none."""
+
+
+@dataclass(frozen=True)
+class PatientPrediction:
+    """One answer to several slices of a patient."""
+
+    calibrated: Floats
+    """(classes,) float32, by the bundle's rule for patients."""
+    decision: Verdict
+    candidates: NDArray[np.bool_] | None
+    """(classes,), which classes are candidates; None: an earlier version's bundle."""
 
 
 class Predictor:
@@ -83,6 +95,7 @@ class Predictor:
         self.temperature = info.temperature
         self.abstain_below = info.decision.abstain_below
         self._floors = info.decision.candidate_floors
+        self._patients = info.patients
         self.card = render_card(info)
         """The model card in Markdown."""
         self.canaries = {name: opened.read(f"{CANARY_FOLDER}/{name}") for name in info.canaries}
@@ -150,6 +163,27 @@ class Predictor:
             "not_mr" if far else "abstain" if low else "answer"
             for far, low in zip(strange, unsure, strict=True)
         ]
+
+    @property
+    def patient_rule(self) -> Rule:
+        """Name of the rule of `answer_patient`, one of `aggregation.RULES`."""
+        return "mean" if self._patients is None else self._patients.rule
+
+    def answer_patient(self, calibrated: NDArray[np.floating]) -> PatientPrediction:
+        """Makes one answer of the answers to a patient's slices, by the bundle's rule.
+
+        A bundle of a version without such a rule takes the mean, and abstains.
+
+        Args:
+            calibrated: (n, classes) calibrated probabilities of the slices, n at least 1; without those that
+                are unlike the training images.
+        """
+        rule = self._patients
+        made = RULES[self.patient_rule](calibrated.astype(np.float64))
+        chances = calibrate(made[None], 1.0 if rule is None else rule.temperature).astype(np.float32)
+        answered = rule is not None and chances.max() >= np.float32(rule.abstain_below)
+        chosen = None if rule is None else candidates(chances, rule.candidate_floors)[0]
+        return PatientPrediction(chances[0], "answer" if answered else "abstain", chosen)
 
     def explain(self, feature_maps: Floats, labels: Sequence[int] | NDArray[np.integer]) -> Floats:
         """Computes Grad-CAM (Selvaraju et al. 2017, arxiv.org/abs/1610.02391) of a class's score before the

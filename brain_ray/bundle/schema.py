@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from brain_ray.config import CropConfig, VolumeConfig
 from brain_ray.input_spec import Fit
+from brain_ray.scoring.aggregation import Rule
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -166,6 +167,38 @@ class Decision(_Part):
     """Number of training images that the distance is measured from."""
 
 
+class PatientRule(_Part):
+    """How the answers to a patient's slices become one answer, chosen on the images of `Decision`.
+
+    A unit is the images of one group (a patient, with copies) that have one class.
+    """
+
+    rule: Rule
+    """See `brain_ray.scoring.aggregation.RULES`."""
+    temperature: Annotated[float, Field(gt=0)]
+    """Of the unit's probabilities, which the rule makes of the slices' calibrated ones."""
+    abstain_below: Annotated[float, Field(ge=0)]
+    """Answers with a lower probability are withheld. Above 1: all answers."""
+    error_bound: Share
+    """As in `Decision`, of the answers to units; `max_error` and `confidence` are those there."""
+    answers: float
+    answers_needed: Count
+    models: Count
+    """Number of models, times that of rules, that the images chose from: what the bound is corrected for."""
+    candidate_floors: tuple[Share, ...]
+    """As in `Decision`, of units."""
+    units: Count
+    images: Count
+    """Number of their images, without those that are refused as unlike the training images."""
+    accuracy: Share
+    error: Share
+    """Share of wrong answers among those given."""
+    answered: Share
+    """Share of units that were answered."""
+    log_losses: dict[Rule, float]
+    """Log loss of each rule, in nats, by temperatures that were fitted on other groups."""
+
+
 class BundleInfo(_Part):
     """The content of bundle.json."""
 
@@ -181,6 +214,8 @@ class BundleInfo(_Part):
     """How a volume is cut into slices."""
     temperature: Annotated[float, Field(gt=0)]
     decision: Decision
+    patients: PatientRule | None = None
+    """None: exported by a version that had no rule for patients."""
     canaries: dict[str, tuple[float, ...]]
     """Probabilities from model.onnx for each image in `canaries/`, by its name."""
     scores: ModelScores

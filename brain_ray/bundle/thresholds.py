@@ -7,11 +7,12 @@ import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector, threshold
-from brain_ray.bundle.schema import Decision, ValidationScores
+from brain_ray.bundle.schema import Decision, PatientRule, ValidationScores
 from brain_ray.bundle.session import run
-from brain_ray.config import Config
+from brain_ray.config import Config, ExportConfig
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.input_spec import batch_of
+from brain_ray.scoring.aggregation import RULES, Units, choose_rule
 from brain_ray.scoring.calibration import (
     calibrate,
     expected_calibration_error,
@@ -36,6 +37,7 @@ class Fitted:
     temperature: float
     scores: ValidationScores
     decision: Decision
+    patients: PatientRule
     detector: OutOfDistributionDetector
     confidence: Floats
     """(n,), largest calibrated probability."""
@@ -126,8 +128,57 @@ def fit_thresholds(
         kept=float(kept.mean()),
         learned_from=len(train_inputs),
     )
+    patients = fit_patient_rule(
+        calibrated[passes], labels[passes], groups[passes], export, sensitivities, models
+    )
     certainty = calibrate(own, temperature).astype(np.float32).max(axis=1)
-    return Fitted(temperature, scores, decision, detector, certainty, distances / np.float32(furthest))
+    return Fitted(
+        temperature, scores, decision, patients, detector, certainty, distances / np.float32(furthest)
+    )
+
+
+def fit_patient_rule(
+    calibrated: Floats,
+    labels: NDArray[np.integer],
+    groups: ArrayLike,
+    export: ExportConfig,
+    sensitivities: tuple[float, ...],
+    models: int,
+) -> PatientRule:
+    """Chooses how the answers to a patient's images become one, and when that one is withheld.
+
+    Args:
+        calibrated: (n, k) calibrated probabilities of images that the network has not learned from.
+        labels: (n,) indices into the classes.
+        groups: (n,) groups of the images.
+        export: allowed error, and the confidence that it is no more.
+        sensitivities: k shares of the patients of a class that shall have it among their candidates.
+        models: as in `fit_thresholds`; the rules that are compared count as well.
+    """
+    units = Units.of(labels, groups)
+    found = choose_rule(units, calibrated)
+    chance, right = found.chances.max(axis=1), found.chances.argmax(axis=1) == units.labels
+    chosen_from = models * len(RULES)
+    risk = risk_threshold(chance, right, units.groups, export.max_error, export.confidence, chosen_from)
+    answered = chance >= risk.threshold
+    return PatientRule(
+        rule=found.rule,
+        temperature=found.temperature,
+        abstain_below=risk.threshold,
+        error_bound=risk.bound,
+        answers=risk.answers,
+        answers_needed=risk.needed,
+        models=chosen_from,
+        candidate_floors=tuple(
+            candidate_floors(found.chances, units.labels, units.groups, sensitivities).tolist()
+        ),
+        units=len(units.labels),
+        images=len(labels),
+        accuracy=float(right.mean()),
+        error=float((~right[answered]).mean()) if answered.any() else 0.0,
+        answered=float(answered.mean()),
+        log_losses=found.losses,
+    )
 
 
 def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:

@@ -39,6 +39,9 @@ class Description:
     """What a file's header says, with the file's own ids."""
 
     format: str
+    width: int
+    """Of each of its images, in pixels."""
+    height: int
     positions: list[float]
     """Position of each image in its series."""
     empty: list[int]

@@ -85,7 +85,8 @@ def describe(file: CheckedFile, limits: Limits, level: int, min_content: float) 
             error = found
     if error is not None and not decoded:
         raise error
-    return {"format": file.format.name, "positions": positions, "empty": empty, **vars(opened.facts)}, ()
+    facts = {"format": file.format.name, "width": file.width, "height": file.height}
+    return {**facts, "positions": positions, "empty": empty, **vars(opened.facts)}, ()
 
 
 def encode(image: Grey) -> tuple[Facts, Arrays]:

@@ -1,6 +1,7 @@
 """Prediction -> Answer: the only conversion from arrays to the content of HTTP answers and files."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,15 +52,16 @@ def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepar
     """
     milliseconds = 1000 * (time.perf_counter() - prepared.start)
     box = prepared.box
-    calibrated = _by_class(predictor, prediction.calibrated[i])
+    chosen = None if prediction.candidates is None else prediction.candidates[i]
+    calibrated = by_class(predictor.classes, prediction.calibrated[i])
     label = predictor.classes[int(prediction.calibrated[i].argmax())]
     return Answer(
         name=prepared.name,
         label=label,
         decision=prediction.decisions[i],
-        candidates=_candidates(predictor, prediction, i),
+        candidates=names_of(predictor.classes, chosen),
         confidence=calibrated[label],
-        probabilities=_by_class(predictor, prediction.probabilities[i]),
+        probabilities=by_class(predictor.classes, prediction.probabilities[i]),
         calibrated=calibrated,
         unlikeness=round(float(prediction.unlikeness[i]), DIGITS),
         box=CropBox(top=box.top, bottom=box.bottom, left=box.left, right=box.right),
@@ -71,15 +73,13 @@ def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepar
     )
 
 
-def _candidates(predictor: "Predictor", prediction: "Prediction", i: int) -> list[str] | None:
-    if prediction.candidates is None:
+def names_of(classes: Sequence[str], chosen: "NDArray[np.bool_] | None") -> list[str] | None:
+    """Returns the classes that are chosen, (k,) bool; None for None."""
+    if chosen is None:
         return None
-    return [name for name, chosen in zip(predictor.classes, prediction.candidates[i], strict=True) if chosen]
+    return [name for name, is_chosen in zip(classes, chosen, strict=True) if is_chosen]
 
 
-def _by_class(predictor: "Predictor", row: Any) -> dict[str, float]:
+def by_class(classes: Sequence[str], row: Any) -> dict[str, float]:
     """Returns a row of probabilities by class, limited to 1: float32 sums exceed it in the last digit."""
-    return {
-        name: min(1.0, round(float(value), DIGITS))
-        for name, value in zip(predictor.classes, row, strict=True)
-    }
+    return {name: min(1.0, round(float(value), DIGITS)) for name, value in zip(classes, row, strict=True)}

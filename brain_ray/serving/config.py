@@ -48,6 +48,10 @@ class ServingConfig(BaseModel):
     """Largest number of pixels of an image, read from its header."""
     max_request_pixels: Positive = 160_000_000
     """Largest number of pixels of all images of a request together, read from their headers."""
+    max_study_mb: Annotated[float, Field(gt=0)] = 100
+    """Largest size of a study's body, and of what an archive unpacks to, in 10^6 bytes."""
+    max_study_images: Positive = 300
+    """Largest number of files, and of slices, in a study. Their pixels count in `max_request_pixels`."""
     timeout_s: Seconds = 30
     """Seconds after which a request ends with 504. The client has the same time again to read an answer."""
     max_queue: Positive = 128
@@ -78,7 +82,11 @@ class ServingConfig(BaseModel):
             raise ValueError(
                 f"min_replicas is {self.min_replicas}, max_replicas {self.max_replicas}: expected no more"
             )
-        for least, most in (("max_upload_mb", "max_held_mb"), ("max_pixels", "max_request_pixels")):
+        for least, most in (
+            ("max_upload_mb", "max_held_mb"),
+            ("max_study_mb", "max_held_mb"),
+            ("max_pixels", "max_request_pixels"),
+        ):
             if getattr(self, most) < getattr(self, least):
                 raise ValueError(
                     f"{most} is {getattr(self, most):g}, {least} {getattr(self, least):g}: "

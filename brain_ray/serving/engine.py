@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from brain_ray.serving.counts import Counts, NoMetrics
 from brain_ray.serving.model_runs import ModelRuns, run_in
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
-from brain_ray.serving.schemas import Answer, Explanation, Served
+from brain_ray.serving.schemas import Answer, Explanation
 from brain_ray.serving.uploads import Upload, check_uploads, prepare_upload
 
 BATCHES = 2
@@ -45,6 +46,8 @@ Item = tuple[int, NDArray[np.uint8]]
 
 Found = tuple[Prediction, int]
 """A prediction for some images, and the index of one of them."""
+
+T = TypeVar("T")
 
 Batcher = Callable[[Item], Awaitable[Found]]
 """Function that runs a model on one input."""
@@ -71,7 +74,7 @@ class Engine:
         self.config = config
         self.counts = counts or NoMetrics()
         cv2.setNumThreads(1)  # images are processed in parallel instead
-        self._decoder = Decoder(tuple(FORMATS.values()))
+        self.decoder = Decoder(tuple(FORMATS.values()))
         threads = max(1, math.ceil(config.cpus_per_replica))
         bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
         gpu = config.gpus_per_replica > 0
@@ -85,9 +88,11 @@ class Engine:
                     "onnxruntime there, and NVIDIA's libraries for it, or set gpus_per_replica to 0"
                 )
             predictor.check_canaries()
-        self._decoder.wait()
+        self.decoder.wait()
         self._batcher = batcher or self._alone
         self._pixels = ThreadPoolExecutor(threads, "pixels")
+        # The files of a study, which may be hundreds, are decoded beside those of other requests.
+        self._studies = ThreadPoolExecutor(1, "studies")
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
         self._draws = random.Random()
@@ -134,7 +139,7 @@ class Engine:
         """
         config = self.config
         return await run_in(
-            self._pixels, check_uploads, self._decoder, uploads, config.max_pixels, config.max_request_pixels
+            self._pixels, check_uploads, self.decoder, uploads, config.max_pixels, config.max_request_pixels
         )
 
     async def predict(self, upload: Upload) -> Answer:
@@ -144,6 +149,17 @@ class Engine:
             ProblemError: the image cannot be used.
         """
         return (await self._classify(upload))[0]
+
+    async def classify(self, prepared: Prepared, number: int = 0) -> tuple[Answer, Found]:
+        """Runs a model, by its number, on a prepared image."""
+        prediction, i = await self._batcher((number, prepared.input))
+        answer = make_answer(self.predictors[number], prediction, i, prepared)
+        self.counts.answer(answer, "challenger" if number else "main")
+        return answer, (prediction, i)
+
+    async def decode_study(self, work: Callable[..., T], *args: object) -> T:
+        """Runs some work in the thread that decodes the files of studies."""
+        return await run_in(self._studies, work, *args)
 
     async def explain(self, upload: Upload) -> tuple[Explanation, bytes]:
         """Classifies one image and computes its heat map; also returns the overlay as a PNG file.
@@ -188,26 +204,6 @@ class Engine:
             self._checked = time.monotonic()
         return [predictor.id for predictor in self.predictors]
 
-    def served(self) -> list[Served]:
-        """Returns the models that are served."""
-        split = self.config.canary_mode == "split"
-        canary = self.config.canary if len(self.predictors) > 1 else 0.0
-        served = []
-        for number, predictor in enumerate(self.predictors):
-            share = canary if number else 1 - canary * split
-            facts = {name: value for name, value in predictor.info.items() if name != "config"}
-            served.append(
-                Served(
-                    id=predictor.id,
-                    role="challenger" if number else "main",
-                    share=share,
-                    mode="mirrors" if number and not split else "answers",
-                    bundle=facts,
-                    card=predictor.card,
-                )
-            )
-        return served
-
     async def _classify(self, upload: Upload, side: int = 0) -> tuple[Answer, Prepared, int, Found]:
         drawn = len(self.predictors) > 1 and self._draws.random() < self.config.canary
         mirrored = drawn and self.config.canary_mode == "mirror"
@@ -228,14 +224,12 @@ class Engine:
     ) -> tuple[Answer, Prepared, int, Found]:
         start = time.perf_counter()
         prepared = await run_in(self._pixels, self._prepare, upload, number, start, side)
-        prediction, i = await self._batcher((number, prepared.input))
-        answer = make_answer(self.predictors[number], prediction, i, prepared)
-        self.counts.answer(answer, "challenger" if number else "main")
-        return answer, prepared, number, (prediction, i)
+        answer, found = await self.classify(prepared, number)
+        return answer, prepared, number, found
 
     def _prepare(self, upload: Upload, number: int, start: float, side: int = 0) -> Prepared:
         predictor = self.predictors[number]
-        return prepare_upload(self._decoder, predictor, upload, self.config.max_pixels, start, side)
+        return prepare_upload(self.decoder, predictor, upload, self.config.max_pixels, start, side)
 
     async def _alone(self, item: Item) -> Found:
         return (await self.run_batch([item]))[0]

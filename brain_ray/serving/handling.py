@@ -21,7 +21,10 @@ Seen = Callable[[str, int, float, str], None]
 """Function called for each response: route, status, seconds, and the problem's code or an empty string."""
 
 Parse = Callable[[Headers, bytes, int], list[Upload]]
-"""Function from a request's headers, its body and the largest number of images to its images."""
+"""Function from a request's headers, its body and the largest number of files to its files."""
+
+Limit = tuple[float, int]
+"""Largest size of a body in 10^6 bytes, and largest number of its files."""
 
 
 async def handle(
@@ -30,12 +33,18 @@ async def handle(
     work: Callable[[list[Upload]], Awaitable[Response]],
     seen: Seen,
     parse: Parse = parse_uploads,
+    study: Limit | None = None,
 ) -> Response:
-    """Reads a request and runs its work, within the time-out; Serve itself has none."""
+    """Reads a request and runs its work, within the time-out; Serve itself has none.
+
+    A study has limits of its own. Its files are checked as they are opened, and it counts as the images of it
+    that are worked on at a time.
+    """
     config = engine.config
     start = time.perf_counter()
     room = request.scope[ROOM]
-    max_bytes = int(config.max_upload_mb * 1e6)
+    max_mb, max_files = (config.max_upload_mb, config.max_images) if study is None else study
+    max_bytes = int(max_mb * 1e6)
     room.enter_context(engine.accept(1, body_size(request.headers, max_bytes)))
     try:
         async with asyncio.timeout(config.timeout_s):
@@ -46,13 +55,17 @@ async def handle(
         return Response(status_code=400)  # the client is gone
     try:
         async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
-            uploads = await asyncio.to_thread(parse, request.headers, body, config.max_images)
+            uploads = await asyncio.to_thread(parse, request.headers, body, max_files)
             size = len(body)
             del body  # the files of a form are copies
-            if len(uploads) > 1:
+            worked_on = len(uploads)
+            if study is not None:
+                worked_on = min(worked_on, config.batch_size)
+                size = max(size, sum(len(one.data) for one in uploads if isinstance(one.data, bytes)))
+            elif len(uploads) > 1:
                 uploads = await engine.check_uploads(uploads)
             room.close()
-            room.enter_context(engine.accept(len(uploads), size))
+            room.enter_context(engine.accept(worked_on, size))
             response = await work(uploads)
             room.close()
             room.enter_context(engine.hold(len(response.body)))  # until it is sent

@@ -2,25 +2,33 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
 import numpy as np
 
 from brain_ray.data.decoder import Decoder
-from brain_ray.data.decoder_messages import Frames
-from brain_ray.data.decoding import ImageError
-from brain_ray.data.file_names import image_name
-from brain_ray.data.formats import FORMATS, is_volume
+from brain_ray.data.formats import FORMATS
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.client.files import PassedOver, Source, in_order, name_of, read_image
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Failure
-from brain_ray.serving.uploads import Upload, prepare_upload
+from brain_ray.serving.slices import Origin, open_file, prepare_file
+from brain_ray.serving.studies import Found, make_study
+from brain_ray.serving.study_schemas import Study
+from brain_ray.serving.uploads import Upload
 
 if TYPE_CHECKING:
     from brain_ray.bundle.predictor import Predictor
+
+
+class _Image(NamedTuple):
+    """An image on its way through the model, and where it belongs."""
+
+    content: Prepared | Failure
+    origin: Origin | None = None
+    position: float = 0.0
+    file: int = 0
 
 
 def predict_offline(
@@ -43,86 +51,76 @@ def predict_offline(
             process.
         passed_over: gets the number of empty slices of each volume.
     """
-
-    batch: list[Prepared | Failure] = []
-    threads = threads or joblib.cpu_count()
     left_out = PassedOver() if passed_over is None else passed_over
+    for found in _find(predictor, images, batch_size, threads, left_out):
+        yield found.result
+
+
+def predict_study(
+    predictor: "Predictor",
+    images: Iterable[Source],
+    batch_size: int = 16,
+    threads: int = 0,
+    passed_over: PassedOver | None = None,
+    *,
+    one_patient: bool = False,
+) -> Study:
+    """Returns one answer for each patient and series of files, and those to their slices.
+
+    Takes the arguments of `predict_offline`; for `one_patient` see `make_study`.
+    """
+    left_out = PassedOver() if passed_over is None else passed_over
+    found = list(_find(predictor, images, batch_size, threads, left_out))
+    return make_study(predictor, found, one_patient=one_patient, num_empty=sum(left_out.slices.values()))
+
+
+def _find(
+    predictor: "Predictor", images: Iterable[Source], batch_size: int, threads: int, left_out: PassedOver
+) -> Iterator[Found]:
+    batch: list[_Image] = []
+    threads = threads or joblib.cpu_count()
     with Decoder(tuple(FORMATS.values())) as decoder:
 
-        def prepare(source: Source) -> list[Prepared | Failure]:
-            return _prepare(decoder, predictor, source, left_out)
+        def prepare(numbered: tuple[int, Source]) -> list[_Image]:
+            return _prepare(decoder, predictor, *numbered, left_out)
 
-        for prepared in chain.from_iterable(in_order(prepare, images, threads, ahead=2 * batch_size)):
-            batch.append(prepared)
-            if len(batch) == batch_size:
-                yield from _classify(predictor, batch)
-                batch = []
+        for prepared in in_order(prepare, enumerate(images), threads, ahead=2 * batch_size):
+            for image in prepared:
+                batch.append(image)
+                if len(batch) == batch_size:
+                    yield from _classify(predictor, batch)
+                    batch = []
         yield from _classify(predictor, batch)
 
 
 def _prepare(
-    decoder: Decoder, predictor: "Predictor", source: Source, left_out: PassedOver
-) -> list[Prepared | Failure]:
+    decoder: Decoder, predictor: "Predictor", number: int, source: Source, left_out: PassedOver
+) -> list[_Image]:
     """Returns the images of a file, ready for the model, or why they cannot be used."""
     name, start = name_of(source), time.perf_counter()
     data = read_image(source)
     if isinstance(data, Failure):
-        return [data]
+        return [_Image(data, file=number)]
     try:
-        if is_volume(data):
-            numbers = _slices(decoder, predictor, name, data, left_out)
-            if numbers is not None:
-                return _prepare_slices(decoder, predictor, name, start, Frames(data, numbers))
-        return [prepare_upload(decoder, predictor, Upload(name, data), predictor.max_pixels, start)]
+        opened = open_file(decoder, predictor, Upload(name, data), predictor.max_pixels)
     except ProblemError as error:
-        return [Failure(name=name, problem=error.problem)]
+        return [_Image(Failure(name=name, problem=error.problem), file=number)]
+    if opened.num_empty:
+        left_out.slices[name] = opened.num_empty
+    prepared = prepare_file(decoder, predictor, opened, predictor.max_pixels, start)
+    return [
+        _Image(each, opened.origin, position, number)
+        for each, position in zip(prepared, opened.positions, strict=True)
+    ]
 
 
-def _slices(
-    decoder: Decoder, predictor: "Predictor", name: str, data: bytes, left_out: PassedOver
-) -> tuple[int, ...] | None:
-    """Returns the numbers of a file's images that show something; None if it holds only one.
-
-    Raises:
-        ProblemError: the file cannot be used, or all its images are empty.
-    """
-    level, min_content = predictor.crop.threshold, predictor.volumes.min_content
-    (found,) = decoder.describe([data], predictor.max_pixels, level, min_content, predictor.read_spec)
-    if isinstance(found, ImageError):
-        raise ProblemError(found.code, str(found))
-    if len(found.positions) == 1:
-        return None
-    empty = set(found.empty)
-    numbers = tuple(number for number in range(len(found.positions)) if number not in empty)
-    if not numbers:
-        raise ProblemError("no_image", f"each of its {len(found.positions)} images is empty")
-    if empty:
-        left_out.slices[name] = len(empty)
-    return numbers
-
-
-def _prepare_slices(
-    decoder: Decoder, predictor: "Predictor", name: str, start: float, frames: Frames
-) -> list[Prepared | Failure]:
-    crop, spec, read = predictor.crop, predictor.spec, predictor.read_spec
-    prepared: list[Prepared | Failure] = []
-    found = decoder.prepare_all(frames, predictor.max_pixels, crop, spec, 0, read)
-    for number, each in zip(frames.numbers, found, strict=True):
-        named = image_name(name, number)
-        if isinstance(each, ImageError):
-            prepared.append(Failure(name=named, problem=ProblemError(each.code, str(each)).problem))
-        else:
-            prepared.append(Prepared(name=named, start=start, **vars(each)))
-    return prepared
-
-
-def _classify(predictor: "Predictor", batch: list[Prepared | Failure]) -> Iterator[Answer | Failure]:
-    ready = [image for image in batch if isinstance(image, Prepared)]
+def _classify(predictor: "Predictor", batch: list[_Image]) -> Iterator[Found]:
+    ready = [image.content for image in batch if isinstance(image.content, Prepared)]
     prediction: Any = predictor.predict(np.stack([image.input for image in ready])) if ready else None
     i = 0
-    for image in batch:
-        if isinstance(image, Failure):
-            yield image
+    for content, origin, position, file in batch:
+        if isinstance(content, Failure):
+            yield Found(content, origin, position, file)
             continue
-        yield make_answer(predictor, prediction, i, image)
+        yield Found(make_answer(predictor, prediction, i, content), origin, position, file)
         i += 1

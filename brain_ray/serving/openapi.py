@@ -43,6 +43,19 @@ BODY: dict[str, Any] = {
 }
 """OpenAPI description of an upload; its body is parsed by hand, so that limits apply while it arrives."""
 
+STUDY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The files of a form, the parts of a DICOMweb request, a zip archive, or one file.",
+        "content": {
+            **BODY["requestBody"]["content"],
+            "multipart/related": IMAGE,
+            "application/zip": IMAGE,
+        },
+    }
+}
+"""OpenAPI description of a study."""
+
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Returns the descriptions of some problems' responses, by status."""

@@ -19,6 +19,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "too_many_images": (413, "The request holds too many images"),
     "too_many_pixels": (413, "The image has too many pixels"),
     "not_an_image": (415, "Not an image of a supported type"),
+    "no_patient": (422, "The file does not say whose it is"),
     "several_images": (422, "The file holds several images"),
     "undecodable": (422, "The image is damaged"),
     "too_small": (422, "The image is too small"),

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -15,7 +16,8 @@ from brain_ray.serving.browsers import HeadAsGet, let_in
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.handling import Seen, as_json, each, handle, route_of, since
 from brain_ray.serving.kserve import add_kserve
-from brain_ray.serving.openapi import BODY, COMMON_PROBLEMS, IMAGE, UPLOAD_PROBLEMS, problems
+from brain_ray.serving.openapi import BODY, COMMON_PROBLEMS, IMAGE, STUDY_BODY, UPLOAD_PROBLEMS, problems
+from brain_ray.serving.overlay import to_base64
 from brain_ray.serving.page_html import add_page
 from brain_ray.serving.problems import ProblemError, respond
 from brain_ray.serving.schemas import (
@@ -25,11 +27,17 @@ from brain_ray.serving.schemas import (
     Models,
     Predictions,
     Problem,
+    Served,
 )
 from brain_ray.serving.security import SecurityMiddleware
+from brain_ray.serving.study_run import run_study
+from brain_ray.serving.study_schemas import Study
+from brain_ray.serving.study_uploads import parse_study
 from brain_ray.serving.uploads import Upload
 
-DESCRIPTION = "Classifies single MR slices of a head. Research software, not for clinical use."
+DESCRIPTION = (
+    "Classifies MR slices of a head, and studies by patient. Research software, not for clinical use."
+)
 
 
 def make_app(engine: Engine, seen: Seen = lambda *_: None) -> ASGIApp:
@@ -37,6 +45,7 @@ def make_app(engine: Engine, seen: Seen = lambda *_: None) -> ASGIApp:
     app = FastAPIOffline(title="brain_ray", version=__version__, description=DESCRIPTION, redoc_url=None)
     _add_errors(app, seen)
     _add_uploads(app, engine, seen)
+    _add_studies(app, engine, seen)
     _add_facts(app, engine)
     add_kserve(app, engine, seen)
     add_page(app)
@@ -88,6 +97,41 @@ def _add_uploads(app: FastAPI, engine: Engine, seen: Seen) -> None:
         return await handle(request, engine, work, seen)
 
 
+def _add_studies(app: FastAPI, engine: Engine, seen: Seen) -> None:
+    @app.post(
+        "/v1/studies",
+        response_model=Study,
+        openapi_extra=STUDY_BODY,
+        responses={**UPLOAD_PROBLEMS, 200: {"content": {"image/png": {}}}},
+        tags=["v1"],
+    )
+    async def studies(request: Request, one_patient: bool = False, contact_sheet: bool = False) -> Response:
+        """Answer each slice, series and patient of a DICOM study, of volumes, or of pictures.
+
+        With `one_patient`, all files are taken for one patient's, whatever they say; pictures say nothing.
+        With `Accept: image/png`, the contact sheet is the response.
+        """
+        as_picture = "image/png" in request.headers.get("accept", "")
+
+        async def work(uploads: list[Upload]) -> Response:
+            start = time.perf_counter()
+            sheet = as_picture or contact_sheet
+            study, png = await run_study(engine, uploads, one_patient=one_patient, sheet=sheet)
+            if as_picture:
+                return Response(png, media_type="image/png")
+            shown = None if png is None else to_base64(png)
+            return as_json(study.model_copy(update={"contact_sheet": shown, "milliseconds": since(start)}))
+
+        config = engine.config
+
+        def parse(headers: Headers, body: bytes, max_files: int) -> list[Upload]:
+            return parse_study(headers, body, max_files, int(config.max_study_mb * 1e6))
+
+        return await handle(
+            request, engine, work, seen, parse, (config.max_study_mb, config.max_study_images)
+        )
+
+
 def _add_facts(app: FastAPI, engine: Engine) -> None:
     config = engine.config
     main = engine.predictors[0]
@@ -97,7 +141,10 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
         """Say what is on the air: facts and card of each model, and the limits of a request."""
         limits = {name: getattr(config, name) for name in LIMITS}
         return Models(
-            classes=list(main.classes), models=engine.served(), limits=limits, samples=sorted(main.canaries)
+            classes=list(main.classes),
+            models=served_models(engine),
+            limits=limits,
+            samples=sorted(main.canaries),
         )
 
     @app.get(
@@ -127,7 +174,33 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
         return Health(models=await engine.check())
 
 
-LIMITS = ("max_upload_mb", "max_images", "max_pixels", "max_request_pixels", "timeout_s")
+def served_models(engine: Engine) -> list[Served]:
+    """Returns the models that are on the air."""
+    config = engine.config
+    split = config.canary_mode == "split"
+    canary = config.canary if len(engine.predictors) > 1 else 0.0
+    return [
+        Served(
+            id=predictor.id,
+            role="challenger" if number else "main",
+            share=canary if number else 1 - canary * split,
+            mode="mirrors" if number and not split else "answers",
+            bundle={name: value for name, value in predictor.info.items() if name != "config"},
+            card=predictor.card,
+        )
+        for number, predictor in enumerate(engine.predictors)
+    ]
+
+
+LIMITS = (
+    "max_upload_mb",
+    "max_images",
+    "max_study_mb",
+    "max_study_images",
+    "max_pixels",
+    "max_request_pixels",
+    "timeout_s",
+)
 
 
 def _add_errors(app: FastAPI, seen: Seen) -> None:

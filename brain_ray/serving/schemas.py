@@ -8,11 +8,11 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=0)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Problem(_Body):
+class Problem(Body):
     """An error (RFC 9457, media type application/problem+json)."""
 
     type: str
@@ -27,7 +27,7 @@ class Problem(_Body):
     """What was found, what was expected."""
 
 
-class CropBox(_Body):
+class CropBox(Body):
     """The part of an image that the model saw, in pixels, half-open: rows top..bottom-1."""
 
     top: Pixels
@@ -36,7 +36,7 @@ class CropBox(_Body):
     right: Pixels
 
 
-class ModelId(_Body):
+class ModelId(Body):
     """Which model answered."""
 
     name: str
@@ -47,7 +47,7 @@ class ModelId(_Body):
     """`<name>-<first 12 digits of sha256>`"""
 
 
-class Answer(_Body):
+class Answer(Body):
     """What the model says of one image."""
 
     status: Literal["ok"] = "ok"
@@ -83,7 +83,7 @@ class Answer(_Body):
     """From the image's bytes to this answer, its time in the queue included."""
 
 
-class Failure(_Body):
+class Failure(Body):
     """One image among several that could not be used; the others are not affected."""
 
     status: Literal["error"] = "error"
@@ -91,7 +91,7 @@ class Failure(_Body):
     problem: Problem
 
 
-class Predictions(_Body):
+class Predictions(Body):
     """One result for each image, in the order sent."""
 
     results: list[Annotated[Answer | Failure, Field(discriminator="status")]]
@@ -110,14 +110,14 @@ class Explanation(Answer):
     """The heat map over the crop: PNG, base64."""
 
 
-class Explanations(_Body):
+class Explanations(Body):
     """One result for each image, in the order sent."""
 
     results: list[Annotated[Explanation | Failure, Field(discriminator="status")]]
     milliseconds: Annotated[float, Field(ge=0)]
 
 
-class Served(_Body):
+class Served(Body):
     """One model on the air, and how it came to its requests."""
 
     id: str
@@ -132,7 +132,7 @@ class Served(_Body):
     """MODEL_CARD.md"""
 
 
-class Models(_Body):
+class Models(Body):
     """What is on the air, the main model first."""
 
     classes: list[str]
@@ -143,7 +143,7 @@ class Models(_Body):
     """Names of the sample images (drawn phantoms) under /v1/samples/<name>."""
 
 
-class Health(_Body):
+class Health(Body):
     """Whether it is alive, or ready."""
 
     status: Literal["ok"] = "ok"

@@ -45,7 +45,7 @@ def body_size(headers: Headers, max_bytes: int) -> int:
         return max_bytes
     digits = announced.lstrip("0") or "0"
     if len(digits) > 15 or int(digits) > max_bytes:  # Python refuses to parse thousands of digits
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     return int(digits)
 
 
@@ -59,7 +59,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
     return bytes(body)
 
 
@@ -79,10 +79,10 @@ def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload
     content_type = headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        uploads = _parse_form(content_type, body, max_images)
+        uploads = parse_form(content_type, body, max_images)
     elif kind == JSON_TYPE:
-        uploads = [Upload(_clean(name), data) for name, data in parse_json(body, max_images)]
-    elif kind.startswith("image/") or kind in BODY_TYPES or (kind in UNTOLD_TYPES and _is_image(body)):
+        uploads = [Upload(clean_name(name), data) for name, data in parse_json(body, max_images)]
+    elif kind.startswith("image/") or kind in BODY_TYPES or (kind in UNTOLD_TYPES and is_image(body)):
         uploads = [Upload("image", body)] if body else []
     elif kind in UNTOLD_TYPES and not body:
         uploads = []
@@ -104,7 +104,7 @@ UNTOLD_TYPES = ("", "application/x-www-form-urlencoded")
 """Media types that say nothing of a body: none, and what curl sends unasked with `--data-binary`."""
 
 
-def _is_image(data: bytes) -> bool:
+def is_image(data: bytes) -> bool:
     return format_of(data[:HEAD_BYTES], FORMATS.values()) is not None
 
 
@@ -144,26 +144,36 @@ PADDING = 99
 """Largest number of blanks after a form's boundary; the parser reads them one by one."""
 
 
-def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]:
-    """Returns the files of a form, and fields that hold an image; ignores other fields, and any charset."""
+def find_boundary(content_type: str, body: bytes, max_parts: int) -> bytes:
+    """Returns the boundary of a multipart body, after a look at what would cost its parser much time.
+
+    Raises:
+        ProblemError: `bad_request`, `too_many_images`.
+    """
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
-        raise _damaged()
+        raise damaged_form()
     # Each start of a boundary costs the parser microseconds, and a body has room for millions of them.
     delimiter = b"\r\n--" + boundary
-    if body.count(delimiter) > max_images + 1:
-        raise _too_many(max_images)
+    if body.count(delimiter) > max_parts + 1:
+        raise too_many(max_parts)
     if re.search(re.escape(delimiter) + rb"[ \t]{%d}" % (PADDING + 1), body):
-        raise _damaged()
+        raise damaged_form()
+    return boundary
+
+
+def parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]:
+    """Returns the files of a form, and fields that hold an image; ignores other fields, and any charset."""
+    boundary = find_boundary(content_type, body, max_images)
     files: list[Upload] = []
 
     def keep(file: File) -> None:
         file.file_object.seek(0)
-        files.append(Upload(_clean(_decode(file.file_name or b"")), file.file_object.read()))
+        files.append(Upload(clean_name(_decode(file.file_name or b"")), file.file_object.read()))
 
     def keep_field(field: Field) -> None:  # a part without a file name
         data = field.value or b""
-        if (field.content_type or "").startswith("image/") or _is_image(data):
+        if (field.content_type or "").startswith("image/") or is_image(data):
             files.append(Upload("image", data))
 
     in_memory = {"MAX_MEMORY_FILE_SIZE": len(body) + 1}  # no client's bytes are written to a disk
@@ -175,9 +185,9 @@ def _parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]
             # Both refer to each other, and would keep the files until Python's garbage collector runs.
             parser.parser = None
     except FormParserError as error:
-        raise _damaged() from error
+        raise damaged_form() from error
     if len(files) > max_images:
-        raise _too_many(max_images)
+        raise too_many(max_images)
     return files
 
 
@@ -215,18 +225,18 @@ def _decode(name: bytes) -> str:
         return name.decode("latin-1")
 
 
-def _clean(name: str) -> str:
+def clean_name(name: str) -> str:
     """Returns the printable characters of a file name, at most `NAME_LENGTH`; `image` if there are none."""
     return "".join(c for c in name if c.isprintable())[:NAME_LENGTH] or "image"
 
 
-def _damaged() -> ProblemError:
-    return ProblemError("bad_request", "the form (multipart/form-data) is damaged")
+def damaged_form() -> ProblemError:
+    return ProblemError("bad_request", "the form (multipart/form-data or multipart/related) is damaged")
 
 
-def _too_many(max_images: int) -> ProblemError:
-    return ProblemError("too_many_images", f"expected at most {max_images} parts")
+def too_many(max_images: int) -> ProblemError:
+    return ProblemError("too_many_images", f"expected at most {max_images} files or parts")
 
 
-def _too_large(max_bytes: int) -> ProblemError:
+def too_large(max_bytes: int) -> ProblemError:
     return ProblemError("too_large", f"a request has at most {max_bytes / 1e6:g} MB")

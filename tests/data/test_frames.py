@@ -34,7 +34,16 @@ def files(*paths: str, **columns: Any) -> pd.DataFrame:
 
 
 def described(**facts: Any) -> Description:
-    usual = {"format": "DICOM", "positions": [0.0], "empty": [], "patient": "", "study": "", "series": ""}
+    usual = {
+        "format": "DICOM",
+        "width": 8,
+        "height": 8,
+        "positions": [0.0],
+        "empty": [],
+        "patient": "",
+        "study": "",
+        "series": "",
+    }
     return Description(**usual | {"modality": "", "class_name": "", "tumour": None} | facts)
 
 

@@ -27,7 +27,7 @@ from brain_ray.data.phantoms.files import draw
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.problems import ProblemError
-from brain_ray.serving.routes import make_app
+from brain_ray.serving.routes import make_app, served_models
 from brain_ray.serving.uploads import Upload, parse_uploads
 
 
@@ -478,6 +478,8 @@ def test_facts_samples_and_health(ask: Ask, bundle: Path) -> None:
     assert body["limits"] == {
         "max_upload_mb": 20,
         "max_images": 32,
+        "max_study_mb": 100,
+        "max_study_images": 300,
         "max_pixels": 40_000_000,
         "max_request_pixels": 160_000_000,
         "timeout_s": 30,
@@ -510,7 +512,7 @@ def test_the_page_and_the_documents_load_nothing_from_elsewhere(ask: Ask) -> Non
         assert "http://" not in document.replace("http://www.w3.org/", "")
         assert "https://" not in document
     paths = ask("GET", "/openapi.json").json()["paths"]
-    assert {"/v1/predict", "/v1/explain", "/v1/model", "/v1/samples/{name}", "/healthz", "/readyz"} == set(
+    assert {"/v1/predict", "/v1/explain", "/v1/studies", "/v1/model", "/v1/samples/{name}", "/healthz", "/readyz"} == set(
         paths
     )
     assert "multipart/form-data" in paths["/v1/predict"]["post"]["requestBody"]["content"]
@@ -554,5 +556,5 @@ def test_a_share_goes_to_the_challenger(bundle: Path) -> None:
         asyncio.run(many())
         assert abs(len(counted) - expected) <= (0 if mode == "split" else 40)
         assert 60 < counted.count("challenger") < 140
-        shares = [served.share for served in engine.served()]
+        shares = [served.share for served in served_models(engine)]
         assert shares == ([0.5, 0.5] if mode == "split" else [1.0, 0.5])

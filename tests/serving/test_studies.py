@@ -1,0 +1,290 @@
+"""Studies: one answer for each series and patient, by the endpoint and offline."""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from pydicom.uid import generate_uid
+from support import volumes
+from support.endpoint import Ask, picture
+
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.data.phantoms.files import draw
+from brain_ray.serving.offline import predict_study
+from brain_ray.serving.study_schemas import Study
+
+SECRETS = (
+    volumes.NAME,
+    "Doe",
+    "Jane",
+    volumes.PATIENT,
+    volumes.DATE,
+    volumes.STUDY,
+    volumes.SERIES,
+    "ACC-98765",
+)
+
+
+def slices(kind: str, count: int = 5, first: int = 0, **elements: Any) -> list[bytes]:
+    """DICOM files of a series, each a phantom that the bundle knows, from above to below."""
+    made = []
+    for k in range(count):
+        drawn = draw(kind, 11, 4000 + 4 * (first + k))
+        grey = drawn if drawn.ndim == 2 else np.ascontiguousarray(drawn[..., 0])
+        place = {"ImagePositionPatient": [0, 0, -5.0 * k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+        made.append(volumes.dicom(grey, InstanceNumber=k + 1, **place, **elements))
+    return made
+
+
+def form(files: Sequence[bytes], prefix: str = "s") -> list[tuple[str, tuple[str, bytes]]]:
+    return [("file", (f"{prefix}{k}.dcm", data)) for k, data in enumerate(files)]
+
+
+def archive(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as packed:
+        for name, data in files.items():
+            packed.writestr(name, data)
+    return stream.getvalue()
+
+
+def study_of(response: httpx.Response) -> Study:
+    assert response.status_code == 200, response.text
+    return Study.model_validate_json(response.content)
+
+
+def code_of(response: httpx.Response) -> str:
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    return str(response.json()["code"])
+
+
+def test_a_series_has_one_answer_by_the_bundles_rule_and_nothing_of_its_header_gets_out(
+    ask: Ask, bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    response = ask("POST", "/v1/studies", files=form(slices("pituitary")))
+    study = study_of(response)
+    (patient,), (series,) = study.patients, study.series
+    assert (patient.number, patient.series, series.number, series.patient) == (1, [1], 1, 1)
+    assert series.modality == "MR"
+    assert [one.result.name for one in study.slices] == [f"s{k}.dcm" for k in (4, 3, 2, 1, 0)]  # from below
+    assert patient.num_slices == patient.num_counted == 5
+    predictor = Predictor(bundle)
+    rule = predictor.info["patients"]
+    assert study.rule == rule["rule"]
+    rows = np.array([list(one.result.calibrated.values()) for one in study.slices])  # type: ignore[union-attr]
+    expected = predictor.answer_patient(rows)
+    assert patient.calibrated is not None
+    np.testing.assert_allclose(list(patient.calibrated.values()), expected.calibrated, atol=1e-6)
+    assert patient.label == "pituitary"
+    assert patient.decision == expected.decision == "answer"
+    assert patient.confidence == max(patient.calibrated.values()) >= rule["abstain_below"]
+    assert patient.candidates is not None
+    assert "pituitary" in patient.candidates
+    most = max(range(5), key=lambda i: study.slices[i].result.calibrated["pituitary"])  # type: ignore[union-attr]
+    assert patient.carried_by[0] == most
+    assert sorted(patient.carried_by) == [0, 1, 2, 3, 4]
+    told = response.text + "".join(capfd.readouterr())
+    assert not [secret for secret in SECRETS if secret in told]
+
+
+def test_offline_gives_the_endpoints_answers(ask: Ask, bundle: Path, tmp_path: Path) -> None:
+    files = [*slices("glioma", 3), *slices("notumor", 2, PatientID="other", SeriesInstanceUID=generate_uid())]
+    files += [volumes.nifti(volumes.heads(9, 2)), picture()]
+    names = [f"{k}.img" for k in range(len(files))]
+    for name, data in zip(names, files, strict=True):
+        (tmp_path / name).write_bytes(data)
+    form_ = [("file", (str(tmp_path / name), data)) for name, data in zip(names, files, strict=True)]
+    served = study_of(ask("POST", "/v1/studies", files=form_))
+    offline = predict_study(Predictor(bundle, threads=1), [tmp_path / name for name in names], batch_size=3)
+    assert [patient.num_slices for patient in served.patients] == [3, 2, 5]
+    assert served.empty_slices == offline.empty_slices == 4
+    assert [failure.problem.code for failure in served.unassigned] == ["no_patient"]
+
+    def plain(study: Study) -> Any:
+        found = json.loads(study.model_dump_json(exclude={"milliseconds"}))
+        for one in found["slices"]:
+            del one["result"]["milliseconds"]
+        return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 4))
+
+    assert plain(served) == plain(offline)
+
+
+def test_slices_are_grouped_by_patient_study_and_series(ask: Ask) -> None:
+    one, two = generate_uid(), generate_uid()
+    files = [
+        *slices("glioma", 2, SeriesInstanceUID=one),
+        *slices("glioma", 2, SeriesInstanceUID=two),
+        *slices("pituitary", 2, SeriesInstanceUID=two, PatientID="somebody else"),  # mixed into a series
+        *slices("notumor", 1, PatientID="", StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.4"),
+        *slices("notumor", 1, PatientID="", StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.5"),
+    ]
+    study = study_of(ask("POST", "/v1/studies", files=form(files)))
+    assert [patient.series for patient in study.patients] == [[1, 2], [3], [4, 5]]
+    assert [patient.label for patient in study.patients] == ["glioma", "pituitary", "notumor"]
+    assert [one.patient for one in study.series] == [1, 1, 2, 3, 3]
+    assert len(study.notes) == 1
+    assert "2 patients have the same series number" in study.notes[0]
+    together = study_of(ask("POST", "/v1/studies?one_patient=true", files=form(files)))
+    assert [patient.num_slices for patient in together.patients] == [8]
+
+
+def test_pictures_are_answered_if_they_are_said_to_be_of_one_patient(ask: Ask) -> None:
+    files = [("file", (f"{k}.png", picture("glioma", k))) for k in range(3)]
+    refused = study_of(ask("POST", "/v1/studies", files=files))
+    assert refused.patients == []
+    assert {failure.problem.code for failure in refused.unassigned} == {"no_patient"}
+    study = study_of(ask("POST", "/v1/studies?one_patient=true", files=files))
+    assert [(patient.label, patient.num_slices) for patient in study.patients] == [("glioma", 3)]
+    assert [one.result.name for one in study.slices] == ["0.png", "1.png", "2.png"]
+
+
+def test_other_modalities_and_slices_unlike_training_are_not_counted(ask: Ask) -> None:
+    scan = slices("glioma", 3, Modality="CT")
+    study = study_of(ask("POST", "/v1/studies", files=form(scan)))
+    assert [(one.decision, one.label, one.num_counted) for one in study.patients] == [("not_mr", None, 0)]
+    assert "CT" in study.notes[0]
+    noise = np.random.default_rng(0).integers(0, 255, (4, 200, 200), dtype=np.uint8)
+    mostly = [*slices("glioma", 3), *(volumes.dicom(one) for one in noise)]
+    (patient,) = study_of(ask("POST", "/v1/studies", files=form(mostly))).patients
+    assert (patient.num_slices, patient.num_counted, patient.decision) == (7, 3, "not_mr")
+    few = [*slices("glioma", 3), volumes.dicom(noise[0])]
+    (patient,) = study_of(ask("POST", "/v1/studies", files=form(few))).patients
+    assert (patient.num_slices, patient.num_counted, patient.label) == (4, 3, "glioma")
+
+
+def test_a_damaged_slice_costs_itself_alone(ask: Ask) -> None:
+    files = slices("glioma", 4)
+    files[1] = files[1][:-5000]
+    study = study_of(ask("POST", "/v1/studies", files=[*form(files), ("file", ("x.txt", b"no image"))]))
+    (patient,) = study.patients
+    assert (patient.num_slices, patient.num_counted) == (4, 3)
+    (broken,) = [one.result for one in study.slices if one.result.status == "error"]
+    assert (broken.name, broken.problem.code) == ("s1.dcm", "undecodable")  # type: ignore[union-attr]
+    assert [(one.name, one.problem.code) for one in study.unassigned] == [("x.txt", "not_an_image")]
+    alone = ask("POST", "/v1/studies", content=b"nothing", headers={"content-type": "application/dicom"})
+    assert (alone.status_code, code_of(alone)) == (415, "not_an_image")
+
+
+def test_a_study_comes_as_form_archive_dicomweb_request_or_volume(ask: Ask) -> None:
+    files = slices("notumor", 4)
+    sent = study_of(ask("POST", "/v1/studies", files=form(files)))
+
+    packed = archive(
+        {f"PAT/SER/s{k}.dcm": data for k, data in enumerate(files)} | {"DICOMDIR": b"x", "a/": b""}
+    )
+    as_body = ask("POST", "/v1/studies", content=packed, headers={"content-type": "application/zip"})
+    in_form = ask("POST", "/v1/studies", files={"file": ("study.zip", packed)})
+
+    def related(line: bytes) -> bytes:
+        head = b"Content-Type: application/dicom" + line + line
+        return b"".join(b"--b1" + line + head + data + line for data in files) + b"--b1--" + line
+
+    kind = {"content-type": 'multipart/related; type="application/dicom"; boundary=b1'}
+    as_stow = ask("POST", "/v1/studies", content=related(b"\r\n"), headers=kind)
+    for response in (as_body, in_form, as_stow):
+        study = study_of(response)
+        assert [one.model_dump() for one in study.patients] == [one.model_dump() for one in sent.patients]
+        assert study.unassigned == []
+    assert study_of(as_body).slices[0].result.name == "PAT/SER/s3.dcm"
+    assert study_of(as_stow).slices[0].result.name == "part 4"
+
+    volume = ask("POST", "/v1/studies", content=volumes.nifti(volumes.heads(9, 2)))
+    study = study_of(volume)
+    assert [(one.num_slices, one.number) for one in study.patients] == [(5, 1)]
+    assert study.empty_slices == 4
+    assert [one.result.name for one in study.slices] == [f"image[{k}]" for k in range(2, 7)]
+
+
+def test_the_contact_sheet_shows_each_patient_with_heat_maps(ask: Ask) -> None:
+    files = form([*slices("glioma", 3), *slices("pituitary", 8, PatientID="b")])
+    response = ask("POST", "/v1/studies", files=files, headers={"accept": "image/png"})
+    assert response.headers["content-type"] == "image/png"
+    sheet = cv2.imdecode(np.frombuffer(response.content, np.uint8), cv2.IMREAD_COLOR)
+    assert sheet is not None
+    lines, tiles, space, columns = 2 * 28, 2 * 192, 2 * 6, 6
+    assert sheet.shape == (lines + tiles + space, 6 + columns * (192 + 6), 3)
+    coloured = (np.ptp(sheet.astype(int), axis=2) > 30).mean()
+    assert coloured > 0.02  # heat maps; slices themselves are grey
+    first_row = sheet[28 : 28 + 192]
+    assert first_row[:, : 6 + 3 * 198].mean() > 5
+    assert first_row[:, 6 + 3 * 198 :].max() == 0  # three slices only
+    told = ask("POST", "/v1/studies?contact_sheet=true", files=files).json()
+    assert len(told["contact_sheet"]) > 1000
+    assert study_of(ask("POST", "/v1/studies", files=files)).contact_sheet is None
+
+
+def test_a_bundle_of_an_earlier_version_takes_the_mean_and_abstains(bundle: Path, tmp_path: Path) -> None:
+    import shutil
+
+    earlier = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    info = json.loads((earlier / "bundle.json").read_text())
+    del info["patients"]
+    (earlier / "bundle.json").write_text(json.dumps(info))
+    study = predict_study(Predictor(earlier, threads=1), slices("glioma", 3))
+    (patient,) = study.patients
+    assert (study.rule, patient.label, patient.decision) == ("mean", "glioma", "abstain")
+    assert patient.candidates is None
+
+
+def lying(data: bytes, size: int) -> bytes:
+    """An archive of one file whose list states another size."""
+    made = bytearray(data)
+    for place, offset in ((made.find(b"PK\x01\x02"), 24), (0, 22)):
+        made[place + offset : place + offset + 4] = size.to_bytes(4, "little")
+    return bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (archive({"a.dcm": bytes(200_000_000)}), "too_large"),
+        (archive({f"{k}.dcm": bytes(1_000_000) for k in range(150)}), "too_large"),
+        (archive({f"{k}.dcm": b"x" for k in range(400)}, zipfile.ZIP_STORED), "too_many_images"),
+        (archive({f"{k}.txt": b"x" for k in range(2000)}, zipfile.ZIP_STORED), "too_many_images"),
+        (archive({"a.dcm": bytes(1000)}, zipfile.ZIP_LZMA), "bad_request"),
+        (archive({"a.dcm": bytes(1000)})[:-30], "bad_request"),
+        (lying(archive({"a.dcm": bytes(50_000_000)}), 100), "bad_request"),
+        (archive({"readme.txt": b"x"}), "no_image"),
+        (archive({"inner.zip": archive({"a.dcm": bytes(1000)})}), "not_an_image"),
+        (b"PK\x03\x04 and nothing else", "bad_request"),
+    ],
+    ids=["bomb", "many", "files", "texts", "lzma", "cut", "lies", "empty", "nested", "head"],
+)  # fmt: skip
+def test_archives_that_cannot_be_used_are_refused(ask: Ask, body: bytes, code: str) -> None:
+    response = ask("POST", "/v1/studies", content=body, headers={"content-type": "application/zip"})
+    assert code_of(response) == code, response.text
+
+
+def test_an_encrypted_archive_is_refused(ask: Ask) -> None:
+    made = bytearray(archive({"a.dcm": bytes(1000)}))
+    for place, offset in ((made.find(b"PK\x01\x02"), 8), (0, 6)):
+        made[place + offset] |= 1
+    response = ask("POST", "/v1/studies", content=bytes(made))
+    assert code_of(response) == "bad_request"
+    assert "encrypted" in response.json()["detail"]
+
+
+def test_a_studys_limits_are_told_and_held(ask: Ask) -> None:
+    limits = ask("GET", "/v1/model").json()["limits"]
+    assert (limits["max_study_mb"], limits["max_study_images"]) == (100, 300)
+    files = form(slices("glioma", 4))
+    assert (
+        code_of(ask("POST", "/v1/studies", files=files, settings={"max_study_images": 3}))
+        == "too_many_images"
+    )
+    volume = volumes.nifti(volumes.heads(9, 2))
+    assert (
+        code_of(ask("POST", "/v1/studies", content=volume, settings={"max_study_images": 3}))
+        == "too_many_images"
+    )
+    few = {"max_request_pixels": 100_000}
+    assert code_of(ask("POST", "/v1/studies", files=files, settings=few)) == "too_many_pixels"
+    assert code_of(ask("POST", "/v1/studies", files=files, settings={"max_study_mb": 0.01})) == "too_large"
+    assert code_of(ask("POST", "/v1/studies", content=b"")) == "no_image"
