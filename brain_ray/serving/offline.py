@@ -37,6 +37,7 @@ def predict_offline(
     batch_size: int = 16,
     threads: int = 0,
     passed_over: PassedOver | None = None,
+    placed: list[Found] | None = None,
 ) -> Iterator[Answer | Failure]:
     """Yields a result for each image, in order, a batch at a time, with the names of `Client.predict`.
 
@@ -50,9 +51,12 @@ def predict_offline(
         threads: threads that read and decode, each of which holds one file; 0: one for each CPU of this
             process.
         passed_over: gets the number of empty slices of each volume.
+        placed: gets the results of files whose format can say whose they are, for `make_study`.
     """
     left_out = PassedOver() if passed_over is None else passed_over
     for found in _find(predictor, images, batch_size, threads, left_out):
+        if placed is not None and found.origin is not None:
+            placed.append(found)
         yield found.result
 
 

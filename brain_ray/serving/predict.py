@@ -1,31 +1,25 @@
-"""Job predict: classifies files by an endpoint or with a bundle; prints a table or JSON lines."""
+"""Job predict: classifies files by an endpoint or with a bundle, by image, series or patient."""
 
 import argparse
 import io
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
-
-from rich.cells import cell_len, set_cell_size
 
 from brain_ray.errors import RunError, printable
+from brain_ray.serving import prediction_text as text
 from brain_ray.serving.client import Client, EndpointError
 from brain_ray.serving.client.files import PassedOver, Source, find_images, watch_doubles
 from brain_ray.serving.schemas import Answer, Failure
+from brain_ray.serving.study_schemas import Study
 from brain_ray.serving.summary import Summary
 from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser
 
 KEY_VARIABLE = "BRAIN_RAY_API_KEY"
-
-FIGURES = f"{'label':<14}{'confidence':>10}  {'decision':<8}{'ms':>8}"
-NARROWEST, PIPED = 24, 48
-"""Columns of a file's name: the fewest on a terminal, and those without one, where no name is cut off."""
-
 
 SILENCE_S = 5.0
 """Seconds without an endpoint's first answer after which a line says so."""
@@ -52,15 +46,14 @@ def run(
         folders: set[Path] = set()
         words = watch_doubles(given.files, folders)
         found = find_images(words, watch_doubles(sys.stdin, folders), passed_over)
-        results = summary.watch(_results(given, summary.begin(found), make_client, silence_s, passed_over))
-        show = _lines if given.json else _table
-        for line in show(results, sys.stdout):
+        images = summary.begin(found)
+        for line in _texts(given, images, summary, passed_over, make_client, silence_s):
             print(line, flush=True)
         for line in passed_over.lines():
-            print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
+            print(line, file=sys.stderr if given.json or given.csv else sys.stdout, flush=True)
         if not summary.images:
             raise RunError(f"no image in {' '.join(given.files)}")
-        if not given.json:
+        if not (given.json or given.csv):
             print(summary, flush=True)
     except BrokenPipeError:  # the reader has closed the pipe; the interpreter must not write again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,71 +67,97 @@ def run(
     return 1 if summary.errors else 0
 
 
+def _texts(
+    given: argparse.Namespace,
+    images: Iterable[Source],
+    summary: Summary,
+    passed_over: PassedOver,
+    make_client: Callable[..., Client],
+    silence_s: float,
+) -> Iterator[str]:
+    """Yields what is printed of the answers."""
+    if given.per == "image":
+        show = text.lines if given.json else text.rows if given.csv else text.table
+        patients: list[str] = []
+        results = _results(given, images, make_client, silence_s, passed_over, patients)
+        yield from show(summary.watch(results), sys.stdout)
+        if not (given.json or given.csv):
+            yield from patients
+        return
+    study = _study(given, images, make_client, silence_s, passed_over)
+    for _ in summary.watch([*(one.result for one in study.slices), *study.unassigned]):
+        pass
+    if summary.images:
+        tell = text.study_lines if given.json else text.study_rows if given.csv else text.study_table
+        yield from tell(study, given.per)
+        if not (given.json or given.csv):
+            yield ""
+
+
+def _study(
+    given: argparse.Namespace,
+    images: Iterable[Source],
+    make_client: Callable[..., Client],
+    silence_s: float,
+    passed_over: PassedOver,
+) -> Study:
+    """Returns the answers to all files as one study."""
+    if given.url is not None:
+        with _client(given, make_client) as client, _waiting_for(client, silence_s):
+            return client.study(images, one_patient=given.one_patient)
+    from brain_ray.bundle.predictor import Predictor
+    from brain_ray.serving.offline import predict_study
+
+    predictor = Predictor(given.bundle)
+    return predict_study(
+        predictor, images, given.batch_size, passed_over=passed_over, one_patient=given.one_patient
+    )
+
+
 def _results(
     given: argparse.Namespace,
     images: Iterable[Source],
     make_client: Callable[..., Client],
     silence_s: float,
     passed_over: PassedOver,
+    patients: list[str],
 ) -> Iterator[Answer | Failure]:
+    """Yields a result for each image; `patients` gets a table of the patients that their files name, if a
+    bundle answers."""
     if given.url is not None:
-        key = _api_key(given.api_key_file)
-        url = given.url if "://" in given.url else f"http://{given.url}"
-        with make_client(url, key, timeout_s=given.timeout, in_flight=given.in_flight) as client:
-            text = f"waiting for {client.url} to answer"
-            waiting = threading.Timer(silence_s, print, [text], {"file": sys.stderr})
-            waiting.daemon = True
-            waiting.start()
-            try:
-                for result in client.predict(images):
-                    waiting.cancel()
-                    yield result
-            finally:
+        with _client(given, make_client) as client, _waiting_for(client, silence_s) as waiting:
+            for result in client.predict(images):
                 waiting.cancel()
+                yield result
         return
     # Imported here: a client of an endpoint needs neither ONNX Runtime nor OpenCV.
     from brain_ray.bundle.predictor import Predictor
     from brain_ray.serving.offline import predict_offline
+    from brain_ray.serving.studies import Found, make_study
 
-    yield from predict_offline(Predictor(given.bundle), images, given.batch_size, passed_over=passed_over)
-
-
-def _lines(results: Iterable[Answer | Failure], _: TextIO) -> Iterator[str]:
-    return (result.model_dump_json() for result in results)
-
-
-def _table(results: Iterable[Answer | Failure], out: TextIO) -> Iterator[str]:
-    """Lays out results as rows; the widths are fixed, since what is still to come is not known."""
-    terminal = out.isatty()
-    room = shutil.get_terminal_size().columns - len(FIGURES) - 2
-    width = max(NARROWEST, room) if terminal else PIPED
-    for i, result in enumerate(results):
-        if i == 0:
-            yield f"{'file':<{width}}  {FIGURES}"
-        name = _fit(printable(result.name), width, cut=terminal)
-        if isinstance(result, Failure):
-            yield f"{name}  error: {printable(result.problem.detail)} ({printable(result.problem.code)})"
-        else:
-            label = _fit(printable(result.label), 14, cut=False)
-            sure = rounded(result.confidence)
-            yield f"{name}  {label}{sure:>10}  {result.decision:<8}{result.milliseconds:>8.1f}"
+    predictor, placed = Predictor(given.bundle), list[Found]()
+    yield from predict_offline(predictor, images, given.batch_size, passed_over=passed_over, placed=placed)
+    if placed:
+        patients += ["", *text.study_table(make_study(predictor, placed), "patient"), ""]
 
 
-def rounded(confidence: float) -> str:
-    """Rounds a probability to four digits, but never up to a certainty."""
-    text = f"{confidence:.4f}"
-    return ">0.9999" if confidence < 1 and text == "1.0000" else text
+def _client(given: argparse.Namespace, make_client: Callable[..., Client]) -> Client:
+    key = _api_key(given.api_key_file)
+    url = given.url if "://" in given.url else f"http://{given.url}"
+    return make_client(url, key, timeout_s=given.timeout, in_flight=given.in_flight)
 
 
-def _fit(text: str, width: int, *, cut: bool) -> str:
-    """Brings a text to a width in columns; of what is too long the end is kept, which tells files apart."""
-    if cell_len(text) <= width:
-        return set_cell_size(text, width)
-    if not cut:
-        return text
-    while cell_len(text) > width - 1:
-        text = text[1:]
-    return set_cell_size(f"…{text}", width)
+@contextmanager
+def _waiting_for(client: Client, silence_s: float) -> Iterator[threading.Timer]:
+    """Says so if an endpoint is silent for long; its first answer cancels the timer, and so does the end."""
+    line = f"waiting for {client.url} to answer"
+    waiting = threading.Timer(silence_s, print, [line], {"file": sys.stderr})
+    waiting.daemon = True
+    waiting.start()
+    try:
+        yield waiting
+    finally:
+        waiting.cancel()
 
 
 def _api_key(file: str | None) -> str | None:
@@ -159,8 +178,21 @@ def _parse(purpose: str, argv: Sequence[str] | None, prog: str) -> argparse.Name
     where.add_argument("--url", help="URL of an endpoint, such as http://127.0.0.1:8000")
     where.add_argument("--bundle", help="path or URI of a bundle, to classify without an endpoint")
     parser.add_argument(
-        "--json", action="store_true", help="print one JSON object per image, in the endpoint's format"
+        "--per",
+        choices=("image", "series", "patient"),
+        default="image",
+        help="what gets an answer; series and patients are those that DICOM and other files name",
     )
+    parser.add_argument(
+        "--one-patient",
+        action="store_true",
+        help="with --per patient: take all files for one patient's, pictures too, whatever they say",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", action="store_true", help="print one JSON object per answer, in the endpoint's format"
+    )
+    form.add_argument("--csv", action="store_true", help="print a table for programs")
     parser.add_argument(
         "--api-key-file", metavar="FILE", help=f"file with one API key (default: the key in {KEY_VARIABLE})"
     )

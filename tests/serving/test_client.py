@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from brain_ray.data.phantoms.files import draw
-from brain_ray.serving import predict
+from brain_ray.serving import predict, prediction_text
 from brain_ray.serving.client import AsyncClient, Client, EndpointError
 from brain_ray.serving.client.files import PassedOver, find_images, in_order, name_of
 from brain_ray.serving.client.retries import Outcome, pause_s
@@ -560,7 +560,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_table(job: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setattr(prediction_text.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.chdir(folder)
     code, written, errors = job(Endpoint(handle_names), "--url", "http://endpoint", ".")
@@ -572,7 +572,7 @@ def test_the_table(job: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert lines[2].split(maxsplit=1) == ["b.jpg", "error: damaged\N{REPLACEMENT CHARACTER}[2J (undecodable)"]
     assert "\x1b" not in written
     assert lines[4].startswith("…脳")
-    assert lines[1].index("glioma") == predict.cell_len(lines[4].partition("glioma")[0])
+    assert lines[1].index("glioma") == prediction_text.cell_len(lines[4].partition("glioma")[0])
     assert lines[5].startswith("4 images in ")
     assert lines[5].endswith(" images/s); glioma 3; answer 3; 1 error: undecodable 1")
 

@@ -1,9 +1,12 @@
 """Studies: one answer for each series and patient, by the endpoint and offline."""
 
+import asyncio
+import csv
 import io
 import json
+import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,11 @@ from support.endpoint import Ask, picture
 
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.data.phantoms.files import draw
+from brain_ray.serving import predict
+from brain_ray.serving.client import Client, EndpointError
+from brain_ray.serving.engine import Engine
 from brain_ray.serving.offline import predict_study
+from brain_ray.serving.routes import make_app
 from brain_ray.serving.study_schemas import Study
 
 SECRETS = (
@@ -221,8 +228,6 @@ def test_the_contact_sheet_shows_each_patient_with_heat_maps(ask: Ask) -> None:
 
 
 def test_a_bundle_of_an_earlier_version_takes_the_mean_and_abstains(bundle: Path, tmp_path: Path) -> None:
-    import shutil
-
     earlier = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     info = json.loads((earlier / "bundle.json").read_text())
     del info["patients"]
@@ -288,3 +293,85 @@ def test_a_studys_limits_are_told_and_held(ask: Ask) -> None:
     assert code_of(ask("POST", "/v1/studies", files=files, settings=few)) == "too_many_pixels"
     assert code_of(ask("POST", "/v1/studies", files=files, settings={"max_study_mb": 0.01})) == "too_large"
     assert code_of(ask("POST", "/v1/studies", content=b"")) == "no_image"
+
+
+def save(folder: Path, files: Sequence[bytes]) -> list[Path]:
+    folder.mkdir(parents=True)
+    paths = [folder / f"{k}.dcm" for k in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    return paths
+
+
+@pytest.fixture
+def make_client(engine: Engine) -> Callable[..., Client]:
+    """Give a function that returns a client whose requests go to an engine in this process."""
+
+    class Transport(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            inner = httpx.ASGITransport(make_app(engine))
+
+            async def talk() -> httpx.Response:
+                async with httpx.AsyncClient(transport=inner, base_url="http://localhost") as http:
+                    found = await http.request(
+                        request.method, request.url, headers=request.headers, content=request.read()
+                    )
+                    return httpx.Response(found.status_code, headers=found.headers, content=found.content)
+
+            return asyncio.run(talk())
+
+    return lambda *_, **__: Client("http://localhost", transport=Transport())
+
+
+def test_the_client_sends_a_study(make_client: Callable[..., Client], tmp_path: Path) -> None:
+    client = make_client()
+    paths = save(tmp_path / "s", slices("pituitary", 3))
+    study = client.study([*paths, tmp_path / "missing.dcm"], contact_sheet=True)
+    assert [(one.label, one.num_slices) for one in study.patients] == [("pituitary", 3)]
+    assert study.slices[0].result.name == str(paths[2])
+    assert [one.problem.code for one in study.unassigned] == ["unreadable"]
+    assert study.contact_sheet
+    pictures = client.study([picture(), picture("glioma", 1)], one_patient=True)
+    assert [(one.label, one.num_slices) for one in pictures.patients] == [("glioma", 2)]
+    with pytest.raises(EndpointError, match="not_an_image"):
+        client.study([b"nothing"])
+
+
+def test_the_job_tells_patients_in_each_form_by_bundle_and_by_endpoint(
+    bundle: Path, make_client: Callable[..., Client], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "a", slices("pituitary", 3))
+    save(tmp_path / "b", slices("glioma", 2, PatientID="b", SeriesInstanceUID=generate_uid()))
+    (tmp_path / "c.png").write_bytes(picture())
+
+    def said(*words: str) -> str:
+        assert predict.run("", [*words, str(tmp_path)], make_client=make_client) == 1  # c.png
+        return capsys.readouterr().out
+
+    by = {"bundle": ("--bundle", str(bundle)), "endpoint": ("--url", "localhost")}
+    for words in by.values():
+        table = said(*words, "--per", "patient").splitlines()
+        assert table[1].split()[:4] == ["patient", "1", "3/3", "pituitary"]
+        assert table[2].split()[:4] == ["patient", "2", "2/2", "glioma"]
+        assert "6 images" in table[-1]
+        rows = list(csv.DictReader(io.StringIO(said(*words, "--per", "series", "--csv"))))
+        assert [(row["series"], row["patient"], row["label"]) for row in rows[:2]] == [
+            ("1", "1", "pituitary"),
+            ("2", "2", "glioma"),
+        ]
+        assert rows[2]["error"].startswith("no_patient")
+        assert float(rows[1]["calibrated glioma"]) == float(rows[1]["confidence"])
+        lines = [json.loads(line) for line in said(*words, "--per", "patient", "--json").splitlines()]
+        assert [line.get("label") for line in lines] == ["pituitary", "glioma", None]
+        assert lines[1]["first_file"] == str(tmp_path / "b" / "1.dcm")
+        assert set(lines[1]["carried_by"]) == {str(tmp_path / "b" / f"{k}.dcm") for k in range(2)}
+    assert predict.run("", [*by["bundle"], str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    assert "patient 1         3/3  pituitary" in table
+    assert predict.run("", [*by["bundle"], "--csv", str(tmp_path)]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["label"] for row in rows].count("pituitary") == 3
+    together = ["--per", "patient", "--one-patient", "--json"]
+    assert predict.run("", [*by["bundle"], *together, str(tmp_path)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["num_slices"] == 6

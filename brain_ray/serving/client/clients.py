@@ -16,61 +16,17 @@ from typing import Self
 
 import httpx
 
-from brain_ray.serving.client.files import Source, in_order, read_image
-from brain_ray.serving.client.network import Http, connect
-from brain_ray.serving.client.protocol import Endpoint, EndpointError, Exchange, Result
+from brain_ray.serving.client.base import Base
+from brain_ray.serving.client.files import Source, in_order, read_all, read_image
+from brain_ray.serving.client.protocol import EndpointError, Exchange, Result
 from brain_ray.serving.client.retries import Outcome, Pause, pause_s
 from brain_ray.serving.schemas import Answer, Explanation, Failure, Models
+from brain_ray.serving.study_schemas import Study
 
 __all__ = ["AsyncClient", "Client", "EndpointError"]
 
 
-class _Base:
-    def __init__(
-        self,
-        url: str,
-        api_key: str | None = None,
-        *,
-        timeout_s: float = 60,
-        retries: int = 6,
-        in_flight: int = 8,
-        pause: Pause = pause_s,
-    ) -> None:
-        """Stores the settings; opens no connection yet.
-
-        Args:
-            url: address of the endpoint, such as http://127.0.0.1:8000.
-            api_key: an API key of the endpoint; it is sent, and never shown.
-            timeout_s: seconds to wait for one answer; more than the endpoint's own limit.
-            retries: largest number of retries after connection errors, 502 and 503; with their waits, 6 take
-                about 16 s. An image that was lost with its connection or its replica is sent a second time,
-                but no third.
-            in_flight: largest number of concurrent requests of `predict`.
-            pause: function that returns the seconds to wait before each retry.
-
-        Raises:
-            EndpointError: a malformed URL or key, or a proxy of the environment (HTTPS_PROXY, ALL_PROXY, ...)
-                that cannot be used.
-        """
-        self._endpoint = Endpoint.agree(url, api_key, retries, pause)
-        self._in_flight = in_flight
-        self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10), pool=None)
-        self._limits = httpx.Limits(max_connections=in_flight + 1)
-
-    def _connect(self, kind: Callable[..., Http], transport: object) -> Http:
-        host = self._endpoint.url.host
-        return connect(kind, host, timeout=self._timeout, limits=self._limits, transport=transport)
-
-    @property
-    def url(self) -> str:
-        """The endpoint's address, without a password."""
-        return self._endpoint.shown
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
-
-
-class Client(_Base):
+class Client(Base):
     """Client of an endpoint; threads may share it. Close it, or use it in a `with`."""
 
     def __init__(
@@ -120,6 +76,24 @@ class Client(_Base):
         data = read_image(image)
         return data if isinstance(data, Failure) else self._run(self._endpoint.explain(image, data))
 
+    def study(
+        self, files: Iterable[Source], *, one_patient: bool = False, contact_sheet: bool = False
+    ) -> Study:
+        """Returns one answer for each patient and series of files, which are sent in one request.
+
+        Args:
+            files: paths, or the bytes of files: DICOM, volumes, or an archive (zip) of these. A file that
+                cannot be read is among the study's `unassigned`.
+            one_patient: whether all files are of one patient, whatever they say; pictures say nothing.
+            contact_sheet: whether the study has its `contact_sheet`.
+
+        Raises:
+            EndpointError: the endpoint cannot be used, or not for this study: it is too large, for one.
+        """
+        readable, failures = read_all(files)
+        study = self._run(self._endpoint.study(readable, one_patient=one_patient, sheet=contact_sheet))
+        return study.model_copy(update={"unassigned": [*study.unassigned, *failures]})
+
     def model(self) -> Models:
         """Returns the models that are served, their classes, and the limits.
 
@@ -168,7 +142,7 @@ class Client(_Base):
                 outcome = error
 
 
-class AsyncClient(_Base):
+class AsyncClient(Base):
     """Client of an endpoint for asyncio. Close it, or use it in an `async with`."""
 
     def __init__(
@@ -210,6 +184,14 @@ class AsyncClient(_Base):
     async def explain(self, image: Source) -> Explanation | Failure:
         """Returns the answer for an image, with its heat map; see `Client.explain`."""
         return await self._ask(image, self._endpoint.explain)
+
+    async def study(
+        self, files: Iterable[Source], *, one_patient: bool = False, contact_sheet: bool = False
+    ) -> Study:
+        """Returns one answer for each patient and series of files; see `Client.study`."""
+        readable, failures = await asyncio.to_thread(read_all, files)
+        study = await self._run(self._endpoint.study(readable, one_patient=one_patient, sheet=contact_sheet))
+        return study.model_copy(update={"unassigned": [*study.unassigned, *failures]})
 
     async def model(self) -> Models:
         """Returns the models that are served; see `Client.model`."""

@@ -105,6 +105,18 @@ def read_image(source: Source) -> bytes | Failure:
         return Failure(name=name_of(source), problem=problem)
 
 
+def read_all(sources: Iterable[Source]) -> tuple[list[tuple[str, bytes]], list[Failure]]:
+    """Returns names and bytes of files, and failures of those that cannot be read."""
+    readable, failures = [], []
+    for source in sources:
+        data = read_image(source)
+        if isinstance(data, Failure):
+            failures.append(data)
+        else:
+            readable.append((name_of(source), data))
+    return readable, failures
+
+
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
 ) -> Iterator[Result]:

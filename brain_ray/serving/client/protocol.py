@@ -1,9 +1,9 @@
 """Client protocol without I/O: requests, response parsing, retry decisions."""
 
 import urllib.parse
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -27,6 +27,7 @@ from brain_ray.serving.schemas import (
     Health,
     Predictions,
 )
+from brain_ray.serving.study_schemas import Study
 
 Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")
@@ -54,6 +55,21 @@ class EndpointError(Exception):
 
 Exchange = Generator[httpx.Request | float, Outcome, Result]
 """An exchange: yields requests to send and seconds to wait, receives their outcomes, returns its result."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a request carries."""
+
+    name: str
+    """What an error calls it."""
+    parts: dict[str, Any]
+    """Arguments of `httpx.Request`."""
+
+    @classmethod
+    def image(cls, source: Source, data: bytes) -> "Load":
+        """Returns the load of one image."""
+        return cls(name_of(source), {"content": data, "headers": {"Content-Type": media_type_of(source)}})
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,7 @@ class Endpoint:
 
     def predict(self, source: Source, data: bytes) -> Exchange[Answer | Failure]:
         """Classifies one image."""
-        response = yield from self._ask("POST", "v1/predict", source, data)
+        response = yield from self._ask("POST", "v1/predict", Load.image(source, data))
         name = name_of(source)
         if response.status_code != 200:
             return Failure(name=name, problem=problem_of(response))
@@ -108,11 +124,20 @@ class Endpoint:
 
     def explain(self, source: Source, data: bytes) -> Exchange[Explanation | Failure]:
         """Classifies one image and fetches its heat map."""
-        response = yield from self._ask("POST", "v1/explain", source, data)
+        response = yield from self._ask("POST", "v1/explain", Load.image(source, data))
         name = name_of(source)
         if response.status_code != 200:
             return Failure(name=name, problem=problem_of(response))
         return self._only(self._read(response, Explanations).results).model_copy(update={"name": name})
+
+    def study(self, files: Sequence[tuple[str, bytes]], *, one_patient: bool, sheet: bool) -> Exchange[Study]:
+        """Has the files of a study answered by series and patient."""
+        words = {"one_patient": str(one_patient).lower(), "contact_sheet": str(sheet).lower()}
+        load = Load("the study", {"files": [("file", file) for file in files], "params": words})
+        response = yield from self._ask("POST", "v1/studies", load)
+        if response.status_code != 200:
+            raise self._error(response)
+        return self._read(response, Study)
 
     def ready(self) -> Exchange[bool]:
         """Asks once whether the endpoint would answer images now."""
@@ -124,9 +149,7 @@ class Endpoint:
         self._read(outcome, Health)
         return True
 
-    def _ask(
-        self, method: str, route: str, source: Source = b"", data: bytes | None = None
-    ) -> Exchange[httpx.Response]:
+    def _ask(self, method: str, route: str, load: "Load | None" = None) -> Exchange[httpx.Response]:
         """Sends a request until there is a final answer, with at most `retries` retries.
 
         An image that may have ended its replica is sent once more, and only when the endpoint reports that it
@@ -134,17 +157,17 @@ class Endpoint:
         """
         attempt, was_lost = 0, False
         while True:
-            outcome = yield self._request(method, route, source, data)
+            outcome = yield self._request(method, route, load)
             if isinstance(outcome, httpx.Response):
                 status = outcome.status_code
-                if status == 200 or (data is not None and status in ABOUT_THE_IMAGE):
+                if status == 200 or (load is not None and status in ABOUT_THE_IMAGE):
                     return outcome
             if not is_passing(outcome) or attempt == self.retries:
                 raise self._error(outcome)
-            is_lost = data is not None and may_end_replicas(outcome)
-            if is_lost and was_lost:
+            is_lost = load is not None and may_end_replicas(outcome)
+            if load is not None and is_lost and was_lost:
                 error = self._error(outcome)
-                detail = f"{error.detail}; lost twice while it had {name_of(source)}"
+                detail = f"{error.detail}; lost twice while it had {load.name}"
                 raise EndpointError(error.code, detail, error.status)
             yield self.pause(attempt, outcome)
             attempt += 1
@@ -155,13 +178,10 @@ class Endpoint:
                 attempt += 1
             was_lost = was_lost or is_lost
 
-    def _request(
-        self, method: str, route: str, source: Source = b"", data: bytes | None = None
-    ) -> httpx.Request:
-        headers = dict(self.headers)
-        if data is not None:
-            headers["Content-Type"] = media_type_of(source)
-        return httpx.Request(method, self.url.join(route), headers=headers, content=data)
+    def _request(self, method: str, route: str, load: "Load | None" = None) -> httpx.Request:
+        parts = {} if load is None else load.parts
+        headers = self.headers | parts.get("headers", {})
+        return httpx.Request(method, self.url.join(route), **{**parts, "headers": headers})
 
     def _read(self, response: httpx.Response, kind: type[Body]) -> Body:
         try:
