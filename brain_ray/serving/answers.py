@@ -83,3 +83,9 @@ def names_of(classes: Sequence[str], chosen: "NDArray[np.bool_] | None") -> list
 def by_class(classes: Sequence[str], row: Any) -> dict[str, float]:
     """Returns a row of probabilities by class, limited to 1: float32 sums exceed it in the last digit."""
     return {name: min(1.0, round(float(value), DIGITS)) for name, value in zip(classes, row, strict=True)}
+
+
+def rounded(confidence: float) -> str:
+    """Rounds a probability to four digits, but never up to a certainty."""
+    text = f"{confidence:.4f}"
+    return ">0.9999" if confidence < 1 and text == "1.0000" else text

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_ray.serving.answers import rounded
 from brain_ray.serving.study_schemas import Patient, Study
 
 TILE = 192
@@ -35,7 +36,7 @@ def draw_sheet(study: Study, overlays: Mapping[int, Picture], columns: int) -> b
 
 
 def _row(patient: Patient, overlays: Mapping[int, Picture], columns: int) -> Picture:
-    said = f"{patient.label} {patient.confidence:.4f}" if patient.label else "no answer"
+    said = "no answer" if patient.confidence is None else f"{patient.label} {rounded(patient.confidence)}"
     counted = f"{patient.num_counted} of {patient.num_slices} slices"
     text = f"patient {patient.number}: {said} ({patient.decision}), {counted}"
     tiles = [_tile(overlays[i]) for i in patient.carried_by if i in overlays]

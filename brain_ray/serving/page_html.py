@@ -17,7 +17,7 @@ def fill_page(html: str, formats: Iterable[Format]) -> str:
     rows = list(formats)
     *titles, last = [row.title for row in rows]
     suffixes = [suffix for row in rows for suffix in row.suffixes]
-    accept = ",".join(["image/*", *suffixes])  # image/*: phones then offer pictures, and their camera
+    accept = ",".join(["image/*", *suffixes, ".zip"])  # image/*: phones then offer pictures, and their camera
     return html.replace("{{ accept }}", accept).replace("{{ formats }}", f"{', '.join(titles)} or {last}")
 
 

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from rich.cells import cell_len, set_cell_size
 
 from brain_ray.errors import printable
+from brain_ray.serving.answers import rounded
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.serving.study_schemas import Patient, Series, Study
 
@@ -164,12 +165,6 @@ def _first(study: Study, one: Patient | Series) -> str:
     """Returns the name of the first of its slices' files: patients and series are only numbered."""
     kind = "series" if isinstance(one, Series) else "patient"
     return next(slice_.result.name for slice_ in study.slices if getattr(slice_, kind) == one.number)
-
-
-def rounded(confidence: float) -> str:
-    """Rounds a probability to four digits, but never up to a certainty."""
-    text = f"{confidence:.4f}"
-    return ">0.9999" if confidence < 1 and text == "1.0000" else text
 
 
 def _fit(text: str, width: int, *, cut: bool) -> str:

@@ -30,7 +30,7 @@ from brain_ray.serving.schemas import (
     Served,
 )
 from brain_ray.serving.security import SecurityMiddleware
-from brain_ray.serving.study_run import run_study
+from brain_ray.serving.study_run import Wanted, run_study
 from brain_ray.serving.study_schemas import Study
 from brain_ray.serving.study_uploads import parse_study
 from brain_ray.serving.uploads import Upload
@@ -105,18 +105,21 @@ def _add_studies(app: FastAPI, engine: Engine, seen: Seen) -> None:
         responses={**UPLOAD_PROBLEMS, 200: {"content": {"image/png": {}}}},
         tags=["v1"],
     )
-    async def studies(request: Request, one_patient: bool = False, contact_sheet: bool = False) -> Response:
+    async def studies(
+        request: Request, one_patient: bool = False, contact_sheet: bool = False, pictures: bool = False
+    ) -> Response:
         """Answer each slice, series and patient of a DICOM study, of volumes, or of pictures.
 
         With `one_patient`, all files are taken for one patient's, whatever they say; pictures say nothing.
-        With `Accept: image/png`, the contact sheet is the response.
+        With `pictures`, each slice has its crop and heat map. With `Accept: image/png`, the contact sheet is
+        the response.
         """
         as_picture = "image/png" in request.headers.get("accept", "")
 
         async def work(uploads: list[Upload]) -> Response:
             start = time.perf_counter()
-            sheet = as_picture or contact_sheet
-            study, png = await run_study(engine, uploads, one_patient=one_patient, sheet=sheet)
+            wanted = Wanted(one_patient, as_picture or contact_sheet, pictures and not as_picture)
+            study, png = await run_study(engine, uploads, wanted)
             if as_picture:
                 return Response(png, media_type="image/png")
             shown = None if png is None else to_base64(png)

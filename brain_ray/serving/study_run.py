@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from brain_ray.data.formats import is_volume
 from brain_ray.serving.answers import Prepared
 from brain_ray.serving.contact_sheet import Picture, draw_sheet
 from brain_ray.serving.engine import BATCHES, Engine
-from brain_ray.serving.overlay import draw_overlay
+from brain_ray.serving.overlay import draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.serving.slices import OpenFile, open_file, prepare_file
@@ -23,137 +24,141 @@ from brain_ray.serving.uploads import Upload, check_uploads
 FRAMES = 32
 """Largest number of a volume's slices that are decoded, and held, at a time."""
 
-SHEET_SIDE = 256
-"""Longest side of a crop for the contact sheet, in pixels."""
+SIDE = 192
+"""Longest side of a displayed crop, in pixels."""
 
 
-async def run_study(
-    engine: Engine, uploads: Sequence[Upload], *, one_patient: bool, sheet: bool
-) -> tuple[Study, bytes | None]:
-    """Returns the answers to a study, and with `sheet` the contact sheet as a PNG.
+@dataclass(frozen=True)
+class Wanted:
+    """What a study is asked for beside its answers."""
+
+    one_patient: bool = False
+    """As in `make_study`."""
+    sheet: bool = False
+    """The contact sheet."""
+    pictures: bool = False
+    """Crop and heat map of each slice."""
+
+
+async def run_study(engine: Engine, uploads: Sequence[Upload], wanted: Wanted) -> tuple[Study, bytes | None]:
+    """Returns the answers to a study, and the contact sheet as a PNG if it is wanted.
 
     A challenger gets none of it: an answer to a patient is of one model.
-
-    Args:
-        engine: the replica's models.
-        uploads: the files.
-        one_patient: as in `make_study`.
-        sheet: whether a contact sheet is drawn.
 
     Raises:
         ProblemError: `too_many_images`, `too_many_pixels`; or that of the only file.
     """
-    start = time.perf_counter()
-    opened = await asyncio.gather(*(_open(engine, upload) for upload in uploads))
-    if len(opened) == 1 and isinstance(opened[0], Failure):
-        problem = opened[0].problem
-        raise ProblemError(problem.code, problem.detail)
-    _check_limits(engine, [one for one in opened if isinstance(one, OpenFile)])
-    crops: dict[int, Prepared] = {}
-    room = asyncio.Semaphore(BATCHES * engine.config.batch_size)
-    answered = await asyncio.gather(
-        *(
-            _answer(engine, one, number, start, room, crops if sheet else None)
-            for number, one in enumerate(opened)
+    return await _Run(engine, wanted).answer(uploads)
+
+
+class _Run:
+    """One study on its way."""
+
+    def __init__(self, engine: Engine, wanted: Wanted) -> None:
+        self._engine = engine
+        self._wanted = wanted
+        self._model = engine.predictors[0]
+        self._start = time.perf_counter()
+        self._room = asyncio.Semaphore(BATCHES * engine.config.batch_size)
+        self._prepared: dict[int, Prepared] = {}  # by the ids of their answers, if any picture is wanted
+        self._pictures: dict[int, dict[str, str]] = {}
+
+    async def answer(self, uploads: Sequence[Upload]) -> tuple[Study, bytes | None]:
+        opened = await asyncio.gather(*map(self._open, uploads))
+        if len(opened) == 1 and isinstance(opened[0], Failure):
+            problem = opened[0].problem
+            raise ProblemError(problem.code, problem.detail)
+        files = [one for one in opened if isinstance(one, OpenFile)]
+        self._check_limits(files)
+        found = await asyncio.gather(*(self._answer_file(one, i) for i, one in enumerate(opened)))
+        study = make_study(
+            self._model,
+            [one for file in found for one in file],
+            one_patient=self._wanted.one_patient,
+            num_empty=sum(one.num_empty for one in files),
         )
-    )
-    predictor = engine.predictors[0]
-    study = make_study(
-        predictor,
-        [found for file in answered for found in file],
-        one_patient=one_patient,
-        num_empty=sum(one.num_empty for one in opened if isinstance(one, OpenFile)),
-    )
-    if not sheet:
-        return study, None
-    return study, await engine.model_runs.run(_draw, engine, study, crops)
+        sheet = await self._engine.model_runs.run(self._draw_sheet, study) if self._wanted.sheet else None
+        shown = [one.model_copy(update=self._pictures.get(id(one.result), {})) for one in study.slices]
+        return study.model_copy(update={"slices": shown}), sheet
 
+    def _check_limits(self, files: Sequence[OpenFile]) -> None:
+        config = self._engine.config
+        slices, pixels = sum(len(file.numbers) for file in files), sum(file.pixels for file in files)
+        if slices > config.max_study_images:
+            raise ProblemError(
+                "too_many_images",
+                f"it has {slices} slices; expected at most {config.max_study_images} in a study",
+            )
+        if pixels > config.max_request_pixels:
+            raise ProblemError(
+                "too_many_pixels",
+                f"its slices have {pixels} pixels; expected at most {config.max_request_pixels}",
+            )
 
-def _check_limits(engine: Engine, files: Sequence[OpenFile]) -> None:
-    config = engine.config
-    slices, pixels = sum(len(file.numbers) for file in files), sum(file.pixels for file in files)
-    if slices > config.max_study_images:
-        raise ProblemError(
-            "too_many_images",
-            f"it has {slices} slices; expected at most {config.max_study_images} in a study",
-        )
-    if pixels > config.max_request_pixels:
-        raise ProblemError(
-            "too_many_pixels",
-            f"its slices have {pixels} pixels; expected at most {config.max_request_pixels}",
-        )
+    async def _open(self, upload: Upload) -> OpenFile | Failure:
+        config, decoder = self._engine.config, self._engine.decoder
 
+        def work() -> OpenFile:
+            file = upload
+            if isinstance(upload.data, bytes) and not is_volume(upload.data):  # a picture tells its size here
+                (file,) = check_uploads(decoder, [upload], config.max_pixels, config.max_request_pixels)
+            return open_file(decoder, self._model, file, config.max_pixels)
 
-async def _open(engine: Engine, upload: Upload) -> OpenFile | Failure:
-    config = engine.config
+        try:
+            return await self._engine.decode_study(work)
+        except ProblemError as error:
+            return Failure(name=upload.name, problem=error.problem)
 
-    def work() -> OpenFile:
-        file = upload
-        if isinstance(upload.data, bytes) and not is_volume(upload.data):  # a picture tells its size here
-            (file,) = check_uploads(engine.decoder, [upload], config.max_pixels, config.max_request_pixels)
-        return open_file(engine.decoder, engine.predictors[0], file, config.max_pixels)
+    async def _answer_file(self, file: OpenFile | Failure, number: int) -> list[Found]:
+        if isinstance(file, Failure):
+            return [Found(file, None, file=number)]
+        side = SIDE if self._wanted.sheet or self._wanted.pictures else 0
+        limit, decoder = self._engine.config.max_pixels, self._engine.decoder
+        found: list[Found] = []
+        for first in range(0, len(file.numbers), FRAMES):
+            numbers = file.numbers[first : first + FRAMES]
+            some = replace(file, numbers=numbers)
+            prepared = await self._engine.decode_study(
+                prepare_file, decoder, self._model, some, limit, self._start, side
+            )
+            results = await asyncio.gather(*map(self._classify, prepared))
+            places = file.positions[first : first + FRAMES]
+            found += [
+                Found(result, file.origin, position, number)
+                for result, position in zip(results, places, strict=True)
+            ]
+        return found
 
-    try:
-        return await engine.decode_study(work)
-    except ProblemError as error:
-        return Failure(name=upload.name, problem=error.problem)
+    async def _classify(self, prepared: Prepared | Failure) -> Answer | Failure:
+        if isinstance(prepared, Failure):
+            return prepared
+        async with self._room:
+            answer, (prediction, i) = await self._engine.classify(prepared)
+            if self._wanted.pictures:
+                maps = prediction.feature_maps[i : i + 1]
+                draw = self._engine.model_runs.run(self._draw, prepared, maps, answer.label)
+                crop, heat, _ = await draw
+                self._pictures[id(answer)] = {"crop": to_base64(crop), "heatmap": to_base64(heat)}
+        if self._wanted.sheet:
+            self._prepared[id(answer)] = prepared
+        return answer
 
+    def _draw(self, prepared: Prepared, maps: NDArray[np.float32], label: str) -> tuple[bytes, bytes, bytes]:
+        """Returns crop, heat map and overlay of a slice, PNG."""
+        assert prepared.crop is not None
+        heat = self._model.explain(maps, [self._model.classes.index(label)])
+        return draw_overlay(prepared.crop, heat[0], self._model.spec, self._model.map_shift)
 
-async def _answer(
-    engine: Engine,
-    file: OpenFile | Failure,
-    number: int,
-    start: float,
-    room: asyncio.Semaphore,
-    crops: dict[int, Prepared] | None,
-) -> list[Found]:
-    """Returns the results for a file's slices; `crops` gets the prepared images by the ids of their
-    answers, and `room` bounds how many slices wait for the model."""
-    if isinstance(file, Failure):
-        return [Found(file, None, file=number)]
-    side = 0 if crops is None else SHEET_SIDE
-    found: list[Found] = []
-    for first in range(0, len(file.numbers), FRAMES):
-        some = replace(
-            file,
-            numbers=file.numbers[first : first + FRAMES],
-            positions=file.positions[first : first + FRAMES],
-        )
-        prepared = await engine.decode_study(
-            prepare_file, engine.decoder, engine.predictors[0], some, engine.config.max_pixels, start, side
-        )
-        results = await asyncio.gather(*(_classify(engine, each, room, crops) for each in prepared))
-        found += [
-            Found(result, file.origin, position, number)
-            for result, position in zip(results, some.positions, strict=True)
-        ]
-    return found
-
-
-async def _classify(
-    engine: Engine, prepared: Prepared | Failure, room: asyncio.Semaphore, crops: dict[int, Prepared] | None
-) -> Answer | Failure:
-    if isinstance(prepared, Failure):
-        return prepared
-    async with room:
-        answer, _ = await engine.classify(prepared)
-    if crops is not None:
-        crops[id(answer)] = prepared
-    return answer
-
-
-def _draw(engine: Engine, study: Study, crops: dict[int, Prepared]) -> bytes:
-    """Draws the contact sheet; the slices that it shows are run once more, for their feature maps."""
-    model = engine.predictors[0]
-    overlays: dict[int, Picture] = {}
-    for patient in study.patients:
-        shown = [crops[id(study.slices[i].result)] for i in patient.carried_by]
-        if not shown or patient.label is None:
-            continue
-        maps = model.predict(np.stack([one.input for one in shown])).feature_maps
-        heats = model.explain(maps, [model.classes.index(patient.label)] * len(shown))
-        for i, one, heat in zip(patient.carried_by, shown, heats, strict=True):
-            assert one.crop is not None
-            over = draw_overlay(one.crop, heat, model.spec, model.map_shift)[2]
-            overlays[i] = np.asarray(cv2.imdecode(np.frombuffer(over, np.uint8), cv2.IMREAD_COLOR), np.uint8)
-    return draw_sheet(study, overlays, MOST_CARRYING)
+    def _draw_sheet(self, study: Study) -> bytes:
+        """Draws the contact sheet; its slices are run once more, for the maps of their patient's label."""
+        overlays: dict[int, Picture] = {}
+        for patient in study.patients:
+            for i in patient.carried_by:
+                assert patient.label is not None, "nothing carries no answer"
+                prepared = self._prepared[id(study.slices[i].result)]
+                maps = self._model.predict(prepared.input[None]).feature_maps
+                over = self._draw(prepared, maps, patient.label)[2]
+                overlays[i] = np.asarray(
+                    cv2.imdecode(np.frombuffer(over, np.uint8), cv2.IMREAD_COLOR), np.uint8
+                )
+        return draw_sheet(study, overlays, MOST_CARRYING)

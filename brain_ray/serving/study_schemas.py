@@ -63,6 +63,10 @@ class Slice(Body):
     counted: bool
     """Whether it is part of the answers to its series and patient."""
     result: Annotated[Answer | Failure, Field(discriminator="status")]
+    crop: str | None = None
+    """The part that the model saw, shrunk: PNG, base64. Null: not asked for."""
+    heatmap: str | None = None
+    """Grad-CAM of the slice's own label: a PNG, base64, of the crop's size, RGBA."""
 
 
 class Study(Body):

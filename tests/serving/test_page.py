@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import pytest
+from support.studies import known_slices
 
 from brain_ray.data.phantoms.files import draw
 
@@ -184,6 +185,76 @@ def test_a_folder_is_read_in_the_order_of_its_slices(open_page: Open, phantoms: 
     page.locator("#folder").set_input_files(str(folder))
     page.locator(DONE).nth(1).wait_for()
     assert page.locator(".entry .name").all_inner_texts() == ["series/im-2.png", "series/im-10.png"]
+
+
+def test_a_folder_of_dicom_is_answered_by_patient_and_the_keyboard_walks_through_its_slices(
+    open_page: Open, phantoms: list[Path], tmp_path: Path
+) -> None:
+    page = open_page()
+    first, second = (
+        known_slices("pituitary", 4),
+        known_slices("glioma", 3, PatientID="b", SeriesInstanceUID="1.2.3"),
+    )
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for k, data in enumerate([*first, *second]):
+        (folder / f"im{k}").write_bytes(data)  # as many scanners name them
+    shutil.copy(phantoms[0], folder / "a.png")
+    page.locator("#folder").set_input_files(str(folder))
+    study = page.locator('.study[data-state="done"]')
+    study.wait_for()
+    assert study.locator(".name").inner_text() == "Study: study"
+    patients = study.locator(".patient")
+    assert patients.locator(".label b").all_inner_texts() == ["Pituitary", "Glioma"]
+    assert patients.locator(".which").all_inner_texts() == [
+        "Patient 1: 4 of 4 slices counted",
+        "Patient 2: 3 of 3 slices counted",
+    ]
+    assert page.locator(DONE).locator(".name").all_inner_texts() == ["study/a.png"]  # by itself
+
+    strip = patients.first.locator(".strip")
+    assert strip.locator(".cell").count() == 4
+    strip.focus()
+    page.keyboard.press("Home")
+    shown = patients.first.locator(".which-slice")
+    assert shown.inner_text().startswith("Slice 1 of 4, series 1: Pituitary")
+    before = patients.first.locator(".frame .crop").get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert shown.inner_text().startswith("Slice 3 of 4")
+    assert (
+        strip.locator('[aria-selected="true"]').get_attribute("aria-label").startswith("Slice 3: pituitary")
+    )
+    assert patients.first.locator(".frame .crop").get_attribute("src") != before
+    assert width_of(patients.first.locator(".frame .heat")) > 16
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowRight")
+    assert shown.inner_text().startswith("Slice 4 of 4")
+    assert patients.first.locator(".file").inner_text() == "study/im0"  # from below to above
+
+    study.locator(".copy").click()
+    told = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    assert [one["label"] for one in told["patients"]] == ["pituitary", "glioma"]
+    assert "crop" not in told["slices"][0]
+    study.locator(".remove").click()
+    assert page.locator(".study").count() == 0
+
+
+def test_a_study_over_the_limits_is_not_sent_and_a_damaged_archive_says_why(
+    open_page: Open, tmp_path: Path
+) -> None:
+    page = open_page()
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and nothing else")
+    send(page, tmp_path / "broken.zip")
+    study = page.locator('.study[data-state="failed"]')
+    study.wait_for()
+    assert "The zip archive is damaged." in study.locator(".detail").inner_text()
+    large = tmp_path / "large.zip"
+    with large.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.truncate(101_000_000)
+    send(page, large)
+    page.get_by_text("not sent: it has 101 MB", exact=False).wait_for()
 
 
 def test_the_slider_fades_the_heat_map(open_page: Open, phantoms: list[Path]) -> None:

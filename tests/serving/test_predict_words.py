@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from brain_ray.bundle.bundle import BundleError, load_bundle
-from brain_ray.serving import predict, prediction_text, serve
+from brain_ray.serving import predict, serve
+from brain_ray.serving.answers import rounded
 from brain_ray.serving.client.files import watch_doubles
 
 
@@ -97,7 +98,7 @@ def test_a_file_with_several_keys_is_none_to_ask_with(
     ("confidence", "shown"), [(0.999982, ">0.9999"), (1.0, "1.0000"), (0.99994, "0.9999"), (0.5, "0.5000")]
 )
 def test_a_confidence_is_not_rounded_up_to_certainty(confidence: float, shown: str) -> None:
-    assert prediction_text.rounded(confidence) == shown
+    assert rounded(confidence) == shown
 
 
 def test_a_run_s_folder_for_its_bundle(tmp_path: Path) -> None:

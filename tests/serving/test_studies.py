@@ -1,6 +1,7 @@
 """Studies: one answer for each series and patient, by the endpoint and offline."""
 
 import asyncio
+import base64
 import csv
 import io
 import json
@@ -17,9 +18,10 @@ import pytest
 from pydicom.uid import generate_uid
 from support import volumes
 from support.endpoint import Ask, picture
+from support.studies import archive
+from support.studies import known_slices as slices
 
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.data.phantoms.files import draw
 from brain_ray.serving import predict
 from brain_ray.serving.client import Client, EndpointError
 from brain_ray.serving.engine import Engine
@@ -39,27 +41,8 @@ SECRETS = (
 )
 
 
-def slices(kind: str, count: int = 5, first: int = 0, **elements: Any) -> list[bytes]:
-    """DICOM files of a series, each a phantom that the bundle knows, from above to below."""
-    made = []
-    for k in range(count):
-        drawn = draw(kind, 11, 4000 + 4 * (first + k))
-        grey = drawn if drawn.ndim == 2 else np.ascontiguousarray(drawn[..., 0])
-        place = {"ImagePositionPatient": [0, 0, -5.0 * k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
-        made.append(volumes.dicom(grey, InstanceNumber=k + 1, **place, **elements))
-    return made
-
-
 def form(files: Sequence[bytes], prefix: str = "s") -> list[tuple[str, tuple[str, bytes]]]:
     return [("file", (f"{prefix}{k}.dcm", data)) for k, data in enumerate(files)]
-
-
-def archive(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", method) as packed:
-        for name, data in files.items():
-            packed.writestr(name, data)
-    return stream.getvalue()
 
 
 def study_of(response: httpx.Response) -> Study:
@@ -225,6 +208,28 @@ def test_the_contact_sheet_shows_each_patient_with_heat_maps(ask: Ask) -> None:
     told = ask("POST", "/v1/studies?contact_sheet=true", files=files).json()
     assert len(told["contact_sheet"]) > 1000
     assert study_of(ask("POST", "/v1/studies", files=files)).contact_sheet is None
+
+
+def test_each_slice_has_its_pictures_if_they_are_asked_for(ask: Ask) -> None:
+    files = form([*slices("glioma", 2), *slices("glioma", 1)[:1]])
+    told = ask("POST", "/v1/studies?pictures=true", files=files).json()["slices"]
+    explained = ask("POST", "/v1/explain", files=files).json()["results"]
+    by_name = {one["name"]: one for one in explained}
+    for one in told:
+        large = by_name[one["result"]["name"]]
+        for name in ("crop", "heatmap"):
+            shown, expected = (
+                cv2.imdecode(np.frombuffer(base64.b64decode(of[name]), np.uint8), cv2.IMREAD_UNCHANGED)
+                for of in (one, large)
+            )
+            assert shown is not None
+            assert expected is not None
+            height, width = shown.shape[:2]
+            assert max(height, width) <= 192
+            small = cv2.resize(expected, (width, height), interpolation=cv2.INTER_AREA)
+            assert np.abs(small.astype(float) - shown).mean() < 6
+    plain = ask("POST", "/v1/studies", files=files).json()["slices"]
+    assert {one["crop"] for one in plain} == {one["heatmap"] for one in plain} == {None}
 
 
 def test_a_bundle_of_an_earlier_version_takes_the_mean_and_abstains(bundle: Path, tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
-// The endpoint's page: sends images one by one and shows what comes back. Whatever a server or a file says is
+// The endpoint's page: sends images one by one, studies as a whole, and shows what comes back. Whatever a server or a file says is
 // put into the page as text, never as HTML.
 
 import { Problem, TRIES, ask, fetchModel, model, sleep, storeKey, storedKey } from "./api.js";
 import { asJson, copy, plain } from "./copying.js";
 import { $ } from "./dom.js";
-import { HIDDEN, MOST_LISTED, filesOf, inOrder } from "./files.js";
+import { HIDDEN, MOST_LISTED, inOrder, takeDrops } from "./files.js";
 import { announce, entries, showOnly, summarise } from "./list.js";
 import {
   cardParts, count, dropPictures, explain, fillAnswer, fillFailure, percent, readable, setOpacity, showThumbnail,
 } from "./results.js";
 import { showSamples } from "./samples.js";
+import { addStudy, clearStudies, divide } from "./study.js";
 
 const IN_FLIGHT = 4; // requests at a time
 const RESTART_S = 10; // until a replica that was lost is replaced
@@ -80,7 +81,14 @@ function useKey(event) {
 
 // --- Files in ---
 
-function addFiles(files) {
+/** Take files in: those of a study together, the others one by one. */
+async function addFiles(files) {
+  const { study, images } = await divide(files);
+  addImages(images);
+  if (study.length) await addStudy(study);
+}
+
+function addImages(files) {
   const room = MOST_LISTED - entries.length;
   const taken = files.slice(0, Math.max(0, room));
   const left = files.length - taken.length;
@@ -252,27 +260,7 @@ function start() {
     addFiles(files.map((file) => ({ file })));
   });
 
-  // The whole window takes files: one dropped beside the field would otherwise replace the page.
-  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-  document.addEventListener("dragover", (event) => {
-    if (!carriesFiles(event)) return;
-    event.preventDefault();
-    event.dataTransfer.dropEffect = "copy";
-    $("drop").classList.add("over");
-  });
-  document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) $("drop").classList.remove("over");
-  });
-  document.addEventListener("drop", async (event) => {
-    $("drop").classList.remove("over");
-    if (!carriesFiles(event)) return;
-    event.preventDefault();
-    try {
-      addFiles(await filesOf(event.dataTransfer));
-    } catch {
-      $("left-out").textContent = "The browser could not read what was dropped. Choose the files instead.";
-    }
-  });
+  takeDrops(addFiles);
 
   $("key").addEventListener("submit", useKey);
   $("forget").addEventListener("click", () => {
@@ -286,6 +274,7 @@ function start() {
   });
   $("clear").addEventListener("click", () => {
     entries.splice(0).forEach(discard);
+    clearStudies();
     $("left-out").textContent = "";
     showOnly("");
     $("browse").focus();

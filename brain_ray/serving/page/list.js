@@ -18,7 +18,7 @@ export function summarise() {
   const only = $("list").dataset.only ?? "";
   const numbers = GROUPS.map(([group]) => (group ? groups.filter((of) => of === group).length : entries.length));
   if (only && !numbers[GROUPS.findIndex(([group]) => group === only)]) return showOnly("");
-  $("empty").hidden = entries.length > 0;
+  $("empty").hidden = entries.length + $("studies").children.length > 0;
   $("actions").hidden = !entries.length;
   $("filters").hidden = entries.length < 2;
   if (!$("filters").children.length) {

@@ -42,9 +42,26 @@ function decisionOf(answer) {
   return ["Unlike the images that the model learned from:", "disregard the class. Check that the file is a single MR slice of a head."];
 }
 
+/** What stands before a patient's class, what is decided, and what to do about it. */
+export function patientDecision({ decision }) {
+  const { abstain_below: least, error } = model.models[0]?.bundle.patients ?? {};
+  if (decision === "answer") {
+    const wrong = error === undefined ? "" : `of such answers to patients of validation ${error ? share(error) : "none"} were wrong. `;
+    return ["", "Sure enough to answer:", `${wrong}A person still has to read the slices.`];
+  }
+  if (decision === "abstain") {
+    let why = "";
+    if (least > 1) why = " This model withholds all its answers to patients.";
+    else if (least !== undefined) why = ` The model answers for a patient from ${percent(least)} on.`;
+    return [HEDGES.abstain, "Not sure enough:", `do not use this class, let a person read the slices.${why}`];
+  }
+  if (decision === "unreadable") return ["", "Nothing to answer:", "none of the slices could be read."];
+  return [HEDGES.not_mr, "Unlike the images that the model learned from:", "more than half of the slices are, or show no head. Disregard the class."];
+}
+
 const HEDGES = { answer: "", abstain: "Most probable, but no answer:", not_mr: "The class would be" };
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // --- An answer ---
 
@@ -69,8 +86,13 @@ export function fillAnswer(entry, crop, heatmap) {
 
 function barOf(name, answer) {
   const value = answer.calibrated[name] ?? 0;
-  const row = make("tr", { className: name === answer.label ? "first" : "" });
-  row.title = `Calibrated: ${value}; the network itself: ${answer.probabilities[name]}`;
+  const title = `Calibrated: ${value}; the network itself: ${answer.probabilities[name]}`;
+  return barRow(name, value, name === answer.label, title);
+}
+
+/** A class's row in a table of probabilities. */
+export function barRow(name, value, isFirst, title) {
+  const row = make("tr", { className: isFirst ? "first" : "", title });
   const fill = make("div");
   fill.style.width = `${100 * value}%`;
   row.append(
@@ -113,7 +135,7 @@ function showPictures(entry, cropPng, heatPng) {
 }
 
 /** Keep a picture as a blob: hundreds of them as text would fill the memory. */
-function pictureUrl(base64) {
+export function pictureUrl(base64) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   return URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
 }
@@ -178,6 +200,8 @@ const atMost = (name, unit, by) => (model ? `This server takes at most ${count(m
 const BY_CODE = {
   not_ready: () => ["The server is not ready", "Try again in a minute."],
   too_large: () => ["Too large to be sent", `${atMost("max_upload_mb", "MB", 1)}Save it smaller or as JPEG.`],
+  study_too_large: () => ["Too large to be sent", `${atMost("max_study_mb", "MB", 1)}Send one series at a time.`],
+  too_many_images: () => ["Too many slices", `${atMost("max_study_images", "slices", 1)}Send one series at a time.`],
   too_many_pixels: () => ["Too many pixels", `${atMost("max_pixels", "megapixels", 1e6)}Save it smaller.`],
   empty: () => ["The file is empty", "Export or copy it again."],
   several_images: () => ["The file holds several images", "Save each slice as a file of its own."],
@@ -188,6 +212,7 @@ const BY_CODE = {
 const BY_STATUS = {
   0: () => ["The server cannot be reached", "Check the network, then try again."],
   400: () => ["The server could not read the request", "Try again."],
+  401: () => ["An API key is needed", "Give it, then try again."],
   403: () => ["The server does not take requests from this page", "Open it under the address that whoever runs it gave you."],
   404: () => ["The server does not know this address", "Load the page anew."],
   408: () => ["Sending took too long", "Check the network, then try again."],

@@ -1,0 +1,67 @@
+"""One answer for a patient: what each rule is worth on the out-of-fold answers of a cross-validation.
+
+    python benchmarks/patients.py runs/cv
+
+Of each patient (or other group) and class: the slices' probabilities, calibrated by one temperature, and put
+together by each rule. Log losses are by temperatures of other groups. What is answered at an allowed error is
+told of the patients that chose the threshold, as the export does it.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from brain_ray.bundle.thresholds import fit_patient_rule
+from brain_ray.config import Config, ExportConfig
+from brain_ray.data.out_of_fold import OutOfFold
+from brain_ray.runs import Run
+from brain_ray.scoring.aggregation import RULES, Units, choose_rule
+from brain_ray.scoring.calibration import calibrate, fit_temperature
+from brain_ray.scoring.intervals import GroupBootstrap
+
+
+def main() -> None:
+    """Print the rules, then what is answered, and last a line of JSON."""
+    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    words.add_argument("run", help="folder of a finished cross-validation")
+    given = words.parse_args()
+    run = Run(str(Path(given.run).resolve().parent), Path(given.run).name)
+    answers = OutOfFold.read(run)
+    if answers is None:
+        raise SystemExit(f"{given.run} is no cross-validation: it has no out-of-fold answers")
+    temperature = fit_temperature(answers.probabilities, answers.label)
+    chances = calibrate(answers.probabilities, temperature).astype(np.float32)
+    units = Units.of(answers.label, answers.group)
+    bootstrap = GroupBootstrap(units.groups)
+    sizes = np.bincount(units.place)
+    print(
+        f"{len(units.labels)} patients or other groups, of {len(chances)} images: {np.median(sizes):g} in the"
+    )
+    print(f"median, {sizes.max()} at most, {(sizes == 1).sum()} with one\n")
+    losses = choose_rule(units, chances).losses
+    print(f"{'rule':17}{'log loss':>10}  accuracy (95 % interval over groups)")
+    found: dict[str, float] = {}
+    for rule in RULES:
+        right = units.aggregate(rule, chances).argmax(axis=1) == units.labels
+        share = bootstrap.share(right)
+        print(f"{rule:17}{losses[rule]:10.4f}  {share.value:.4f} ({share.low:.4f} to {share.high:.4f})")
+        found |= {f"{rule} log loss": losses[rule], f"{rule} accuracy": share.value}
+    settings = Config.model_validate(run.read_json("config.json")["config"]).export
+    sensitivities = settings.sensitivities(chances.shape[1])
+    print(f"\n{'allowed wrong':>13}{'answered from':>15}{'answered':>10}{'wrong':>9}{'at most':>9}")
+    for allowed in (0.02, 0.05, 0.1):
+        export = ExportConfig(max_error=allowed, confidence=settings.confidence)
+        rule = fit_patient_rule(chances, answers.label, answers.group, export, sensitivities, models=1)
+        figures = f"{rule.answered:10.1%}{rule.error:9.1%}{rule.error_bound:9.1%}"
+        if not rule.answered:
+            print(f"{allowed:13.0%}{'-':>15}{0:10.1%}  not shown by {rule.answers:.0f} independent answers")
+        else:
+            print(f"{allowed:13.0%}{rule.abstain_below:15.4f}{figures}")
+        found |= {f"answered at {allowed:g}": rule.answered, f"wrong at {allowed:g}": rule.error}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
