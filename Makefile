@@ -9,7 +9,7 @@ SIDE_BY_SIDE :=
 # Where it is set, every process compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo sweep-demo doctor test test-cluster test-all browser check constraints clean
+.PHONY: install demo sweep-demo doctor test test-cluster test-all fuzz browser check constraints clean
 
 demo: $(INSTALLED)  ## the whole road on drawn phantoms, to a report
 	$(BIN)/python jobs/pipeline.py smoke
@@ -30,6 +30,9 @@ test-cluster: $(INSTALLED)  ## tests on clusters of their own: submitting, stora
 
 test-all: $(INSTALLED) browser  ## every test, before a release
 	$(BIN)/python -m pytest
+
+fuzz: $(INSTALLED)  ## hostile images, forms, studies and requests for hours: FUZZ_TIMES as many as in `make test`
+	FUZZ_TIMES=$(or $(FUZZ_TIMES),100) $(BIN)/python -m pytest -s tests/serving/test_fuzz.py
 
 browser:  ## Chromium for the tests of the page; without it and without the right to install it, they skip
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \

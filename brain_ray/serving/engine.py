@@ -91,7 +91,7 @@ class Engine:
         self.decoder.wait()
         self._batcher = batcher or self._alone
         self._pixels = ThreadPoolExecutor(threads, "pixels")
-        # The files of a study, which may be hundreds, are decoded beside those of other requests.
+        # What the files of a study take beside the model keeps no other request waiting.
         self._studies = ThreadPoolExecutor(1, "studies")
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
@@ -157,8 +157,8 @@ class Engine:
         self.counts.answer(answer, "challenger" if number else "main")
         return answer, (prediction, i)
 
-    async def decode_study(self, work: Callable[..., T], *args: object) -> T:
-        """Runs some work in the thread that decodes the files of studies."""
+    async def decode_study(self, work: Callable[..., T], /, *args: object) -> T:
+        """Runs some work in the one thread of studies: to unpack, decode and draw them."""
         return await run_in(self._studies, work, *args)
 
     async def explain(self, upload: Upload) -> tuple[Explanation, bytes]:

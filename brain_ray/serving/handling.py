@@ -55,7 +55,9 @@ async def handle(
         return Response(status_code=400)  # the client is gone
     try:
         async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
-            uploads = await asyncio.to_thread(parse, request.headers, body, max_files)
+            # Archives are unpacked one at a time: what they unpack to is counted only when it is known.
+            parse_in = asyncio.to_thread if study is None else engine.decode_study
+            uploads = await parse_in(parse, request.headers, body, max_files)
             size = len(body)
             del body  # the files of a form are copies
             worked_on = len(uploads)

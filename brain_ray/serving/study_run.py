@@ -77,7 +77,7 @@ class _Run:
             one_patient=self._wanted.one_patient,
             num_empty=sum(one.num_empty for one in files),
         )
-        sheet = await self._engine.model_runs.run(self._draw_sheet, study) if self._wanted.sheet else None
+        sheet = await self._engine.decode_study(self._draw_sheet, study) if self._wanted.sheet else None
         shown = [one.model_copy(update=self._pictures.get(id(one.result), {})) for one in study.slices]
         return study.model_copy(update={"slices": shown}), sheet
 
@@ -136,8 +136,7 @@ class _Run:
             answer, (prediction, i) = await self._engine.classify(prepared)
             if self._wanted.pictures:
                 maps = prediction.feature_maps[i : i + 1]
-                draw = self._engine.model_runs.run(self._draw, prepared, maps, answer.label)
-                crop, heat, _ = await draw
+                crop, heat, _ = await self._engine.decode_study(self._draw, prepared, maps, answer.label)
                 self._pictures[id(answer)] = {"crop": to_base64(crop), "heatmap": to_base64(heat)}
         if self._wanted.sheet:
             self._prepared[id(answer)] = prepared

@@ -10,12 +10,14 @@ from python_multipart.multipart import MultipartParser
 from starlette.datastructures import Headers
 
 from brain_ray.data.file_names import is_no_image
+from brain_ray.data.formats import HEAD_BYTES
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.uploads import (
     Upload,
     clean_name,
     damaged_form,
     find_boundary,
+    is_image,
     parse_form,
     parse_uploads,
     too_large,
@@ -75,6 +77,8 @@ def parse_study(headers: Headers, body: bytes, max_files: int, max_bytes: int) -
 def _unpack(archive: bytes, max_files: int, left: int, max_bytes: int) -> Iterator[Upload]:
     """Yields the files of an archive that may be images; none is unpacked to more than the archive states.
 
+    Of a file that does not begin as an image, the beginning stands for all of it.
+
     Raises:
         ProblemError: more than `left` bytes or too many files by the archive's own list; damaged; encrypted.
     """
@@ -95,7 +99,9 @@ def _unpack(archive: bytes, max_files: int, left: int, max_bytes: int) -> Iterat
                     raise ProblemError("bad_request", "the zip archive is not packed by deflate")
                 with opened.open(entry) as stream:
                     # With no size given, what is packed would be unpacked whatever the list says of its size.
-                    data = stream.read(entry.file_size)
+                    data = stream.read(min(HEAD_BYTES, entry.file_size))
+                    if is_image(data):
+                        data += stream.read(entry.file_size - len(data))
                 yield Upload(clean_name(entry.filename), data)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
         raise ProblemError("bad_request", "the zip archive is damaged") from error

@@ -2,15 +2,17 @@
 
 import asyncio
 import json
+import os
 import random
 import re
 import resource
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,32 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from support import volumes
 from support.endpoint import PNG, Running, picture
 from support.hostile_images import media_type, mutants
+from support.hostile_studies import ARCHIVE, Made, hostile_studies
 from support.jobs import wait_for
+from support.studies import archive
 
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.haproxy import HEADERS_S
 from brain_ray.serving.routes import make_app
 from brain_ray.serving.schemas import Predictions, Problem
+from brain_ray.serving.study_schemas import Study as StudyAnswer
 
-OVER_HTTP, IN_PROCESS = 200, 1_800
+TIMES = int(os.environ.get("FUZZ_TIMES", "1"))
+"""How many times as much is sent to a running endpoint as by `make test`; by `make fuzz` a hundred times."""
+
+OVER_HTTP, IN_PROCESS = 200 * TIMES, 1_800
 """Hostile images that are sent to a running endpoint, and to its application in this process."""
 
-FORMS_SENT = 500
+WARM = 200
+"""Images in this process after which caches and pools are filled."""
+
+FORMS_SENT = 500 * TIMES
+STUDIES_SENT = 140 * TIMES
+
 CONNECTIONS = 4
 MAX_BODY = 20_000_000
 
@@ -77,15 +91,25 @@ def memory(endpoint: Running) -> int:
     return sum(psutil.Process(pid).memory_info().rss for pid in endpoint.pids)
 
 
-def fire(endpoint: Running, shots: list[tuple[str, dict[str, str], bytes]]) -> Counter[str]:
+def fire(endpoint: Running, shots: Iterable[Made]) -> Counter[str]:
     """Send requests (what it is, headers, body) over several connections, and count how they end."""
     with httpx.Client(base_url=endpoint.url, timeout=60) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
 
-        def shoot(shot: tuple[str, dict[str, str], bytes]) -> str:
+        def shoot(shot: Made) -> str:
             what, headers, body = shot
             return check(client.post("/v1/predict", headers=headers, content=body), what)
 
-        return Counter(pool.map(shoot, shots))
+        found: Counter[str] = Counter()
+        for some in batched(shots):
+            found.update(pool.map(shoot, some))
+        return found
+
+
+def batched(made: Iterable[Made]) -> Iterator[list[Made]]:
+    """Hand a hundred at a time on, so that a long run needs no more memory than a short one."""
+    left = iter(made)
+    while some := list(islice(left, 100)):
+        yield some
 
 
 def as_body(name: str, data: bytes) -> tuple[str, dict[str, str], bytes]:
@@ -105,9 +129,9 @@ def check_endings(found: Counter[str], count: int) -> None:
 
 @pytest.mark.slow
 def test_hostile_images_cost_no_replica_and_no_memory(endpoint: Running) -> None:
-    fire(endpoint, [as_body(*made) for made in mutants(OVER_HTTP, seed=2)])  # caches and pools are filled
+    fire(endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=2)))  # caches and pools are filled
     before = memory(endpoint)
-    check_endings(fire(endpoint, [as_body(*made) for made in mutants(OVER_HTTP, seed=3)]), OVER_HTTP)
+    check_endings(fire(endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=3))), OVER_HTTP)
     assert memory(endpoint) - before < 100e6
 
 
@@ -128,12 +152,12 @@ def test_many_hostile_images_cost_the_application_no_memory(bundle: Path) -> Non
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return Counter(await asyncio.gather(*(shoot(*shot) for shot in shots)))
 
-    made = [as_body(*made) for made in mutants(IN_PROCESS + OVER_HTTP, seed=5)]
+    made = [as_body(*made) for made in mutants(IN_PROCESS + WARM, seed=5)]
 
     async def fire_twice() -> tuple[Counter[str], int]:
-        await fire_all(made[:OVER_HTTP])  # caches and pools are filled
+        await fire_all(made[:WARM])  # caches and pools are filled
         before = psutil.Process().memory_info().rss
-        found = await fire_all(made[OVER_HTTP:])
+        found = await fire_all(made[WARM:])
         return found, psutil.Process().memory_info().rss - before
 
     found, grown = asyncio.run(fire_twice())
@@ -144,7 +168,7 @@ def test_many_hostile_images_cost_the_application_no_memory(bundle: Path) -> Non
 @pytest.mark.slow
 def test_hostile_forms_get_an_answer_each(endpoint: Running) -> None:
     rng = random.Random(4)
-    found = fire(endpoint, [hostile_form(rng, *made) for made in mutants(FORMS_SENT, seed=4)])
+    found = fire(endpoint, (hostile_form(rng, *made) for made in mutants(FORMS_SENT, seed=4)))
     assert {"ok", "bad_request", "no_image", "too_many_images"} <= set(found)
 
 
@@ -526,6 +550,73 @@ def test_unfinished_bodies_and_untaken_answers_hold_a_bounded_memory(endpoint: R
         wait_for(lambda before=before: memory(endpoint) - before < 100e6, 60)
 
 
+# --- studies ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_hostile_studies_get_an_answer_each(endpoint: Running) -> None:
+    found: Counter[str] = Counter()
+    with httpx.Client(base_url=endpoint.url, timeout=60) as client, ThreadPoolExecutor(CONNECTIONS) as pool:
+
+        def shoot(shot: Made) -> str:
+            what, headers, body = shot
+            response = client.post("/v1/studies?pictures=true", headers=headers, content=body)
+            if response.status_code != 200:
+                return check(response, what)
+            study = StudyAnswer.model_validate_json(response.content)
+            assert not any(
+                secret in response.text for secret in (volumes.NAME, volumes.PATIENT, volumes.STUDY)
+            )
+            assert sum(patient.num_slices for patient in study.patients) == len(study.slices)
+            return "ok" if study.patients else "none usable"
+
+        before = memory(endpoint)
+        for some in batched(hostile_studies(STUDIES_SENT, seed=23)):
+            found.update(pool.map(shoot, some))
+    assert found["ok"] > STUDIES_SENT / 3
+    assert found["bad_request"] > STUDIES_SENT / 20
+    known = {
+        "ok",
+        "none usable",
+        "bad_request",
+        "no_image",
+        "too_large",
+        "too_many_images",
+        "too_many_pixels",
+    }
+    assert set(found) <= known | WAYS_OUT | {"queue_full", "no_patient"}, found
+    wait_for(lambda: memory(endpoint) - before < 100e6, 60)
+
+
+@pytest.mark.slow
+def test_the_largest_studies_hold_a_bounded_memory_and_others_are_answered(endpoint: Running) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2000, (400, 400, 60)).astype(np.int16)
+    volume = volumes.nifti(pixels, packed=False)
+    zeros = archive({"a.nii": volume[:1024] + bytes(98_000_000)})  # begins as a volume, which it is not
+    attacks = {"zeros": (12, ARCHIVE, zeros), "volumes": (4, {}, volume), "pictures": (3, {}, volume)}
+    for name, (number, headers, body) in attacks.items():
+        before = most = memory(endpoint)
+        route = f"{endpoint.url}/v1/studies" + ("?pictures=true" if name == "pictures" else "")
+
+        def send(_: int, route: str = route, headers: Any = headers, body: bytes = body) -> int:
+            return httpx.post(route, headers=headers, content=body, timeout=90).status_code
+
+        waits: list[float] = []
+        with ThreadPoolExecutor(number) as pool:
+            asked = [pool.submit(send, i) for i in range(number)]
+            while not all(request.done() for request in asked):
+                begin = time.monotonic()
+                expect_good(endpoint)
+                waits.append(time.monotonic() - begin)
+                most = max(most, memory(endpoint))
+        statuses = Counter(request.result() for request in asked)
+        print(f"{name}: {before / 1e6:.0f} MB, at most {most / 1e6:.0f} MB; {len(waits)} good images beside")
+        print(f"  median {np.median(waits):.2f} s, at most {max(waits):.2f} s; statuses {dict(statuses)}")
+        assert most - before < 600e6
+        assert set(statuses) <= {200, 400, 503}  # of zeros, all slices are empty
+        wait_for(lambda before=before: memory(endpoint) - before < 100e6, 60)
+
+
 # --- what its own description promises ----------------------------------------------------------------------
 
 
@@ -552,7 +643,7 @@ def test_it_keeps_what_its_openapi_document_says(endpoint: Running) -> None:
     answered: Counter[str] = Counter()
 
     @settings(
-        max_examples=40,
+        max_examples=40 * TIMES,
         deadline=None,
         derandomize=True,
         database=None,
