@@ -24,7 +24,7 @@ from brain_ray.bundle.bundle import (
 from brain_ray.bundle.canaries import canary_probabilities, draw_canaries
 from brain_ray.bundle.isolated import run_module
 from brain_ray.bundle.onnx_facts import describe, with_facts
-from brain_ray.bundle.reference import Reference, grey_quantities
+from brain_ray.bundle.reference import ANSWER, Reference, grey_quantities
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
 from brain_ray.bundle.session import open_session
 from brain_ray.bundle.thresholds import fit_thresholds
@@ -153,6 +153,7 @@ def export_bundle(
                 **(valid_boxes or {}),
                 "unlikeness": fitted.unlikeness,
                 "confidence": fitted.confidence,
+                ANSWER: fitted.answers,
             },
         )
         extras = {UNLIKENESS_FILE: fitted.detector.to_bytes(), REFERENCE_FILE: reference.to_bytes()}

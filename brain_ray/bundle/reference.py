@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brain_ray.scoring.intervals import group_weights
+
 Floats = NDArray[np.float32]
 
 DARK = 26
@@ -24,6 +26,10 @@ QUANTITIES: Mapping[str, str] = {
     "confidence": "largest calibrated probability",
 }
 """Name and meaning of each quantity of an image."""
+
+ANSWER = "answer"
+"""Name under which a reference also has the index of each image's most probable class; one of an earlier
+version has none."""
 
 
 def grey_quantities(inputs: NDArray[np.uint8]) -> dict[str, Floats]:
@@ -69,6 +75,15 @@ class Reference:
         _, first, place = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
         numbers = np.argsort(np.argsort(first))[place]
         return cls(numbers, {name: np.asarray(values, np.float32) for name, values in quantities.items()})
+
+    def answer_shares(self, number: int) -> Floats | None:
+        """Returns how often each of so many classes is the most probable, (number,); each group has the same
+        say. None: it does not have the answers."""
+        if ANSWER not in self.quantities:
+            return None
+        found = self.quantities[ANSWER].astype(np.int64)
+        weights = group_weights(self.groups)
+        return np.asarray(np.bincount(found, weights, number) / weights.sum(), np.float32)
 
     def to_bytes(self) -> bytes:
         """Encodes it as a .npz file."""

@@ -43,6 +43,8 @@ class Fitted:
     """(n,), largest calibrated probability."""
     unlikeness: Floats
     """(n,), as in `Prediction`."""
+    answers: NDArray[np.intp]
+    """(n,), index of the most probable class."""
 
 
 def fit_thresholds(
@@ -133,7 +135,14 @@ def fit_thresholds(
     )
     certainty = calibrate(own, temperature).astype(np.float32).max(axis=1)
     return Fitted(
-        temperature, scores, decision, patients, detector, certainty, distances / np.float32(furthest)
+        temperature,
+        scores,
+        decision,
+        patients,
+        detector,
+        certainty,
+        unlikeness=distances / np.float32(furthest),
+        answers=own.argmax(axis=1),
     )
 
 

@@ -6,6 +6,7 @@ Parametric and Bootstrap Tests of Hypotheses, chapter 3). It holds for groups of
 sizes have nothing to do with the quantity.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,7 +34,7 @@ class QuantityShift(Strict):
     distance: float
     """Largest difference of the two distribution functions, 0..1."""
     by_chance: float
-    """Distance that groups dealt at random exceed so rarely that any of the quantities does by `LEVEL`."""
+    """Distance that groups from one place exceed so rarely that any of the quantities does by the level."""
     reference: tuple[float, float, float]
     """Quartiles, each group with the same say."""
     found: tuple[float, float, float]
@@ -61,8 +62,14 @@ def compare_with(
     found: Mapping[str, ArrayLike],
     groups: ArrayLike,
     seed: int = 0,
+    level: float = LEVEL,
+    draws: int = DRAWS,
 ) -> Shift:
     """Compares the quantities that both have.
+
+    Without draws, what is due to chance is that of as many independent values as there are groups, by the
+    asymptotic distribution of Kolmogorov and Smirnov (Massey 1951, doi.org/10.1080/01621459.1951.10500769):
+    quick, good for levels that no number of draws would show, and careful where a group's images differ.
 
     Args:
         reference: (m,) finite values of each quantity.
@@ -70,6 +77,8 @@ def compare_with(
         found: (n,) finite values of each quantity.
         groups: (n,) groups of these images; of other groups than the reference's.
         seed: seed of the random dealing.
+        level: chance that any quantity alarms if both sides are from the same place.
+        draws: number of times that the groups are dealt anew; 0: never.
     """
     (ours, place), (theirs, their_place) = (
         np.unique(np.asarray(each), return_inverse=True) for each in (reference_groups, groups)
@@ -77,14 +86,16 @@ def compare_with(
     everywhere = np.concatenate([place, len(ours) + their_place])
     weights, their_weights = group_weights(place), group_weights(their_place)
     all_weights = np.concatenate([weights, their_weights])
-    signs = _deal(len(ours), len(theirs), seed)
+    signs = _deal(len(ours), len(theirs), seed, draws)
     names = [name for name in reference if name in found]
-    tail = LEVEL / max(1, len(names))
+    tail = level / max(1, len(names))
+    asymptotic = math.sqrt(-math.log(tail / 2) / 2 * (1 / len(ours) + 1 / len(theirs)))
     quantities = {}
     for name in names:
         before, after = (np.asarray(each[name], np.float64) for each in (reference, found))
         distances = _distances(np.concatenate([before, after]), everywhere, all_weights, signs)
-        distance, chance = float(distances[0]), float(np.quantile(distances[1:], 1 - tail))
+        distance = min(1.0, float(distances[0]))  # sums of weights end a little beside 1
+        chance = float(np.quantile(distances[1:], 1 - tail)) if draws else min(1.0, asymptotic)
         quantities[name] = QuantityShift(
             distance=distance,
             by_chance=chance,
@@ -101,12 +112,12 @@ def compare_with(
     )
 
 
-def _deal(ours: int, theirs: int, seed: int) -> Floats:
-    """Returns what each group counts in the difference of two sides, as they are and in `DRAWS` random
-    dealings: (1 + DRAWS, groups)."""
+def _deal(ours: int, theirs: int, seed: int, draws: int) -> Floats:
+    """Returns what each group counts in the difference of two sides, as they are and in random dealings:
+    (1 + draws, groups)."""
     rng = np.random.default_rng(seed)
     is_found = np.arange(ours + theirs) >= ours
-    sides = np.stack([is_found, *(rng.permutation(is_found) for _ in range(DRAWS))])
+    sides = np.stack([is_found, *(rng.permutation(is_found) for _ in range(draws))])
     return np.where(sides, 1 / theirs, -1 / ours)
 
 

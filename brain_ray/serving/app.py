@@ -1,11 +1,13 @@
 """Ray Serve application: replicas that hold the models and answer HTTP requests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
-from ray.util.metrics import Counter, Histogram
+from ray.util.metrics import Counter, Gauge, Histogram
 
+from brain_ray.bundle.reference import QUANTITIES
+from brain_ray.scoring.shift import LEAST, Shift
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.engine import BATCHES, Engine, Found, Item
 from brain_ray.serving.haproxy import FRONT
@@ -17,6 +19,9 @@ NAME = "brain_ray"
 
 SHUTDOWN_S = 10
 """Seconds beyond a request's time-out that a replica gets to finish accepted requests."""
+
+DRIFT = ("model", "quantity")
+"""Labels of the metrics of drift."""
 
 LATENCIES = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 """Bounds of the histograms of time, in seconds."""
@@ -47,6 +52,35 @@ class Metrics:
         self._images.inc(tags={**model, "label": answer.label, "decision": answer.decision})
         if answer.decision != "answer":
             self._unsure.inc(tags=model)
+
+    def watch(self, model: str, boundaries: Mapping[str, Sequence[float]]) -> None:
+        """Makes a histogram of each quantity, with the deciles of the reference as bounds."""
+        self._model = model
+        self._distance = Gauge(f"{NAME}_drift_distance", "Distance of late images from validation's", DRIFT)
+        self._limit = Gauge(f"{NAME}_drift_limit", "The distance that chance hardly exceeds", DRIFT)
+        self._quantities = {
+            name: Histogram(
+                f"{NAME}_image_{name}", f"Of images: {QUANTITIES[name]}", list(bounds), ("model",)
+            )
+            for name, bounds in boundaries.items()
+        }
+        for name in boundaries:  # there before the first comparison: an alert can be tried
+            self._tell(name, 0.0, 1.0)
+
+    def quantities(self, values: Mapping[str, float]) -> None:
+        """Records the quantities of an image."""
+        for name, histogram in self._quantities.items():
+            histogram.observe(values[name], tags={"model": self._model})
+
+    def drift(self, shift: Shift) -> None:
+        """Records distances and limits; where none of the two is large enough to matter, the larger limit."""
+        for name, found in shift.quantities.items():
+            self._tell(name, found.distance, max(found.by_chance, LEAST))
+
+    def _tell(self, quantity: str, distance: float, limit: float) -> None:
+        tags = {"model": self._model, "quantity": quantity}
+        self._distance.set(distance, tags=tags)
+        self._limit.set(limit, tags=tags)
 
     def seen(self, route: str, status: int, seconds: float, code: str) -> None:
         """Records a response to a request."""

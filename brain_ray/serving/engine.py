@@ -22,6 +22,7 @@ from brain_ray.data.formats import FORMATS
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.counts import Counts, NoMetrics
+from brain_ray.serving.drift import DriftWatch
 from brain_ray.serving.model_runs import ModelRuns, run_in
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
@@ -95,6 +96,9 @@ class Engine:
         self._studies = ThreadPoolExecutor(1, "studies")
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
+        self.drift = DriftWatch(self.predictors[0])
+        """What the main model's images of late are like."""
+        self.counts.watch(self.predictors[0].id, self.drift.boundaries())
         self._draws = random.Random()
         self.accepted_images = 0
         """Images of requests whose answers are not made yet."""
@@ -155,6 +159,11 @@ class Engine:
         prediction, i = await self._batcher((number, prepared.input))
         answer = make_answer(self.predictors[number], prediction, i, prepared)
         self.counts.answer(answer, "challenger" if number else "main")
+        if number == 0:
+            values, shift = self.drift.add(prepared, answer)
+            self.counts.quantities(values)
+            if shift is not None:
+                self.counts.drift(shift)
         return answer, (prediction, i)
 
     async def decode_study(self, work: Callable[..., T], /, *args: object) -> T:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
+from brain_ray.serving.drift import REQUEST, numbers
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Failure
@@ -42,6 +43,7 @@ async def handle(
     """
     config = engine.config
     start = time.perf_counter()
+    REQUEST.set(next(numbers))
     room = request.scope[ROOM]
     max_mb, max_files = (config.max_upload_mb, config.max_images) if study is None else study
     max_bytes = int(max_mb * 1e6)

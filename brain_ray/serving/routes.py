@@ -21,6 +21,7 @@ from brain_ray.serving.overlay import to_base64
 from brain_ray.serving.page_html import add_page
 from brain_ray.serving.problems import ProblemError, respond
 from brain_ray.serving.schemas import (
+    Drift,
     Explanation,
     Explanations,
     Health,
@@ -149,6 +150,11 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
             limits=limits,
             samples=sorted(main.canaries),
         )
+
+    @app.get("/v1/drift", responses=COMMON_PROBLEMS, tags=["v1"])
+    async def drift() -> Drift:
+        """Say whether the images of late are like those that the main model was validated on."""
+        return engine.drift.tell()
 
     @app.get(
         "/v1/samples/{name}",

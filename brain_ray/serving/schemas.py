@@ -143,6 +143,37 @@ class Models(Body):
     """Names of the sample images (drawn phantoms) under /v1/samples/<name>."""
 
 
+class DriftedQuantity(Body):
+    """A quantity of the images of late, and of the validation images."""
+
+    meaning: str
+    distance: Probability
+    """Of Kolmogorov and Smirnov, each request and each patient of validation with the same say."""
+    by_chance: Probability
+    """The distance that chance exceeds once in ten thousand comparisons, of all quantities together."""
+    reference: tuple[float, float, float]
+    """Quartiles of the validation images."""
+    found: tuple[float, float, float]
+    alarms: bool
+
+
+class Drift(Body):
+    """Whether the images of late are like those that the model was validated on, by the replica that
+    answers."""
+
+    status: Literal["steady", "drifted", "unknown"]
+    sentence: str
+    model: str
+    images: Annotated[int, Field(ge=0)]
+    """Images that the main model answered of late, at most 300."""
+    quantities: dict[str, DriftedQuantity]
+    labels: dict[str, Probability]
+    """Share of these images by their most probable class."""
+    reference_labels: dict[str, Probability] | None = None
+    """The same of the validation images; no alarm is made of it, since what is common differs from place to
+    place."""
+
+
 class Health(Body):
     """Whether it is alive, or ready."""
 

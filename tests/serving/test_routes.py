@@ -25,6 +25,7 @@ from brain_ray.bundle.predictor import Predictor
 from brain_ray.data.intensity import to_grey
 from brain_ray.data.phantoms.files import draw
 from brain_ray.serving.config import ServingConfig
+from brain_ray.serving.counts import NoMetrics
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.routes import make_app, served_models
@@ -512,7 +513,7 @@ def test_the_page_and_the_documents_load_nothing_from_elsewhere(ask: Ask) -> Non
         assert "http://" not in document.replace("http://www.w3.org/", "")
         assert "https://" not in document
     paths = ask("GET", "/openapi.json").json()["paths"]
-    api = {"/v1/predict", "/v1/explain", "/v1/studies", "/v1/model", "/v1/samples/{name}"}
+    api = {"/v1/predict", "/v1/explain", "/v1/studies", "/v1/model", "/v1/drift", "/v1/samples/{name}"}
     assert api | {"/healthz", "/readyz"} == set(paths)
     assert "multipart/form-data" in paths["/v1/predict"]["post"]["requestBody"]["content"]
 
@@ -535,10 +536,7 @@ def test_a_fault_is_told_without_its_trace(bundle: Path) -> None:
 def test_a_share_goes_to_the_challenger(bundle: Path) -> None:
     counted: list[str] = []
 
-    class Counting:
-        def batch(self, size: int) -> None:
-            pass
-
+    class Counting(NoMetrics):
         def answer(self, answer: Any, role: str) -> None:
             counted.append(role)
 

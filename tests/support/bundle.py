@@ -1,5 +1,6 @@
 """A bundle that tells phantoms apart, made in half a minute: what the tests serve."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from support.undisturbed import train
 
 from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.convert import make_models
+from brain_ray.bundle.reference import box_quantities
 from brain_ray.config import AugmentConfig, Config, ExportConfig, ModelConfig, TrainConfig
 from brain_ray.data.phantoms.files import draw
 from brain_ray.data.transforms import Box, find_box, to_input
@@ -36,9 +38,11 @@ CONFIG = Config(
 )
 
 
-def inputs_of(first: int, per_class: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw phantoms as the network is fed them: (n, 64, 64, 1), and their labels."""
-    inputs, labels = [], []
+def inputs_of(
+    first: int, per_class: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[str, NDArray[np.float32]]]:
+    """Draw phantoms as the network is fed them, (n, 64, 64, 1); their labels; quantities of their boxes."""
+    inputs, labels, boxes, sizes = [], [], [], []
     for label, name in enumerate(CONFIG.data.classes):
         for index in range(first, first + per_class):
             drawn = draw(name, 11, index * 4 + label)
@@ -46,14 +50,17 @@ def inputs_of(first: int, per_class: int) -> tuple[NDArray[np.uint8], NDArray[np
             box = find_box(image, CONFIG.data.crop) or Box.whole(image)
             inputs.append(to_input(image, box, InputSpec(SIDE, SIDE)))
             labels.append(label)
-    return np.stack(inputs), np.array(labels)
+            boxes.append((box.top, box.bottom, box.left, box.right))
+            sizes.append(image.shape)
+    return np.stack(inputs), np.array(labels), box_quantities(boxes, sizes)
 
 
 def make_bundle(folder: Path) -> Path:
     """Train and export; returns the bundle's folder."""
-    data, valid = inputs_of(0, 60), inputs_of(1000, 25)
+    *data, _ = inputs_of(0, 60)
+    *valid, boxes = inputs_of(1000, 25)
 
-    def load(part: tuple[Any, Any], order: NDArray[np.int64]) -> Any:
+    def load(part: Sequence[Any], order: NDArray[np.int64]) -> Any:
         for step in worker_steps(order, CONFIG.train.batch_size, 0, 1):
             weights = np.full(len(step.rows), step.weight, np.float32)
             yield Batch(part[0][step.rows], part[1][step.rows], weights, step.total)
@@ -68,5 +75,16 @@ def make_bundle(folder: Path) -> Path:
         "data": {"train": SPLIT, "valid": SPLIT, "test": SPLIT, "audit": {"second_copies": 0}},
         "training": {"epochs": 8, "best_epoch": 8, "backbone": "tiny"},
     }
-    export_bundle(folder / "bundle", CONFIG, state.best, *valid, data[0], facts, make_models)
+    inputs, labels = valid
+    export_bundle(
+        folder / "bundle",
+        CONFIG,
+        state.best,
+        inputs,
+        labels,
+        data[0],
+        facts,
+        make_models,
+        valid_boxes=boxes,
+    )
     return folder / "bundle"

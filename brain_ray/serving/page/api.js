@@ -64,6 +64,16 @@ function waitOf(response) {
 
 export const sleep = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
+/** What the endpoint says if the images of late are unlike those of validation; else nothing. */
+export async function fetchDrift() {
+  try {
+    const { status, sentence } = await (await ask("v1/drift")).json();
+    return status === "drifted" ? sentence : "";
+  } catch {
+    return ""; // the page goes on without it
+  }
+}
+
 /** Get `model`, and wait for a server that is busy or starts; throws a Problem. */
 export async function fetchModel() {
   for (let attempt = 1; !model; attempt++) {

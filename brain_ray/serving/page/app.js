@@ -1,7 +1,7 @@
 // The endpoint's page: sends images one by one, studies as a whole, and shows what comes back. Whatever a server or a file says is
 // put into the page as text, never as HTML.
 
-import { Problem, TRIES, ask, fetchModel, model, sleep, storeKey, storedKey } from "./api.js";
+import { Problem, TRIES, ask, fetchDrift, fetchModel, model, sleep, storeKey, storedKey } from "./api.js";
 import { asJson, copy, plain } from "./copying.js";
 import { $ } from "./dom.js";
 import { HIDDEN, MOST_LISTED, inOrder, takeDrops } from "./files.js";
@@ -14,6 +14,7 @@ import { addStudy, clearStudies, divide } from "./study.js";
 
 const IN_FLIGHT = 4; // requests at a time
 const RESTART_S = 10; // until a replica that was lost is replaced
+const DRIFT_S = 60; // between two looks at whether images differ from those of validation
 const FORM_BYTES = 1000; // what the form around a file adds to it, generously
 
 let running = 0;
@@ -34,6 +35,14 @@ async function loadModel() {
   $("card-text").replaceChildren(...cardParts());
   pump();
   showSamples(addFiles);
+  showDrift();
+}
+
+async function showDrift() {
+  const sentence = await fetchDrift();
+  $("drift").hidden = !sentence;
+  $("drift").textContent = sentence;
+  setTimeout(showDrift, DRIFT_S * 1000);
 }
 
 function showTrouble(error) {
