@@ -64,8 +64,9 @@ class Metrics:
             )
             for name, bounds in boundaries.items()
         }
-        for name in boundaries:  # there before the first comparison: an alert can be tried
-            self._tell(name, 0.0, 1.0)
+        # There before the first comparison, so that an alert can be tried.
+        self._drifts = dict.fromkeys(boundaries, (0.0, 1.0))
+        self.repeat()
 
     def quantities(self, values: Mapping[str, float]) -> None:
         """Records the quantities of an image."""
@@ -75,12 +76,15 @@ class Metrics:
     def drift(self, shift: Shift) -> None:
         """Records distances and limits; where none of the two is large enough to matter, the larger limit."""
         for name, found in shift.quantities.items():
-            self._tell(name, found.distance, max(found.by_chance, LEAST))
+            self._drifts[name] = (found.distance, max(found.by_chance, LEAST))
+        self.repeat()
 
-    def _tell(self, quantity: str, distance: float, limit: float) -> None:
-        tags = {"model": self._model, "quantity": quantity}
-        self._distance.set(distance, tags=tags)
-        self._limit.set(limit, tags=tags)
+    def repeat(self) -> None:
+        """Records the last comparison once more: Ray forgets a gauge that nobody sets for some time."""
+        for name, (distance, limit) in self._drifts.items():
+            tags = {"model": self._model, "quantity": name}
+            self._distance.set(distance, tags=tags)
+            self._limit.set(limit, tags=tags)
 
     def seen(self, route: str, status: int, seconds: float, code: str) -> None:
         """Records a response to a request."""
@@ -110,6 +114,7 @@ class Endpoint:
 
     def check_health(self) -> None:
         """Fails if the model hangs; called by Ray Serve, which replaces the replica after three failures."""
+        self._metrics.repeat()
         self._engine.model_runs.check_progress()
 
     def list_keys(self) -> tuple[str, ...]:
