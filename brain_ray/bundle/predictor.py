@@ -13,7 +13,6 @@ from brain_ray.bundle.bundle import (
     CANARY_FOLDER,
     EXPLAIN_FILE,
     ONNX_FILE,
-    REFERENCE_FILE,
     UNLIKENESS_FILE,
     BundleError,
     load_bundle,
@@ -21,7 +20,7 @@ from brain_ray.bundle.bundle import (
 )
 from brain_ray.bundle.heat_maps import shift_of
 from brain_ray.bundle.out_of_distribution import OutOfDistributionDetector
-from brain_ray.bundle.reference import Reference
+from brain_ray.bundle.reference import reference_of
 from brain_ray.bundle.session import OUTPUTS, open_file, run
 from brain_ray.data.decoding import decode
 from brain_ray.data.transforms import Box, prepare_image
@@ -109,8 +108,7 @@ class Predictor:
         self._expected = info.canaries
         self._threshold = info.decision.unlikeness_threshold
         self._unlikeness = OutOfDistributionDetector.from_bytes(opened.read(UNLIKENESS_FILE))
-        named = REFERENCE_FILE in info.files
-        self.reference = Reference.from_bytes(opened.read(REFERENCE_FILE)) if named else None
+        self.reference = reference_of(opened)
         """Quantities of its validation images; None: an earlier version's bundle."""
         self._session = open_file(opened, ONNX_FILE, threads, gpu)
         self.provider = self._session.get_providers()[0]

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brain_ray.bundle.bundle import REFERENCE_FILE, Bundle
 from brain_ray.scoring.intervals import group_weights
 
 Floats = NDArray[np.float32]
@@ -97,3 +98,10 @@ class Reference:
         with np.load(io.BytesIO(data)) as stored:
             named = {name: stored[name] for name in stored.files}
         return cls(named.pop("groups"), named)
+
+
+def reference_of(bundle: Bundle) -> Reference | None:
+    """Returns the reference of an opened bundle; None: the bundle is of an earlier version, and has none."""
+    if REFERENCE_FILE not in bundle.info.files:
+        return None
+    return Reference.from_bytes(bundle.read(REFERENCE_FILE))

@@ -1,6 +1,7 @@
 """Temperature, abstention and out-of-distribution thresholds."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -100,31 +101,19 @@ def fit_thresholds(
         ece_calibrated=expected_calibration_error(crossed, labels, bins),
     )
     calibrated = calibrate(probabilities, temperature).astype(np.float32)  # as the predictor has it
-    confidence = calibrated.max(axis=1)
     detector = OutOfDistributionDetector.fit(run_all(session, train_inputs, "statistics"))
     distances = detector.distance(run_all(session, inputs, "statistics"))
     furthest = threshold(distances, config.export.keep_share, own_groups)
     kept = distances <= furthest  # as in `Predictor.decide`: refused images are never answered
     passes = kept if out_of_fold is None else np.ones(len(labels), bool)
     export = config.export
-    risk = risk_threshold(
-        confidence[passes], correct[passes], groups[passes], export.max_error, export.confidence, models
-    )
-    answered = passes & (confidence >= risk.threshold)
     sensitivities = export.sensitivities(len(config.data.classes))
     decision = Decision(
-        abstain_below=risk.threshold,
+        **_fit_answers(calibrated, labels, groups, export, sensitivities, models, passes),
         max_error=export.max_error,
         confidence=export.confidence,
-        error_bound=risk.bound,
-        answers=risk.answers,
-        answers_needed=risk.needed,
-        models=models,
         folds=folds,
         sensitivities=sensitivities,
-        candidate_floors=tuple(candidate_floors(calibrated, labels, groups, sensitivities).tolist()),
-        error=float((~correct[answered]).mean()) if answered.any() else 0.0,
-        answered=float(answered.mean()),
         unlikeness_threshold=furthest,
         keep_share=export.keep_share,
         kept=float(kept.mean()),
@@ -166,28 +155,54 @@ def fit_patient_rule(
     """
     units = Units.of(labels, groups)
     found = choose_rule(units, calibrated)
-    chance, right = found.chances.max(axis=1), found.chances.argmax(axis=1) == units.labels
-    chosen_from = models * len(RULES)
-    risk = risk_threshold(chance, right, units.groups, export.max_error, export.confidence, chosen_from)
-    answered = chance >= risk.threshold
     return PatientRule(
+        **_fit_answers(found.chances, units.labels, units.groups, export, sensitivities, models * len(RULES)),
         rule=found.rule,
         temperature=found.temperature,
-        abstain_below=risk.threshold,
-        error_bound=risk.bound,
-        answers=risk.answers,
-        answers_needed=risk.needed,
-        models=chosen_from,
-        candidate_floors=tuple(
-            candidate_floors(found.chances, units.labels, units.groups, sensitivities).tolist()
-        ),
         units=len(units.labels),
         images=len(labels),
-        accuracy=float(right.mean()),
-        error=float((~right[answered]).mean()) if answered.any() else 0.0,
-        answered=float(answered.mean()),
+        accuracy=float((found.chances.argmax(axis=1) == units.labels).mean()),
         log_losses=found.losses,
     )
+
+
+def _fit_answers(
+    chances: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    groups: NDArray[Any],
+    export: ExportConfig,
+    sensitivities: tuple[float, ...],
+    models: int,
+    passes: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """Returns what `Decision` and `PatientRule` have in common: from which probability on there is an answer,
+    what is shown of its error, and the candidates.
+
+    Args:
+        chances: (n, k) calibrated probabilities.
+        labels: (n,) indices into the classes.
+        groups: (n,).
+        export: allowed error, and the confidence that it is no more.
+        sensitivities: k shares.
+        models: number of models and rules that these answers chose from.
+        passes: (n,), which are like the training images, and may be answered; None: all.
+    """
+    likely = np.ones(len(labels), bool) if passes is None else passes
+    chance, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    risk = risk_threshold(
+        chance[likely], right[likely], groups[likely], export.max_error, export.confidence, models
+    )
+    answered = likely & (chance >= risk.threshold)
+    return {
+        "abstain_below": risk.threshold,
+        "error_bound": risk.bound,
+        "answers": risk.answers,
+        "answers_needed": risk.needed,
+        "models": models,
+        "candidate_floors": tuple(candidate_floors(chances, labels, groups, sensitivities).tolist()),
+        "error": float((~right[answered]).mean()) if answered.any() else 0.0,
+        "answered": float(answered.mean()),
+    }
 
 
 def run_all(session: onnxruntime.InferenceSession, inputs: NDArray[np.uint8], output: str) -> Floats:

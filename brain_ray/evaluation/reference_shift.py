@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from brain_ray.bundle.bundle import REFERENCE_FILE, Bundle
-from brain_ray.bundle.reference import QUANTITIES, Reference
+from brain_ray.bundle.bundle import Bundle
+from brain_ray.bundle.reference import QUANTITIES, reference_of
 from brain_ray.evaluation.robustness import choose_images
 from brain_ray.scoring.shift import Shift, compare_with
 
@@ -20,9 +20,9 @@ def compare_with_reference(bundle: Bundle, images: pd.DataFrame, seed: int) -> S
         images: table with group and the columns `reference.QUANTITIES`.
         seed: seed of what is drawn.
     """
-    if REFERENCE_FILE not in bundle.info.files:
+    reference = reference_of(bundle)
+    if reference is None:
         return None
-    reference = Reference.from_bytes(bundle.read(REFERENCE_FILE))
     chosen = images.iloc[choose_images(images["group"], MAX_IMAGES, seed)]
     found = {name: chosen[name].to_numpy(np.float64) for name in QUANTITIES}
     return compare_with(reference.quantities, reference.groups, found, chosen["group"], seed)
@@ -43,7 +43,7 @@ def describe_shift(shift: Shift) -> str:
     named = "; ".join(
         f"{QUANTITIES[name]} (median {_short(found.found[1])}, there {_short(found.reference[1])}; distance "
         f"{found.distance:.2f}, by chance up to {found.by_chance:.2f})"
-        for name, found in sorted(alarms.items(), key=lambda item: -item[1].distance)
+        for name, found in alarms.items()
     )
     return (
         f"{start}{len(alarms)} of {len(shift.quantities)} quantities are distributed otherwise: {named}. "

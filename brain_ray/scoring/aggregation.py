@@ -88,8 +88,6 @@ class Aggregation:
     """Log loss of each rule, in nats, by temperatures that were fitted on other groups."""
     chances: Floats
     """(u, k), calibrated."""
-    crossed: Floats
-    """(u, k), calibrated by temperatures of other groups."""
 
 
 def choose_rule(units: Units, chances: NDArray[np.floating]) -> Aggregation:
@@ -100,8 +98,10 @@ def choose_rule(units: Units, chances: NDArray[np.floating]) -> Aggregation:
         chances: (n, k) calibrated probabilities of images that the network has not learned from.
     """
     raw = {rule: units.aggregate(rule, chances) for rule in RULES}
-    crossed = {rule: cross_calibrate(found, units.labels, units.groups) for rule, found in raw.items()}
-    losses = {rule: log_loss(found, units.labels) for rule, found in crossed.items()}
+    losses = {
+        rule: log_loss(cross_calibrate(found, units.labels, units.groups), units.labels)
+        for rule, found in raw.items()
+    }
     best = min(losses, key=losses.__getitem__)
     temperature = fit_temperature(raw[best], units.labels)
-    return Aggregation(best, temperature, losses, calibrate(raw[best], temperature), crossed[best])
+    return Aggregation(best, temperature, losses, calibrate(raw[best], temperature))

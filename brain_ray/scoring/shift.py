@@ -52,8 +52,9 @@ class Shift(Strict):
 
     @property
     def alarms(self) -> dict[str, QuantityShift]:
-        """Those that alarm."""
-        return {name: found for name, found in self.quantities.items() if found.alarms}
+        """Those that alarm, the most distant first."""
+        ranked = sorted(self.quantities.items(), key=lambda one: -one[1].distance)
+        return {name: found for name, found in ranked if found.alarms}
 
 
 def compare_with(

@@ -1,7 +1,7 @@
 """Prediction -> Answer: the only conversion from arrays to the content of HTTP answers and files."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Prepared:
     height: int
     crop: "Grey | None" = None
     """(height, width) uint8, the content of the box, shrunk for display; None unless it was asked for."""
+    grey: Mapping[str, float] | None = None
+    """Quantities of the input's grey levels, by `reference.QUANTITIES`; None: not measured."""
 
 
 def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepared: Prepared) -> Answer:

@@ -4,6 +4,7 @@ import itertools
 from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,15 @@ numbers = itertools.count()
 """Numbers for requests."""
 
 
+def measure(prepared: Prepared) -> Prepared:
+    """Returns a prepared image with the quantities of its grey levels; called in the thread that prepares it,
+    since it takes up to a millisecond."""
+    if prepared.grey is not None:
+        return prepared
+    found = grey_quantities(prepared.input[None])
+    return replace(prepared, grey={name: float(values[0]) for name, values in found.items()})
+
+
 class DriftWatch:
     """The last images that a model answered, and what they are compared with."""
 
@@ -58,11 +68,8 @@ class DriftWatch:
     def add(self, prepared: Prepared, answer: Answer) -> tuple[dict[str, float], Shift | None]:
         """Takes an answered image in; returns its quantities, and the comparison if it was just made anew."""
         box, size = prepared.box, (prepared.height, prepared.width)
-        arrays = {
-            **grey_quantities(prepared.input[None]),
-            **box_quantities((box.top, box.bottom, box.left, box.right), size),
-        }
-        row = {name: float(values[0]) for name, values in arrays.items()}
+        boxes = box_quantities((box.top, box.bottom, box.left, box.right), size)
+        row = dict(measure(prepared).grey or {}) | {name: float(values[0]) for name, values in boxes.items()}
         row |= {"unlikeness": answer.unlikeness, "confidence": answer.confidence}
         request = REQUEST.get(None)
         group = next(numbers) if request is None else request
@@ -109,12 +116,12 @@ def describe(shift: Shift) -> str:
         f"The last {shift.images} images, in {shift.groups} requests, against the "
         f"{shift.reference_images} of validation:"
     )
-    if not shift.alarms:
+    alarms = shift.alarms
+    if not alarms:
         return f"{start} none of {len(shift.quantities)} quantities differs by more than chance."
-    alarms = sorted(shift.alarms.items(), key=lambda one: -one[1].distance)
     named = "; ".join(
         f"{QUANTITIES[name]} (median {found.found[1]:.3g}, there {found.reference[1]:.3g})"
-        for name, found in alarms
+        for name, found in alarms.items()
     )
     return (
         f"{start} {len(alarms)} of {len(shift.quantities)} quantities differ by more than chance: {named}. "

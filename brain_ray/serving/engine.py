@@ -22,7 +22,7 @@ from brain_ray.data.formats import FORMATS
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.counts import Counts, NoMetrics
-from brain_ray.serving.drift import DriftWatch
+from brain_ray.serving.drift import DriftWatch, measure
 from brain_ray.serving.model_runs import ModelRuns, run_in
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
@@ -238,7 +238,8 @@ class Engine:
 
     def _prepare(self, upload: Upload, number: int, start: float, side: int = 0) -> Prepared:
         predictor = self.predictors[number]
-        return prepare_upload(self.decoder, predictor, upload, self.config.max_pixels, start, side)
+        prepared = prepare_upload(self.decoder, predictor, upload, self.config.max_pixels, start, side)
+        return prepared if number else measure(prepared)
 
     async def _alone(self, item: Item) -> Found:
         return (await self.run_batch([item]))[0]

@@ -101,16 +101,23 @@ def _study(
     silence_s: float,
     passed_over: PassedOver,
 ) -> Study:
-    """Returns the answers to all files as one study."""
+    """Returns the answers to all files as one study.
+
+    Raises:
+        RunError: there is no file.
+    """
+    files = list(images)
+    if not files:
+        raise RunError(f"no image in {' '.join(given.files)}")
     if given.url is not None:
         with _client(given, make_client) as client, _waiting_for(client, silence_s):
-            return client.study(images, one_patient=given.one_patient)
+            return client.study(files, one_patient=given.one_patient)
     from brain_ray.bundle.predictor import Predictor
     from brain_ray.serving.offline import predict_study
 
     predictor = Predictor(given.bundle)
     return predict_study(
-        predictor, images, given.batch_size, passed_over=passed_over, one_patient=given.one_patient
+        predictor, files, given.batch_size, passed_over=passed_over, one_patient=given.one_patient
     )
 
 

@@ -73,12 +73,7 @@ _ANSWER = ("label", "decision", "confidence", "candidates")
 
 def _cells(result: Answer | Failure, classes: Sequence[str]) -> list[Any]:
     if isinstance(result, Failure):
-        return [
-            result.name,
-            "error",
-            *[""] * (5 + len(classes)),
-            f"{result.problem.code}: {result.problem.detail}",
-        ]
+        return [result.name, "error", *[""] * (5 + len(classes)), _error(result)]
     return [result.name, "ok", *_answer(result), result.unlikeness, *_chances(result.calibrated, classes), ""]
 
 
@@ -116,25 +111,17 @@ def study_lines(study: Study, per: str) -> Iterator[str]:
 def study_rows(study: Study, per: str) -> Iterator[str]:
     """Yields patients or series as lines of CSV, with a header."""
     classes = next((list(one.calibrated) for one in study.patients if one.calibrated), [])
-    head = [
-        "patient",
-        "num_slices",
-        "num_counted",
-        *_ANSWER,
-        *_columns(classes),
-        "carried_by",
-        "first_file",
-        "error",
-    ]
-    yield _line([*(["series", "modality"] if per == "series" else []), *head])
+    which = ["series", "modality", "patient"] if per == "series" else ["patient"]
+    last = ["carried_by", "first_file", "error"]
+    head = [*which, "num_slices", "num_counted", *_ANSWER, *_columns(classes), *last]
+    yield _line(head)
     for one in _listed(study, per):
-        first = [one.number, one.modality, one.patient] if isinstance(one, Series) else [one.number]
+        numbers = [one.number, one.modality, one.patient] if isinstance(one, Series) else [one.number]
         names = " ".join(study.slices[i].result.name for i in one.carried_by)
         cells = [one.num_slices, one.num_counted, *_answer(one), *_chances(one.calibrated, classes)]
-        yield _line([*first, *cells, names, _first(study, one), ""])
+        yield _line([*numbers, *cells, names, _first(study, one), ""])
     for failure in study.unassigned:
-        blank = [""] * ((3 if per == "series" else 1) + 6 + len(classes) + 1)
-        yield _line([*blank, failure.name, _error(failure)])
+        yield _line([*[""] * (len(head) - 2), failure.name, _error(failure)])
 
 
 def study_table(study: Study, per: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class OpenFile:
+class OpenedFile:
     """A file whose header was read."""
 
     upload: Upload
@@ -45,7 +45,7 @@ class OpenFile:
     """Number of pixels of all its images together, by the header; 0: a picture that was not checked."""
 
 
-def open_file(decoder: Decoder, predictor: Predictor, upload: Upload, max_pixels: int) -> OpenFile:
+def open_file(decoder: Decoder, predictor: Predictor, upload: Upload, max_pixels: int) -> OpenedFile:
     """Reads the header of a file of one or several images; decodes those of a volume, to find empty ones.
 
     Args:
@@ -61,9 +61,9 @@ def open_file(decoder: Decoder, predictor: Predictor, upload: Upload, max_pixels
     if isinstance(data, ImageError):
         raise ProblemError(data.code, str(data))
     if isinstance(data, CheckedFile):
-        return OpenFile(upload, pixels=data.width * data.height)
+        return OpenedFile(upload, pixels=data.width * data.height)
     if not is_volume(data):
-        return OpenFile(upload)
+        return OpenedFile(upload)
     level, min_content = predictor.crop.threshold, predictor.volumes.min_content
     (found,) = decoder.describe([data], max_pixels, level, min_content, predictor.read_spec)
     if isinstance(found, ImageError):
@@ -72,7 +72,7 @@ def open_file(decoder: Decoder, predictor: Predictor, upload: Upload, max_pixels
     numbers = tuple(number for number in range(len(found.positions)) if number not in empty)
     if not numbers:
         raise ProblemError("no_image", f"each of its {len(found.positions)} images is empty")
-    return OpenFile(
+    return OpenedFile(
         upload,
         Origin(found.patient, found.study, found.series, found.modality),
         numbers,
@@ -84,7 +84,7 @@ def open_file(decoder: Decoder, predictor: Predictor, upload: Upload, max_pixels
 
 
 def prepare_file(
-    decoder: Decoder, predictor: Predictor, file: OpenFile, max_pixels: int, start: float, side: int = 0
+    decoder: Decoder, predictor: Predictor, file: OpenedFile, max_pixels: int, start: float, side: int = 0
 ) -> list[Prepared | Failure]:
     """Returns the images of a file, fitted to the model's input, or why one cannot be used; in the order of
     its numbers.

@@ -64,18 +64,14 @@ def make_study(
             unassigned.append(_without_patient(one))
             continue
         own = f"file {one.file}" if one.origin else ""
-        ids = (kind + text for kind, text in zip("pus", _ids(origin), strict=True) if text)
-        patient = "" if one_patient else next(ids, own)
+        ids = {"patient": origin.patient, "study": origin.study, "series": origin.series}
+        patient = "" if one_patient else next((f"{kind} {text}" for kind, text in ids.items() if text), own)
         series = origin.series or ("" if origin.patient else own)
         if origin.series and origin.patient:
             owners.setdefault(origin.series, set()).add(origin.patient)
         listed = patients.setdefault(patient, {}).setdefault(series, _Series(origin.modality))
         listed.slices.append(one)
     return _number(predictor, patients, unassigned, num_empty, _notes(patients, owners))
-
-
-def _ids(origin: Origin) -> tuple[str, str, str]:
-    return origin.patient, origin.study, origin.series
 
 
 def _without_patient(one: Found) -> Failure:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from brain_ray.data.formats import is_volume
 from brain_ray.serving.answers import Prepared
 from brain_ray.serving.contact_sheet import Picture, draw_sheet
+from brain_ray.serving.drift import measure
 from brain_ray.serving.engine import BATCHES, Engine
 from brain_ray.serving.overlay import draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Failure
-from brain_ray.serving.slices import OpenFile, open_file, prepare_file
+from brain_ray.serving.slices import OpenedFile, open_file, prepare_file
 from brain_ray.serving.studies import MOST_CARRYING, Found, make_study
 from brain_ray.serving.study_schemas import Study
 from brain_ray.serving.uploads import Upload, check_uploads
@@ -60,7 +61,7 @@ class _Run:
         self._model = engine.predictors[0]
         self._start = time.perf_counter()
         self._room = asyncio.Semaphore(BATCHES * engine.config.batch_size)
-        self._prepared: dict[int, Prepared] = {}  # by the ids of their answers, if any picture is wanted
+        self._prepared: dict[int, Prepared] = {}  # by the ids of their answers, for the sheet
         self._pictures: dict[int, dict[str, str]] = {}
 
     async def answer(self, uploads: Sequence[Upload]) -> tuple[Study, bytes | None]:
@@ -68,7 +69,7 @@ class _Run:
         if len(opened) == 1 and isinstance(opened[0], Failure):
             problem = opened[0].problem
             raise ProblemError(problem.code, problem.detail)
-        files = [one for one in opened if isinstance(one, OpenFile)]
+        files = [one for one in opened if isinstance(one, OpenedFile)]
         self._check_limits(files)
         found = await asyncio.gather(*(self._answer_file(one, i) for i, one in enumerate(opened)))
         study = make_study(
@@ -81,7 +82,7 @@ class _Run:
         shown = [one.model_copy(update=self._pictures.get(id(one.result), {})) for one in study.slices]
         return study.model_copy(update={"slices": shown}), sheet
 
-    def _check_limits(self, files: Sequence[OpenFile]) -> None:
+    def _check_limits(self, files: Sequence[OpenedFile]) -> None:
         config = self._engine.config
         slices, pixels = sum(len(file.numbers) for file in files), sum(file.pixels for file in files)
         if slices > config.max_study_images:
@@ -95,10 +96,10 @@ class _Run:
                 f"its slices have {pixels} pixels; expected at most {config.max_request_pixels}",
             )
 
-    async def _open(self, upload: Upload) -> OpenFile | Failure:
+    async def _open(self, upload: Upload) -> OpenedFile | Failure:
         config, decoder = self._engine.config, self._engine.decoder
 
-        def work() -> OpenFile:
+        def work() -> OpenedFile:
             file = upload
             if isinstance(upload.data, bytes) and not is_volume(upload.data):  # a picture tells its size here
                 (file,) = check_uploads(decoder, [upload], config.max_pixels, config.max_request_pixels)
@@ -109,7 +110,7 @@ class _Run:
         except ProblemError as error:
             return Failure(name=upload.name, problem=error.problem)
 
-    async def _answer_file(self, file: OpenFile | Failure, number: int) -> list[Found]:
+    async def _answer_file(self, file: OpenedFile | Failure, number: int) -> list[Found]:
         if isinstance(file, Failure):
             return [Found(file, None, file=number)]
         side = SIDE if self._wanted.sheet or self._wanted.pictures else 0
@@ -118,9 +119,12 @@ class _Run:
         for first in range(0, len(file.numbers), FRAMES):
             numbers = file.numbers[first : first + FRAMES]
             some = replace(file, numbers=numbers)
-            prepared = await self._engine.decode_study(
-                prepare_file, decoder, self._model, some, limit, self._start, side
-            )
+
+            def prepare(some: OpenedFile = some) -> list[Prepared | Failure]:
+                found = prepare_file(decoder, self._model, some, limit, self._start, side)
+                return [measure(one) if isinstance(one, Prepared) else one for one in found]
+
+            prepared = await self._engine.decode_study(prepare)
             results = await asyncio.gather(*map(self._classify, prepared))
             places = file.positions[first : first + FRAMES]
             found += [

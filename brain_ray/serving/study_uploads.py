@@ -15,6 +15,7 @@ from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.uploads import (
     Upload,
     clean_name,
+    content_type_of,
     damaged_form,
     find_boundary,
     is_image,
@@ -48,8 +49,7 @@ def parse_study(headers: Headers, body: bytes, max_files: int, max_bytes: int) -
     Raises:
         ProblemError: `no_image`, `too_large`, `too_many_images`, `bad_request`, `not_an_image`.
     """
-    content_type = headers.get("content-type", "")
-    kind = content_type.partition(";")[0].strip().lower()
+    content_type, kind = content_type_of(headers)
     if kind in ZIP_TYPES or (kind != "multipart/form-data" and body.startswith(ZIP)):
         uploads = [Upload("archive", body)]
     elif kind == "multipart/related":

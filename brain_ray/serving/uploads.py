@@ -76,8 +76,7 @@ def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload
     Raises:
         ProblemError: `no_image`, `too_many_images`, `bad_request`, `not_an_image`.
     """
-    content_type = headers.get("content-type", "")
-    kind = content_type.partition(";")[0].strip().lower()
+    content_type, kind = content_type_of(headers)
     if kind == "multipart/form-data":
         uploads = parse_form(content_type, body, max_images)
     elif kind == JSON_TYPE:
@@ -98,6 +97,12 @@ def parse_uploads(headers: Headers, body: bytes, max_images: int) -> list[Upload
             "no_image", "expected one image as the body, files in multipart/form-data, or base64 in JSON"
         )
     return uploads
+
+
+def content_type_of(headers: Headers) -> tuple[str, str]:
+    """Returns the content type of a request, and its media type alone, in lower case."""
+    content_type = headers.get("content-type", "")
+    return content_type, content_type.partition(";")[0].strip().lower()
 
 
 UNTOLD_TYPES = ("", "application/x-www-form-urlencoded")

@@ -376,6 +376,13 @@ def test_the_job_tells_patients_in_each_form_by_bundle_and_by_endpoint(
     assert predict.run("", [*by["bundle"], "--csv", str(tmp_path)]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["label"] for row in rows].count("pituitary") == 3
+    (tmp_path / "empty").mkdir()
+    for words in by.values():
+        assert (
+            predict.run("", [*words, "--per", "patient", str(tmp_path / "empty")], make_client=make_client)
+            == 1
+        )
+        assert capsys.readouterr().err == f"error: no image in {tmp_path / 'empty'}\n"
     together = ["--per", "patient", "--one-patient", "--json"]
     assert predict.run("", [*by["bundle"], *together, str(tmp_path)]) == 0
     (line,) = capsys.readouterr().out.splitlines()

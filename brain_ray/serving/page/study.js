@@ -5,7 +5,7 @@ import { Problem, TRIES, ask, model, sleep } from "./api.js";
 import { copy } from "./copying.js";
 import { $, make } from "./dom.js";
 import { summarise } from "./list.js";
-import { barRow, capital, count, explain, patientDecision, percent, pictureUrl, readable } from "./results.js";
+import { barRow, capital, count, fillFailure, patientDecision, percent, pictureUrl, readable } from "./results.js";
 
 const MAGIC_AT = 128; // of DICOM
 const VOLUME = /\.(nii|nii\.gz|zip)$/i;
@@ -101,12 +101,9 @@ async function fetchStudy(files, part) {
   }
 }
 
-function fail({ element, part }, problem) {
-  element.dataset.state = "failed";
-  const [title, advice] = explain(problem);
-  part(".failure b").textContent = `${title}.`;
-  part(".failure .decision span span").textContent = advice;
-  part(".failure .detail").textContent = problem.detail ? capital(problem.detail.replace(/\.?$/, ".")) : "";
+function fail(study, problem) {
+  study.element.dataset.state = "failed";
+  const [title, advice] = fillFailure(study, problem);
   $("status").textContent = `${title}. ${advice}`;
 }
 
