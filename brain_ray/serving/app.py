@@ -41,6 +41,10 @@ class Metrics:
             "Images without an answer: unsure, or unlike training",
             ("model", "role"),
         )
+        self._distance = Gauge(f"{NAME}_drift_distance", "Distance of late images from validation's", DRIFT)
+        self._limit = Gauge(f"{NAME}_drift_limit", "The distance that chance hardly exceeds", DRIFT)
+        self._drifts: dict[str, tuple[float, float]] = {}
+        self._quantities: dict[str, Histogram] = {}
 
     def batch(self, size: int) -> None:
         """Records the number of images in one run of the model."""
@@ -56,8 +60,6 @@ class Metrics:
     def watch(self, model: str, boundaries: Mapping[str, Sequence[float]]) -> None:
         """Makes a histogram of each quantity, with the deciles of the reference as bounds."""
         self._model = model
-        self._distance = Gauge(f"{NAME}_drift_distance", "Distance of late images from validation's", DRIFT)
-        self._limit = Gauge(f"{NAME}_drift_limit", "The distance that chance hardly exceeds", DRIFT)
         self._quantities = {
             name: Histogram(
                 f"{NAME}_image_{name}", f"Of images: {QUANTITIES[name]}", list(bounds), ("model",)

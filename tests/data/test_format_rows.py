@@ -113,7 +113,7 @@ def test_what_people_are_told_of_formats_is_what_the_rows_say(tmp_path: Path) ->
     titles = ", ".join(row.title for row in FORMATS.values())
     html = fill_page('<input accept="{{ accept }}"><p data-formats="{{ formats }}">{{ formats }}.', ROWS)
     assert html == (
-        f'<input accept="image/*,{",".join(media_types())},.grey">'
+        f'<input accept="image/*,{",".join(media_types())},.grey,.zip">'
         f'<p data-formats="{titles} or Grey">{titles} or Grey.'
     )
     for suffix in [*media_types(), ".grey", ".txt"]:

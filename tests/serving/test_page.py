@@ -258,12 +258,13 @@ def test_a_study_over_the_limits_is_not_sent_and_a_damaged_archive_says_why(
 
 
 def test_drift_is_said_below_the_models_name_and_nothing_otherwise(open_page: Open) -> None:
-    page = open_page()
-    page.locator("#samples button").first.wait_for()
-    assert page.locator("#drift").is_hidden()
     told = {"status": "drifted", "sentence": "<b>The last 300 images</b> differ"}
     page = open_page(lambda page: page.route("**/v1/drift", lambda route: route.fulfill(json=told)))
     page.get_by_text("<b>The last 300 images</b> differ").wait_for()
+    told["status"] = "steady"
+    page = open_page(lambda page: page.route("**/v1/drift", lambda route: route.fulfill(json=told)))
+    page.locator("#samples button").first.wait_for()
+    assert page.locator("#drift").is_hidden()
 
 
 def test_the_slider_fades_the_heat_map(open_page: Open, phantoms: list[Path]) -> None:

@@ -49,18 +49,20 @@ def labels_of(expression: str) -> set[str]:
 @cache
 def own_metrics() -> dict[str, set[str]]:
     """Return brain_ray's own metrics as Prometheus sees them, and the labels of each."""
-    from ray.util.metrics import Counter, Histogram
+    from ray.util.metrics import Counter, Histogram, Metric
 
     from brain_ray.serving.app import Metrics
 
     found = {f"ray_{prometheus.PREFIX}{name}": {*labels} for name, (_, labels) in prometheus.GAUGES.items()}
-    for metric in vars(Metrics()).values():
+    for metric in filter(lambda value: isinstance(value, Metric), vars(Metrics()).values()):
         name, labels = f"ray_{metric.info['name']}", set(metric.info["tag_keys"])
         if isinstance(metric, Counter):
             found[f"{name}_total"] = labels
         elif isinstance(metric, Histogram):
             found[f"{name}_bucket"] = labels | {"le"}
             found |= {f"{name}_{part}": labels for part in ("sum", "count")}
+        else:
+            found[name] = labels
     return found
 
 
