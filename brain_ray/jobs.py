@@ -152,6 +152,12 @@ def _register(prog: str, text: str, argv: Sequence[str]) -> int:
     return main(text, argv, prog)
 
 
+def _review(prog: str, text: str, argv: Sequence[str]) -> int:
+    from brain_ray.serving.review_manifest import main
+
+    return main(text, argv, prog)
+
+
 def _submit(prog: str, text: str, argv: Sequence[str]) -> int:
     from brain_ray.submission.submit import main
 
@@ -208,6 +214,15 @@ stand for it.
 
 The exit code is 0 if it was registered, 1 if not, 2 for a wrong command line.""",
         _register,
+    ),
+    "review": Job(
+        """Write what an endpoint kept for review as a manifest for labelling.
+
+FOLDER is that of the endpoint's setting --review. The manifest has a row for each file, the least sure first;
+labels that are in it already stay.
+
+The exit code is 0 if it was written, 1 if not, 2 for a wrong command line.""",
+        _review,
     ),
     "control": Job(
         """Send a command to a running training.

@@ -42,12 +42,13 @@ def patiently(wait: WaitBaseT = WAIT) -> tenacity.Retrying:
 
 
 def read_file(found: pafs.FileSystem, path: str) -> bytes:
-    """Returns the content of a file of a file system, read at once.
+    """Returns the content of a file of a file system, read at once, and not unpacked.
 
     Raises:
         OSError: it cannot be read.
     """
-    with found.open_input_stream(path) as stream:
+    # By its name, Arrow would unpack a .nii.gz, whatever its size becomes; the decoder does it within limits.
+    with found.open_input_stream(path, compression=None) as stream:
         return bytes(stream.read())
 
 

@@ -1,11 +1,14 @@
 """Errors of a bucket that pass are waited for, and others are told at once."""
 
 import errno
+import gzip
+from pathlib import Path
 
 import pytest
 import tenacity
+from pyarrow import fs as pafs
 
-from brain_ray.storage_retries import ATTEMPTS, is_passing, retry_known
+from brain_ray.storage_retries import ATTEMPTS, is_passing, read_file, retry_known
 
 SLOW_DOWN = OSError("When uploading part: AWS Error SLOW_DOWN during UploadPart operation")
 
@@ -49,3 +52,9 @@ def test_a_storage_that_has_answered_is_waited_for() -> None:
     with pytest.raises(OSError, match="SLOW_DOWN"):
         retry_known("s3://first-contact", lambda: fail_often("d", 99), tenacity.wait_none())
     assert calls.count("d") == ATTEMPTS
+
+
+def test_a_packed_file_is_read_as_it_is(tmp_path: Path) -> None:
+    packed = gzip.compress(bytes(1_000_000))
+    (tmp_path / "bomb.nii.gz").write_bytes(packed)
+    assert read_file(pafs.LocalFileSystem(), str(tmp_path / "bomb.nii.gz")) == packed

@@ -43,6 +43,9 @@ class Metrics:
         )
         self._distance = Gauge(f"{NAME}_drift_distance", "Distance of late images from validation's", DRIFT)
         self._limit = Gauge(f"{NAME}_drift_limit", "The distance that chance hardly exceeds", DRIFT)
+        self._review = Counter(
+            f"{NAME}_review", "Files without an answer, by what came of keeping them", ("outcome",)
+        )
         self._drifts: dict[str, tuple[float, float]] = {}
         self._quantities: dict[str, Histogram] = {}
 
@@ -87,6 +90,10 @@ class Metrics:
             tags = {"model": self._model, "quantity": name}
             self._distance.set(distance, tags=tags)
             self._limit.set(limit, tags=tags)
+
+    def reviewed(self, outcome: str) -> None:
+        """Records what came of keeping a file for review: kept, known, no_room or failed."""
+        self._review.inc(tags={"outcome": outcome})
 
     def seen(self, route: str, status: int, seconds: float, code: str) -> None:
         """Records a response to a request."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -52,6 +52,11 @@ class ServingConfig(BaseModel):
     """Largest size of a study's body, and of what an archive unpacks to, in 10^6 bytes."""
     max_study_images: Positive = 300
     """Largest number of files, and of slices, in a study. Their pixels count in `max_request_pixels`."""
+    review: str | None = None
+    """Path or URI of a folder in which images without an answer are kept, as they were sent, for people to
+    label them (the job `review`); None: nothing is kept."""
+    max_review_mb: Annotated[float, Field(gt=0)] = 1000
+    """Largest size of that folder, in 10^6 bytes; what would exceed it is not kept."""
     timeout_s: Seconds = 30
     """Seconds after which a request ends with 504. The client has the same time again to read an answer."""
     max_queue: Positive = 128
@@ -75,6 +80,13 @@ class ServingConfig(BaseModel):
     """Largest number of replicas; above `min_replicas`, autoscaling chooses the number."""
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 8
     """Number of unfinished requests per replica that autoscaling aims at."""
+
+    @field_validator("review")
+    @classmethod
+    def _same_in_each_process(cls, location: str | None) -> str | None:
+        from brain_ray.storage import resolve
+
+        return location and resolve(location)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

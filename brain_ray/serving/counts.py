@@ -25,6 +25,9 @@ class Counts(Protocol):
     def drift(self, shift: Shift) -> None:
         """Records how the images of late compare with the reference."""
 
+    def reviewed(self, outcome: str) -> None:
+        """Records what came of keeping a file for review."""
+
 
 class NoMetrics:
     """Metrics that record nothing."""
@@ -42,4 +45,7 @@ class NoMetrics:
         """Does nothing."""
 
     def drift(self, shift: Shift) -> None:
+        """Does nothing."""
+
+    def reviewed(self, outcome: str) -> None:
         """Does nothing."""

@@ -26,6 +26,7 @@ from brain_ray.serving.drift import DriftWatch, measure
 from brain_ray.serving.model_runs import ModelRuns, run_in
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
+from brain_ray.serving.review import Review, describe
 from brain_ray.serving.schemas import Answer, Explanation
 from brain_ray.serving.uploads import Upload, check_uploads, prepare_upload
 
@@ -99,6 +100,7 @@ class Engine:
         self.drift = DriftWatch(self.predictors[0])
         """What the main model's images of late are like."""
         self.counts.watch(self.predictors[0].id, self.drift.boundaries())
+        self.review = Review(config, self.hold, self.counts) if config.review else None
         self._draws = random.Random()
         self.accepted_images = 0
         """Images of requests whose answers are not made yet."""
@@ -222,7 +224,10 @@ class Engine:
             task = asyncio.create_task(self._mirror(upload))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
-        return await self._answer(upload, number, side)
+        found = await self._answer(upload, number, side)
+        if self.review and found[0].decision != "answer":
+            self.review.keep(upload, found[0].model.id, [describe(found[0])])
+        return found
 
     async def _mirror(self, upload: Upload) -> None:
         with suppress(ProblemError):  # the main model's answer reports it

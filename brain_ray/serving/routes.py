@@ -149,6 +149,7 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
             models=served_models(engine),
             limits=limits,
             samples=sorted(main.canaries),
+            review=engine.review is not None,
         )
 
     @app.get("/v1/drift", responses=COMMON_PROBLEMS, tags=["v1"])

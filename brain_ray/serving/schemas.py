@@ -141,6 +141,8 @@ class Models(Body):
     """max_upload_mb, max_images, max_pixels, timeout_s."""
     samples: list[str]
     """Names of the sample images (drawn phantoms) under /v1/samples/<name>."""
+    review: bool = False
+    """Whether images without an answer are kept for people to look at."""
 
 
 class DriftedQuantity(Body):

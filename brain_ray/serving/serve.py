@@ -21,7 +21,7 @@ from brain_ray.serving.api_keys import KEYS_VARIABLE, hash_keys
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.haproxy import front_settings, mend_error_page
 from brain_ray.serving.hosts import LOOPBACK_NAMES
-from brain_ray.serving.serve_config import pin_models, serve_config
+from brain_ray.serving.serve_config import pin_models, serve_config, try_out
 from brain_ray.serving.shutdown import drain, end, find_proxies, has_ended
 from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser, read_settings
@@ -92,7 +92,7 @@ def launch(config: ServingConfig, *, may_open: bool = False) -> None:
 
     if connection.starts_here():
         _with_port(config)  # checked before Ray is started, which takes a while
-    _try_bundles(config)
+    try_out(config)
     # A short path: the name of a socket has 97 characters at most, and Ray puts a node's 56 into it.
     with tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as folder:
         if not _connect(Path(folder)):
@@ -117,14 +117,6 @@ def launch(config: ServingConfig, *, may_open: bool = False) -> None:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         os._exit(0)  # before Ray's threads report that the other processes are gone
-
-
-def _try_bundles(config: ServingConfig) -> None:
-    """Has each bundle give the expected answers, before anything on the air is touched."""
-    from brain_ray.bundle.predictor import Predictor
-
-    for bundle in filter(None, [config.bundle, config.challenger]):
-        Predictor(bundle, gpu=False).check_canaries()
 
 
 def _connect(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What is deployed: the models' versions, and the Serve config file for `serve run` and `serve deploy`."""
+"""What is deployed: the models' versions, a trial of them, and the config file for `serve run`."""
 
 import yaml
 
@@ -17,6 +17,22 @@ def pin_models(config: ServingConfig) -> ServingConfig:
     return config.model_copy(
         update={name: pin(location) for name, location in named.items() if is_registered(location)}
     )
+
+
+def try_out(config: ServingConfig) -> None:
+    """Has each bundle give the expected answers, and opens the folder for review, before anything on the air
+    is touched.
+
+    Raises:
+        RunError: a bundle that must not be served, or a folder that cannot be written.
+    """
+    from brain_ray.bundle.predictor import Predictor
+    from brain_ray.serving.review import open_folder
+
+    for bundle in filter(None, [config.bundle, config.challenger]):
+        Predictor(bundle, gpu=False).check_canaries()
+    if config.review:
+        open_folder(config.review)
 
 
 def serve_config(config: ServingConfig) -> str:

@@ -16,6 +16,7 @@ from brain_ray.serving.drift import measure
 from brain_ray.serving.engine import BATCHES, Engine
 from brain_ray.serving.overlay import draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
+from brain_ray.serving.review import Review, describe
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.serving.slices import OpenedFile, open_file, prepare_file
 from brain_ray.serving.studies import MOST_CARRYING, Found, make_study
@@ -63,6 +64,7 @@ class _Run:
         self._room = asyncio.Semaphore(BATCHES * engine.config.batch_size)
         self._prepared: dict[int, Prepared] = {}  # by the ids of their answers, for the sheet
         self._pictures: dict[int, dict[str, str]] = {}
+        self._numbers: dict[int, int | None] = {}  # likewise: those of images in their files
 
     async def answer(self, uploads: Sequence[Upload]) -> tuple[Study, bytes | None]:
         opened = await asyncio.gather(*map(self._open, uploads))
@@ -78,6 +80,8 @@ class _Run:
             one_patient=self._wanted.one_patient,
             num_empty=sum(one.num_empty for one in files),
         )
+        if self._engine.review:
+            self._keep_for_review(self._engine.review, uploads, found, study)
         sheet = await self._engine.decode_study(self._draw_sheet, study) if self._wanted.sheet else None
         shown = [one.model_copy(update=self._pictures.get(id(one.result), {})) for one in study.slices]
         return study.model_copy(update={"slices": shown}), sheet
@@ -126,6 +130,10 @@ class _Run:
 
             prepared = await self._engine.decode_study(prepare)
             results = await asyncio.gather(*map(self._classify, prepared))
+            self._numbers |= {
+                id(result): None if file.alone else number
+                for result, number in zip(results, numbers, strict=True)
+            }
             places = file.positions[first : first + FRAMES]
             found += [
                 Found(result, file.origin, position, number)
@@ -145,6 +153,26 @@ class _Run:
         if self._wanted.sheet:
             self._prepared[id(answer)] = prepared
         return answer
+
+    def _keep_for_review(
+        self, review: Review, uploads: Sequence[Upload], found: Sequence[Sequence[Found]], study: Study
+    ) -> None:
+        """Keeps the files with an image that has no answer, or that carries a patient's who has none."""
+        withheld = {
+            id(study.slices[i].result): patient.decision
+            for patient in study.patients
+            if patient.decision != "answer"
+            for i in patient.carried_by
+        }
+        for upload, results in zip(uploads, found, strict=True):
+            answers = [one.result for one in results if isinstance(one.result, Answer)]
+            images = [
+                describe(answer, self._numbers[id(answer)], withheld.get(id(answer)))
+                for answer in answers
+                if answer.decision != "answer" or id(answer) in withheld
+            ]
+            if images:
+                review.keep(upload, self._model.id, images)
 
     def _draw(self, prepared: Prepared, maps: NDArray[np.float32], label: str) -> tuple[bytes, bytes, bytes]:
         """Returns crop, heat map and overlay of a slice, PNG."""
