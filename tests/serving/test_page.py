@@ -267,6 +267,19 @@ def test_drift_is_said_below_the_models_name_and_nothing_otherwise(open_page: Op
     assert page.locator("#drift").is_hidden()
 
 
+def test_the_page_says_whether_files_are_kept(open_page: Open) -> None:
+    def review(route: Any) -> None:
+        route.fulfill(json=route.fetch().json() | {"review": True})
+
+    for handler, said in (
+        (None, "Images go to this server only."),
+        (review, "This server keeps files without"),
+    ):
+        page = open_page(lambda page, handler=handler: handler and page.route("**/v1/model", handler))
+        page.locator("#samples button").first.wait_for()
+        assert page.locator("#kept").inner_text().startswith(said)
+
+
 def test_the_slider_fades_the_heat_map(open_page: Open, phantoms: list[Path]) -> None:
     page = open_page()
     send(page, phantoms[0])

@@ -32,7 +32,7 @@ async function loadModel() {
   const { max_upload_mb: mb, max_pixels: pixels } = model.limits;
   const most = `${count(mb)} MB and ${count(pixels / 1e6)} megapixels`;
   $("limits").textContent = `${$("limits").dataset.formats}, up to ${most} each.`;
-  $("review").hidden = !model.review;
+  if (model.review) $("kept").textContent = "This server keeps files without a sure answer, for people to look at.";
   $("card-text").replaceChildren(...cardParts());
   pump();
   showSamples(addFiles);
