@@ -206,13 +206,14 @@ wrong command line.""",
         _predict,
     ),
     "register": Job(
-        """Register a bundle in MLflow's model registry.
+        """Register a bundle in MLflow's model registry, or write it for the Hugging Face hub.
 
-It becomes the next version of the model NAME on the server of MLFLOW_TRACKING_URI (or MLFLOW_REGISTRY_URI),
-with its model card. Where a bundle's path is asked for, models:/NAME/VERSION and models:/NAME@ALIAS then
-stand for it.
+With --name it becomes the next version of the model NAME on the server of MLFLOW_TRACKING_URI (or
+MLFLOW_REGISTRY_URI), with its model card. Where a bundle's path is asked for, models:/NAME/VERSION and
+models:/NAME@ALIAS then stand for it. With --hub-folder it is copied into a new folder, with a README.md whose
+metadata the hub shows; nothing is sent.
 
-The exit code is 0 if it was registered, 1 if not, 2 for a wrong command line.""",
+The exit code is 0 if it was registered or written, 1 if not, 2 for a wrong command line.""",
         _register,
     ),
     "review": Job(

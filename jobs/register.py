@@ -1,4 +1,4 @@
-"""Register a bundle in MLflow's model registry."""
+"""Register a bundle in MLflow's model registry, or write it for the Hugging Face hub."""
 
 from _start import start
 

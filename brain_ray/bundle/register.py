@@ -1,10 +1,12 @@
-"""Job register: puts a bundle into MLflow's model registry."""
+"""Job register: puts a bundle into MLflow's model registry, or a folder for the Hugging Face hub."""
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from brain_ray.bundle.bundle import load_bundle, render_card
+from brain_ray.bundle.hub import write_hub_folder
 from brain_ray.cli import complain
 from brain_ray.errors import RunError
 from brain_ray.storage import refuse_keys_in
@@ -30,21 +32,35 @@ def main(text: str, argv: Sequence[str], prog: str) -> int:
     """Runs the job; returns the exit code: 0, 1 after an error, 2 for a wrong command line."""
     words = OneLineParser(prog=prog, description=text)
     words.add_argument("--bundle", required=True, help="path or URI of the bundle's folder")
-    words.add_argument("--name", required=True, help="the model's name in the registry")
-    words.add_argument("--alias", help="alias to give to the new version, such as champion")
+    where = words.add_mutually_exclusive_group(required=True)
+    where.add_argument("--name", help="the model's name in MLflow's registry")
+    where.add_argument("--hub-folder", help="new folder for a copy with the Hugging Face hub's model card")
+    words.add_argument("--alias", help="alias to give to the registry's new version, such as champion")
     given = words.parse_args(argv)
+    if given.alias and not given.name:
+        words.error("--alias is one of MLflow's registry, and needs --name")
     try:
         refuse_keys_in(argv)
     except RunError as error:
         complain(error)
         return 2
     try:
-        uri = register_bundle(given.bundle, given.name, given.alias)
+        if given.hub_folder:
+            said = _for_the_hub(given.bundle, Path(given.hub_folder))
+        else:
+            said = f"registered: {register_bundle(given.bundle, given.name, given.alias)}"
+            said += f", {mlflow_registry.PREFIX}{given.name}@{given.alias}" if given.alias else ""
     except RunError as error:
         complain(error)
         return 1
-    print(
-        f"registered: {uri}"
-        + (f", {mlflow_registry.PREFIX}{given.name}@{given.alias}" if given.alias else "")
-    )
+    print(said)
     return 0
+
+
+def _for_the_hub(location: str, folder: Path) -> str:
+    name = write_hub_folder(location, folder)
+    return (
+        f"written: {folder}, {name} with a README.md for the hub\n"
+        "bundle.json and README.md have the run's settings, with paths and names of sources: read, then\n"
+        f"  hf upload USER/NAME {shlex.quote(str(folder))}"
+    )
