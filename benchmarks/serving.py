@@ -8,11 +8,17 @@ of bare ONNX Runtime; as its last line one JSON object:
 
 - vs_fastapi_keras: requests/s at 8 clients over those of the plain server;
 - vs_raw_onnxruntime: images/s at 8 clients over ONNX Runtime alone, batches of 8, on all cores;
-- rest_overhead_ms: median of a request at rest less the predictor's, from the image's bytes to its answer;
+- at_rest_ratio: latency of a request while no other is there over that of the predictor with the same
+  threads, from the image's bytes to its answer; the median of five alternations;
+- explain_ratio: the same latency of /v1/explain over that of /v1/predict;
+- study_ratio: time of a study of 56 DICOM slices over that of the predictor for the same files, four at a
+  time; the median of five alternations;
 - replica_mb: memory of the replica after all that, and what its decoders have beside it;
-- replica_start_s: from its process's start until the proxy lets requests to it, the median of three.
+- replica_start_ratio: from its process's start until the proxy lets requests to it, over a bare process that
+  opens the bundle and ends; the median of three alternations.
 """
 
+import io
 import json
 import os
 import re
@@ -25,6 +31,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 if __name__ == "__main__" and shutil.which("wrk") is None:
@@ -33,15 +40,21 @@ if __name__ == "__main__" and shutil.which("wrk") is None:
     )
 
 import cv2
+import httpx
 import numpy as np
 import psutil
 
+from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data.phantoms.files import draw
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 8
 CLIENTS = (1, 8, 32)
+ALTERNATIONS = 5
+SLICES = 56
+Row = tuple[float, float, float]
+"""Requests/s, and the latency's p50 and p99 in ms."""
 SPLIT = {"images": 1, "rows": 1, "sha256": "00" * 32}
 
 PLAIN = """
@@ -89,20 +102,20 @@ def picture(index: int) -> np.ndarray:
     return np.ascontiguousarray(image if image.ndim == 2 else image[..., 0])
 
 
-def load(url: str, script: Path, clients: int) -> tuple[float, float, float]:
+def load(url: str, script: Path, clients: int, path: str = "/v1/predict", seconds: int = SECONDS) -> Row:
     """Send requests for some seconds; returns requests/s, and the latency's p50 and p99 in ms."""
     command = [
         "wrk",
         "-t1",
         f"-c{clients}",
-        f"-d{SECONDS}",
+        f"-d{seconds}",
         "--timeout",
         "30",
         "--latency",
         "-s",
         str(script),
     ]
-    said = subprocess.run([*command, f"{url}/v1/predict"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([*command, f"{url}{path}"], capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         raise SystemExit(f"requests failed:\n{said}")
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # type: ignore[index]
@@ -124,18 +137,53 @@ def median_ms(work: Callable[[], object], repeats: int = 60) -> float:
     return statistics.median(taken)
 
 
-def bare(bundle: Path, data: bytes) -> tuple[float, float]:
-    """Return the ms of the predictor for one image, and the images/s of ONNX Runtime at batch 8."""
-    from brain_ray.bundle.predictor import Predictor
-
-    predictor = Predictor(bundle)
-    one = median_ms(lambda: predictor.predict(predictor.prepare(data)[0][None]))
+def raw_rate(predictor: Predictor, bundle: Path, data: bytes) -> float:
+    """Return the images/s of ONNX Runtime alone at batch 8."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession((bundle / "model.onnx").read_bytes())
     batch = np.repeat(predictor.prepare(data)[0][None].astype(np.float32), 8, axis=0)
-    raw = 8e3 / median_ms(lambda: session.run(["probabilities"], {"image": batch}))
-    return one, raw
+    return 8e3 / median_ms(lambda: session.run(["probabilities"], {"image": batch}))
+
+
+def study_files() -> list[bytes]:
+    """Draw a series: DICOM files of 256 x 256 pixels."""
+    from pydicom import Dataset, FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+
+    files = []
+    for k in range(SLICES):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MRImageStorage, f"1.2.3.{k + 1}"
+        file = FileDataset("", Dataset(), file_meta=meta, preamble=b"\0" * 128)
+        file.SOPClassUID, file.SOPInstanceUID = MRImageStorage, f"1.2.3.{k + 1}"
+        file.PatientID, file.StudyInstanceUID, file.SeriesInstanceUID = "p", "1.2.4", "1.2.5"
+        file.Modality, file.InstanceNumber, file.ImagePositionPatient = "MR", k + 1, [0, 0, 3.0 * k]
+        file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        image = cv2.resize(picture(k), (256, 256), interpolation=cv2.INTER_AREA)
+        file.Rows, file.Columns, file.SamplesPerPixel = 256, 256, 1
+        file.BitsAllocated = file.BitsStored = 8
+        file.HighBit, file.PixelRepresentation, file.PhotometricInterpretation = 7, 0, "MONOCHROME2"
+        file.PixelData = image.tobytes()
+        stream = io.BytesIO()
+        file.save_as(stream, enforce_file_format=True)
+        files.append(stream.getvalue())
+    return files
+
+
+def study_by(predictor: Predictor, files: list[bytes]) -> None:
+    """Answer the slices as a loop would."""
+    for first in range(0, len(files), 4):
+        predictor.predict(np.stack([predictor.prepare(data)[0] for data in files[first : first + 4]]))
+
+
+def opening_s(bundle: Path) -> float:
+    """Return how long a process takes that opens the bundle and ends."""
+    code = f"from brain_ray.bundle.predictor import Predictor; Predictor({str(bundle)!r})"
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    return time.perf_counter() - start
 
 
 def answers(url: str) -> bool:
@@ -172,9 +220,79 @@ def restart(process: subprocess.Popen[str], url: str) -> float:
     return ready - new.create_time()
 
 
+@dataclass
+class Found:
+    """What was measured of the endpoint; times in ms, starts in s."""
+
+    rows: dict[int, Row]
+    explains: Row
+    alone: list[float] = field(default_factory=list)
+    at_rest: list[float] = field(default_factory=list)
+    by_loop: list[float] = field(default_factory=list)
+    by_study: list[float] = field(default_factory=list)
+    opens: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    megabytes: float = 0.0
+
+
+def measure_plain(folder: Path, bundle: Path, script: Path, environment: dict[str, str]) -> Row:
+    """Measure the plain server with 8 clients."""
+    (folder / "plain.py").write_text(PLAIN)
+    port = "18765"
+    plain = subprocess.Popen(
+        [sys.executable, folder / "plain.py", bundle / "model.keras", port],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+    while not answers(f"http://127.0.0.1:{port}/docs"):
+        time.sleep(0.2)
+    load(f"http://127.0.0.1:{port}", script, 1)
+    found = load(f"http://127.0.0.1:{port}", script, 8)
+    plain.terminate()
+    plain.wait()
+    return found
+
+
+def measure_endpoint(
+    bundle: Path, script: Path, environment: dict[str, str], predictor: Predictor, data: bytes
+) -> Found:
+    """Measure the endpoint, in turns with the predictor where the two are compared."""
+    command = [sys.executable, ROOT / "jobs" / "serve.py", "--bundle", bundle, "--port", "0"]
+    endpoint = subprocess.Popen(
+        [*command, "--cpus-per-replica", str(os.cpu_count() or 1)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert endpoint.stdout is not None
+    url = next(line.split()[1] for line in endpoint.stdout if line.startswith("page ")).rstrip("/")
+    load(url, script, 1)
+    rows = {clients: load(url, script, clients) for clients in CLIENTS}
+    found = Found(rows, load(url, script, 1, "/v1/explain"))
+    files = study_files()
+    form = [("file", (f"{k}.dcm", file)) for k, file in enumerate(files)]
+    with httpx.Client(timeout=60) as client:
+        for _ in range(ALTERNATIONS):
+            found.alone.append(median_ms(lambda: predictor.predict(predictor.prepare(data)[0][None])))
+            found.at_rest.append(load(url, script, 1, seconds=2)[1])
+            found.by_loop.append(median_ms(lambda: study_by(predictor, files), 1))
+            start = time.perf_counter()
+            client.post(f"{url}/v1/studies", files=form).raise_for_status()
+            found.by_study.append(1e3 * (time.perf_counter() - start))
+    replica = replica_of(endpoint)
+    assert replica is not None
+    decoders = sum(child.memory_full_info().pss for child in replica.children(recursive=True))
+    found.megabytes = (replica.memory_info().rss + decoders) / 1e6
+    for _ in range(3):
+        found.opens.append(opening_s(bundle))
+        found.starts.append(restart(endpoint, url))
+    endpoint.terminate()
+    endpoint.wait()
+    return found
+
+
 def main() -> None:
     """Measure and print."""
-    cores = os.cpu_count() or 1
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "RAY_ADDRESS": "local"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -186,54 +304,44 @@ def main() -> None:
             f'local f = io.open("{folder / "image.jpg"}", "rb")\nwrk.body = f:read("*all")\nf:close()\n'
             'wrk.method = "POST"\nwrk.headers["Content-Type"] = "image/jpeg"\n'
         )
-        one, raw = bare(bundle, data)
+        predictor = Predictor(bundle)
+        raw = raw_rate(predictor, bundle, data)
+        plain = measure_plain(folder, bundle, script, environment)
+        found = measure_endpoint(bundle, script, environment, predictor, data)
 
-        (folder / "plain.py").write_text(PLAIN)
-        port = "18765"
-        plain = subprocess.Popen(
-            [sys.executable, folder / "plain.py", bundle / "model.keras", port],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
-        while not answers(f"http://127.0.0.1:{port}/docs"):
-            time.sleep(0.2)
-        load(f"http://127.0.0.1:{port}", script, 1)
-        keras_rate, keras_p50, keras_p99 = load(f"http://127.0.0.1:{port}", script, 8)
-        plain.terminate()
-        plain.wait()
-
-        command = [sys.executable, ROOT / "jobs" / "serve.py", "--bundle", bundle, "--port", "0"]
-        endpoint = subprocess.Popen(
-            [*command, "--cpus-per-replica", str(cores)], env=environment, stdout=subprocess.PIPE, text=True
-        )
-        assert endpoint.stdout is not None
-        url = next(line.split()[1] for line in endpoint.stdout if line.startswith("page ")).rstrip("/")
-        load(url, script, 1)
-        rows = {clients: load(url, script, clients) for clients in CLIENTS}
-        replica = replica_of(endpoint)
-        assert replica is not None
-        decoders = sum(child.memory_full_info().pss for child in replica.children(recursive=True))
-        megabytes = (replica.memory_info().rss + decoders) / 1e6
-        start = statistics.median(restart(endpoint, url) for _ in range(3))
-        endpoint.terminate()
-        endpoint.wait()
+    def show(label: str, rate: float, p50: float, p99: float | None = None) -> None:
+        print(f"{label:34}{rate:10.1f}{p50:9.1f}" + ("" if p99 is None else f"{p99:9.1f}"))
 
     print(f"{'':34}requests/s   p50 ms   p99 ms")
-    print(f"{'FastAPI and Keras, 8 clients':34}{keras_rate:10.1f}{keras_p50:9.1f}{keras_p99:9.1f}")
-    for clients, (rate, p50, p99) in rows.items():
-        label = f"endpoint, {clients} client{'s' if clients > 1 else ''}"
-        print(f"{label:34}{rate:10.1f}{p50:9.1f}{p99:9.1f}")
+    show("FastAPI and Keras, 8 clients", *plain)
+    for clients, row in found.rows.items():
+        show(f"endpoint, {clients} client{'s' if clients > 1 else ''}", *row)
+    show("endpoint, 1 client, explained", *found.explains)
     print(f"{'ONNX Runtime alone, batches of 8':34}{raw:10.1f}")
-    print(f"{'predictor alone, one image':34}{1e3 / one:10.1f}{one:9.1f}")
+    medians = {name: statistics.median(value) for name, value in vars(found).items() if type(value) is list}
+    for label, name in (
+        ("predictor alone, one image", "alone"),
+        (f"endpoint, a study of {SLICES} slices", "by_study"),
+        ("predictor alone, the same slices", "by_loop"),
+    ):
+        show(label, 1e3 / medians[name], medians[name])
+    print(
+        f"replica starts in {medians['starts']:.1f} s, a process opens the bundle in {medians['opens']:.1f} s"
+    )
+    pairs = {
+        "at_rest_ratio": (found.at_rest, found.alone),
+        "explain_ratio": ([found.explains[1]], [medians["at_rest"]]),
+        "study_ratio": (found.by_study, found.by_loop),
+        "replica_start_ratio": (found.starts, found.opens),
+    }
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(*both, strict=True)) for name, both in pairs.items()
+    }
+    rate = found.rows[8][0]
+    ratios |= {"vs_fastapi_keras": rate / plain[0], "vs_raw_onnxruntime": rate / raw}
     print(
         json.dumps(
-            {
-                "vs_fastapi_keras": round(rows[8][0] / keras_rate, 2),
-                "vs_raw_onnxruntime": round(rows[8][0] / raw, 2),
-                "rest_overhead_ms": round(rows[1][1] - one, 1),
-                "replica_mb": round(megabytes),
-                "replica_start_s": round(start, 1),
-            }
+            {name: round(ratio, 2) for name, ratio in ratios.items()} | {"replica_mb": round(found.megabytes)}
         )
     )
 

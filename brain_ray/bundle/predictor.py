@@ -68,13 +68,17 @@ class PatientPrediction:
 class Predictor:
     """A bundle's ONNX model, ready to run. Neither TensorFlow nor Keras is imported."""
 
-    def __init__(self, bundle: str | Path, threads: int = 0, gpu: bool = True) -> None:
+    def __init__(
+        self, bundle: str | Path, threads: int = 0, gpu: bool = True, threads_alone: int | None = None
+    ) -> None:
         """Opens a bundle.
 
         Args:
             bundle: path or URI of the bundle's folder.
             threads: threads of one prediction; 0: one for each core of the machine.
             gpu: whether to use a GPU if ONNX Runtime has one; `provider` says what it uses.
+            threads_alone: threads of a prediction that is made alone; None: as many. With another number the
+                model is held twice.
 
         Raises:
             BundleError: no bundle there, another format, a file that is not the exported one, or a model that
@@ -111,6 +115,9 @@ class Predictor:
         self.reference = reference_of(opened)
         """Quantities of its validation images; None: an earlier version's bundle."""
         self._session = open_file(opened, ONNX_FILE, threads, gpu)
+        self._alone = self._session
+        if threads_alone not in (None, threads):
+            self._alone = open_file(opened, ONNX_FILE, threads_alone, gpu)
         self.provider = self._session.get_providers()[0]
         """What ONNX Runtime computes with: `session.CPU`, or `session.GPU`."""
         self._explain = open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
@@ -133,8 +140,12 @@ class Predictor:
         found."""
         return prepare_image(image, self.crop, self.spec)
 
-    def predict(self, inputs: NDArray[np.uint8] | Floats) -> Prediction:
+    def predict(self, inputs: NDArray[np.uint8] | Floats, alone: bool = False) -> Prediction:
         """Classifies (n, height, width, 1) images, raw 0..255 grey, in one call of the model.
+
+        Args:
+            inputs: the images.
+            alone: whether no other prediction is being made; it then takes `threads_alone`.
 
         Raises:
             ValueError: another shape.
@@ -147,7 +158,7 @@ class Predictor:
             nothing = np.empty((0, len(self.classes)), np.float32)
             shape = self._explain.get_inputs()[0].shape[1:]
             return Prediction(nothing, nothing, np.empty((0, *shape), np.float32), nothing[:, 0])
-        probabilities, maps, statistics = run(self._session, inputs, OUTPUTS)
+        probabilities, maps, statistics = run(self._alone if alone else self._session, inputs, OUTPUTS)
         calibrated = calibrate(probabilities, self.temperature).astype(np.float32)
         unlikeness = self._unlikeness.distance(statistics) / np.float32(self._threshold)
         found = Prediction(probabilities, calibrated, maps, unlikeness)
@@ -213,8 +224,8 @@ class Predictor:
         Raises:
             BundleError: a probability differs by more than `CANARY_TOLERANCE`.
         """
-        for name, data in self.canaries.items():
-            found = self.predict(self.prepare(data)[0][None]).probabilities[0]
+        for k, (name, data) in enumerate(self.canaries.items()):  # each session gets half of them
+            found = self.predict(self.prepare(data)[0][None], alone=k % 2 == 1).probabilities[0]
             expected = self._expected[name]
             if not np.allclose(found, expected, rtol=0, atol=CANARY_TOLERANCE):
                 raise BundleError(

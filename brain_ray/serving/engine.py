@@ -81,7 +81,7 @@ class Engine:
         bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
         gpu = config.gpus_per_replica > 0
         batches = 1 if gpu else min(BATCHES, threads)
-        self.predictors = [Predictor(bundle, threads // batches, gpu=gpu) for bundle in bundles]
+        self.predictors = [Predictor(bundle, threads // batches, gpu, threads) for bundle in bundles]
         for predictor in self.predictors:
             if gpu and predictor.provider != GPU:
                 raise BundleError(
@@ -93,8 +93,7 @@ class Engine:
         self.decoder.wait()
         self._batcher = batcher or self._alone
         self._pixels = ThreadPoolExecutor(threads, "pixels")
-        # What the files of a study take beside the model keeps no other request waiting.
-        self._studies = ThreadPoolExecutor(1, "studies")
+        self._studies = ThreadPoolExecutor(1, "studies")  # so that they keep no other request waiting
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
         self.drift = DriftWatch(self.predictors[0])
@@ -195,11 +194,12 @@ class Engine:
         """Runs each model on its part of a batch; returns the predictions in the order of `items`."""
         self.counts.batch(len(items))
         found: dict[int, Found] = {}
+        alone = self.accepted_images <= 1  # then no other batch needs threads
         for number, predictor in enumerate(self.predictors):
             mine = [k for k, (of, _) in enumerate(items) if of == number]
             if mine:
                 inputs = np.stack([items[k][1] for k in mine])
-                prediction = await self.model_runs.run(predictor.predict, inputs)
+                prediction = await self.model_runs.run(predictor.predict, inputs, alone)
                 found.update((k, (prediction, place)) for place, k in enumerate(mine))
         return [found[k] for k in range(len(items))]
 

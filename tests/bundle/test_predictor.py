@@ -70,6 +70,17 @@ def test_bytes_and_floats_one_by_one_and_together_give_the_same(predictor: Predi
     np.testing.assert_allclose(alone, together, atol=1e-6)
 
 
+def test_an_image_alone_gives_the_same_with_more_threads(bundle: Path) -> None:
+    predictor = Predictor(bundle, threads=1, threads_alone=2)
+    predictor.check_canaries()
+    images = np.stack([predictor.prepare(data)[0] for data in predictor.canaries.values()])
+    for k in range(len(images)):
+        one, other = (predictor.predict(images[k : k + 1], alone) for alone in (False, True))
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+        np.testing.assert_allclose(one.unlikeness, other.unlikeness, rtol=1e-4)
+        assert one.decisions == other.decisions
+
+
 def test_no_images_give_no_answers_and_wrong_shapes_an_error(predictor: Predictor) -> None:
     nothing = predictor.predict(noise(0))
     assert nothing.calibrated.shape == (0, 3)
