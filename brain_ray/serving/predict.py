@@ -13,13 +13,10 @@ from brain_ray.errors import RunError, printable
 from brain_ray.serving import prediction_text as text
 from brain_ray.serving.client import Client, EndpointError
 from brain_ray.serving.client.files import PassedOver, Source, find_images, watch_doubles
+from brain_ray.serving.predict_words import KEY_VARIABLE, parse
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.serving.study_schemas import Study
 from brain_ray.serving.summary import Summary
-from brain_ray.storage import refuse_keys_in
-from brain_ray.usage import OneLineParser
-
-KEY_VARIABLE = "BRAIN_RAY_API_KEY"
 
 SILENCE_S = 5.0
 """Seconds without an endpoint's first answer after which a line says so."""
@@ -37,7 +34,7 @@ def run(
 
     `make_client` takes `Client`'s arguments.
     """
-    given = _parse(purpose, argv, prog)
+    given = parse(purpose, argv, prog)
     for stream in (sys.stdin, sys.stdout):  # any file name can be read, and printed
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "backslashreplace")
@@ -84,19 +81,25 @@ def _texts(
         if not (given.json or given.csv):
             yield from patients
         return
-    study = _study(given, images, make_client, silence_s, passed_over)
+    files = list(images)
+    study = _study(given, files, make_client, silence_s, passed_over)
     for _ in summary.watch([*(one.result for one in study.slices), *study.unassigned]):
         pass
     if summary.images:
         tell = text.study_lines if given.json else text.study_rows if given.csv else text.study_table
         yield from tell(study, given.per)
+        if given.sr:
+            from brain_ray.serving.structured_report import write_reports
+
+            for line in write_reports(study, files, Path(given.sr)):
+                print(line, file=sys.stderr, flush=True)
         if not (given.json or given.csv):
             yield ""
 
 
 def _study(
     given: argparse.Namespace,
-    images: Iterable[Source],
+    files: Sequence[Source],
     make_client: Callable[..., Client],
     silence_s: float,
     passed_over: PassedOver,
@@ -106,7 +109,6 @@ def _study(
     Raises:
         RunError: there is no file.
     """
-    files = list(images)
     if not files:
         raise RunError(f"no image in {' '.join(given.files)}")
     if given.url is not None:
@@ -175,74 +177,3 @@ def _api_key(file: str | None) -> str | None:
     if number > 1:
         raise RunError(f"{file} holds {number} lines: expected one API key, alone in its file")
     return text
-
-
-def _parse(purpose: str, argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
-    words = sys.argv[1:] if argv is None else argv
-    parser = OneLineParser(prog=prog, description=purpose)
-    parser.add_argument("files", metavar="FILES", nargs="+")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--url", help="URL of an endpoint, such as http://127.0.0.1:8000")
-    where.add_argument("--bundle", help="path or URI of a bundle, to classify without an endpoint")
-    parser.add_argument(
-        "--per",
-        choices=("image", "series", "patient"),
-        default="image",
-        help="what gets an answer; series and patients are those that DICOM and other files name",
-    )
-    parser.add_argument(
-        "--one-patient",
-        action="store_true",
-        help="with --per patient: take all files for one patient's, pictures too, whatever they say",
-    )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "--json", action="store_true", help="print one JSON object per answer, in the endpoint's format"
-    )
-    form.add_argument("--csv", action="store_true", help="print a table for programs")
-    parser.add_argument(
-        "--api-key-file", metavar="FILE", help=f"file with one API key (default: the key in {KEY_VARIABLE})"
-    )
-    parser.add_argument(
-        "--in-flight",
-        type=_positive,
-        default=8,
-        metavar="N",
-        help="number of requests at a time (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=60.0,
-        metavar="S",
-        help="seconds to wait for an answer (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=_positive,
-        default=16,
-        metavar="N",
-        help="images per run of the model, with --bundle (default: %(default)s)",
-    )
-    try:
-        refuse_keys_in(words, but="--url")  # the client never shows its password
-    except RunError as error:
-        parser.error(str(error))
-    given: argparse.Namespace = parser.parse_args(words)
-    return given
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return seconds
