@@ -1,0 +1,157 @@
+"""Sixty-four clients send, for two minutes, the largest, slowest and strangest that the limits allow."""
+
+import json
+import os
+import socket
+import threading
+import time
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import cycle
+
+import cv2
+import httpx
+import numpy as np
+import psutil
+import pytest
+from support import volumes
+from support.endpoint import PNG, Running, picture
+from support.hostile_images import all_costly, media_type, mutants
+from support.hostile_studies import ARCHIVE
+from support.jobs import wait_for
+from support.studies import archive
+
+CLIENTS = 64
+SECONDS = float(os.environ.get("ATTACK_S", "120"))
+PAUSE_S = 0.5
+"""Seconds that a client waits after it was refused, so that not its own work is what is measured."""
+
+Ask = Callable[[httpx.Client], int]
+"""Function that sends a request and returns its status."""
+
+
+def encode(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def post(path: str, **content: object) -> Ask:
+    return lambda client: client.post(path, **content).status_code  # type: ignore[arg-type]
+
+
+def attacks(endpoint: Running) -> dict[str, Callable[[], Ask]]:
+    """Kinds of attack; each gives the requests of one client, which it sends again and again."""
+    rng = np.random.default_rng(0)
+    noise = encode(rng.integers(0, 256, (512, 512), dtype=np.uint8))
+    largest = encode(np.zeros((6300, 6300), np.uint8))  # 39.7 megapixels
+    volume = volumes.nifti(rng.integers(0, 2000, (400, 400, 60)).astype(np.int16), packed=False)
+    zeros = archive({"a.nii": volume[:1024] + bytes(98_000_000)})
+    costly = cycle([(media_type(data), data) for _, data in all_costly()])
+    strange = cycle([(media_type(data), data) for _, data in mutants(400, 7)])
+    url = httpx.URL(endpoint.url)
+
+    def one_of(bodies: object) -> Ask:
+        def ask(client: httpx.Client) -> int:
+            kind, data = next(bodies)  # type: ignore[call-overload]
+            return client.post("/v1/predict", headers={"content-type": kind}, content=data).status_code
+
+        return ask
+
+    def slow_body(_: httpx.Client) -> int:
+        """Announce 20 MB and send a few bytes a second, until it is refused."""
+        head = ("POST /v1/predict HTTP/1.1", "Host: localhost", "Content-Type: image/png")
+        lines = "\r\n".join([*head, "Content-Length: 19900000", "", ""])
+        with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
+            connection.sendall(lines.encode())
+            connection.settimeout(1)
+            while True:
+                with suppress(TimeoutError):
+                    return int(connection.recv(12)[9:12] or 0)
+                connection.sendall(b"x" * 10)
+
+    def slow_reader(client: httpx.Client) -> int:
+        """Take an answer of some MB as slowly as the endpoint lets it."""
+        files = [("file", ("a.png", noise))] * 32
+        with client.stream("POST", "/v1/explain", files=files) as response:
+            for _ in response.iter_raw(1000):
+                time.sleep(0.05)
+            return response.status_code
+
+    embedded = json.dumps({"images": [b64encode(noise).decode()] * 32})
+    return {
+        "4 pictures of 40 megapixels": lambda: post("/v1/predict", files=[("file", ("a.png", largest))] * 4),
+        "unfinished bodies": lambda: slow_body,
+        "slow readers of explain": lambda: slow_reader,
+        "archives of zeros": lambda: post("/v1/studies", headers=ARCHIVE, content=zeros),
+        "volumes with pictures": lambda: post("/v1/studies?pictures=true", content=volume),
+        "costly images": lambda: one_of(costly),
+        "damaged images": lambda: one_of(strange),
+        "32 images in JSON": lambda: post(
+            "/v1/predict", headers={"content-type": "application/json"}, content=embedded
+        ),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_sixty_four_clients_cost_no_replica_and_a_bounded_memory(endpoint: Running) -> None:
+    kinds = attacks(endpoint)
+    good = picture()
+    waits: dict[str, list[float]] = {"alone": [], "beside": []}
+    refused: Counter[int] = Counter()
+    found: dict[str, Counter[str]] = {name: Counter() for name in kinds}
+    over = threading.Event()
+
+    def attack(number: int) -> None:
+        name = list(kinds)[number % len(kinds)]
+        ask = kinds[name]()
+        with httpx.Client(base_url=endpoint.url, timeout=90) as client:
+            while not over.is_set():
+                try:
+                    ended = str(ask(client))
+                except (httpx.HTTPError, OSError) as error:
+                    ended = type(error).__name__
+                found[name][ended] += 1
+                if ended != "200":
+                    over.wait(PAUSE_S)
+
+    def ask_well(kind: str, client: httpx.Client) -> None:
+        begin = time.monotonic()
+        response = client.post("/v1/predict", content=good, headers=PNG)
+        if response.status_code == 200:
+            waits[kind].append(time.monotonic() - begin)
+        else:
+            refused[response.status_code] += 1
+
+    def memory() -> int:
+        return sum(psutil.Process(pid).memory_info().rss for pid in endpoint.pids)
+
+    with httpx.Client(base_url=endpoint.url, timeout=90) as client:
+        for _ in range(30):
+            ask_well("alone", client)
+        before = most = memory()
+        replicas = sorted(endpoint.pids)
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            running = [pool.submit(attack, number) for number in range(CLIENTS)]
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end:
+                ask_well("beside", client)
+                most = max(most, memory())
+                time.sleep(0.1)
+            over.set()
+            for one in running:
+                one.result()
+        ask_well("alone", client)
+    for name, endings in found.items():
+        print(f"{name}: {dict(endings.most_common())}")
+    for kind, taken in waits.items():
+        print(
+            f"good images {kind}: {len(taken)}, median {np.median(taken):.2f} s, longest {max(taken):.2f} s"
+        )
+    print(f"refused: {dict(refused)}; memory {before / 1e6:.0f} MB, at most {most / 1e6:.0f} MB")
+    assert sorted(endpoint.pids) == replicas
+    assert not refused[504]
+    assert most - before < 800e6
+    wait_for(lambda: memory() - before < 150e6, 90)
