@@ -7,13 +7,15 @@ requests/s and latencies of the endpoint, of a plain FastAPI server with `keras.
 of bare ONNX Runtime; as its last line one JSON object:
 
 - vs_fastapi_keras: requests/s at 8 clients over those of the plain server;
-- vs_raw_onnxruntime: images/s at 8 clients over ONNX Runtime alone, batches of 8, on all cores;
+- vs_raw_onnxruntime: images/s at 8 clients over ONNX Runtime alone, batches of 8, on all cores; the median of
+  five alternations;
 - at_rest_ratio: latency of a request while no other is there over that of the predictor with the same
   threads, from the image's bytes to its answer; the median of five alternations;
 - explain_ratio: the same latency of /v1/explain over that of /v1/predict;
 - study_ratio: time of a study of 56 DICOM slices over that of the predictor for the same files, four at a
   time; the median of five alternations;
-- replica_mb: memory of the replica after all that, and what its decoders have beside it;
+- replica_mb: memory of the replica after the load of single images, and what its decoders have beside it;
+- replica_after_studies_mb: the same after explanations and studies;
 - replica_start_ratio: from its process's start until the proxy lets requests to it, over a bare process that
   opens the bundle and ends; the median of three alternations.
 """
@@ -206,6 +208,14 @@ def replica_of(process: subprocess.Popen[str]) -> psutil.Process | None:
     return None
 
 
+def memory_mb(endpoint: subprocess.Popen[str]) -> float:
+    """Return the memory of the replica and of its decoders, in 10^6 bytes."""
+    replica = replica_of(endpoint)
+    assert replica is not None
+    decoders = sum(child.memory_full_info().pss for child in replica.children(recursive=True))
+    return float(replica.memory_info().rss + decoders) / 1e6
+
+
 def restart(process: subprocess.Popen[str], url: str) -> float:
     """Kill the replica; return the seconds from the start of the next one's process until it is ready."""
     old = replica_of(process)
@@ -226,13 +236,16 @@ class Found:
 
     rows: dict[int, Row]
     explains: Row
+    megabytes: float
+    after_studies_mb: float = 0.0
+    raws: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
     at_rest: list[float] = field(default_factory=list)
     by_loop: list[float] = field(default_factory=list)
     by_study: list[float] = field(default_factory=list)
     opens: list[float] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
-    megabytes: float = 0.0
 
 
 def measure_plain(folder: Path, bundle: Path, script: Path, environment: dict[str, str]) -> Row:
@@ -268,21 +281,21 @@ def measure_endpoint(
     url = next(line.split()[1] for line in endpoint.stdout if line.startswith("page ")).rstrip("/")
     load(url, script, 1)
     rows = {clients: load(url, script, clients) for clients in CLIENTS}
-    found = Found(rows, load(url, script, 1, "/v1/explain"))
+    megabytes = memory_mb(endpoint)
+    found = Found(rows, load(url, script, 1, "/v1/explain"), megabytes)
     files = study_files()
     form = [("file", (f"{k}.dcm", file)) for k, file in enumerate(files)]
     with httpx.Client(timeout=60) as client:
         for _ in range(ALTERNATIONS):
+            found.raws.append(raw_rate(predictor, bundle, data))
+            found.rates.append(load(url, script, 8, seconds=4)[0])
             found.alone.append(median_ms(lambda: predictor.predict(predictor.prepare(data)[0][None])))
             found.at_rest.append(load(url, script, 1, seconds=2)[1])
             found.by_loop.append(median_ms(lambda: study_by(predictor, files), 1))
             start = time.perf_counter()
             client.post(f"{url}/v1/studies", files=form).raise_for_status()
             found.by_study.append(1e3 * (time.perf_counter() - start))
-    replica = replica_of(endpoint)
-    assert replica is not None
-    decoders = sum(child.memory_full_info().pss for child in replica.children(recursive=True))
-    found.megabytes = (replica.memory_info().rss + decoders) / 1e6
+    found.after_studies_mb = memory_mb(endpoint)
     for _ in range(3):
         found.opens.append(opening_s(bundle))
         found.starts.append(restart(endpoint, url))
@@ -305,7 +318,6 @@ def main() -> None:
             'wrk.method = "POST"\nwrk.headers["Content-Type"] = "image/jpeg"\n'
         )
         predictor = Predictor(bundle)
-        raw = raw_rate(predictor, bundle, data)
         plain = measure_plain(folder, bundle, script, environment)
         found = measure_endpoint(bundle, script, environment, predictor, data)
 
@@ -317,8 +329,8 @@ def main() -> None:
     for clients, row in found.rows.items():
         show(f"endpoint, {clients} client{'s' if clients > 1 else ''}", *row)
     show("endpoint, 1 client, explained", *found.explains)
-    print(f"{'ONNX Runtime alone, batches of 8':34}{raw:10.1f}")
     medians = {name: statistics.median(value) for name, value in vars(found).items() if type(value) is list}
+    print(f"{'ONNX Runtime alone, batches of 8':34}{medians['raws']:10.1f}")
     for label, name in (
         ("predictor alone, one image", "alone"),
         (f"endpoint, a study of {SLICES} slices", "by_study"),
@@ -329,6 +341,7 @@ def main() -> None:
         f"replica starts in {medians['starts']:.1f} s, a process opens the bundle in {medians['opens']:.1f} s"
     )
     pairs = {
+        "vs_raw_onnxruntime": (found.rates, found.raws),
         "at_rest_ratio": (found.at_rest, found.alone),
         "explain_ratio": ([found.explains[1]], [medians["at_rest"]]),
         "study_ratio": (found.by_study, found.by_loop),
@@ -337,13 +350,12 @@ def main() -> None:
     ratios = {
         name: statistics.median(a / b for a, b in zip(*both, strict=True)) for name, both in pairs.items()
     }
-    rate = found.rows[8][0]
-    ratios |= {"vs_fastapi_keras": rate / plain[0], "vs_raw_onnxruntime": rate / raw}
-    print(
-        json.dumps(
-            {name: round(ratio, 2) for name, ratio in ratios.items()} | {"replica_mb": round(found.megabytes)}
-        )
-    )
+    ratios["vs_fastapi_keras"] = found.rows[8][0] / plain[0]
+    memory = {
+        "replica_mb": round(found.megabytes),
+        "replica_after_studies_mb": round(found.after_studies_mb),
+    }
+    print(json.dumps({name: round(ratio, 2) for name, ratio in ratios.items()} | memory))
 
 
 if __name__ == "__main__":
