@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.bundle.predictor import Prediction
+from brain_ray.bundle.bundle import BundleError
+from brain_ray.bundle.predictor import Prediction, Predictor
+from brain_ray.bundle.session import GPU
 from brain_ray.data.decoder import Decoder
 from brain_ray.data.formats import FORMATS
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.counts import Counts, NoMetrics
 from brain_ray.serving.drift import DriftWatch, measure
-from brain_ray.serving.model_runs import ModelRuns, open_predictors, run_in
+from brain_ray.serving.model_runs import ModelRuns, run_in
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.review import Review, describe
 from brain_ray.serving.schemas import Answer, Explanation
-from brain_ray.serving.slices import is_large
 from brain_ray.serving.uploads import Upload, check_uploads, prepare_upload
 
 BATCHES = 2
@@ -76,14 +78,22 @@ class Engine:
         cv2.setNumThreads(1)  # images are processed in parallel instead
         self.decoder = Decoder(tuple(FORMATS.values()))
         threads = max(1, math.ceil(config.cpus_per_replica))
-        batches = 1 if config.gpus_per_replica > 0 else min(BATCHES, threads)
-        self.predictors = open_predictors(config, threads, batches)
+        bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
+        gpu = config.gpus_per_replica > 0
+        batches = 1 if gpu else min(BATCHES, threads)
+        self.predictors = [Predictor(bundle, threads // batches, gpu, threads) for bundle in bundles]
+        for predictor in self.predictors:
+            if gpu and predictor.provider != GPU:
+                raise BundleError(
+                    f"gpus_per_replica is {config.gpus_per_replica:g}, and ONNX Runtime computes with "
+                    f"{predictor.provider} on {socket.gethostname()}: install onnxruntime-gpu in place of "
+                    "onnxruntime there, and NVIDIA's libraries for it, or set gpus_per_replica to 0"
+                )
+            predictor.check_canaries()
         self.decoder.wait()
         self._batcher = batcher or self._alone
         self._pixels = ThreadPoolExecutor(threads, "pixels")
-        # Apart, so that they keep no other request waiting.
-        self._large = ThreadPoolExecutor(1, "large")
-        self._studies = ThreadPoolExecutor(1, "studies")
+        self._studies = ThreadPoolExecutor(1, "studies")  # so that they keep no other request waiting
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
         self.drift = DriftWatch(self.predictors[0])
@@ -97,11 +107,6 @@ class Engine:
         """Bytes of bodies and answers that are held now."""
         self._checked = -math.inf
         self._background: set[asyncio.Task[None]] = set()
-
-    @property
-    def at_a_time(self) -> int:
-        """Number of a request's images that are worked on at a time: more would keep others waiting."""
-        return BATCHES * self.config.batch_size
 
     @contextmanager
     def accept(self, num_images: int, num_bytes: int = 0) -> Iterator[None]:
@@ -232,10 +237,7 @@ class Engine:
         self, upload: Upload, number: int, side: int = 0
     ) -> tuple[Answer, Prepared, int, Found]:
         start = time.perf_counter()
-        if isinstance(upload.data, bytes):
-            (upload,) = await self.check_uploads([upload])
-        pool = self._large if is_large(upload) else self._pixels
-        prepared = await run_in(pool, self._prepare, upload, number, start, side)
+        prepared = await run_in(self._pixels, self._prepare, upload, number, start, side)
         answer, found = await self.classify(prepared, number)
         return answer, prepared, number, found
 

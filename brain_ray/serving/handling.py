@@ -79,9 +79,10 @@ async def handle(
     return response
 
 
-async def each(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]], at_a_time: int) -> list[Any]:
-    """Runs the work for all images; the error of one among several becomes a failure in its place."""
-    found = await attempt(uploads, work, at_a_time)
+async def each(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) -> list[Any]:
+    """Runs the work for all images concurrently; the error of one among several becomes a failure in its
+    place."""
+    found = await attempt(uploads, work)
     if len(found) == 1 and isinstance(found[0], ProblemError):
         raise found[0]
     return [
@@ -90,19 +91,14 @@ async def each(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]], 
     ]
 
 
-async def attempt(
-    uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]], at_a_time: int
-) -> list[Any]:
-    """Runs the work for all images, some at a time; returns a result or a `ProblemError` for each, in
-    order."""
-    room = asyncio.Semaphore(at_a_time)
+async def attempt(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) -> list[Any]:
+    """Runs the work for all images concurrently; returns a result or a `ProblemError` for each, in order."""
 
     async def one(upload: Upload) -> Any:
-        async with room:
-            try:
-                return await work(upload)
-            except ProblemError as error:
-                return error
+        try:
+            return await work(upload)
+        except ProblemError as error:
+            return error
 
     return list(await asyncio.gather(*map(one, uploads)))
 

@@ -73,7 +73,7 @@ def add_kserve(app: FastAPI, engine: Engine, seen: Seen) -> None:
 
         async def work(uploads: list[Upload]) -> Response:
             answers = []
-            for place, found in enumerate(await attempt(uploads, engine.predict, engine.at_a_time), 1):
+            for place, found in enumerate(await attempt(uploads, engine.predict), 1):
                 if isinstance(found, ProblemError):
                     raise ProblemError(found.problem.code, f"image {place}: {found.problem.detail}")
                 answers.append(found)

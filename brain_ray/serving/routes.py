@@ -65,7 +65,7 @@ def _add_uploads(app: FastAPI, engine: Engine, seen: Seen) -> None:
 
         async def work(uploads: list[Upload]) -> Response:
             start = time.perf_counter()
-            results = await each(uploads, engine.predict, engine.at_a_time)
+            results = await each(uploads, engine.predict)
             return as_json(Predictions(results=results, milliseconds=since(start)))
 
         return await handle(request, engine, work, seen)
@@ -92,7 +92,7 @@ def _add_uploads(app: FastAPI, engine: Engine, seen: Seen) -> None:
             async def one(upload: Upload) -> Explanation:
                 return (await engine.explain(upload))[0]
 
-            results = await each(uploads, one, engine.at_a_time)
+            results = await each(uploads, one)
             return as_json(Explanations(results=results, milliseconds=since(start)))
 
         return await handle(request, engine, work, seen)

@@ -14,15 +14,6 @@ from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Failure
 from brain_ray.serving.uploads import Upload, prepare_upload
 
-LARGE_PIXELS = 4_000_000
-"""Number of pixels beyond which an image is decoded apart: it takes up to seconds, others milliseconds."""
-
-
-def is_large(upload: Upload) -> bool:
-    """Returns whether a checked upload has so many pixels that others should not wait for it."""
-    file = upload.data
-    return isinstance(file, CheckedFile) and file.width * file.height * file.num_images > LARGE_PIXELS
-
 
 @dataclass(frozen=True)
 class Origin:

@@ -13,7 +13,7 @@ from brain_ray.data.formats import is_volume
 from brain_ray.serving.answers import Prepared
 from brain_ray.serving.contact_sheet import Picture, draw_sheet
 from brain_ray.serving.drift import measure
-from brain_ray.serving.engine import Engine
+from brain_ray.serving.engine import BATCHES, Engine
 from brain_ray.serving.overlay import draw_overlay, to_base64
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.review import Review, describe
@@ -61,7 +61,7 @@ class _Run:
         self._wanted = wanted
         self._model = engine.predictors[0]
         self._start = time.perf_counter()
-        self._room = asyncio.Semaphore(engine.at_a_time)
+        self._room = asyncio.Semaphore(BATCHES * engine.config.batch_size)
         self._prepared: dict[int, Prepared] = {}  # by the ids of their answers, for the sheet
         self._pictures: dict[int, dict[str, str]] = {}
         self._numbers: dict[int, int | None] = {}  # likewise: those of images in their files
