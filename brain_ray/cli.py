@@ -95,6 +95,24 @@ def complain(error: object) -> None:
         log.error(str(error))
 
 
+def run_words(argv: Sequence[str], work: Callable[[], str]) -> int:
+    """Does the work of a job without settings, and prints what it returns; logs an error as one line.
+
+    Returns the process's exit code: 0, 1 after an error, 2 for keys among the words `argv`, before the work.
+    """
+    try:
+        refuse_keys_in(argv)
+    except RunError as error:
+        complain(error)
+        return 2
+    try:
+        print(work())
+    except RunError as error:
+        complain(error)
+        return 1
+    return 0
+
+
 def run_job(
     job: str,
     purpose: str,

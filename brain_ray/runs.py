@@ -13,7 +13,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.errors import RunError
 from brain_ray.storage import describe_os_error, filesystem, resolve, storage_errors, subfolders
-from brain_ray.storage_retries import read_file, retry_known
+from brain_ray.storage_retries import read_file, retry_known, write_file
 
 MARKER = "stage.json"
 """File written last into a stage's folder: without it, the stage does not count as finished."""
@@ -138,16 +138,11 @@ class Run:
             RunError: the storage refuses, or does not answer.
         """
         target = self.path(*parts)
-        local = isinstance(self.fs, pafs.LocalFileSystem)
-        written = f"{target}.partial" if local else target  # a bucket shows an object only when it is closed
 
         def write() -> None:
             if self._makes_folders:
                 self.fs.create_dir(target.rpartition("/")[0], recursive=True)
-            with self.fs.open_output_stream(written) as stream:
-                stream.write(data)
-            if local:
-                self.fs.move(written, target)
+            write_file(self.fs, target, data)
 
         try:
             retry_known(self.storage, write)

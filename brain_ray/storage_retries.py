@@ -52,6 +52,22 @@ def read_file(found: pafs.FileSystem, path: str) -> bytes:
         return bytes(stream.read())
 
 
+def write_file(found: pafs.FileSystem, path: str, data: bytes) -> None:
+    """Writes a file of a file system atomically, and as it is: a reader sees the old content or the new
+    content, complete.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    local = isinstance(found, pafs.LocalFileSystem)
+    written = f"{path}.partial" if local else path  # a bucket shows an object only when it is closed
+    # By its name, Arrow would pack a .nii.gz once more.
+    with found.open_output_stream(written, compression=None) as stream:
+        stream.write(data)
+    if local:
+        found.move(written, path)
+
+
 _KNOWN: set[str] = set()
 """Storages that have answered this process."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from brain_ray.bundle.bundle import BundleError, load_bundle, render_card
+from brain_ray.bundle.bundle import load_bundle, render_card
 from brain_ray.bundle.schema import BundleInfo
 from brain_ray.errors import RunError
 
@@ -67,8 +67,6 @@ def write_hub_folder(location: str, folder: Path) -> str:
         bundle.copy_to(folder)
         (folder / "README.md").write_text(hub_card(bundle.info), encoding="utf-8")
         (folder / ".gitattributes").write_text(ATTRIBUTES)
-    except BundleError:
-        raise
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error}") from error
     return bundle.id

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from brain_ray.bundle.bundle import load_bundle, render_card
 from brain_ray.bundle.hub import write_hub_folder
-from brain_ray.cli import complain
-from brain_ray.errors import RunError
-from brain_ray.storage import refuse_keys_in
+from brain_ray.cli import run_words
 from brain_ray.tracking import mlflow_registry
 from brain_ray.usage import OneLineParser
 
@@ -39,22 +37,14 @@ def main(text: str, argv: Sequence[str], prog: str) -> int:
     given = words.parse_args(argv)
     if given.alias and not given.name:
         words.error("--alias is one of MLflow's registry, and needs --name")
-    try:
-        refuse_keys_in(argv)
-    except RunError as error:
-        complain(error)
-        return 2
-    try:
+
+    def work() -> str:
         if given.hub_folder:
-            said = _for_the_hub(given.bundle, Path(given.hub_folder))
-        else:
-            said = f"registered: {register_bundle(given.bundle, given.name, given.alias)}"
-            said += f", {mlflow_registry.PREFIX}{given.name}@{given.alias}" if given.alias else ""
-    except RunError as error:
-        complain(error)
-        return 1
-    print(said)
-    return 0
+            return _for_the_hub(given.bundle, Path(given.hub_folder))
+        alias = f", {mlflow_registry.PREFIX}{given.name}@{given.alias}" if given.alias else ""
+        return f"registered: {register_bundle(given.bundle, given.name, given.alias)}{alias}"
+
+    return run_words(argv, work)
 
 
 def _for_the_hub(location: str, folder: Path) -> str:

@@ -13,6 +13,7 @@ from pyarrow import fs as pafs
 from pydantic import BaseModel
 
 from brain_ray.data.decoding import CheckedFile
+from brain_ray.data.file_checks import nifti
 from brain_ray.data.formats import FORMATS, format_of
 from brain_ray.errors import RunError
 from brain_ray.logs import log
@@ -23,6 +24,7 @@ from brain_ray.serving.model_runs import run_in
 from brain_ray.serving.schemas import Answer
 from brain_ray.serving.uploads import Upload
 from brain_ray.storage import describe_os_error, filesystem, storage_errors
+from brain_ray.storage_retries import read_file, write_file
 
 WAITING_SHARE = 0.25
 """Share of `max_held_mb` that files waiting to be written may take; more are not kept."""
@@ -81,8 +83,7 @@ def open_folder(location: str) -> tuple[pafs.FileSystem, str]:
         else:
             fs.create_dir(folder, recursive=True)
         probe = f"{folder}/.probe-{secrets.token_hex(4)}"
-        with fs.open_output_stream(probe) as stream:
-            stream.write(b"")
+        write_file(fs, probe, b"")
         fs.delete_file(probe)
     return fs, folder
 
@@ -132,7 +133,7 @@ class Review:
             return
         found = format_of(data, FORMATS.values())
         suffix = found.suffixes[0] if found else ""
-        if suffix == ".nii" and data.startswith(b"\x1f\x8b"):
+        if suffix == ".nii" and data.startswith(nifti.PACKED):
             suffix = ".nii.gz"
         task = asyncio.create_task(self._keep(data, suffix, model, images))
         self._tasks.add(task)
@@ -160,13 +161,8 @@ class Review:
         if self._bytes + len(data) + len(text) > self._max_bytes:
             return "no_room"
         try:
-            for file, content in (
-                (name, data),
-                (record_name, text),
-            ):  # a file counts once its record is there
-                # By its name, Arrow would compress a .nii.gz again.
-                with self._fs.open_output_stream(f"{self._folder}/{file}", compression=None) as stream:
-                    stream.write(content)
+            write_file(self._fs, f"{self._folder}/{name}", data)
+            write_file(self._fs, f"{self._folder}/{record_name}", text)  # with which the file counts
         except OSError as error:
             if not self._failing:
                 log.warning(f"images are not kept for review any more: {describe_os_error(error)}")
@@ -194,10 +190,8 @@ def read_records(location: str) -> tuple[list[Record], int]:
             raise RunError(f"{location} is no folder: expected the one of the endpoint's setting `review`")
         files = {info.base_name for info in fs.get_file_info(pafs.FileSelector(folder)) if info.is_file}
         for name in sorted(name for name in files if name.endswith(".json")):
-            with fs.open_input_stream(f"{folder}/{name}") as stream:
-                text = stream.read()
             try:
-                record = Record.model_validate_json(text)
+                record = Record.model_validate_json(read_file(fs, f"{folder}/{name}"))
             except ValueError:
                 damaged += 1
                 continue

@@ -2,15 +2,17 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pyarrow import fs as pafs
 
-from brain_ray.cli import complain
+from brain_ray.cli import run_words
 from brain_ray.errors import RunError
 from brain_ray.serving.review import Record, Withheld, read_records
-from brain_ray.storage import filesystem, refuse_keys_in, storage_errors
+from brain_ray.storage import filesystem, storage_errors
+from brain_ray.storage_retries import read_file, write_file
 from brain_ray.usage import OneLineParser
 
 UNLABELLED = "unlabelled"
@@ -56,12 +58,8 @@ def write_manifest(folder: str, out: str = "") -> tuple[int, int, int]:
     table.writeheader()
     rows = sorted((_row(record, labels) for record in records), key=lambda row: float(row["confidence"]))
     table.writerows(rows)
-    written = f"{path}.partial" if isinstance(fs, pafs.LocalFileSystem) else path
     with storage_errors(f"write {path}"):
-        with fs.open_output_stream(written) as stream:
-            stream.write(text.getvalue().encode())
-        if written != path:
-            fs.move(written, path)
+        write_file(fs, path, text.getvalue().encode())
     return len(rows), sum(row["label"] != UNLABELLED for row in rows), damaged
 
 
@@ -70,8 +68,7 @@ def _labels(fs: pafs.FileSystem, path: str) -> dict[str, str]:
     with storage_errors(f"read {path}"):
         if fs.get_file_info(path).type == pafs.FileType.NotFound:
             return {}
-        with fs.open_input_stream(path) as stream:
-            text = stream.read().decode("utf-8-sig")
+        text = read_file(fs, path).decode("utf-8-sig")
     rows = csv.DictReader(io.StringIO(text))
     if not {"path", "label"} <= set(rows.fieldnames or ()):
         raise RunError(f"{path} is there, and has no columns path and label: expected a manifest of this job")
@@ -105,24 +102,17 @@ def main(text: str, argv: Sequence[str], prog: str) -> int:
     words.add_argument("folder", metavar="FOLDER", help="path or URI of the endpoint's setting `review`")
     words.add_argument("--out", default="", help=f"path or URI of the manifest (default: FOLDER/{MANIFEST})")
     given = words.parse_args(argv)
-    try:
-        refuse_keys_in(argv)
-    except RunError as error:
-        complain(error)
-        return 2
-    try:
-        rows, labelled, damaged = write_manifest(given.folder, given.out)
-    except RunError as error:
-        complain(error)
-        return 1
-    out = given.out or manifest_of(given.folder)
-    print(f"written: {out}: {rows} files, {labelled} of them labelled")
+    return run_words(argv, lambda: _write_and_tell(given.folder, given.out))
+
+
+def _write_and_tell(folder: str, out: str) -> str:
+    rows, labelled, damaged = write_manifest(folder, out)
+    manifest = out or manifest_of(folder)
+    told = [f"written: {manifest}: {rows} files, {labelled} of them labelled"]
     if damaged:
-        print(f"left out: {damaged} files whose records are damaged, or records without their file")
-    print(
-        f"Replace {UNLABELLED} by one of the classes, delete what shows none, then\n"
-        f"  python jobs/pipeline.py b0 --data.source {out}"
-        + (f" --data.root {given.folder}" if given.out else "")
-        + f" --data.ignore-labels {UNLABELLED}"
-    )
-    return 0
+        told.append(f"left out: {damaged} files whose records are damaged, or records without their file")
+    told.append(f"Replace {UNLABELLED} by one of the classes, delete what shows none, then")
+    command = ["python", "jobs/pipeline.py", "b0", "--data.source", manifest]
+    command += ["--data.root", folder] if out else []
+    told.append(f"  {shlex.join([*command, '--data.ignore-labels', UNLABELLED])}")
+    return "\n".join(told)

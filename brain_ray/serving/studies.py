@@ -33,6 +33,8 @@ class Found:
     """In its series."""
     file: int = 0
     """Number of its file."""
+    image: int | None = None
+    """Its number in a file of several images, where it is needed."""
 
 
 @dataclass

@@ -64,7 +64,6 @@ class _Run:
         self._room = asyncio.Semaphore(BATCHES * engine.config.batch_size)
         self._prepared: dict[int, Prepared] = {}  # by the ids of their answers, for the sheet
         self._pictures: dict[int, dict[str, str]] = {}
-        self._numbers: dict[int, int | None] = {}  # likewise: those of images in their files
 
     async def answer(self, uploads: Sequence[Upload]) -> tuple[Study, bytes | None]:
         opened = await asyncio.gather(*map(self._open, uploads))
@@ -130,14 +129,10 @@ class _Run:
 
             prepared = await self._engine.decode_study(prepare)
             results = await asyncio.gather(*map(self._classify, prepared))
-            self._numbers |= {
-                id(result): None if file.alone else number
-                for result, number in zip(results, numbers, strict=True)
-            }
             places = file.positions[first : first + FRAMES]
             found += [
-                Found(result, file.origin, position, number)
-                for result, position in zip(results, places, strict=True)
+                Found(result, file.origin, position, number, None if file.alone else image)
+                for result, position, image in zip(results, places, numbers, strict=True)
             ]
         return found
 
@@ -165,11 +160,11 @@ class _Run:
             for i in patient.carried_by
         }
         for upload, results in zip(uploads, found, strict=True):
-            answers = [one.result for one in results if isinstance(one.result, Answer)]
             images = [
-                describe(answer, self._numbers[id(answer)], withheld.get(id(answer)))
-                for answer in answers
-                if answer.decision != "answer" or id(answer) in withheld
+                describe(one.result, one.image, withheld.get(id(one.result)))
+                for one in results
+                if isinstance(one.result, Answer)
+                and (one.result.decision != "answer" or id(one.result) in withheld)
             ]
             if images:
                 review.keep(upload, self._model.id, images)
