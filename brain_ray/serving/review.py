@@ -53,7 +53,7 @@ class Record(BaseModel):
     """What is written beside a kept file."""
 
     file: str
-    """The file's name: its SHA-256, and the usual suffix of its format."""
+    """The file's name: the first half of its SHA-256, and the usual suffix of its format."""
     kept_at: datetime
     request: str
     """Random, the same for all files of a request."""
