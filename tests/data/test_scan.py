@@ -18,7 +18,8 @@ class Bucket:
     def __init__(self, together: int) -> None:
         self._barrier = threading.Barrier(together, timeout=10)
 
-    def open_input_stream(self, path: str) -> io.BytesIO:
+    def open_input_stream(self, path: str, compression: str | None = "detect") -> io.BytesIO:
+        assert compression is None  # or Arrow would unpack what is packed
         self._barrier.wait()
         if path.endswith("7"):
             raise FileNotFoundError("gone")
@@ -43,7 +44,7 @@ class Hiccups(Bucket):
         self.calls = 0
         self._every, self._error, self._lock = every, error, threading.Lock()
 
-    def open_input_stream(self, path: str) -> io.BytesIO:
+    def open_input_stream(self, path: str, compression: str | None = "detect") -> io.BytesIO:
         with self._lock:
             self.calls += 1
             if self.calls % self._every == 0:

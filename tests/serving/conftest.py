@@ -23,8 +23,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def endpoint(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """An endpoint with one replica, the default limits and no keys."""
-    running = start(bundle, tmp_path_factory.mktemp("home"))
+    """An endpoint with one replica, the default limits, no keys and a folder for review."""
+    home = tmp_path_factory.mktemp("home")
+    running = start(bundle, home, "--review", str(home / "review"))
     yield running
     stop(running)
 

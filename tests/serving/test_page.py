@@ -268,12 +268,12 @@ def test_drift_is_said_below_the_models_name_and_nothing_otherwise(open_page: Op
 
 
 def test_the_page_says_whether_files_are_kept(open_page: Open) -> None:
-    def review(route: Any) -> None:
-        route.fulfill(json=route.fetch().json() | {"review": True})
+    def no_review(route: Any) -> None:
+        route.fulfill(json=route.fetch().json() | {"review": False})
 
     for handler, said in (
-        (None, "Images go to this server only."),
-        (review, "This server keeps files without"),
+        (no_review, "Images go to this server only."),
+        (None, "This server keeps files without"),
     ):
         page = open_page(lambda page, handler=handler: handler and page.route("**/v1/model", handler))
         page.locator("#samples button").first.wait_for()
