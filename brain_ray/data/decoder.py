@@ -57,7 +57,9 @@ class Description:
 class Decoder(WorkerPool):
     """Pool of workers that decode images, one for each concurrent thread."""
 
-    def check(self, images: Sequence[bytes], max_pixels: int) -> list[CheckedFile | ImageError]:
+    def check(
+        self, images: Sequence[bytes], max_pixels: int, cpu_s: float | None = None
+    ) -> list[CheckedFile | ImageError]:
         """Checks structure, format and size of files of one image each; those that it returns are decoded
         without another check.
 
@@ -65,13 +67,14 @@ class Decoder(WorkerPool):
             images: the encoded files.
             max_pixels: largest number of pixels that an image's structure may need; it also bounds a worker's
                 memory.
+            cpu_s: seconds of CPU for each, fewer than those of the pool.
 
         Returns:
             For each image, in order, the checked file or the error.
         """
         rows = {row.name: row for row in (FORMATS.values() if self._formats is None else self._formats)}
         checked: list[CheckedFile | ImageError] = []
-        for found in self.ask(images, max_pixels, FileLook(decoder_process.facts_of)):
+        for found in self.ask(images, max_pixels, FileLook(decoder_process.facts_of), cpu_s=cpu_s):
             if isinstance(found, ImageError):
                 checked.append(found)
                 continue
@@ -88,6 +91,7 @@ class Decoder(WorkerPool):
         spec: InputSpec,
         side: int = 0,
         read: ReadSpec = ReadSpec(),
+        cpu_s: float | None = None,
     ) -> FittedImage:
         """Decodes the image of a file, finds the head, and fits it to a network's input.
 
@@ -98,11 +102,13 @@ class Decoder(WorkerPool):
             spec: the network's input.
             side: longest side of the crop for display, in pixels; 0: no such crop.
             read: how pixels become grey.
+            cpu_s: seconds of CPU, fewer than those of the pool.
 
         Raises:
-            ImageError: the image cannot be used, or the worker ended on it.
+            ImageError: the image cannot be used.
+            EndedError: the worker ended on it.
         """
-        (found,) = self.prepare_all(data, max_pixels, crop, spec, side, read)
+        (found,) = self.prepare_all(data, max_pixels, crop, spec, side, read, cpu_s)
         if isinstance(found, ImageError):
             raise found
         return found
@@ -115,11 +121,14 @@ class Decoder(WorkerPool):
         spec: InputSpec,
         side: int = 0,
         read: ReadSpec = ReadSpec(),
+        cpu_s: float | None = None,
     ) -> list[FittedImage | ImageError]:
         """Returns the results of `prepare`, or the error, for each image of an item."""
         prepared: list[FittedImage | ImageError] = []
         look = decoder_process.prepare
-        for found in self.ask([data], max_pixels, look, crop.model_dump(), spec, side, read=read):
+        for found in self.ask(
+            [data], max_pixels, look, crop.model_dump(), spec, side, read=read, cpu_s=cpu_s
+        ):
             if isinstance(found, ImageError):
                 prepared.append(found)
                 continue

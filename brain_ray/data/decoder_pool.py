@@ -35,7 +35,7 @@ from brain_ray.data.decoder_messages import (
     send,
 )
 from brain_ray.data.decoder_process import WALL_S
-from brain_ray.data.decoding import ImageError
+from brain_ray.data.decoding import EndedError, ImageError
 from brain_ray.data.formats import AnyFormat
 from brain_ray.input_spec import ReadSpec
 
@@ -95,6 +95,7 @@ class WorkerPool:
         look: Look | FileLook,
         *arguments: object,
         read: ReadSpec = ReadSpec(),
+        cpu_s: float | None = None,
     ) -> list[tuple[Facts, Arrays] | ImageError]:
         """Sends files to a worker; returns, for each of their images in order, the results of `look`, or its
         error.
@@ -108,9 +109,11 @@ class WorkerPool:
             look: what is done with an image, or with a whole file, which gives one result.
             arguments: further arguments of `look`.
             read: how pixels become grey.
+            cpu_s: seconds of CPU, fewer than those of the pool.
         """
         found: list[tuple[Facts, Arrays] | ImageError] = []
-        limits, left = Limits(max_pixels, self._formats, self._cpu_s, read), list(items)
+        cpu_s = cpu_s or self._cpu_s
+        limits, left = Limits(max_pixels, self._formats, cpu_s, read), list(items)
         whole = isinstance(look, FileLook)
         while left:
             worker, answered = self._take(), 0
@@ -124,13 +127,13 @@ class WorkerPool:
                         answered = 0
             except (OSError, EOFError, ValueError):  # ValueError: the answer is no JSON
                 worker.close()
-                reason = f"the decoder ended: it crashed, or took more than {self._cpu_s:g} s"
+                reason = f"the decoder ended: it crashed, or took more than {cpu_s:g} s"
                 item = left.pop(0)
                 lost = _num_answers(item, whole) - answered
                 if isinstance(item, Frames) and answered and lost > 1:
                     left.insert(0, replace(item, numbers=item.numbers[answered + 1 :]))
                     lost = 1
-                found += [ImageError(reason)] * lost
+                found += [EndedError(reason)] * lost
             else:
                 self._idle.append(worker)
         return found

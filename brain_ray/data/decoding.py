@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
 from brain_ray.data import intensity
-from brain_ray.data.file_checks.limits import ImageError, StructureError
+from brain_ray.data.file_checks.limits import EndedError, ImageError, StructureError
 from brain_ray.data.file_checks.unread import explain_unread
 from brain_ray.data.file_checks.volume import HeaderFacts, Volume
 from brain_ray.data.formats import (
@@ -23,7 +23,16 @@ from brain_ray.data.formats import (
 )
 from brain_ray.input_spec import ReadSpec
 
-__all__ = ["CheckedFile", "ImageError", "OpenFile", "check_file", "decode", "decode_checked", "pixel_hash"]
+__all__ = [
+    "CheckedFile",
+    "EndedError",
+    "ImageError",
+    "OpenFile",
+    "check_file",
+    "decode",
+    "decode_checked",
+    "pixel_hash",
+]
 
 MIN_SIDE = 16
 """Least length of an image's shorter side, in pixels; smaller images show no brain and are refused."""

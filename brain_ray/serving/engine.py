@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from brain_ray.bundle.bundle import BundleError
 from brain_ray.bundle.predictor import Prediction, Predictor
 from brain_ray.bundle.session import GPU
-from brain_ray.data.decoder import Decoder
-from brain_ray.data.formats import FORMATS
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.counts import Counts, NoMetrics
-from brain_ray.serving.drift import DriftWatch, measure
+from brain_ray.serving.drift import DriftWatch
 from brain_ray.serving.model_runs import ModelRuns, run_in
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
+from brain_ray.serving.preparing import Preparing
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.review import Review, describe
 from brain_ray.serving.schemas import Answer, Explanation
-from brain_ray.serving.uploads import Upload, check_uploads, prepare_upload
+from brain_ray.serving.turns import Turns, due_at
+from brain_ray.serving.uploads import Upload
 
 BATCHES = 2
 """Number of batches computed at a time, each with its share of the threads.
@@ -76,8 +76,9 @@ class Engine:
         self.config = config
         self.counts = counts or NoMetrics()
         cv2.setNumThreads(1)  # images are processed in parallel instead
-        self.decoder = Decoder(tuple(FORMATS.values()))
         threads = max(1, math.ceil(config.cpus_per_replica))
+        self._preparing = Preparing(threads)
+        self.decoder = self._preparing.decoder
         bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
         gpu = config.gpus_per_replica > 0
         batches = 1 if gpu else min(BATCHES, threads)
@@ -92,10 +93,10 @@ class Engine:
             predictor.check_canaries()
         self.decoder.wait()
         self._batcher = batcher or self._alone
-        self._pixels = ThreadPoolExecutor(threads, "pixels")
         self._studies = ThreadPoolExecutor(1, "studies")  # so that they keep no other request waiting
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
+        self._turns = Turns((batches + 1) * config.batch_size)  # the images of one more batch wait in line
         self.drift = DriftWatch(self.predictors[0])
         """What the main model's images of late are like."""
         self.counts.watch(self.predictors[0].id, self.drift.boundaries())
@@ -110,12 +111,14 @@ class Engine:
 
     @contextmanager
     def accept(self, num_images: int, num_bytes: int = 0) -> Iterator[None]:
-        """Reserves room for a request's images, and for the bytes of its body.
+        """Reserves room for a request's images, and for the bytes of its body; the last quarter of
+        `max_queue` is kept for requests of one image.
 
         Raises:
             ProblemError: `queue_full`.
         """
-        if self.accepted_images + num_images > self.config.max_queue:
+        kept = self.config.max_queue // 4 if self.accepted_images and num_images > 1 else 0
+        if self.accepted_images + num_images > self.config.max_queue - kept:
             raise ProblemError("queue_full", f"{self.accepted_images} images are waiting; try again soon")
         if self.held_bytes + num_bytes > self.config.max_held_mb * 1e6:
             raise ProblemError("queue_full", f"{self.held_bytes / 1e6:.0f} MB are waiting; try again soon")
@@ -142,22 +145,20 @@ class Engine:
         Raises:
             ProblemError: `too_many_pixels`, all images together.
         """
-        config = self.config
-        return await run_in(
-            self._pixels, check_uploads, self.decoder, uploads, config.max_pixels, config.max_request_pixels
-        )
+        return await self._preparing.check(uploads, self.config.max_pixels, self.config.max_request_pixels)
 
-    async def predict(self, upload: Upload) -> Answer:
-        """Classifies one image.
+    async def predict(self, upload: Upload, place: int = 0) -> Answer:
+        """Classifies one image; `place` is that of the image in its request.
 
         Raises:
             ProblemError: the image cannot be used.
         """
-        return (await self._classify(upload))[0]
+        return (await self._classify(upload, due_at(place)))[0]
 
-    async def classify(self, prepared: Prepared, number: int = 0) -> tuple[Answer, Found]:
-        """Runs a model, by its number, on a prepared image."""
-        prediction, i = await self._batcher((number, prepared.input))
+    async def classify(self, prepared: Prepared, due: float, number: int = 0) -> tuple[Answer, Found]:
+        """Runs a model, by its number, on a prepared image, when that is due."""
+        async with self._turns.place(due):
+            prediction, i = await self._batcher((number, prepared.input))
         answer = make_answer(self.predictors[number], prediction, i, prepared)
         self.counts.answer(answer, "challenger" if number else "main")
         if number == 0:
@@ -171,13 +172,15 @@ class Engine:
         """Runs some work in the one thread of studies: to unpack, decode and draw them."""
         return await run_in(self._studies, work, *args)
 
-    async def explain(self, upload: Upload) -> tuple[Explanation, bytes]:
-        """Classifies one image and computes its heat map; also returns the overlay as a PNG file.
+    async def explain(self, upload: Upload, place: int = 0) -> tuple[Explanation, bytes]:
+        """Classifies one image and computes its heat map; also returns the overlay as a PNG file. `place` is
+        that of the image in its request.
 
         Raises:
             ProblemError: the image cannot be used.
         """
-        answer, prepared, number, (prediction, i) = await self._classify(upload, MAX_SIDE)
+        due = due_at(place)
+        answer, prepared, number, (prediction, i) = await self._classify(upload, due, MAX_SIDE)
 
         def draw() -> tuple[bytes, bytes, bytes]:
             model = self.predictors[number]
@@ -186,7 +189,7 @@ class Engine:
             assert prepared.crop is not None
             return draw_overlay(prepared.crop, heat[0], model.spec, model.map_shift)
 
-        crop, heatmap, overlay = await run_in(self._pixels, draw)
+        crop, heatmap, overlay = await self._preparing.run(due, draw)
         shown = {"crop": to_base64(crop), "heatmap": to_base64(heatmap), "overlay": to_base64(overlay)}
         return Explanation.model_validate(answer.model_dump() | shown), overlay
 
@@ -215,36 +218,34 @@ class Engine:
             self._checked = time.monotonic()
         return [predictor.id for predictor in self.predictors]
 
-    async def _classify(self, upload: Upload, side: int = 0) -> tuple[Answer, Prepared, int, Found]:
+    async def _classify(
+        self, upload: Upload, due: float, side: int = 0
+    ) -> tuple[Answer, Prepared, int, Found]:
         drawn = len(self.predictors) > 1 and self._draws.random() < self.config.canary
         mirrored = drawn and self.config.canary_mode == "mirror"
         number = int(drawn and not mirrored)
         # A trial must not cost anybody's answer.
         if mirrored and self.accepted_images * 2 < self.config.max_queue:
-            task = asyncio.create_task(self._mirror(upload))
+            task = asyncio.create_task(self._mirror(upload, due))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
-        found = await self._answer(upload, number, side)
+        found = await self._answer(upload, due, number, side)
         if self.review and found[0].decision != "answer":
             self.review.keep(upload, found[0].model.id, [describe(found[0])])
         return found
 
-    async def _mirror(self, upload: Upload) -> None:
+    async def _mirror(self, upload: Upload, due: float) -> None:
         with suppress(ProblemError):  # the main model's answer reports it
-            await self._answer(upload, 1)
+            await self._answer(upload, due, 1)
 
     async def _answer(
-        self, upload: Upload, number: int, side: int = 0
+        self, upload: Upload, due: float, number: int, side: int = 0
     ) -> tuple[Answer, Prepared, int, Found]:
         start = time.perf_counter()
-        prepared = await run_in(self._pixels, self._prepare, upload, number, start, side)
-        answer, found = await self.classify(prepared, number)
+        predictor, limit = self.predictors[number], self.config.max_pixels
+        prepared = await self._preparing.prepare(upload, predictor, due, start, limit, side)
+        answer, found = await self.classify(prepared, due, number)
         return answer, prepared, number, found
-
-    def _prepare(self, upload: Upload, number: int, start: float, side: int = 0) -> Prepared:
-        predictor = self.predictors[number]
-        prepared = prepare_upload(self.decoder, predictor, upload, self.config.max_pixels, start, side)
-        return prepared if number else measure(prepared)
 
     async def _alone(self, item: Item) -> Found:
         return (await self.run_batch([item]))[0]

@@ -79,9 +79,9 @@ async def handle(
     return response
 
 
-async def each(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) -> list[Any]:
-    """Runs the work for all images concurrently; the error of one among several becomes a failure in its
-    place."""
+async def each(uploads: list[Upload], work: Callable[[Upload, int], Awaitable[Any]]) -> list[Any]:
+    """Runs the work for all images and their places concurrently; the error of one among several becomes a
+    failure in its place."""
     found = await attempt(uploads, work)
     if len(found) == 1 and isinstance(found[0], ProblemError):
         raise found[0]
@@ -91,16 +91,17 @@ async def each(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) 
     ]
 
 
-async def attempt(uploads: list[Upload], work: Callable[[Upload], Awaitable[Any]]) -> list[Any]:
-    """Runs the work for all images concurrently; returns a result or a `ProblemError` for each, in order."""
+async def attempt(uploads: list[Upload], work: Callable[[Upload, int], Awaitable[Any]]) -> list[Any]:
+    """Runs the work for all images and their places concurrently; returns a result or a `ProblemError` for
+    each, in order."""
 
-    async def one(upload: Upload) -> Any:
+    async def one(upload: Upload, place: int) -> Any:
         try:
-            return await work(upload)
+            return await work(upload, place)
         except ProblemError as error:
             return error
 
-    return list(await asyncio.gather(*map(one, uploads)))
+    return list(await asyncio.gather(*map(one, uploads, range(len(uploads)))))
 
 
 def as_json(body: BaseModel) -> Response:

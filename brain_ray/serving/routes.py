@@ -89,8 +89,8 @@ def _add_uploads(app: FastAPI, engine: Engine, seen: Seen) -> None:
             if as_picture and len(uploads) == 1:
                 return Response((await engine.explain(uploads[0]))[1], media_type="image/png")
 
-            async def one(upload: Upload) -> Explanation:
-                return (await engine.explain(upload))[0]
+            async def one(upload: Upload, place: int) -> Explanation:
+                return (await engine.explain(upload, place))[0]
 
             results = await each(uploads, one)
             return as_json(Explanations(results=results, milliseconds=since(start)))

@@ -10,9 +10,10 @@ from brain_ray.data.decoding import CheckedFile, ImageError
 from brain_ray.data.file_names import image_name
 from brain_ray.data.formats import is_volume
 from brain_ray.serving.answers import Prepared
+from brain_ray.serving.preparing import prepare_upload
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Failure
-from brain_ray.serving.uploads import Upload, prepare_upload
+from brain_ray.serving.uploads import Upload
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,15 @@ from brain_ray.serving.contact_sheet import Picture, draw_sheet
 from brain_ray.serving.drift import measure
 from brain_ray.serving.engine import BATCHES, Engine
 from brain_ray.serving.overlay import draw_overlay, to_base64
+from brain_ray.serving.preparing import check_pixels, check_upload
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.review import Review, describe
 from brain_ray.serving.schemas import Answer, Failure
 from brain_ray.serving.slices import OpenedFile, open_file, prepare_file
 from brain_ray.serving.studies import MOST_CARRYING, Found, make_study
 from brain_ray.serving.study_schemas import Study
-from brain_ray.serving.uploads import Upload, check_uploads
+from brain_ray.serving.turns import due_at
+from brain_ray.serving.uploads import Upload
 
 FRAMES = 32
 """Largest number of a volume's slices that are decoded, and held, at a time."""
@@ -105,7 +107,8 @@ class _Run:
         def work() -> OpenedFile:
             file = upload
             if isinstance(upload.data, bytes) and not is_volume(upload.data):  # a picture tells its size here
-                (file,) = check_uploads(decoder, [upload], config.max_pixels, config.max_request_pixels)
+                file = check_upload(decoder, upload, config.max_pixels)
+                check_pixels([file], config.max_request_pixels)
             return open_file(decoder, self._model, file, config.max_pixels)
 
         try:
@@ -128,7 +131,7 @@ class _Run:
                 return [measure(one) if isinstance(one, Prepared) else one for one in found]
 
             prepared = await self._engine.decode_study(prepare)
-            results = await asyncio.gather(*map(self._classify, prepared))
+            results = await asyncio.gather(*(self._classify(one, i) for i, one in enumerate(prepared)))
             places = file.positions[first : first + FRAMES]
             found += [
                 Found(result, file.origin, position, number, None if file.alone else image)
@@ -136,11 +139,11 @@ class _Run:
             ]
         return found
 
-    async def _classify(self, prepared: Prepared | Failure) -> Answer | Failure:
+    async def _classify(self, prepared: Prepared | Failure, place: int) -> Answer | Failure:
         if isinstance(prepared, Failure):
             return prepared
         async with self._room:
-            answer, (prediction, i) = await self._engine.classify(prepared)
+            answer, (prediction, i) = await self._engine.classify(prepared, due_at(place))
             if self._wanted.pictures:
                 maps = prediction.feature_maps[i : i + 1]
                 crop, heat, _ = await self._engine.decode_study(self._draw, prepared, maps, answer.label)

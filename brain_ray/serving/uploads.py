@@ -1,25 +1,18 @@
 """Uploads: request body -> images; limits, multipart forms, JSON, and a file's true format."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoding import CheckedFile, ImageError
 from brain_ray.data.formats import FORMATS, HEAD_BYTES, format_of
 from brain_ray.errors import printable
-from brain_ray.serving.answers import Prepared
 from brain_ray.serving.json_images import JSON_TYPE, parse_json
 from brain_ray.serving.problems import ProblemError
-
-if TYPE_CHECKING:
-    from brain_ray.bundle.predictor import Predictor
 
 NAME_LENGTH = 200
 """Largest number of characters of a file name that are kept."""
@@ -118,33 +111,6 @@ BODY_TYPES = {"application/octet-stream", *(row.media_type for row in FORMATS.va
 itself."""
 
 
-def check_uploads(
-    decoder: Decoder, uploads: Sequence[Upload], max_pixels: int, max_request_pixels: int
-) -> list[Upload]:
-    """Checks the images of a form, each once, and counts their pixels before any of them is decoded.
-
-    Args:
-        decoder: decoder whose worker checks them.
-        uploads: uploads whose `data` are bytes.
-        max_pixels: largest number of pixels of one image.
-        max_request_pixels: largest number of pixels of all together, by their headers; an image that cannot
-            be read counts none, and gets an answer of its own.
-
-    Raises:
-        ProblemError: `too_many_pixels`.
-    """
-    files = [upload.data for upload in uploads if isinstance(upload.data, bytes)]
-    checked = decoder.check(files, max_pixels)
-    pixels = sum(file.width * file.height for file in checked if isinstance(file, CheckedFile))
-    if pixels > max_request_pixels:
-        raise ProblemError(
-            "too_many_pixels",
-            f"its {len(uploads)} images have {pixels} pixels; expected at most {max_request_pixels} in a "
-            "request: send them in several",
-        )
-    return [replace(upload, data=file) for upload, file in zip(uploads, checked, strict=True)]
-
-
 PADDING = 99
 """Largest number of blanks after a form's boundary; the parser reads them one by one."""
 
@@ -194,32 +160,6 @@ def parse_form(content_type: str, body: bytes, max_images: int) -> list[Upload]:
     if len(files) > max_images:
         raise too_many(max_images)
     return files
-
-
-def prepare_upload(
-    decoder: Decoder, predictor: "Predictor", upload: Upload, max_pixels: int, start: float, side: int = 0
-) -> Prepared:
-    """Decodes an image and fits it to a model's input.
-
-    Args:
-        decoder: decoder whose worker does it.
-        predictor: the model's predictor.
-        upload: the image.
-        max_pixels: largest number of pixels of an image.
-        start: time when its bytes were received, in seconds of `time.perf_counter`.
-        side: longest side of the crop for display, in pixels; 0: no such crop.
-
-    Raises:
-        ProblemError: a format that is not accepted, or an image that cannot be used.
-    """
-    try:
-        if isinstance(upload.data, ImageError):
-            raise upload.data
-        crop, spec, read = predictor.crop, predictor.spec, predictor.read_spec
-        found = decoder.prepare(upload.data, max_pixels, crop, spec, side, read)
-    except ImageError as error:
-        raise ProblemError(error.code, str(error)) from error
-    return Prepared(name=upload.name, start=start, **vars(found))
 
 
 def _decode(name: bytes) -> str:

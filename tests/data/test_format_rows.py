@@ -21,8 +21,9 @@ from brain_ray.input_spec import InputSpec
 from brain_ray.serving.client.files import find_images
 from brain_ray.serving.openapi import BODY
 from brain_ray.serving.page_html import fill_page
+from brain_ray.serving.preparing import check_pixels, check_upload
 from brain_ray.serving.problems import ProblemError
-from brain_ray.serving.uploads import Upload, check_uploads
+from brain_ray.serving.uploads import Upload
 
 CROP, SPEC = CropConfig(), InputSpec(64, 48)
 RAMP = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)
@@ -84,7 +85,8 @@ def test_a_decoders_processes_look_at_a_file_once(tmp_path: Path) -> None:
         names = ["a", "b", "c", "d", "e"]
         sent = [data + b"more", png, b"a text", data, b""]
         form = [Upload(name, each) for name, each in zip(names, sent, strict=True)]
-        uploads = check_uploads(decoder, form, 4000, 3 * 2400)
+        uploads = [check_upload(decoder, each, 4000) for each in form]
+        check_pixels(uploads, 3 * 2400)
         assert [upload.name for upload in uploads] == names
         first, second, third, fourth, fifth = (upload.data for upload in uploads)
         assert first == fourth == CheckedFile(data, MADE_UP, 60, 40)
@@ -97,7 +99,7 @@ def test_a_decoders_processes_look_at_a_file_once(tmp_path: Path) -> None:
         assert np.array_equal(found.input, alone.input)
         assert (tmp_path / "notes").read_text().split() == ["check", "header"] * 2 + ["decode"]
         with pytest.raises(ProblemError, match="its 5 images have 7200 pixels") as caught:
-            check_uploads(decoder, form, 4000, 3 * 2400 - 1)
+            check_pixels(uploads, 3 * 2400 - 1)
         assert caught.value.problem.code == "too_many_pixels"
         with pytest.raises(ImageError, match="too large: 60x40 px"):
             decoder.prepare(first, 2399, CROP, SPEC)

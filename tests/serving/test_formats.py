@@ -22,9 +22,10 @@ from brain_ray.data.formats import FORMATS, media_types
 from brain_ray.serving import predict
 from brain_ray.serving.client.files import PassedOver
 from brain_ray.serving.offline import predict_offline
+from brain_ray.serving.preparing import check_upload, prepare_upload
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Answer, Failure
-from brain_ray.serving.uploads import Upload, check_uploads, prepare_upload
+from brain_ray.serving.uploads import Upload
 
 VOLUMES = Path(__file__).parents[3] / "shared/data/volumes"
 
@@ -146,7 +147,7 @@ def test_the_endpoint_answers_files_of_one_image_and_says_so_of_others(predictor
             assert (problem.status, problem.code, problem.detail) == (422, "several_images", reason)
         form = [Upload(name, data) for name, (data, _) in several.items()]
         form += [Upload("s.dcm", volumes.dicom(deep)), Upload("s.mat", volumes.mat(deep.astype(np.int16)))]
-        checked = check_uploads(decoder, form, 4_000_000, 16_000_000)
+        checked = [check_upload(decoder, upload, 4_000_000) for upload in form]
         assert [type(upload.data) for upload in checked] == [ImageError] * 4 + [CheckedFile] * 2
         for upload, other in zip(checked[-2:], form[-2:], strict=True):
             one = prepare_upload(decoder, predictor, upload, 4_000_000, 0.0)

@@ -19,6 +19,10 @@ class ImageError(ValueError):
         self.code = code
 
 
+class EndedError(ImageError):
+    """An image on which the process that decoded it has ended: it crashed, or took longer than allowed."""
+
+
 class StructureError(ValueError):
     """A file that costs too much to decode; its text is the reason."""
 

@@ -1,0 +1,58 @@
+"""Turns: who waits for whom at what a replica has few of, its threads and its model."""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+PATIENCE_S = 0.1
+"""Seconds by which each image of a request is due after the one before it: a request of one image need not
+wait for all of a long one, and no image waits for ever."""
+
+
+def due_at(place: int = 0) -> float:
+    """Returns when an image is due, in seconds of `time.monotonic`, by its place in a request that has just
+    come."""
+    return time.monotonic() + PATIENCE_S * place
+
+
+class Turns:
+    """Some places, each given to what is due first among all that wait for one."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._count = itertools.count()  # of two that are due at once, who came first
+
+    @asynccontextmanager
+    async def place(self, due: float) -> AsyncIterator[None]:
+        """Waits for a place, and holds it.
+
+        Args:
+            due: when its holder is due, in seconds of `time.monotonic`.
+        """
+        if self._free:
+            self._free -= 1
+        else:
+            given = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (due, next(self._count), given))
+            try:
+                await given
+            except asyncio.CancelledError:
+                if not given.cancelled():  # it was given at this moment
+                    self._leave()
+                raise
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        while self._waiting:
+            *_, given = heapq.heappop(self._waiting)
+            if not given.cancelled():
+                given.set_result(None)
+                return
+        self._free += 1
