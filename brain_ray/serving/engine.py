@@ -3,7 +3,6 @@
 import asyncio
 import math
 import random
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.bundle.bundle import BundleError
-from brain_ray.bundle.predictor import Prediction, Predictor
-from brain_ray.bundle.session import GPU
+from brain_ray.bundle.predictor import Prediction
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.counts import Counts, NoMetrics
 from brain_ray.serving.drift import DriftWatch
-from brain_ray.serving.model_runs import ModelRuns, run_in
+from brain_ray.serving.model_runs import ModelRuns, open_predictors, run_in
 from brain_ray.serving.overlay import MAX_SIDE, draw_overlay, to_base64
 from brain_ray.serving.preparing import Preparing
 from brain_ray.serving.problems import ProblemError
@@ -36,6 +33,12 @@ BATCHES = 2
 Threads that share a batch meet at each operation, and wait for any that the machine has suspended; with two
 batches, one continues while the other ends.
 """
+
+KEPT = 1 / 8
+"""Share of `max_queue` and `max_held_mb` that large requests leave to those of one small image."""
+
+SMALL_BYTES = 1_000_000
+"""Largest size of a small image's file."""
 
 STUCK = 2
 """Number of time-outs of a request after which a run of a model counts as stuck."""
@@ -79,18 +82,8 @@ class Engine:
         threads = max(1, math.ceil(config.cpus_per_replica))
         self._preparing = Preparing(threads)
         self.decoder = self._preparing.decoder
-        bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
-        gpu = config.gpus_per_replica > 0
-        batches = 1 if gpu else min(BATCHES, threads)
-        self.predictors = [Predictor(bundle, threads // batches, gpu, threads) for bundle in bundles]
-        for predictor in self.predictors:
-            if gpu and predictor.provider != GPU:
-                raise BundleError(
-                    f"gpus_per_replica is {config.gpus_per_replica:g}, and ONNX Runtime computes with "
-                    f"{predictor.provider} on {socket.gethostname()}: install onnxruntime-gpu in place of "
-                    "onnxruntime there, and NVIDIA's libraries for it, or set gpus_per_replica to 0"
-                )
-            predictor.check_canaries()
+        batches = 1 if config.gpus_per_replica > 0 else min(BATCHES, threads)
+        self.predictors = open_predictors(config, threads, batches)
         self.decoder.wait()
         self._batcher = batcher or self._alone
         self._studies = ThreadPoolExecutor(1, "studies")  # so that they keep no other request waiting
@@ -111,16 +104,16 @@ class Engine:
 
     @contextmanager
     def accept(self, num_images: int, num_bytes: int = 0) -> Iterator[None]:
-        """Reserves room for a request's images, and for the bytes of its body; the last quarter of
-        `max_queue` is kept for requests of one image.
+        """Reserves room for a request's images, and for the bytes of its body.
 
         Raises:
             ProblemError: `queue_full`.
         """
-        kept = self.config.max_queue // 4 if self.accepted_images and num_images > 1 else 0
-        if self.accepted_images + num_images > self.config.max_queue - kept:
+        small = num_images == 1 and num_bytes <= SMALL_BYTES
+        share = 1 if small or not self.accepted_images else 1 - KEPT
+        if self.accepted_images + num_images > share * self.config.max_queue:
             raise ProblemError("queue_full", f"{self.accepted_images} images are waiting; try again soon")
-        if self.held_bytes + num_bytes > self.config.max_held_mb * 1e6:
+        if self.held_bytes + num_bytes > share * self.config.max_held_mb * 1e6:
             raise ProblemError("queue_full", f"{self.held_bytes / 1e6:.0f} MB are waiting; try again soon")
         self.accepted_images += num_images
         try:
@@ -153,7 +146,7 @@ class Engine:
         Raises:
             ProblemError: the image cannot be used.
         """
-        return (await self._classify(upload, due_at(place)))[0]
+        return (await self._classify(upload, due_at(place, upload.num_bytes)))[0]
 
     async def classify(self, prepared: Prepared, due: float, number: int = 0) -> tuple[Answer, Found]:
         """Runs a model, by its number, on a prepared image, when that is due."""
@@ -179,7 +172,7 @@ class Engine:
         Raises:
             ProblemError: the image cannot be used.
         """
-        due = due_at(place)
+        due = due_at(place, upload.num_bytes)
         answer, prepared, number, (prediction, i) = await self._classify(upload, due, MAX_SIDE)
 
         def draw() -> tuple[bytes, bytes, bytes]:
@@ -189,7 +182,7 @@ class Engine:
             assert prepared.crop is not None
             return draw_overlay(prepared.crop, heat[0], model.spec, model.map_shift)
 
-        crop, heatmap, overlay = await self._preparing.run(due, draw)
+        crop, heatmap, overlay = await self._preparing.draw(due, draw)
         shown = {"crop": to_base64(crop), "heatmap": to_base64(heatmap), "overlay": to_base64(overlay)}
         return Explanation.model_validate(answer.model_dump() | shown), overlay
 

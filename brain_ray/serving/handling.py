@@ -66,10 +66,10 @@ async def handle(
             if study is not None:
                 worked_on = min(worked_on, config.batch_size)
                 size = max(size, sum(len(one.data) for one in uploads if isinstance(one.data, bytes)))
-            elif len(uploads) > 1:
-                uploads = await engine.check_uploads(uploads)
             room.close()
             room.enter_context(engine.accept(worked_on, size))
+            if study is None and len(uploads) > 1:
+                uploads = await engine.check_uploads(uploads)
             response = await work(uploads)
             room.close()
             room.enter_context(engine.hold(len(response.body)))  # until it is sent

@@ -1,11 +1,17 @@
-"""Runs of a replica's models, in threads of their own, and whether one of them hangs."""
+"""A replica's models, their runs in threads of their own, and whether one of them hangs."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
+
+from brain_ray.bundle.bundle import BundleError
+from brain_ray.bundle.predictor import Predictor
+from brain_ray.bundle.session import GPU
+from brain_ray.serving.config import ServingConfig
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -55,3 +61,28 @@ class ModelRuns:
 async def run_in(pool: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
     """Runs some work in a thread of a pool."""
     return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
+
+
+def open_predictors(config: ServingConfig, threads: int, batches: int) -> list[Predictor]:
+    """Opens the bundles of an endpoint, the main one first, and checks each with its canary images.
+
+    Args:
+        config: settings of the endpoint.
+        threads: threads of the replica.
+        batches: number of batches computed at a time.
+
+    Raises:
+        BundleError: as in `Engine`.
+    """
+    gpu = config.gpus_per_replica > 0
+    bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
+    predictors = [Predictor(bundle, threads // batches, gpu, threads) for bundle in bundles]
+    for predictor in predictors:
+        if gpu and predictor.provider != GPU:
+            raise BundleError(
+                f"gpus_per_replica is {config.gpus_per_replica:g}, and ONNX Runtime computes with "
+                f"{predictor.provider} on {socket.gethostname()}: install onnxruntime-gpu in place of "
+                "onnxruntime there, and NVIDIA's libraries for it, or set gpus_per_replica to 0"
+            )
+        predictor.check_canaries()
+    return predictors

@@ -17,8 +17,11 @@ from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.turns import Turns, due_at
 from brain_ray.serving.uploads import Upload
 
-QUICK_S = 0.1
+QUICK_S = 0.05
 """Seconds of CPU after which an image is given up, and decoded anew where no other waits for it."""
+
+QUICK_PIXELS = 4_000_000
+"""Number of pixels of a checked image beyond which it is not tried."""
 
 T = TypeVar("T")
 
@@ -103,13 +106,14 @@ def prepare_upload(
 
 
 class Preparing:
-    """Threads of a replica that check and decode images, those first that are due first."""
+    """Threads of a replica that check, decode and draw images, those first that are due first."""
 
     def __init__(self, threads: int) -> None:
         """Starts the decoder; `threads` is the number of images at a time, beside one that takes long."""
         self.decoder = Decoder(tuple(FORMATS.values()))
         self._turns, self._threads = Turns(threads), ThreadPoolExecutor(threads, "pixels")
-        # What makes an image slow stands in no header; those that are wait for each other only.
+        self._drawing_turns, self._drawing = Turns(1), ThreadPoolExecutor(1, "drawing")
+        # No header says what makes an image slow. Those that are keep each other waiting, and nobody else.
         self._slow_turns, self._slow_thread = Turns(1), ThreadPoolExecutor(1, "slow-pixels")
 
     async def check(self, uploads: list[Upload], max_pixels: int, max_request_pixels: int) -> list[Upload]:
@@ -123,7 +127,7 @@ class Preparing:
             def work(cpu_s: float | None) -> Upload:
                 return check_upload(self.decoder, upload, max_pixels, cpu_s)
 
-            return await self._twice(due_at(place), work)
+            return await self._twice(due_at(place, upload.num_bytes), work)
 
         checked = await asyncio.gather(*(check(i, upload) for i, upload in enumerate(uploads)))
         check_pixels(checked, max_request_pixels)
@@ -138,7 +142,7 @@ class Preparing:
         max_pixels: int,
         side: int = 0,
     ) -> Prepared:
-        """Decodes an image and fits it to a model's input, as `prepare_upload` does, and measures it.
+        """Decodes an image, fits it to an input, as `prepare_upload` does, and measures its grey levels.
 
         Args:
             upload: the image.
@@ -156,17 +160,24 @@ class Preparing:
             found = prepare_upload(self.decoder, predictor, upload, max_pixels, start, side, cpu_s)
             return measure(found)
 
+        file = upload.data
+        if isinstance(file, CheckedFile) and file.width * file.height > QUICK_PIXELS:
+            return await self._slowly(due, work)
         return await self._twice(due, work)
 
-    async def run(self, due: float, work: Callable[..., T], *args: object) -> T:
-        """Runs some quick work in one of the threads, in its turn."""
-        async with self._turns.place(due):
-            return await run_in(self._threads, work, *args)
+    async def draw(self, due: float, work: Callable[[], T]) -> T:
+        """Draws something, in the thread for that, in its turn."""
+        async with self._drawing_turns.place(due):
+            return await run_in(self._drawing, work)
 
     async def _twice(self, due: float, work: Work[T]) -> T:
         """Runs some work of the decoder, for a short time and, if it has not ended by then, once more."""
         try:
-            return await self.run(due, work, QUICK_S)
+            async with self._turns.place(due):
+                return await run_in(self._threads, work, QUICK_S)
         except EndedError:
-            async with self._slow_turns.place(due):
-                return await run_in(self._slow_thread, work, None)
+            return await self._slowly(due, work)
+
+    async def _slowly(self, due: float, work: Work[T]) -> T:
+        async with self._slow_turns.place(due):
+            return await run_in(self._slow_thread, work, None)

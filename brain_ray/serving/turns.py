@@ -7,15 +7,19 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-PATIENCE_S = 0.1
-"""Seconds by which each image of a request is due after the one before it: a request of one image need not
-wait for all of a long one, and no image waits for ever."""
+PATIENCE_S = 0.5
+"""Seconds by which each image of a request is due after the one before it, and by which a megabyte more makes
+an image due later: a small request need not wait for all of a large one, and none waits for ever."""
 
 
-def due_at(place: int = 0) -> float:
-    """Returns when an image is due, in seconds of `time.monotonic`, by its place in a request that has just
-    come."""
-    return time.monotonic() + PATIENCE_S * place
+def due_at(place: int = 0, num_bytes: int = 0) -> float:
+    """Returns when an image is due, in seconds of `time.monotonic`.
+
+    Args:
+        place: its place in its request, which has just come.
+        num_bytes: size of its file.
+    """
+    return time.monotonic() + PATIENCE_S * (place + num_bytes / 1e6)
 
 
 class Turns:

@@ -26,6 +26,12 @@ class Upload:
     data: bytes | CheckedFile | ImageError
     """The file; in a form with several, the result of its check."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of the file; 0 if its check found none that can be used."""
+        data = self.data.data if isinstance(self.data, CheckedFile) else self.data
+        return 0 if isinstance(data, ImageError) else len(data)
+
 
 def body_size(headers: Headers, max_bytes: int) -> int:
     """Returns the largest size in bytes of a request's body: its announced length, else the limit.

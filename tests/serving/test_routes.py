@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -288,10 +289,30 @@ def test_unfinished_bodies_hold_what_they_announce_until_they_are_late_or_gone(e
 
     before = engine.config
     try:
-        for timeout_s, expected in ((60.0, {503: 170}), (0.9, {503: 170, 408: 10})):
+        for timeout_s, expected in ((60.0, {503: 171}), (0.9, {503: 171, 408: 9})):
             statuses, held = asyncio.run(many(timeout_s))
-            assert (Counter(statuses), held) == (expected, 190 * MEGABYTE)
+            assert (Counter(statuses), held) == (expected, 171 * MEGABYTE)
             assert (engine.held_bytes, engine.accepted_images) == (0, 0)
+    finally:
+        engine.config = before
+
+
+def test_large_requests_leave_room_for_small_ones(engine: Engine) -> None:
+    before = engine.config
+    engine.config = before.model_copy(update={"max_queue": 32, "max_held_mb": 40})
+    try:
+        with engine.accept(32, 40 * MEGABYTE):
+            pass  # alone, one may have all
+        with engine.accept(20, 20 * MEGABYTE):
+            with pytest.raises(ProblemError, match="20 images are waiting"), engine.accept(9):
+                pass
+            with pytest.raises(ProblemError, match="20 MB are waiting"), engine.accept(1, 16 * MEGABYTE):
+                pass
+            with engine.accept(8, 15 * MEGABYTE), ExitStack() as small:
+                for _ in range(4):
+                    small.enter_context(engine.accept(1, MEGABYTE))
+                with pytest.raises(ProblemError, match="32 images"), engine.accept(1):
+                    pass
     finally:
         engine.config = before
 
