@@ -34,6 +34,8 @@ def open_session(model: bytes, threads: int = 0, gpu: bool = True) -> onnxruntim
     _refuse_external_data(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # It plans the memory of a batch ahead, and keeps a plan and its block for each size of a batch.
+    options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was just checked
     options.log_severity_level = 3  # errors only

@@ -20,6 +20,10 @@ from brain_ray.serving.uploads import Upload
 QUICK_S = 0.05
 """Seconds of CPU after which an image is given up, and decoded anew where no other waits for it."""
 
+TRIES = 3
+"""Number of images that are tried beyond the threads of a replica: where many take long, a quick one waits
+for none of them, because the system gives the processor to what has used least of it."""
+
 QUICK_PIXELS = 4_000_000
 """Number of pixels of a checked image beyond which it is not tried."""
 
@@ -109,9 +113,11 @@ class Preparing:
     """Threads of a replica that check, decode and draw images, those first that are due first."""
 
     def __init__(self, threads: int) -> None:
-        """Starts the decoder; `threads` is the number of images at a time, beside one that takes long."""
+        """Starts the decoder; a replica has so many threads for its images, beside those tried and drawn, and
+        one that takes long."""
         self.decoder = Decoder(tuple(FORMATS.values()))
-        self._turns, self._threads = Turns(threads), ThreadPoolExecutor(threads, "pixels")
+        tried = threads + TRIES
+        self._turns, self._threads = Turns(tried), ThreadPoolExecutor(tried, "pixels")
         self._drawing_turns, self._drawing = Turns(1), ThreadPoolExecutor(1, "drawing")
         # No header says what makes an image slow. Those that are keep each other waiting, and nobody else.
         self._slow_turns, self._slow_thread = Turns(1), ThreadPoolExecutor(1, "slow-pixels")

@@ -13,9 +13,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment_of(home: Path | str, **more: str) -> dict[str, str]:
-    """Environment variables of somebody at home there, who knows of no cluster unless `more` names one."""
+    """Environment variables of somebody at home there, who knows of no cluster unless `more` names one.
+
+    Ray's workers have the priority of the tests; by default they would wait for whatever else computes.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "HOME": str(home), "PYTHONPATH": str(ROOT), **more}
+    return {**kept, "HOME": str(home), "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0", **more}
 
 
 def free_port() -> int:
