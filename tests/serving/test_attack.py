@@ -8,9 +8,11 @@ import time
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import cycle
+from multiprocessing import get_context
 
 import cv2
 import httpx
@@ -18,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 from support import volumes
-from support.endpoint import PNG, Running, picture
+from support.endpoint import Running, ask_on, picture
 from support.hostile_images import all_costly, media_type, mutants
 from support.hostile_studies import ARCHIVE
 from support.studies import archive
@@ -30,6 +32,9 @@ REST_S = 30
 
 PAUSE_S = 0.5
 """Seconds that a client waits after it was refused, so that not its own work is what is measured."""
+
+LONGEST_S = 5
+"""Seconds that a good image may take in the median; it was 18 s where images waited in order of arrival."""
 
 Ask = Callable[[httpx.Client], int]
 """Function that sends a request and returns its status."""
@@ -102,9 +107,6 @@ def attacks(endpoint: Running, over: threading.Event) -> dict[str, Callable[[], 
 def test_sixty_four_clients_cost_no_replica_and_a_bounded_memory(endpoint: Running) -> None:
     over = threading.Event()
     kinds = attacks(endpoint, over)
-    good = picture()
-    waits: dict[str, list[float]] = {"alone": [], "beside": []}
-    refused: Counter[int] = Counter()
     found: dict[str, Counter[str]] = {name: Counter() for name in kinds}
 
     def attack(number: int) -> None:
@@ -120,42 +122,37 @@ def test_sixty_four_clients_cost_no_replica_and_a_bounded_memory(endpoint: Runni
                 if ended != "200":
                     over.wait(PAUSE_S)
 
-    def ask_well(kind: str, client: httpx.Client) -> None:
-        begin = time.monotonic()
-        response = client.post("/v1/predict", content=good, headers=PNG)
-        if response.status_code == 200:
-            waits[kind].append(time.monotonic() - begin)
-        else:
-            refused[response.status_code] += 1
-
     def memory() -> int:
         return sum(psutil.Process(pid).memory_info().rss for pid in endpoint.pids)
 
-    with httpx.Client(base_url=endpoint.url, timeout=90) as client:
-        for _ in range(30):
-            ask_well("alone", client)
+    # In a process of its own: what it measures is no waiting for the attackers' threads.
+    with ProcessPoolExecutor(1, get_context("spawn")) as good:
+        ask_well = partial(good.submit, ask_on, endpoint.url, picture())
+        alone, _ = ask_well(5).result()
         before = most = memory()
         replicas = sorted(endpoint.pids)
         with ThreadPoolExecutor(CLIENTS) as pool:
             running = [pool.submit(attack, number) for number in range(CLIENTS)]
-            end = time.monotonic() + SECONDS
-            while time.monotonic() < end:
-                ask_well("beside", client)
+            asked = ask_well(SECONDS)
+            while not asked.done():
                 most = max(most, memory())
                 time.sleep(0.1)
             over.set()
             for one in running:
                 one.result()
-        ask_well("alone", client)
+        beside, statuses = asked.result()
     for name, endings in found.items():
         print(f"{name}: {dict(endings.most_common())}")
-    for kind, taken in waits.items():
+    for kind, waits in (("alone", alone), ("beside", beside)):
         print(
-            f"good images {kind}: {len(taken)}, median {np.median(taken):.2f} s, longest {max(taken):.2f} s"
+            f"good images {kind}: {len(waits)}, median {np.median(waits):.2f} s, "
+            f"nine of ten {np.quantile(waits, 0.9):.2f} s, longest {max(waits):.2f} s"
         )
-    print(f"refused: {dict(refused)}; memory {before / 1e6:.0f} MB, at most {most / 1e6:.0f} MB")
+    print(f"statuses {dict(statuses)}; memory {before / 1e6:.0f} MB, at most {most / 1e6:.0f} MB")
     assert sorted(endpoint.pids) == replicas
-    assert not refused[504]
+    assert statuses[200] > 0.8 * statuses.total(), "few small images are refused"
+    assert not statuses[504]
+    assert np.median(beside) < LONGEST_S
     assert most - before < 800e6
     time.sleep(REST_S)
     print(f"{REST_S} s later: {memory() / 1e6:.0f} MB")

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +85,21 @@ def stop(running: Running) -> None:
     """End an endpoint as Ctrl-C does."""
     running.process.terminate()
     running.process.wait(60)
+
+
+def ask_on(url: str, content: bytes, seconds: float) -> tuple[list[float], Counter[int]]:
+    """Send an image again and again; return how long each answer took in seconds, and all statuses."""
+    waits: list[float] = []
+    statuses: Counter[int] = Counter()
+    end = time.monotonic() + seconds
+    with httpx.Client(base_url=url, timeout=90) as client:
+        while (begin := time.monotonic()) < end:
+            response = client.post("/v1/predict", content=content, headers=PNG)
+            statuses[response.status_code] += 1
+            if response.status_code == 200:
+                waits.append(time.monotonic() - begin)
+            time.sleep(0.1)
+    return waits, statuses
 
 
 def picture(kind: str = "glioma", index: int = 0, suffix: str = ".png") -> bytes:
