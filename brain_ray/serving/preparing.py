@@ -109,6 +109,18 @@ def prepare_upload(
     return Prepared(name=upload.name, start=start, **vars(found))
 
 
+class Lane:
+    """Threads that do first what is due first."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._turns, self._threads = Turns(threads), ThreadPoolExecutor(threads, name)
+
+    async def run(self, due: float, work: Callable[..., T], *args: object) -> T:
+        """Runs some work in one of the threads when that is due, in seconds of `time.monotonic`."""
+        async with self._turns.place(due):
+            return await run_in(self._threads, work, *args)
+
+
 class Preparing:
     """Threads of a replica that check, decode and draw images, those first that are due first."""
 
@@ -116,11 +128,10 @@ class Preparing:
         """Starts the decoder; a replica has so many threads for its images, beside those tried and drawn, and
         one that takes long."""
         self.decoder = Decoder(tuple(FORMATS.values()))
-        tried = threads + TRIES
-        self._turns, self._threads = Turns(tried), ThreadPoolExecutor(tried, "pixels")
-        self._drawing_turns, self._drawing = Turns(1), ThreadPoolExecutor(1, "drawing")
+        self._quick = Lane(threads + TRIES, "pixels")
         # No header says what makes an image slow. Those that are keep each other waiting, and nobody else.
-        self._slow_turns, self._slow_thread = Turns(1), ThreadPoolExecutor(1, "slow-pixels")
+        self._slow = Lane(1, "slow-pixels")
+        self._drawing = Lane(1, "drawing")
 
     async def check(self, uploads: list[Upload], max_pixels: int, max_request_pixels: int) -> list[Upload]:
         """Checks the images of a form, each once; returns uploads that are decoded without a further check.
@@ -168,22 +179,16 @@ class Preparing:
 
         file = upload.data
         if isinstance(file, CheckedFile) and file.width * file.height > QUICK_PIXELS:
-            return await self._slowly(due, work)
+            return await self._slow.run(due, work, None)
         return await self._twice(due, work)
 
     async def draw(self, due: float, work: Callable[[], T]) -> T:
         """Draws something, in the thread for that, in its turn."""
-        async with self._drawing_turns.place(due):
-            return await run_in(self._drawing, work)
+        return await self._drawing.run(due, work)
 
     async def _twice(self, due: float, work: Work[T]) -> T:
         """Runs some work of the decoder, for a short time and, if it has not ended by then, once more."""
         try:
-            async with self._turns.place(due):
-                return await run_in(self._threads, work, QUICK_S)
+            return await self._quick.run(due, work, QUICK_S)
         except EndedError:
-            return await self._slowly(due, work)
-
-    async def _slowly(self, due: float, work: Work[T]) -> T:
-        async with self._slow_turns.place(due):
-            return await run_in(self._slow_thread, work, None)
+            return await self._slow.run(due, work, None)

@@ -34,7 +34,7 @@ PAUSE_S = 0.5
 """Seconds that a client waits after it was refused, so that not its own work is what is measured."""
 
 LONGEST_S = 5
-"""Seconds that a good image may take in the median; it was 18 s where images waited in order of arrival."""
+"""Seconds that a good image may take in the median."""
 
 Ask = Callable[[httpx.Client], int]
 """Function that sends a request and returns its status."""
