@@ -15,7 +15,11 @@ import brain_ray  # noqa: F401  # turns telemetry off before a test imports onnx
 
 TESTS = Path(__file__).parent
 
-os.environ.update(RAY_worker_niceness="0")  # or workers wait for the tests that run beside theirs
+os.environ.update(
+    RAY_worker_niceness="0",  # or workers wait for the tests that run beside theirs
+    LOG_NAME_UPDATE_INTERVAL_S="5",  # what Ray's own processes do twice a second, and every five seconds
+    REPORTER_UPDATE_INTERVAL_MS="60000",
+)
 
 DEAR = ("ray_cluster", "serving", "bundle")
 """Groups of tests that share something dear: a Ray cluster, an endpoint and its bundle, exported bundles."""

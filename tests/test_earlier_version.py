@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.jobs import ROOT, finish, start
 
+from brain_ray import jobs
 from brain_ray.bundle.bundle import load_bundle, render_card
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.bundle.schema import TrainingFacts
@@ -47,11 +48,14 @@ def epochs(run: Run, *home: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_training_goes_on_from_its_checkpoint(
+    tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = unpack(tmp_path, "prepared", "checkpoint")
     before = epochs(run)
     assert 2 <= len(before) < 4
-    said = finish(start(tmp_path, str(ROOT / "jobs" / "train.py"), *WORDS))
+    assert jobs.run("train", "train.py", [*WORDS, "--storage", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
     assert "train: goes on where it was interrupted" in said
     assert re.findall(r"epoch +(\d)/4", said) == [str(epoch) for epoch in range(len(before) + 1, 5)]
     assert epochs(run)[: len(before)] == before

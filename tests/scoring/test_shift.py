@@ -21,7 +21,7 @@ def images(
 def compare(seed: int, moved: float, groups: int = 60) -> Shift:
     rng = np.random.default_rng(seed)
     (before, ours), (after, theirs) = images(rng, 100), images(rng, groups, moved)
-    return compare_with(before, ours, after, theirs, seed)
+    return compare_with(before, ours, after, theirs, seed, draws=200)
 
 
 def test_groups_from_the_same_place_rarely_alarm() -> None:

@@ -28,6 +28,7 @@ def endpoint(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     running = start(bundle, home, "--review", str(home / "review"))
     yield running
     stop(running)
+    assert running.process.returncode == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What changes while requests come in: models, replicas, their number, the end."""
+"""What changes while requests come in: models, replicas and their number, keys, the end."""
 
 import json
 import os
@@ -14,11 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from support.endpoint import PNG, SERVE, Running, picture, start, stop
-from support.jobs import ROOT, wait_for
+from support.jobs import ROOT, environment_of, wait_for
 
 pytestmark = pytest.mark.slow
+
+KEY = "s3cret-of-ward-7"
+OTHERS = "another", "third"
+KEYS = {"BRAIN_RAY_API_KEYS": ",".join([KEY, *OTHERS])}
+HEADERS = PNG | {"X-API-Key": OTHERS[0]}
 
 
 class Traffic:
@@ -38,7 +44,7 @@ class Traffic:
         with httpx.Client(timeout=30) as client:
             while not self._ended.is_set():
                 try:
-                    response = client.post(f"{url}/v1/predict", content=data, headers=PNG)
+                    response = client.post(f"{url}/v1/predict", content=data, headers=HEADERS)
                 except httpx.TransportError as error:
                     self.codes[type(error).__name__] += 1
                     continue
@@ -65,22 +71,23 @@ def traffic(url: str) -> Iterator[Traffic]:
 
 @pytest.fixture(scope="module")
 def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """An endpoint whose replicas take half a CPU, so that there is room for a second one."""
-    running = start(bundle, tmp_path_factory.mktemp("home"), "--cpus-per-replica", "0.5")
+    """An endpoint with keys, whose replicas take half a CPU, so that there is room for a second one."""
+    running = start(bundle, tmp_path_factory.mktemp("home"), "--cpus-per-replica", "0.5", **KEYS)
     yield running
-    stop(running)
+    running.process.kill()
 
 
-def deploy(running: Running, bundle: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the job again, on the cluster of a running endpoint."""
-    return subprocess.run(
+def deploy(running: Running, bundle: Path, *options: str, **environment: str) -> "tuple[int, str, str]":
+    """Run the job again, on the cluster of a running endpoint; return the exit code and what it says."""
+    done = subprocess.run(
         [sys.executable, str(SERVE), "--bundle", str(bundle), "--cpus-per-replica", "0.5", *options],
-        env={**os.environ, "RAY_ADDRESS": running.address, "PYTHONPATH": str(ROOT), "HOME": running.home},
+        env={**environment_of(running.home, RAY_ADDRESS=running.address), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
         check=False,
     )
+    return done.returncode, done.stdout, done.stderr
 
 
 def renamed(bundle: Path, folder: Path, name: str) -> Path:
@@ -96,13 +103,27 @@ def test_a_new_bundle_takes_over_without_a_failed_request(
 ) -> None:
     with traffic(served.url) as asked:
         time.sleep(2)
-        done = deploy(served, renamed(bundle, tmp_path, "second"))
-        assert done.returncode == 0, done.stderr
+        code, _, said = deploy(served, renamed(bundle, tmp_path, "second"), **KEYS)
+        assert code == 0, said
         time.sleep(3)
     assert set(asked.codes) == {"200"}, (asked.codes, asked.bodies[:3])
     assert len(asked.models) == 2
-    answer = httpx.post(f"{served.url}/v1/predict", content=picture(), headers=PNG).json()
+    answer = httpx.post(f"{served.url}/v1/predict", content=picture(), headers=HEADERS).json()
     assert answer["results"][0]["model"]["name"] == "second"
+
+
+def test_a_killed_replica_is_replaced(served: Running) -> None:
+    wait_for(lambda: len(served.pids) == 1, 60)
+    (victim,) = served.pids
+    with traffic(served.url) as asked:
+        time.sleep(1)
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: len(served.pids) == 1 and served.pids != [victim], 60)
+        before = asked.codes["200"]
+        wait_for(lambda: asked.codes["200"] > before + 10, 60)
+    # Whoever was being answered may be told to try again.
+    again = {"200", "503", "RemoteProtocolError", "ReadError", "ConnectError"}
+    assert set(asked.codes) <= again, (asked.codes, asked.bodies[:3])
 
 
 def test_a_bundle_that_fails_its_canary_is_refused_and_the_old_one_stays(
@@ -116,10 +137,10 @@ def test_a_bundle_that_fails_its_canary_is_refused_and_the_old_one_stays(
     canaries[first] = canaries[first][::-1]
     (bad / "bundle.json").write_text(json.dumps(info))
     with traffic(served.url) as asked:
-        refused = deploy(served, bad)
-        assert refused.returncode == 1
-        assert "canary" in refused.stderr
-        assert len(refused.stderr.strip().splitlines()) == 1
+        code, _, said = deploy(served, bad, **KEYS)
+        assert code == 1
+        assert "canary" in said
+        assert len(said.strip().splitlines()) == 1
         # As Serve's own command would do it, without the job's look at the bundle.
         script = (
             "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)\n"
@@ -138,35 +159,59 @@ def test_a_bundle_that_fails_its_canary_is_refused_and_the_old_one_stays(
     assert "bad" not in {model.rpartition("-")[0] for model in asked.models}
 
 
-def test_a_killed_replica_is_replaced(served: Running, bundle: Path) -> None:
-    assert deploy(served, bundle).returncode == 0
-    wait_for(lambda: len(served.pids) == 1, 60)
-    (victim,) = served.pids
-    with traffic(served.url) as asked:
-        time.sleep(1)
-        os.kill(victim, signal.SIGKILL)
-        wait_for(lambda: len(served.pids) == 1 and served.pids != [victim], 60)
-        before = asked.codes["200"]
-        wait_for(lambda: asked.codes["200"] > before + 10, 60)
-    # Whoever was being answered may be told to try again.
-    again = {"200", "503", "RemoteProtocolError", "ReadError", "ConnectError"}
-    assert set(asked.codes) <= again, (asked.codes, asked.bodies[:3])
+def ask(running: Running, key: str = "") -> int:
+    headers = {"X-API-Key": key} if key else {}
+    return httpx.get(f"{running.url}/v1/model", headers=headers, timeout=30).status_code
+
+
+def test_a_running_endpoint_keeps_its_keys(served: Running, bundle: Path, tmp_path: Path) -> None:
+    assert (ask(served), ask(served, KEY)) == (401, 200)
+    processes = psutil.Process(served.process.pid).children(recursive=True)
+    assert len(processes) > 8
+    assert not [p for p in processes if KEY.encode() in Path(f"/proc/{p.pid}/environ").read_bytes()]
+
+    # Without a token, or with another cluster's, nobody deploys; RAY_AUTH_TOKEN is as good as the file.
+    elsewhere = str(tmp_path)
+    code, _, said = deploy(served, bundle, HOME=elsewhere)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "wants a token, and there is none here" in said
+    code, _, said = deploy(served, bundle, HOME=elsewhere, RAY_AUTH_TOKEN="0" * 64)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "refuses the token of RAY_AUTH_TOKEN" in said
+    file = Path(served.home) / ".ray" / "auth_token"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+    code, _, said = deploy(served, bundle, HOME=elsewhere, RAY_AUTH_TOKEN=file.read_text())
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(
+        "error: the endpoint on the air has API keys (3), and this one has none: name them"
+    )
+    assert (ask(served), ask(served, KEY)) == (401, 200)
+
+    code, out, said = deploy(
+        served, bundle, RAY_AUTH_TOKEN_PATH=str(file), BRAIN_RAY_API_KEYS=",".join(OTHERS)
+    )
+    assert (code, said) == (0, "")
+    assert "warning" not in out
+    wait_for(lambda: (ask(served, KEY), ask(served, OTHERS[0])) == (401, 200), 60)
 
 
 @pytest.mark.thorough
 def test_more_replicas_come_with_the_requests(served: Running, bundle: Path) -> None:
     options = ("--min-replicas", "1", "--max-replicas", "2", "--target-ongoing-requests", "1")
-    assert deploy(served, bundle, *options).returncode == 0
+    code, _, said = deploy(served, bundle, *options, **KEYS)
+    assert code == 0, said
     with traffic(served.url):
         wait_for(lambda: len(served.pids) == 2, 90)
 
 
 @pytest.mark.thorough
 def test_metrics_count_what_was_asked(served: Running, bundle: Path) -> None:
-    assert deploy(served, bundle, "--challenger", str(bundle), "--canary", "0.5").returncode == 0
+    code, _, said = deploy(served, bundle, "--challenger", str(bundle), "--canary", "0.5", **KEYS)
+    assert code == 0, said
     for _ in range(20):
-        httpx.post(f"{served.url}/v1/predict", content=picture(), headers=PNG).raise_for_status()
-    assert httpx.post(f"{served.url}/v1/predict", content=b"x", headers=PNG).status_code == 415
+        httpx.post(f"{served.url}/v1/predict", content=picture(), headers=HEADERS).raise_for_status()
+    assert httpx.post(f"{served.url}/v1/predict", content=b"x", headers=HEADERS).status_code == 415
 
     def counted() -> bool:
         text = httpx.get(served.metrics, timeout=20).text
@@ -184,12 +229,72 @@ def test_metrics_count_what_was_asked(served: Running, bundle: Path) -> None:
     wait_for(counted, 40)
 
 
-def test_what_was_accepted_is_answered_before_the_end(served: Running) -> None:
-    """The last of the tests: the endpoint is not there any more."""
+@pytest.mark.thorough
+def test_keys_are_taken_away_on_purpose_only_and_with_a_warning(served: Running, bundle: Path) -> None:
+    code, out, said = deploy(served, bundle, "--no-api-keys")
+    assert (code, said) == (0, "")
+    assert "warning: it has no API keys: everybody who reaches the cluster's endpoint is let in" in out
+    wait_for(lambda: ask(served) == 200, 60)
+    code, out, said = deploy(served, bundle)  # nothing is taken away now
+    assert (code, said) == (0, "")
+    assert "warning: it has no API keys" in out
+
+
+def test_a_signal_to_the_whole_process_group_ends_it_soon_and_whole(served: Running) -> None:
+    """As `timeout` and some service managers send it: Ray's own processes are signalled as well.
+
+    The last of the tests that share the endpoint.
+    """
+    wait_for(lambda: len(served.pids) == 1, 60)
+    processes = psutil.Process(served.process.pid).children(recursive=True)
+    folder = next(
+        word.rpartition("/")[0]
+        for p in processes
+        if p.name() == "haproxy"
+        for word in p.cmdline()
+        if word.startswith("/tmp/br-")
+    )
+    answers: list[int] = []
+    sent = threading.Event()
+
+    def note(event: str, _: object) -> None:
+        if event == "http11.send_request_body.complete":
+            sent.set()
+
+    def explain() -> None:
+        files = [("file", (f"{i}.png", picture())) for i in range(12)]
+        with httpx.Client(headers={"X-API-Key": OTHERS[0]}, timeout=60) as client:
+            request = client.build_request("POST", f"{served.url}/v1/explain", files=files)
+            request.extensions["trace"] = note
+            answers.append(client.send(request).status_code)
+
+    thread = threading.Thread(target=explain)
+    thread.start()
+    assert sent.wait(60)
+    headers = PNG | {"X-API-Key": OTHERS[1]}
+    wait_for(
+        lambda: httpx.post(f"{served.url}/v1/predict", content=picture(), headers=headers).is_success, 60
+    )
+    os.killpg(served.process.pid, signal.SIGTERM)
+    out, said = served.process.communicate(timeout=45)  # Ray alone looks for its processes for 60 s
+    thread.join()
+    assert (served.process.returncode, said) == (0, "")
+    assert "ends when what was accepted is answered" in out
+    assert answers == [200]
+    _, left = psutil.wait_procs(processes, 30)
+    assert not left
+    assert not Path(folder).parent.exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{served.url}/healthz")
+
+
+@pytest.mark.thorough
+def test_a_signal_to_the_job_alone_lets_it_answer_what_it_has_accepted(bundle: Path, tmp_path: Path) -> None:
+    running = start(bundle, tmp_path)
     answers: list[int] = []
     sent = [threading.Event() for _ in range(3)]
     files = [("file", (f"{i}.png", picture())) for i in range(32)]
-    form = httpx.Request("POST", f"{served.url}/v1/explain", files=files)
+    form = httpx.Request("POST", f"{running.url}/v1/explain", files=files)
     body = form.read()
 
     def ask(is_sent: threading.Event) -> None:
@@ -206,9 +311,9 @@ def test_what_was_accepted_is_answered_before_the_end(served: Running) -> None:
     for is_sent in sent:
         assert is_sent.wait(30)
     time.sleep(0.5)
-    stop(served)
+    stop(running)
     for thread in threads:
         thread.join()
     assert answers == [200, 200, 200]
-    assert served.process.returncode == 0
-    assert served.pids == []
+    assert running.process.returncode == 0
+    assert running.pids == []

@@ -1,28 +1,16 @@
-"""The job that serves: who is let in, who may change that, and how it ends."""
+"""The job that serves: whose keys it takes, and a proxy that does not start."""
 
 import codecs
 import hashlib
 import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
 import yaml
-from support.endpoint import PNG, SERVE, Running, picture, start
-from support.jobs import environment_of, wait_for
 
 from brain_ray.errors import RunError
 from brain_ray.serving import serve as launch
 from brain_ray.serving.config import ServingConfig
-
-KEY = "s3cret-of-ward-7"
-OTHERS = "another", "third"
 
 
 def written(folder: Path, *words: str) -> tuple[str, ...]:
@@ -114,124 +102,6 @@ def test_a_config_file_without_keys_is_warned_of(tmp_path: Path, capsys: pytest.
     (tmp_path / "keys.txt").write_text("first\n")
     written(tmp_path, "--api-keys-file", str(tmp_path / "keys.txt"))
     assert "warning" not in capsys.readouterr().out
-
-
-@pytest.fixture(scope="module")
-def guarded(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """An endpoint with keys, whose replicas take half a CPU, so that there is room for a second one."""
-    home = tmp_path_factory.mktemp("home")
-    running = start(bundle, home, "--cpus-per-replica", "0.5", BRAIN_RAY_API_KEYS=",".join([KEY, *OTHERS]))
-    yield running
-    running.process.kill()
-
-
-def deploy(running: Running, bundle: Path, *options: str, **environment: str) -> "tuple[int, str, str]":
-    """Run the job again, on the cluster of a running endpoint; return the exit code and what it says."""
-    done = subprocess.run(
-        [sys.executable, str(SERVE), "--bundle", str(bundle), "--cpus-per-replica", "0.5", *options],
-        env={**environment_of(running.home, RAY_ADDRESS=running.address), **environment},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def ask(running: Running, key: str = "") -> int:
-    headers = {"X-API-Key": key} if key else {}
-    return httpx.get(f"{running.url}/v1/model", headers=headers, timeout=30).status_code
-
-
-@pytest.mark.slow
-def test_a_running_endpoint_keeps_its_keys(guarded: Running, bundle: Path, tmp_path: Path) -> None:
-    assert (ask(guarded), ask(guarded, KEY)) == (401, 200)
-    processes = psutil.Process(guarded.process.pid).children(recursive=True)
-    assert len(processes) > 8
-    assert not [p for p in processes if KEY.encode() in Path(f"/proc/{p.pid}/environ").read_bytes()]
-
-    # Without a token, or with another cluster's, nobody deploys; RAY_AUTH_TOKEN is as good as the file.
-    elsewhere = str(tmp_path)
-    code, _, said = deploy(guarded, bundle, HOME=elsewhere)
-    assert (code, said.count("\n")) == (1, 1)
-    assert "wants a token, and there is none here" in said
-    code, _, said = deploy(guarded, bundle, HOME=elsewhere, RAY_AUTH_TOKEN="0" * 64)
-    assert (code, said.count("\n")) == (1, 1)
-    assert "refuses the token of RAY_AUTH_TOKEN" in said
-    file = Path(guarded.home) / ".ray" / "auth_token"
-    assert file.stat().st_mode & 0o777 == 0o600
-
-    code, _, said = deploy(guarded, bundle, HOME=elsewhere, RAY_AUTH_TOKEN=file.read_text())
-    assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith(
-        "error: the endpoint on the air has API keys (3), and this one has none: name them"
-    )
-    assert (ask(guarded), ask(guarded, KEY)) == (401, 200)
-
-    code, out, said = deploy(
-        guarded, bundle, RAY_AUTH_TOKEN_PATH=str(file), BRAIN_RAY_API_KEYS=",".join(OTHERS)
-    )
-    assert (code, said) == (0, "")
-    assert "warning" not in out
-    wait_for(lambda: (ask(guarded, KEY), ask(guarded, OTHERS[0])) == (401, 200), 60)
-
-
-@pytest.mark.slow
-@pytest.mark.thorough
-def test_keys_are_taken_away_on_purpose_only_and_with_a_warning(guarded: Running, bundle: Path) -> None:
-    code, out, said = deploy(guarded, bundle, "--no-api-keys")
-    assert (code, said) == (0, "")
-    assert "warning: it has no API keys: everybody who reaches the cluster's endpoint is let in" in out
-    wait_for(lambda: ask(guarded) == 200, 60)
-    code, out, said = deploy(guarded, bundle)  # nothing is taken away now
-    assert (code, said) == (0, "")
-    assert "warning: it has no API keys" in out
-
-
-@pytest.mark.slow
-def test_a_signal_to_the_whole_process_group_ends_it_soon_and_whole(guarded: Running) -> None:
-    """As `timeout` and some service managers send it: Ray's own processes are signalled as well."""
-    wait_for(lambda: len(guarded.pids) == 1, 60)
-    processes = psutil.Process(guarded.process.pid).children(recursive=True)
-    folder = next(
-        word.rpartition("/")[0]
-        for p in processes
-        if p.name() == "haproxy"
-        for word in p.cmdline()
-        if word.startswith("/tmp/br-")
-    )
-    answers: list[int] = []
-    sent = threading.Event()
-
-    def note(event: str, _: object) -> None:
-        if event == "http11.send_request_body.complete":
-            sent.set()
-
-    def explain() -> None:
-        files = [("file", (f"{i}.png", picture())) for i in range(12)]
-        with httpx.Client(headers={"X-API-Key": OTHERS[0]}, timeout=60) as client:
-            request = client.build_request("POST", f"{guarded.url}/v1/explain", files=files)
-            request.extensions["trace"] = note
-            answers.append(client.send(request).status_code)
-
-    thread = threading.Thread(target=explain)
-    thread.start()
-    assert sent.wait(60)
-    headers = PNG | {"X-API-Key": OTHERS[1]}
-    wait_for(
-        lambda: httpx.post(f"{guarded.url}/v1/predict", content=picture(), headers=headers).is_success, 60
-    )
-    os.killpg(guarded.process.pid, signal.SIGTERM)
-    out, said = guarded.process.communicate(timeout=45)  # Ray alone looks for its processes for 60 s
-    thread.join()
-    assert (guarded.process.returncode, said) == (0, "")
-    assert "ends when what was accepted is answered" in out
-    assert answers == [200]
-    _, left = psutil.wait_procs(processes, 30)
-    assert not left
-    assert not Path(folder).parent.exists()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{guarded.url}/healthz")
 
 
 def test_a_proxy_that_does_not_start_is_one_line() -> None:

@@ -145,13 +145,13 @@ def test_workers_talk_by_nccl_between_gpus(
 TRAIN_A_STEP = """
 import sys
 import numpy as np
-import tensorflow as tf
 from brain_ray.config import Config, ModelConfig, TrainConfig
 from brain_ray.training.tensorflow.devices import set_up
 from brain_ray.loading.loader import Batch
 from brain_ray.training.tensorflow.learner import Learner
 settings = TrainConfig(precision=sys.argv[1], xla=sys.argv[2] == "xla", optimizer="Adam")
 assert set_up(settings, 1) == sys.argv[1]
+import tensorflow as tf
 if settings.xla:
     tf.config.list_logical_devices = lambda kind: ["a GPU"]
 model = ModelConfig(backbone="tiny", weights="none", height=24, width=24, head="seed")
