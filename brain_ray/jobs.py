@@ -84,14 +84,14 @@ def _pipeline(prog: str, text: str, argv: Sequence[str]) -> int:
     from brain_ray.config import Config
 
     def train(config: Config) -> None:
-        from brain_ray.pipeline import run_stages
+        from brain_ray.pipeline import as_sweep, run_stages
         from brain_ray.stages import TUNED
 
-        if config.folds is None or config.train.fold is not None:
+        sweep = as_sweep(config)
+        if sweep is None:
             run_stages(config)
-        else:  # a sweep of one variant, whose trials are the folds
-            sweep = config.sweep.model_copy(update={"space": ()})
-            run_stages(config.model_copy(update={"sweep": sweep}), TUNED)
+        else:
+            run_stages(sweep, TUNED)
 
     def tune(config: Config) -> None:
         from brain_ray.pipeline import run_stages
@@ -169,7 +169,8 @@ JOBS = {
         """Make a scored, exported model from a folder of MR images: prepare, train, export, evaluate.
 
 --tune replaces the training by a sweep: it trains many settings and exports the winner. --folds N trains a
-model on each N - 1 of N folds and scores it on the one that it did not see: docs/CROSS_VALIDATION.md.""",
+model on each N - 1 of N folds and scores it on the one that it did not see: docs/CROSS_VALIDATION.md.
+--export.members N trains N seeds and exports the mean of their models.""",
         _pipeline,
     ),
     "prepare": Job(

@@ -15,6 +15,7 @@ from brain_ray.cli import describe
 from brain_ray.cluster import connection
 from brain_ray.config import Config
 from brain_ray.earlier import as_begun, as_of_now, as_prepared
+from brain_ray.errors import RunError
 from brain_ray.fingerprints import differences, flatten
 from brain_ray.logs import log, log_context
 from brain_ray.runs import (
@@ -35,6 +36,27 @@ from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.versions import versions
 
 PACKAGES = ("ray", "tensorflow", "keras", "numpy", "opencv-python-headless", "onnxruntime")
+
+
+def as_sweep(config: Config) -> Config | None:
+    """Returns the settings of a sweep of one variant, whose trials are the folds or the seeds that a run asks
+    for; None: it asks for one training.
+
+    Raises:
+        RunError: all models are to be averaged, and there is one.
+    """
+    sweep, members = config.sweep, config.export.members
+    over_folds = config.folds is not None and config.train.fold is None
+    if not over_folds:
+        if members == "all" and sweep.seeds == 1:
+            raise RunError(
+                "export.members is all, and one model is trained: set --export.members to the number of "
+                "seeds to train, or train over --folds"
+            )
+        if members in ("best", 1):
+            return None
+    seeds = sweep.seeds if over_folds or members == "all" else max(sweep.seeds, int(members))
+    return config.model_copy(update={"sweep": sweep.model_copy(update={"space": (), "seeds": seeds})})
 
 
 def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:

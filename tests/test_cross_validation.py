@@ -11,9 +11,12 @@ import pytest
 from support.small_road import words
 
 from brain_ray import jobs
+from brain_ray.config import Config
 from brain_ray.data.out_of_fold import OutOfFold
+from brain_ray.evaluation.cross_validation import report_folds
 from brain_ray.runs import Run
 from brain_ray.scoring.calibration import fit_temperature
+from brain_ray.scoring.cross_validation import CrossValidation
 
 SETTINGS = {"data__phantoms__train_per_class": 16, "train__epochs": 4}
 
@@ -69,6 +72,7 @@ def test_page_and_card_show_the_folds(finished: Run) -> None:
     page = finished.read_bytes("report", "sweep.html").decode()
     assert 'id="folds"' in page
     assert "answered by the model that was trained without its fold" in page
+    assert 'href="cross_validation.html"' in page
     card = finished.read_bytes("bundle", "MODEL_CARD.md").decode()
     assert "**Out of fold** (" in card
     assert "How it was chosen" not in card
@@ -86,6 +90,22 @@ def test_a_page_of_the_answers_has_their_scores_figures_and_errors(finished: Run
     assert page.count("data:image/png") == 4
     accuracy = finished.read_json("train", "folds.json")["pooled"]["accuracy"]
     assert f"<td>{accuracy:.4f}</td>" in page
+
+
+@pytest.mark.slow
+def test_the_mean_of_several_seeds_is_scored_beside_the_best_one(finished: Run, tmp_path: Path) -> None:
+    shutil.copytree(finished.path(), tmp_path / "smoke")
+    run, answers = Run(str(tmp_path), "smoke"), OutOfFold.read(finished)
+    assert answers is not None
+    config = Config.model_validate(run.read_json("config.json")["config"])
+    certain = np.eye(4, dtype=np.float32)[answers.label]
+    found, _ = report_folds(run, config, answers, [answers.probabilities, certain, certain])
+    assert found.pooled == CrossValidation.model_validate(finished.read_json("train", "folds.json")).pooled
+    assert found.averaged is not None
+    assert (found.averaged.seeds, found.averaged.pooled.accuracy) == (3, 1.0)
+    page = run.read_bytes("train", "cross_validation.html").decode()
+    assert "The mean of the answers of 3 seeds to each fold is right for 1.0000 of the images" in page
+    assert "of one seed" not in finished.read_bytes("train", "cross_validation.html").decode()
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def export(run: Run, config: Config) -> str:
     """
     run.require(DATASET, "prepare")
     run.require(TRAIN, "train")
-    weights, *more_members = _members_of(run, config)
+    weights, *more_members = members_of(run, config)
     answers = OutOfFold.read(run)
     learned, held = _images_of(run, config, answers)
     inputs, labels = read_inputs(run, config, held.splits, MAX_VALIDATION, held.ids)
@@ -110,7 +110,7 @@ def _kind_of(folds: int | None) -> str:
     return "validation" if folds is None else f"out of fold, {folds} folds"
 
 
-def _members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
+def members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
     """Returns the weights of the networks that a bundle averages, the best first.
 
     Raises:
@@ -123,7 +123,7 @@ def _members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
     if not files or (isinstance(wanted, int) and wanted > len(files)):
         raise RunError(
             f"export.members is {wanted}, and {run.uri(TRAIN)} has {len(files) or 'one'}: train over more "
-            "folds (--folds), or set --export.members best"
+            "folds (--folds) or seeds (--sweep.seeds), or set --export.members best"
         )
     names = [file.rpartition("/")[2] for file in files]
     return [

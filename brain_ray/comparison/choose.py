@@ -39,15 +39,16 @@ from brain_ray.scoring.calibration import log_loss
 from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation
 from brain_ray.scoring.decisions import wrap
 from brain_ray.tuning.fold_records import answers_of
-from brain_ray.tuning.trial_store import read_sweep, trial_run
+from brain_ray.tuning.trial_store import best_value, read_sweep, trial_run
 from brain_ray.tuning.trials import SweepRecord, Trial, TrialRecord, models_of
 
 
 def choose(run: Run, config: Config) -> str:
     """Fills the empty train/ of a run with the training of its sweep's winner; returns a table of the models.
 
-    Also writes config.json there, the winner's settings; choice.json, the evidence for the bundle; and
-    sweep.html and sweep.json, which go to report/ too. Reads nothing of the test split.
+    Also writes config.json there, the winner's settings; choice.json, the evidence for the bundle; the
+    weights of the winner's folds, or else of its seeds, by rank; and sweep.html and sweep.json, which go to
+    report/ too. Reads nothing of the test split.
 
     Raises:
         RunError: the sweep is not complete, no trial can win, or the winner's weights are gone.
@@ -56,9 +57,7 @@ def choose(run: Run, config: Config) -> str:
     record = read_sweep(run, config)
     comparison = compare(record, _costs(run, record))
     members = record.members.get(comparison.winner, ())
-    ranked = _by_answers(members, record)
-    if not ranked:
-        ranked = [each.trial for each in record.trials if each.trial.id == comparison.winner]
+    ranked = _by_answers(members, record) or _seeds_of(comparison.winner, record, run)
     for trial in ranked:
         home = trial_run(run, trial.id)
         if not home.exists(*BEST):
@@ -70,7 +69,10 @@ def choose(run: Run, config: Config) -> str:
     home = trial_run(run, winner.id)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
-    validated, suspects = _keep_folds(run, config, record, ranked, members) if members else (None, "")
+    for place, trial in enumerate(ranked if len(ranked) > 1 else ()):
+        weights = trial_run(run, trial.id).read_bytes(*BEST)
+        run.write_bytes(weights, *MEMBERS, f"{place:02d}-{trial.id}.npz")
+    validated, suspects = _keep_folds(run, config, record, members) if members else (None, "")
     curve = learning_curve(record, comparison.rows)
     page, value = write_sweep_report(comparison, created, validated, curve)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
@@ -80,7 +82,8 @@ def choose(run: Run, config: Config) -> str:
     run.write_json(value, TRAIN, SWEEP_PAGES[1])
     show_pages(run)
     if validated is None:
-        return f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
+        text = f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
+        return text if len(ranked) == 1 else f"{text}\n{wrap(_averaged(len(ranked)))}"
     parts = [format_table(comparison)] if len(comparison.rows) > 1 else []
     parts += [] if curve is None else [f"{format_curve(curve)}\n{wrap(curve.sentence)}"]
     exported = (
@@ -89,6 +92,10 @@ def choose(run: Run, config: Config) -> str:
         "their models)"
     )
     return "\n\n".join([*parts, format_cross_validation(validated), wrap(suspects), wrap(exported)])
+
+
+def _averaged(seeds: int) -> str:
+    return f"--export.members all averages the models of its {seeds} seeds, for {seeds} times the time of one"
 
 
 def _by_answers(members: Sequence[TrialRecord], record: SweepRecord) -> list[Trial]:
@@ -105,18 +112,29 @@ def _by_answers(members: Sequence[TrialRecord], record: SweepRecord) -> list[Tri
     return [by_fold[fold] for fold in sorted(losses, key=lambda fold: (losses[fold], fold))]
 
 
+def _seeds_of(winner: str, record: SweepRecord, run: Run) -> list[Trial]:
+    """Returns the winner, and the other trials of its variant whose weights are there, the best first."""
+    (best,) = (one.trial for one in record.trials if one.trial.id == winner)
+    others = [
+        one
+        for one in record.trials
+        if (one.trial.variant, one.status) == (best.variant, "finished") and one.trial.id != winner
+    ]
+    others.sort(key=lambda one: best_value(one.history, "val_cross_entropy"))
+    return [best, *(one.trial for one in others if trial_run(run, one.trial.id).exists(*BEST))]
+
+
 def _keep_folds(
-    run: Run, config: Config, record: SweepRecord, ranked: Sequence[Trial], members: Sequence[TrialRecord]
+    run: Run, config: Config, record: SweepRecord, members: Sequence[TrialRecord]
 ) -> tuple[CrossValidation, str]:
-    """Writes the folds' weights by rank, the out-of-fold answers and what there is to say of them into
-    train/; returns their scores, and a sentence on suspected labels."""
-    for place, trial in enumerate(ranked):
-        weights = trial_run(run, trial.id).read_bytes(*BEST)
-        run.write_bytes(weights, *MEMBERS, f"{place:02d}-{trial.id}.npz")
+    """Writes the out-of-fold answers and what there is to say of them into train/; returns their scores, and
+    a sentence on suspected labels."""
     assert record.folds is not None, "a sweep with members is one over folds"
     answers = OutOfFold.pool(record.folds, answers_of(members))
     answers.write(run)
-    return report_folds(run, config, answers)
+    of_variant = [one for one in record.trials if one.trial.variant == members[0].trial.variant]
+    seeds = [one.probabilities for one in of_variant if one.probabilities is not None]
+    return report_folds(run, config, answers, seeds)
 
 
 def show_pages(run: Run) -> None:

@@ -148,8 +148,9 @@ class ExportConfig(Settings):
     """Largest difference of the statistics that decide on `not_mr`, of the feature map and of a heat map, as
     a share of the largest value in the channel, or of the heat map's."""
     members: Literal["best", "all"] | Positive = "best"
-    """Models of a cross-validation that the bundle averages: the one whose fold was answered `best`, `all`,
-    or so many of the best. Without `folds` there is one."""
+    """Models that the bundle averages: the `best`, `all`, or so many of the best; of a cross-validation those
+    of the folds, by their answers to them, and otherwise those of the seeds. Without `folds` the pipeline
+    trains so many seeds, or for `all` `sweep.seeds`, also where --tune is not asked for."""
     mirrored: bool = False
     """Whether each image is answered twice, as it is and mirrored left for right, and the probabilities are
     averaged: about twice the time of an answer. Heat map and unlikeness are those of the image itself."""

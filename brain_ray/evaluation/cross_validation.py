@@ -1,6 +1,7 @@
 """Out-of-fold answers of a cross-validation: their scores, a page on them, and the labels they contradict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from brain_ray.evaluation.score_predictions import stated_columns
 from brain_ray.evaluation.style import data_uri, environment, percent
 from brain_ray.evaluation.suspects import write_suspects
 from brain_ray.runs import FOLD_SCORES, FOLDS_PAGE, TRAIN, Run
-from brain_ray.scoring.cross_validation import CrossValidation, calibrate_across, score_folds
+from brain_ray.scoring.cross_validation import CrossValidation, SeedAverage, calibrate_across, score_folds
 from brain_ray.scoring.curves import reliability, roc
 from brain_ray.scoring.selective import risk_coverage, score_subgroups
 
@@ -28,32 +29,49 @@ SHOWN = 120
 """Largest number of misclassified images that the page shows."""
 
 
-def report_folds(run: Run, config: Config, answers: OutOfFold) -> tuple[CrossValidation, str]:
+def report_folds(
+    run: Run, config: Config, answers: OutOfFold, seeds: Sequence[NDArray[np.floating]] = ()
+) -> tuple[CrossValidation, str]:
     """Scores out-of-fold answers; returns the scores, and a sentence on suspected labels.
 
-    Writes into the run's train/: folds.json, the scores; cross_validation.html; and what `write_suspects`
-    writes.
+    `seeds` are the probabilities, (n, classes), of several seeds, one of them that of `answers`; their mean
+    is scored too. Writes into the run's train/: folds.json, the scores; cross_validation.html; and what
+    `write_suspects` writes.
     """
-    calibrated = calibrate_across(answers.probabilities, answers.label, answers.fold, answers.group)
     ids = pd.DataFrame({"image_id": answers.image_id})
     images = read_images(run)
     stated = add_source_columns(ids, run)
-    validated = score_folds(
+    clusters = images.loc[answers.image_id, "cluster"].to_numpy()
+    validated, calibrated = _score(config, answers, clusters, stated)
+    if len(seeds) > 1:
+        mean = replace(answers, probabilities=np.stack(seeds).mean(axis=0, dtype=np.float32))
+        pooled = _score(config, mean, clusters, stated)[0].pooled
+        averaged = SeedAverage(seeds=len(seeds), pooled=pooled)
+        validated = validated.model_copy(update={"averaged": averaged})
+    run.write_json(validated.model_dump(mode="json"), *FOLD_SCORES)
+    read = PictureReader(run, config, images)
+    page = _page(run, config, answers, calibrated, validated, stated, read)
+    run.write_bytes(page.encode(), TRAIN, FOLDS_PAGE)
+    return validated, write_suspects(run, config, answers, calibrated, images, read)
+
+
+def _score(
+    config: Config, answers: OutOfFold, clusters: NDArray[np.integer], stated: pd.DataFrame
+) -> tuple[CrossValidation, NDArray[np.float64]]:
+    """Returns the scores and the calibrated probabilities."""
+    calibrated = calibrate_across(answers.probabilities, answers.label, answers.fold, answers.group)
+    scores = score_folds(
         answers.label,
         answers.probabilities,
         calibrated,
         answers.fold,
         answers.group,
         config.data.classes,
-        images.loc[answers.image_id, "cluster"].to_numpy(),
+        clusters,
         stated["patient"].fillna("").to_numpy(str) if "patient" in stated else None,
         config.evaluate.calibration_bins,
     )
-    run.write_json(validated.model_dump(mode="json"), *FOLD_SCORES)
-    read = PictureReader(run, config, images)
-    page = _page(run, config, answers, calibrated, validated, stated, read)
-    run.write_bytes(page.encode(), TRAIN, FOLDS_PAGE)
-    return validated, write_suspects(run, config, answers, calibrated, images, read)
+    return scores, calibrated
 
 
 def _page(

@@ -32,6 +32,14 @@ class FoldScores(Strict):
     calibrated_ece: float
 
 
+class SeedAverage(Strict):
+    """Scores of the mean answers of networks that were trained alike, with a seed of their own each."""
+
+    seeds: int
+    pooled: Scores
+    """Of all images; of each fold, the mean of the networks that did not see it."""
+
+
 class CrossValidation(Strict):
     """Scores of a cross-validation."""
 
@@ -41,6 +49,8 @@ class CrossValidation(Strict):
     accuracy_sd: float | None
     """Standard deviation (n - 1) of the folds' accuracies; None for one fold. It holds what differs between
     folds by chance and between their models, and is no standard error of the pooled accuracy."""
+    averaged: SeedAverage | None = None
+    """Of the mean over several seeds; all else is of one seed."""
 
 
 def calibrate_across(
@@ -136,12 +146,8 @@ def format_cross_validation(found: CrossValidation) -> str:
         f"cross-validation, {len(found.folds)} folds: {pooled.images} images of {pooled.groups} groups, each "
         "answered by a model that saw none of its group",
         format_scores(pooled),
+        *_format_units(pooled),
     ]
-    for name, unit in pooled.units.items():
-        lines.append(
-            f"per {name:8}{unit.accuracy:.4f}  (95 % interval {unit.accuracy_low:.4f} to "
-            f"{unit.accuracy_high:.4f}; {unit.right} of {unit.units} right)"
-        )
     lines += ["", "fold  images  groups  accuracy  log loss     ECE  calibrated: log loss     ECE"]
     lines += [
         f"{one.fold:4d}  {one.images:6d}  {one.groups:6d}  {one.accuracy:8.4f}  {one.log_loss:8.4f}"
@@ -150,4 +156,15 @@ def format_cross_validation(found: CrossValidation) -> str:
     ]
     if found.accuracy_sd is not None:
         lines.append(f"standard deviation of the folds' accuracies: {found.accuracy_sd:.4f}")
+    if found.averaged is not None:
+        lines += ["", f"mean of the answers of {found.averaged.seeds} seeds to each fold"]
+        lines += [format_scores(found.averaged.pooled), *_format_units(found.averaged.pooled)]
     return "\n".join(lines)
+
+
+def _format_units(scores: Scores) -> list[str]:
+    return [
+        f"per {name:8}{unit.accuracy:.4f}  (95 % interval {unit.accuracy_low:.4f} to "
+        f"{unit.accuracy_high:.4f}; {unit.right} of {unit.units} right)"
+        for name, unit in scores.units.items()
+    ]

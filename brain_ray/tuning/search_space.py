@@ -78,8 +78,8 @@ class SearchSpace:
                 raise RunError("sweep.space has train.fold: set --folds, and each variant is trained on each")
             if names.count(name) > 1:
                 raise RunError(f"sweep.space has {name} twice")
-        if not names and self.config.folds is None:
-            raise RunError("sweep.space is empty: give at least one NAME=RANGE")
+        if not names and self.config.folds is None and self.config.sweep.seeds == 1:
+            raise RunError("sweep.space is empty: give at least one NAME=RANGE, or set sweep.seeds or folds")
 
     def _check_grace(self) -> None:
         sweep, warmup = self.config.sweep, self._longest_warmup()

@@ -23,8 +23,8 @@ from brain_ray.tuning.trials import Rung, Status, SweepRecord, Trial, TrialRecor
 TRIAL, CLOCK = "trial.json", "clock.json"
 
 MOST_KEPT = 8
-"""Limit on the kept weights of all trials together, in sizes of the largest network's weights: as much as its
-two checkpoints take, each of which holds the weights four times."""
+"""Limit on the kept weights of a sweep, in sizes of the largest variant's: as much as two checkpoints of each
+of its trials take, which hold the weights four times."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ def delete_unneeded(run: Run, records: Sequence[TrialRecord]) -> None:
     """Deletes checkpoints and features of ended trials, and weights that cannot be chosen.
 
     A variant of which a trial was stopped or failed cannot be chosen. For each `Trial.model`, the weights of
-    the best variant are kept among the variants whose trials have all finished, and among the others the
-    weights of the best trial of each; over folds, those of all folds of the trial's seed. If these exceed
-    `MOST_KEPT`, the worst are deleted.
+    the best variant are kept among the variants whose trials have all finished, and those of each of the
+    others: of all its seeds and folds, which a bundle may average. If these exceed `MOST_KEPT` variants, the
+    worst are deleted.
     """
     ranked = [trial for trial in _worth_keeping(records) if trial_run(run, trial).exists(*BEST)]
     sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
-    room = MOST_KEPT * _count_folds(records) * max(sizes, default=0)
+    room = MOST_KEPT * _count_trials(records) * max(sizes, default=0)
     kept = {trial for trial, total in zip(ranked, accumulate(sizes), strict=True) if total <= room}
     for record in records:
         home = trial_run(run, record.trial.id)
@@ -155,7 +155,6 @@ def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
     by_variant: dict[int, list[TrialRecord]] = {}
     for record in records:
         by_variant.setdefault(record.trial.variant, []).append(record)
-    num_folds = _count_folds(records)
     complete: dict[str, list[tuple[float, list[str]]]] = {}
     kept: list[tuple[float, list[str]]] = []
     for group in by_variant.values():
@@ -163,21 +162,19 @@ def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
         if not finished or any(record.status in ("stopped", "failed") for record in group):
             continue
         mean = sum(values[record.trial.id] for record in finished) / len(finished)
-        if num_folds > 1:
-            best, mine = finished[0].trial, [record.trial.id for record in finished]
-        else:
-            best = min(finished, key=lambda record: values[record.trial.id]).trial
-            mine = [best.id]
-        if len(finished) == best.config.sweep.seeds * num_folds:
-            complete.setdefault(best.model, []).append((mean, mine))
+        mine = sorted((record.trial.id for record in finished), key=values.__getitem__)
+        if len(finished) == _count_trials(records):
+            complete.setdefault(finished[0].trial.model, []).append((mean, mine))
         else:
             kept.append((mean, mine))
     kept += [min(found) for found in complete.values()]
     return [trial for _, trials in sorted(kept) for trial in trials]
 
 
-def _count_folds(records: Sequence[TrialRecord]) -> int:
-    return len({record.trial.config.train.fold for record in records})
+def _count_trials(records: Sequence[TrialRecord]) -> int:
+    """Returns the number of trials of a variant that is complete: one for each seed and fold."""
+    folds = {record.trial.config.train.fold for record in records}
+    return records[0].trial.config.sweep.seeds * len(folds) if records else 0
 
 
 def _cross_entropy(record: TrialRecord) -> float:

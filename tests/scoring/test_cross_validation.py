@@ -5,7 +5,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from brain_ray.scoring.calibration import calibrate, fit_temperature
-from brain_ray.scoring.cross_validation import calibrate_across, format_cross_validation, score_folds
+from brain_ray.scoring.cross_validation import (
+    SeedAverage,
+    calibrate_across,
+    format_cross_validation,
+    score_folds,
+)
 
 CLASSES = ("a", "b", "c")
 
@@ -66,6 +71,11 @@ def test_pooled_scores_are_of_all_images_and_folds_of_their_own() -> None:
     text = format_cross_validation(found)
     assert "cross-validation, 3 folds: 300 images of 30 groups" in text
     assert f"   2     100      10    {found.folds[1].accuracy:.4f}" in text
+    assert "seeds" not in text
+    mean = found.model_copy(update={"averaged": SeedAverage(seeds=3, pooled=found.pooled)})
+    told = format_cross_validation(mean).removeprefix(text)
+    assert told.startswith("\n\nmean of the answers of 3 seeds to each fold\n")
+    assert "per patient" in told
 
 
 def test_one_fold_alone_is_calibrated_by_halves_of_its_groups() -> None:

@@ -232,7 +232,7 @@ def test_a_model_is_told_apart_by_its_size_and_head_too(run: Run) -> None:
     assert kept(run) == [0, 1]
 
 
-def test_a_variant_is_as_good_as_the_mean_of_its_trials_and_keeps_the_best_one(run: Run) -> None:
+def test_a_variant_is_as_good_as_the_mean_of_its_trials_and_keeps_them_all(run: Run) -> None:
     records = sweep_of(
         run,
         (0, "tiny", 0.2, "finished"),
@@ -242,7 +242,7 @@ def test_a_variant_is_as_good_as_the_mean_of_its_trials_and_keeps_the_best_one(r
         seeds=2,
     )
     delete_unneeded(run, records)
-    assert kept(run) == [3]
+    assert kept(run) == [2, 3]
 
 
 def test_a_trial_is_as_good_as_the_cross_entropy_of_its_best_epoch(run: Run) -> None:
@@ -263,10 +263,10 @@ def test_a_variant_of_which_a_trial_was_stopped_or_failed_keeps_nothing(run: Run
         seeds=2,
     )
     delete_unneeded(run, records)
-    assert kept(run) == [4]
+    assert kept(run) == [4, 5]
 
 
-def test_variants_that_still_lack_a_trial_keep_their_best_one(run: Run) -> None:
+def test_variants_that_still_lack_a_trial_keep_what_they_have(run: Run) -> None:
     records = sweep_of(
         run,
         (0, "tiny", 0.5, "finished"),
@@ -280,7 +280,7 @@ def test_variants_that_still_lack_a_trial_keep_their_best_one(run: Run) -> None:
         seeds=3,
     )
     delete_unneeded(run, records)
-    assert kept(run) == [2, 4, 6]
+    assert kept(run) == [0, 1, 2, 3, 4, 6, 7]
     running = trial_run(run, "005")
     assert len(checkpoints.checkpoint_folders(running)) == 2
 
