@@ -1,8 +1,11 @@
 """Cached features of the frozen backbone, computed once by Ray Data."""
 
+import hashlib
+import json
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +25,7 @@ from brain_ray.config import Config
 from brain_ray.data.parts import Part, parts_of
 from brain_ray.errors import RunError
 from brain_ray.loading.blocks import decode_rows, task_rows
-from brain_ray.runs import FEATURES, Run
+from brain_ray.runs import FEATURES, SHARED_FEATURES, Run
 from brain_ray.storage_retries import patiently
 from brain_ray.training.framework import Framework
 
@@ -61,8 +64,12 @@ def cache_features(
     splits: Mapping[str, Sequence[Part]],
     framework: Framework,
     processes_here: int | None = None,
+    sweep: Run | None = None,
 ) -> dict[str, list[Part]]:
     """Computes the features of all rows of the splits, unless that is done already; returns their files.
+
+    They are files of the run or, if it is a trial of a `sweep`, of the sweep: a trial takes what another has
+    computed with the same network, and trials that begin at the same time compute for themselves.
 
     The files of a split hold `label` and `features` (channels of the backbone's last map, pooled, float32) in
     the order of the split's rows. Rows are as prepared: a balancing copy has its own changes, and no row has
@@ -73,7 +80,9 @@ def cache_features(
         RunError: a row cannot be decoded, the network cannot be built, TensorFlow sees no GPU where `use_gpu`
             is set, or nodes were lost again and again.
     """
-    inputs = {"seed": config.seed, "model": config.model.model_dump(mode="json")}
+    inputs = {"model": config.model.model_dump(mode="json")}
+    if sweep is not None:
+        run = _find_shared(sweep, inputs, run.name)
     if run.finished(FOLDER) != inputs:
         start = time.monotonic()
         run.clear(FOLDER)
@@ -81,6 +90,15 @@ def cache_features(
         retry_if_lost(compute, "computing the features")
         run.finish(FOLDER, inputs, time.monotonic() - start)
     return {split: parts_of(run, *FEATURES, split) for split in splits}
+
+
+def _find_shared(sweep: Run, inputs: Mapping[str, Any], trial: str) -> Run:
+    """Returns where a trial has computed features from these inputs, or else where this one shall."""
+    place = sweep.uri(*SHARED_FEATURES)
+    key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
+    there = [replace(sweep, storage=place, name=name) for name in sweep.list_folders(*SHARED_FEATURES)]
+    done = (one for one in there if one.name.startswith(key) and one.finished(FOLDER) == inputs)
+    return next(done, replace(sweep, storage=place, name=f"{key}-{trial}"))
 
 
 def drop_features(run: Run) -> None:

@@ -74,12 +74,18 @@ def open_dataset(run: Run, config: Config) -> Dataset:
 
 
 def find_sources(
-    run: Run, config: Config, dataset: Dataset, framework: Framework, processes_here: int | None = None
+    run: Run,
+    config: Config,
+    dataset: Dataset,
+    framework: Framework,
+    processes_here: int | None = None,
+    sweep: Run | None = None,
 ) -> Sources:
     """Returns what the workers of a training load from; computes the features that its first phase wants.
 
     `config` has absolute paths. With `processes_here` the features are computed in this process, one of so
-    many on its node that do the same, and not in actors.
+    many on its node that do the same, and not in actors; with `sweep`, the run is a trial of it, and they are
+    shared with its other trials.
 
     Raises:
         RunError: `train.class_weights` names no way to choose them, or as `cache_features` and
@@ -89,7 +95,7 @@ def find_sources(
     weights = class_weights(config.train.class_weights, counts["train"], config.data.classes)
     features: dict[str, Rows] = {}
     if config.train.phase(0) == "frozen_features":
-        cached = cache_features(run, config, dataset.splits, framework, processes_here)
+        cached = cache_features(run, config, dataset.splits, framework, processes_here, sweep)
         features = dataset.select(config, cached)
     return Sources(dataset.select(config, dataset.splits), features, weights, dataset.store)
 

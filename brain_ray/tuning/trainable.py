@@ -164,7 +164,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         shared = self._shared
         # With several workers, their CPUs and GPUs are not this process's.
         here = shared.processes if shared.workers == 1 else None
-        return find_sources(self._home, self._config, shared.dataset, shared.framework, here)
+        return find_sources(self._home, self._config, shared.dataset, shared.framework, here, shared.run)
 
     def _note_first_step(self, _: int, step: int) -> None:
         if step == 1 and len(self._clock.first_step_seconds) < self._clock.attempts:

@@ -29,7 +29,7 @@ from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.logs import log
-from brain_ray.runs import SWEEP, Run
+from brain_ray.runs import SHARED_FEATURES, SWEEP, Run
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.failures import check_writable
 from brain_ray.training.framework import Framework, framework_of
@@ -67,9 +67,9 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     """Trains all trials of a sweep on a run's dataset; returns a summary in a sentence.
 
     Writes into the run's folder sweep/: trials/<id>/ for each trial, a run of its own with the files of a
-    training in its train/, and rungs.json. Ended trials are not trained again; interrupted ones continue from
-    their newest checkpoint. Trials train in the framework of the backbone's row in `BACKBONES`, if none is
-    given.
+    training in its train/; features/, which trials share until all have ended; and rungs.json. Ended trials
+    are not trained again; interrupted ones continue from their newest checkpoint. Trials train in the
+    framework of the backbone's row in `BACKBONES`, if none is given.
 
     Raises:
         RunError: no dataset, no room for a trial, Optuna set and not installed, a storage that refuses
@@ -103,6 +103,7 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
             ask = partial(ask_for_nodes, config.train) if config.train.max_workers == 1 else None
             with give_up_without_nodes("the sweep", room, ask=ask):
                 _tune(run, config, shared, most, searcher, scheduler, reporter)
+    run.remove(*SHARED_FEATURES)
     write_rungs(run, scheduler.rungs())
     return _summary(run, read_trials(run, val_probabilities=False))
 

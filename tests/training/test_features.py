@@ -18,6 +18,7 @@ from brain_ray.loading.feed import make_feed
 from brain_ray.runs import Run
 from brain_ray.training import features
 from brain_ray.training.framework import Extract
+from brain_ray.tuning.trial_store import trial_run
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -49,8 +50,28 @@ def test_features_are_those_of_all_rows_in_order_and_computed_once(run: Run, mak
     written = Path(found["valid"][0].path).stat().st_mtime_ns
     assert features.cache_features(run, config, splits, Numpy()) == found
     assert Path(found["valid"][0].path).stat().st_mtime_ns == written, "not computed again"
-    features.cache_features(run, config.model_copy(update={"seed": 8}), splits, Numpy())
+    other = make_config({"weights": "other.weights.h5"}, frozen_epochs=1, epochs=0, augment=PLAIN)
+    features.cache_features(run, other, splits, Numpy())
     assert Path(found["valid"][0].path).stat().st_mtime_ns > written
+
+
+def test_trials_of_a_sweep_take_what_another_has_computed(run: Run, make_config: MakeConfig) -> None:
+    config = make_config({"weights": "any.weights.h5"}, frozen_epochs=1, epochs=0, augment=PLAIN)
+    splits = {split: find_parts(run, split) for split in ("train", "valid")}
+    first, second = (trial_run(run, trial) for trial in ("000", "001"))
+    found = features.cache_features(first, config, splits, Numpy(), 1, run)
+    assert not first.exists("train")
+    asked = config.model_copy(update={"seed": 8, "folds": 2})
+    assert features.cache_features(second, asked, splits, Misfit(), 1, run) == found
+    other = make_config({"weights": "other.weights.h5"}, frozen_epochs=1, epochs=0, augment=PLAIN)
+    with pytest.raises(RunError, match="does not fit"):
+        features.cache_features(second, other, splits, Misfit(), 1, run)
+    # What a trial has begun and not finished is no one's, and it begins anew.
+    run.fs.delete_file(
+        run.path("sweep", "features", *Path(found["valid"][0].path).parts[-5:-2], "stage.json")
+    )
+    assert features.cache_features(second, config, splits, Numpy(), 1, run) != found
+    assert features.cache_features(first, config, splits, Misfit(), 1, run) != found
 
 
 def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:

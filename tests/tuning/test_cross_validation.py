@@ -124,9 +124,12 @@ def test_folds_that_were_killed_go_on_and_answer_as_if_nothing_had_happened(
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    config = make(train={"epochs": 4})
+    config = make(train={"epochs": 4, "frozen_epochs": 1})
+    model = config.model.model_copy(update={"weights": "any.weights.h5"})
+    config = config.model_copy(update={"model": model})
     tune.tune(run, SearchSpace.parse(config), Numpy(die))
     assert died.exists()
+    assert not run.exists("sweep", "features"), "of all folds, until all have ended"
     whole = replace(run, name="whole")
     write_dataset(whole)
     tune.tune(whole, SearchSpace.parse(config), Numpy())
