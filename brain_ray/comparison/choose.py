@@ -83,7 +83,8 @@ def choose(run: Run, config: Config) -> str:
     show_pages(run)
     if validated is None:
         text = f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
-        return text if len(ranked) == 1 else f"{text}\n{wrap(_averaged(len(ranked)))}"
+        alone = len(ranked) == 1 or config.export.members not in ("best", 1)
+        return text if alone else f"{text}\n{wrap(_averaged(len(ranked)))}"
     parts = [format_table(comparison)] if len(comparison.rows) > 1 else []
     parts += [] if curve is None else [f"{format_curve(curve)}\n{wrap(curve.sentence)}"]
     exported = (
