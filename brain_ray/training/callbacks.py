@@ -8,14 +8,13 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.collective
-from ray.util.queue import Queue
 
 from brain_ray.cluster.autoscaling import check_room
 from brain_ray.cluster.waiting import ROOM_TIMEOUT_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.logs import log
 from brain_ray.training.failures import describe_lost_worker, fatal_error
-from brain_ray.training.messages import Controller
+from brain_ray.training.messages import Controller, Sink
 
 WAITING = {"InitializingState", "RestartingState", "ReschedulingState"}
 """Names of the controller's states in which a training has no workers."""
@@ -33,7 +32,7 @@ LINES = WaitLines(
 OTHERS_USE_IT = "waits for room for its workers, which others use now"
 
 
-def end_vain_waits(settings: TrainConfig, messages: Queue, patience_s: float = ROOM_TIMEOUT_S) -> list[Any]:
+def end_vain_waits(settings: TrainConfig, messages: Sink, patience_s: float = ROOM_TIMEOUT_S) -> list[Any]:
     """Makes callbacks for Ray Train's controller that end a training which waits for room in vain.
 
     Uses Ray's private `ControllerCallback` (2.60), which alone is called while there are no workers. Without
@@ -62,7 +61,7 @@ class Waiting:
     def __init__(
         self,
         check: Callable[[], str],
-        messages: Queue,
+        messages: Sink,
         patience_s: float = ROOM_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         *,
@@ -123,7 +122,7 @@ class EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
     It runs in Ray Train's controller, which gives up at once when a callback fails.
     """
 
-    def __init__(self, messages: Queue) -> None:
+    def __init__(self, messages: Sink) -> None:
         self._messages = messages
 
     def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:

@@ -1,68 +1,16 @@
-"""Job control: sends a command to a running training; the actor that keeps commands."""
+"""Job control: sends a command to a running training."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
 
 import ray
 
 from brain_ray.cli import complain
 from brain_ray.cluster import connection
-from brain_ray.cluster.capacity import on_this_node
 from brain_ray.errors import RunError
-from brain_ray.runs import OPERATOR, Run
 from brain_ray.storage import refuse_keys_in
-from brain_ray.training.commands import Command, parse_command
+from brain_ray.training.commands import parse_command
+from brain_ray.training.run_actor import NAMESPACE, PREFIX
 from brain_ray.usage import OneLineParser
-
-NAMESPACE = "brain_ray"
-PREFIX = "operator of "
-
-
-class ControlActor:
-    """Actor that keeps the operator's commands to a run until its first worker takes them."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        said = run.read_json(*OPERATOR)["words"] if run.exists(*OPERATOR) else []
-        self._words = [Command(**word) for word in said]
-        self._status = "no epoch has ended yet"
-
-    def say(self, text: Sequence[str]) -> str:
-        """Keeps a command, also in operator.json; returns the answer for the operator.
-
-        Raises:
-            RunError: it is no known command.
-        """
-        word = parse_command(text, datetime.now(UTC).isoformat(timespec="microseconds"))
-        self._words.append(word)
-        self._run.write_json({"words": [asdict(word) for word in self._words]}, *OPERATOR)
-        return f"{word}: said, and heard at the end of this epoch"
-
-    def commands_since(self, heard: str) -> list[Command]:
-        """Returns the commands given after a time, in order."""
-        return [word for word in self._words if word.at > heard]
-
-    def note(self, status: str) -> None:
-        """Keeps the line of the last epoch."""
-        self._status = status
-
-    def status(self) -> str:
-        """Returns the line of the last epoch, and a line for each command with its time."""
-        return "\n".join([self._status, *(f"{word.at[:19]}Z  {word}" for word in self._words)])
-
-
-@contextmanager
-def control_actor(run: Run) -> Iterator[Any]:
-    """Starts a run's `ControlActor`, which `send_command` finds by the run's name; yields its handle."""
-    options = {"name": f"{PREFIX}{run.uri()}", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
-    operator = ray.remote(ControlActor).options(scheduling_strategy=on_this_node(), **options).remote(run)
-    try:
-        yield operator
-    finally:
-        ray.kill(operator)
 
 
 def main(purpose: str, argv: Sequence[str], prog: str = "control.py") -> int:

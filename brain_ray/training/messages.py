@@ -1,15 +1,9 @@
 """Messages from workers to the driver: log lines, finished epochs, progress."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
-from ray.util.queue import Queue
-
-from brain_ray.cluster.capacity import on_this_node
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.tracking.progress_bar import Position
 
@@ -44,29 +38,17 @@ class Reservation:
 Message = str | Position | Epoch | Controller | Reservation
 
 
-@contextmanager
-def message_queue(take: Callable[[Message], None]) -> Iterator[Queue]:
-    """Yields a queue whose messages `take` gets in this process, in a thread, without Ray's log prefixes."""
-    messages = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
+class Sink(Protocol):
+    """Takes messages, such as `Outbox`."""
 
-    def relay() -> None:
-        while (message := messages.get()) is not None:
-            take(message)
-
-    thread = threading.Thread(target=relay, daemon=True)
-    thread.start()
-    try:
-        yield messages
-    finally:
-        messages.put(None)
-        thread.join()
-        messages.shutdown()
+    def put(self, message: Message) -> None:
+        """Passes a message on."""
 
 
 class ProgressSender:
     """Sends how far a worker is, at most every SECONDS."""
 
-    def __init__(self, messages: Queue | None, epochs: int, steps: int) -> None:
+    def __init__(self, messages: Sink | None, epochs: int, steps: int) -> None:
         self.epochs = epochs
         """Of the whole run; more when its operator says so."""
         self._messages = messages

@@ -12,11 +12,11 @@ from brain_ray.config import Config
 from brain_ray.loading.feed import Sources
 from brain_ray.runs import Run
 from brain_ray.tracking.progress_bar import on_a_terminal
-from brain_ray.training import control
 from brain_ray.training.callbacks import EndAtFaults, end_vain_waits
 from brain_ray.training.failures import to_run_error
 from brain_ray.training.framework import Framework
-from brain_ray.training.messages import Message, message_queue
+from brain_ray.training.messages import Message
+from brain_ray.training.run_actor import Outbox, run_actor
 from brain_ray.training.worker import Task, train_worker_task
 
 
@@ -40,17 +40,16 @@ def run_training(
 
     settings = config.train
     with (
-        control.control_actor(run) as operator,
-        message_queue(take) as messages,
+        run_actor(run, take) as actor,
         room_for_loading(settings, f"loading of {run.uri()}"),
     ):
+        messages = Outbox(actor)
         task = Task(
             run=run,
             config=config,
             framework=framework,
             sources=sources,
-            messages=messages,
-            operator=operator,
+            actor=actor,
             terminal=on_a_terminal(),
             keep_val_probabilities=keep_val_probabilities,
         )

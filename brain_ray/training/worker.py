@@ -23,6 +23,7 @@ from brain_ray.training.framework import Framework
 from brain_ray.training.loop import OnStep, PollCommands, epochs, is_over
 from brain_ray.training.messages import Epoch, ProgressSender, Reservation
 from brain_ray.training.results import write_epoch, write_result
+from brain_ray.training.run_actor import Outbox
 from brain_ray.training.setups import Setup, note_setup
 from brain_ray.training.state import FinishedEpoch, TrainState
 
@@ -36,13 +37,16 @@ class Task:
     """With absolute paths."""
     framework: Framework
     sources: Sources
-    messages: Any
-    """Queue to the driver."""
-    operator: Any
-    """Handle of the actor that keeps the operator's commands."""
+    actor: Any
+    """Handle of the `RunActor`."""
     terminal: bool
     """The driver shows a progress bar."""
     keep_val_probabilities: bool
+
+    @property
+    def messages(self) -> Outbox:
+        """Where messages to the driver are put."""
+        return Outbox(self.actor)
 
 
 def run_epochs(
@@ -151,7 +155,7 @@ def _train(task: Task) -> None:
         sources = replace(sources, dispatcher=ray.train.collective.broadcast_from_rank_zero(dispatcher))
 
     def poll_commands(orders: ControlState) -> list[Command]:
-        words: Any = ray.get(task.operator.commands_since.remote(orders.heard)) if rank == 0 else None
+        words: Any = ray.get(task.actor.commands_since.remote(orders.heard)) if rank == 0 else None
         return list(ray.train.collective.broadcast_from_rank_zero(words) if num_workers > 1 else words)
 
     for finished in run_epochs(
@@ -170,7 +174,7 @@ def _train(task: Task) -> None:
         if rank == 0:
             progress.epochs = config.train.total_epochs + finished.state.orders.extra_epochs
             task.messages.put(Epoch(finished.record, finished.line, finished.last))
-            task.operator.note.remote(finished.line)
+            task.actor.note.remote(finished.line)
 
 
 def _report(finished: FinishedEpoch) -> None:

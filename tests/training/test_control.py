@@ -12,6 +12,7 @@ from support.training_problem import MakeConfig, write_dataset
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training import control, train
+from brain_ray.training.run_actor import RunActor, run_actor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_config: MakeConfig) -> None:
     run = Run(str(tmp_path), "trial")
     write_dataset(run)
-    before = control.ControlActor(run)  # of a driver that was killed: what it was told is not lost
+    before = RunActor(run)  # of a driver that was killed: what it was told is not lost
     before.say(["extend", "2"])
     before.say(["rate", "0.0005"])
     answers: list[str] = []
@@ -51,14 +52,14 @@ def test_words_are_heard_by_all_workers_and_written_down(tmp_path: Path, make_co
 
 def test_a_run_is_named_without_the_query_of_its_uri(tmp_path: Path) -> None:
     run = Run(f"file://{tmp_path}?region=somewhere", "trial")
-    with control.control_actor(run):
+    with run_actor(run, print):
         for name in ("trial", run.uri()):
             assert control.send_command(name, ["status"]) == "no epoch has ended yet"
 
 
 def test_one_of_several_runs_is_named_by_its_path(tmp_path: Path) -> None:
     here, there = Run(str(tmp_path / "a"), "trial"), Run(str(tmp_path / "b"), "trial")
-    with control.control_actor(here), control.control_actor(there):
+    with run_actor(here, print), run_actor(there, print):
         with pytest.raises(RunError, match="2 runs named trial are training"):
             control.send_command("trial", ["halt"])
         with pytest.raises(RunError, match="'hold' says nothing to a run"):
