@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 from pydantic import ValidationError
 
 from brain_ray.bundle.schema import BundleInfo
@@ -20,6 +19,9 @@ from brain_ray.scoring.decisions import describe_promise
 from brain_ray.scoring.scores import score_rows
 from brain_ray.storage import resolve
 from brain_ray.tracking import mlflow_registry
+
+if TYPE_CHECKING:
+    import jinja2
 
 KERAS_FILE = "model.keras"
 ONNX_FILE = "model.onnx"
@@ -189,7 +191,9 @@ def _folder(location: str) -> Run:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("brain_ray.bundle", ""),
         undefined=jinja2.StrictUndefined,
