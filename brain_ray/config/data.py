@@ -110,6 +110,9 @@ class ColumnsConfig(Settings):
     """Column of where images come from, such as a hospital; usually source."""
     fold: str | None = None
     """Column of the folds, whole numbers; usually fold."""
+    frame: str | None = None
+    """Column of the image that a row stands for, counted from 0, in a file that holds several, such as a
+    volume; an empty cell stands for all of them. Usually frame."""
 
 
 Percentile = Annotated[float, Field(ge=0, le=100)]

@@ -12,7 +12,7 @@ from brain_ray.config import DataConfig
 from brain_ray.data.decoding import ImageError
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.formats import is_volume
-from brain_ray.data.frames import FileImages, expand, images_of, is_picture
+from brain_ray.data.frames import FileImages, expand, images_of, is_picture, pick
 from brain_ray.data.scan import batches, describe, read_files
 
 BLOCK_FILES = 1024
@@ -46,24 +46,34 @@ def open_files(source: str, data: DataConfig, salt: str, paths: Sequence[str]) -
 
 def expand_files(
     files: pd.DataFrame, source: str, data: DataConfig, salt: str, block_files: int = BLOCK_FILES
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Returns a source's table of images, and the number of empty slices that were left out, by path.
+) -> tuple[pd.DataFrame, dict[str, list[int]]]:
+    """Returns a source's table of images, and the numbers of empty slices that were left out, by path.
 
     Files whose suffix is that of a picture, or of no image, are not opened; a file that cannot be read keeps
     one row, and is rejected when it is scanned.
 
     Args:
-        files: one row per file, with the column `path`, relative to the source, and any others.
+        files: one row per file, with the column `path`, relative to the source, and any others; or one per
+            image of a file that is named by the column `frame`.
         source: folder or URI.
         data: settings of the slices.
         salt: secret of the run, with which ids are hashed.
         block_files: largest number of files that a task opens.
+
+    Raises:
+        RunError: as `pick`.
     """
-    to_open = [path for path in files["path"] if not (is_picture(path) or is_no_image(path))]
+    paths = dict.fromkeys(files["path"])
+    to_open = [path for path in paths if not (is_picture(path) or is_no_image(path))]
     work = ray.remote(open_files).options(num_cpus=1)
     size = max(1, min(block_files, -(-len(to_open) // (4 * capacity.cpus()))))
     blocks = (to_open[k : k + size] for k in range(0, len(to_open), size))
     opened: dict[str, FileImages] = {}
     for _, found in run_tasks(lambda block: work.remote(source, data, salt, block), blocks):
         opened |= found
-    return expand(files, opened), {path: one.empty for path, one in opened.items() if one.empty}
+    known = pick(files, opened)
+    empty: dict[str, list[int]] = {}
+    for path, one in zip(files["path"], known, strict=True):
+        if one.empty:
+            empty.setdefault(path, []).extend(one.empty)
+    return expand(files, known), empty

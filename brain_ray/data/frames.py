@@ -1,7 +1,7 @@
 """Images of files: a table of files becomes a table of images, one row for each slice."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import pandas as pd
@@ -9,6 +9,7 @@ import pandas as pd
 from brain_ray.data.decoder import Description
 from brain_ray.data.file_names import ALONE
 from brain_ray.data.formats import PictureFormat, format_of_name
+from brain_ray.errors import RunError
 
 FRAME_COLUMNS = ("frame", "patient", "study", "series", "position", "modality", "file_class", "tumour")
 """Columns that `expand` adds to those of a table of files."""
@@ -43,8 +44,8 @@ class FileImages:
     modality: str = ""
     file_class: str = ""
     tumour: Sequence[int] | None = None
-    empty: int = 0
-    """Number of its images that show nothing, and are left out."""
+    empty: Sequence[int] = ()
+    """Numbers of its images that show nothing, and are left out."""
 
 
 def images_of(path: str, found: Description, salt: str) -> FileImages:
@@ -68,21 +69,56 @@ def images_of(path: str, found: Description, salt: str) -> FileImages:
         modality=found.modality,
         file_class=found.class_name,
         tumour=found.tumour,
-        empty=len(empty),
+        empty=sorted(empty),
     )
 
 
-def expand(files: pd.DataFrame, opened: Mapping[str, FileImages]) -> pd.DataFrame:
+def pick(files: pd.DataFrame, opened: Mapping[str, FileImages]) -> list[FileImages]:
+    """Returns the images that each row of a table of files stands for: the one that it names, or all.
+
+    Args:
+        files: one row per file, or per image that is named by the column `frame` (-1: all of the file's).
+        opened: the images of those files that were opened, by path; others are one picture each.
+
+    Raises:
+        RunError: a row names an image that its file does not have.
+    """
+    frames = files["frame"] if "frame" in files else [ALONE] * len(files)
+    return [
+        _pick(path, opened.get(path, FileImages()), int(frame))
+        for path, frame in zip(files["path"], frames, strict=True)
+    ]
+
+
+def _pick(path: str, images: FileImages, frame: int) -> FileImages:
+    """Returns a file's image with a number; none if it is empty. Of a file that cannot be read it is what the
+    row names, and is rejected when it is scanned."""
+    places = dict(zip(images.frames, images.positions, strict=True))
+    places.pop(ALONE, None)
+    count = max(1, len(places) + len(images.empty))
+    if frame == ALONE or (frame == 0 and count == 1):
+        return images
+    if images == FileImages() and not is_picture(path):
+        return replace(images, frames=[frame])
+    if frame in images.empty:
+        return replace(images, frames=[], positions=[], empty=[frame])
+    if frame not in places:
+        there = "one image" if count == 1 else f"{count} images, 0 to {count - 1}"
+        raise RunError(f"the manifest names image {frame} of {path}, which has {there}: correct the frame")
+    return replace(images, frames=[frame], positions=[places[frame]], empty=())
+
+
+def expand(files: pd.DataFrame, known: Sequence[FileImages]) -> pd.DataFrame:
     """Returns a table of images: a row for each image of each file, sorted by series and position.
 
     Args:
-        files: one row per file: `path`, and any columns but `FRAME_COLUMNS`, which each of its images keeps.
-        opened: the images of those files that were opened, by path; others are one picture each.
+        files: one row per file, or per image: `path`, and any columns, which each of its images keeps.
+        known: the images of each row, as `pick` returns them.
 
     Returns:
         The columns of `files` and `FRAME_COLUMNS`. Series come in the order of the first of their paths.
     """
-    known = [opened.get(path, FileImages()) for path in files["path"]]
+    files = files.drop(columns="frame", errors="ignore")
     rows = files.loc[files.index.repeat([len(one.frames) for one in known])].reset_index(drop=True)
     repeated = [one for one in known for _ in one.frames]
     rows["frame"] = pd.array([frame for one in known for frame in one.frames], "int64")

@@ -63,7 +63,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
         begin_export(run, str(data.export_images))
     lap = _laps()
-    listing, index = _list_images(run, config)
+    listing, index, empty = _list_images(run, config)
     source = listing.root
     files = len(listing.files)
     lap(f"listed {files} files" + (f" with {len(index)} images" if len(index) != files else ""))
@@ -99,6 +99,8 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     lap(f"wrote {int((manifest['copies'] + 1)[manifest['split'].isin(SPLITS)].sum())} rows")
     rows = rows_digest(manifest, config.seed, data.model_dump(mode="json"))
     found = {"id": known_id(run, rows), **account(manifest, pairs, near_misses, data, listing, assigned)}
+    if "frame" in listing.files:
+        found["empty_images"] = empty  # named by the source, and left out
     found["known_sets"] = sum_up_known(manifest)
     found["shortcuts"] = measured()
     lap("measured how well the classes are told without the head")
@@ -109,9 +111,10 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     return as_text(found, assigned)
 
 
-def _list_images(run: Run, config: Config) -> tuple[Listing, pd.DataFrame]:
-    """Returns a source's listing, and a row for each image: image_id, the columns of `Listing.files` (with
-    stated in place of patient), told (the patient by `data.patients`) and `FRAME_COLUMNS`."""
+def _list_images(run: Run, config: Config) -> tuple[Listing, pd.DataFrame, dict[str, list[int]]]:
+    """Returns a source's listing; a row for each image: image_id, the columns of `Listing.files` (with stated
+    in place of patient), told (the patient by `data.patients`) and `FRAME_COLUMNS`; and the numbers of the
+    empty slices that were left out, by path."""
     data = config.data
     drawn = data.source == PHANTOMS and data.phantoms.slices_per_patient > 1
     listing = list_source(source_of(run, config), data, read=(phantom.PATIENTS,) if drawn else ())
@@ -122,9 +125,9 @@ def _list_images(run: Run, config: Config) -> tuple[Listing, pd.DataFrame]:
     index, empty = expand_files(files, listing.root, data, salt_of(run))
     index.insert(0, "image_id", range(len(index)))
     if empty:
-        text = f"empty slices left out: {sum(empty.values())} of {list_names(list(empty))}"
+        text = f"empty slices left out: {sum(map(len, empty.values()))} of {list_names(list(empty))}"
         listing = replace(listing, notes=(*listing.notes, text))
-    return listing, index
+    return listing, index, empty
 
 
 def _laps() -> Callable[[str], None]:

@@ -12,7 +12,7 @@ from brain_ray.cluster import capacity
 from brain_ray.cluster.tasks import run_tasks
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
-from brain_ray.data.file_names import is_no_image
+from brain_ray.data.file_names import ALONE, is_no_image
 from brain_ray.data.identity import source_of
 from brain_ray.data.prepare import BLOCK_IMAGES
 from brain_ray.data.scan import hash_files
@@ -21,7 +21,7 @@ from brain_ray.data.sources.listing import Listing, listing_hash
 from brain_ray.errors import RunError, list_names
 from brain_ray.fingerprints import differences
 from brain_ray.logs import log
-from brain_ray.runs import AUDIT, DATASET_MANIFEST, LISTINGS, Run
+from brain_ray.runs import AUDIT, DATASET, DATASET_MANIFEST, LISTINGS, Run
 
 UNREAD = sha256(b"").hexdigest()
 """`file_sha256` of a file that could not be read when it was scanned."""
@@ -92,7 +92,19 @@ def compare_files(run: Run, listing: Listing) -> list[str]:
     manifest = read_table(run, *DATASET_MANIFEST)
     if "size" not in manifest:  # of an earlier version's data set
         manifest["size"] = -1
+    if "frame" in files:  # of files whose images are all meant, the manifest has a row for each
+        keys.append("frame")
+        empty: dict[str, list[int]] = run.read_json(*AUDIT).get("empty_images", {})
+        named = zip(files["path"], files["frame"], strict=True)
+        files = files[[frame not in empty.get(path, ()) for path, frame in named]]
+        whole = files.loc[files["frame"] == ALONE, "path"]
+        manifest["frame"] = manifest.get("frame", ALONE)  # not there in an earlier version's data set
+        manifest["frame"] = manifest["frame"].replace(ALONE, 0)  # of a file's only image
+        manifest.loc[manifest["path"].isin(whole), "frame"] = ALONE
     stated = [name for name in listing.given if name not in (*keys, "class_name")]
+    if "patient" in stated:
+        stated.remove("patient")
+        stated += _patients_to_compare(run, files, manifest)
     manifest = manifest.reindex(columns=[*keys, "split", "size", "file_sha256", *stated])
     both = files[[*keys, "size", *stated]].merge(
         manifest, "outer", keys, suffixes=("", "_before"), indicator="side"
@@ -111,6 +123,21 @@ def compare_files(run: Run, listing: Listing) -> list[str]:
     if not any(changed.values()):
         changed = {"with other contents": read_and_compare(listing.root, both)}
     return [f"{len(paths)} {kind} ({list_names(paths)})" for kind, paths in changed.items() if paths]
+
+
+def _patients_to_compare(run: Run, files: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
+    """Sets the patients of a data set's manifest to what its source had stated, and returns the columns to
+    compare: none if a setting has passed over what the source states."""
+    inputs = run.finished(DATASET) or {}
+    if inputs.get("data", {}).get("patients") == "none":
+        return []
+    if "patient_from" in manifest:  # not there in an earlier version's data set
+        by_setting = ~manifest["patient_from"].isin(["source", "header", "registry", ""])
+        manifest["patient"] = manifest["patient"].where(manifest["patient_from"] == "source", "")
+        listed = files.drop_duplicates("path").set_index("path")["patient"]
+        told = manifest.loc[by_setting, "path"]
+        manifest.loc[by_setting, "patient"] = told.map(listed).fillna("")
+    return ["patient"]
 
 
 def _differ(now: pd.Series, before: pd.Series) -> pd.Series:

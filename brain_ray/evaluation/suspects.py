@@ -1,6 +1,7 @@
 """Suspects: images whose label out-of-fold answers contradict; a page, a table, a manifest to correct."""
 
 import io
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
+from brain_ray.data.file_names import ALONE, image_name
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.evaluation.copy_choice import Turned
 from brain_ray.evaluation.copy_pictures import PictureReader
@@ -36,8 +38,8 @@ def write_suspects(
 
     suspects.csv has a row for each suspect, the likeliest error first: path, frame (of a volume's slice),
     label, suggested, published (the label in the published set that the image is known to be of, if any), the
-    two classes' calibrated probabilities, and fold. labels.csv is a manifest of all files of the source, the
-    suspects' first: with labels corrected by hand it can be prepared as a source.
+    two classes' calibrated probabilities, and fold. labels.csv is a manifest of all images of the source, the
+    suspects first: with labels corrected by hand it can be prepared as a source.
 
     Args:
         run: the run, with a finished data set.
@@ -64,7 +66,8 @@ def write_suspects(
         index=rows.index,
     )
     run.write_bytes(_csv(suspects), TRAIN, TABLE)
-    run.write_bytes(_csv(_manifest(run, suspects["path"])), TRAIN, LABELS)
+    first = list(map(image_name, suspects["path"], suspects["frame"]))
+    run.write_bytes(_csv(_manifest(run, first)), TRAIN, LABELS)
     run.write_bytes(_page(config, read, suspects, len(answers.label)).encode(), TRAIN, PAGE)
     told = "labels are suspected: models that did not see these images are confident of another class"
     return f"{len(suspects)} of {len(answers.label)} {told} ({PAGE}, {TABLE})"
@@ -76,17 +79,18 @@ def _csv(table: pd.DataFrame) -> bytes:
     return text.getvalue().encode()
 
 
-def _manifest(run: Run, first: "pd.Series[str]") -> pd.DataFrame:
-    """Returns a row for each file of a data set that could be used, with what its source states of it, those
-    named by `first` first."""
+def _manifest(run: Run, first: Sequence[str]) -> pd.DataFrame:
+    """Returns a row for each image of a data set that could be used, by its file and `frame` if files hold
+    several, with what its source states of it, those named by `first` first."""
     manifest = read_table(run, *DATASET_MANIFEST)
-    manifest = manifest[manifest["split"] != "rejected"].drop_duplicates("path")
-    stated = [name for name in ("source_split", "patient", "source", "fold") if name in manifest]
-    stated = [name for name in stated if not manifest[name].isin(["", -1]).all()]
+    manifest = manifest[manifest["split"] != "rejected"]
+    stated = [name for name in ("frame", "source_split", "patient", "source", "fold") if name in manifest]
+    stated = [name for name in stated if not manifest[name].isin(["", ALONE]).all()]
     listed = as_listed(manifest, stated)
-    places = {path: place for place, path in enumerate(dict.fromkeys(first))}
-    order = listed["path"].map(places).fillna(len(places))
-    return listed.iloc[np.argsort(order.to_numpy(), kind="stable")]
+    frames = listed["frame"] if "frame" in listed else [ALONE] * len(listed)
+    places = {name: place for place, name in enumerate(first)}
+    order = [places.get(image_name(*one), len(places)) for one in zip(listed["path"], frames, strict=True)]
+    return listed.iloc[np.argsort(order, kind="stable")]
 
 
 def _page(config: Config, read: PictureReader, suspects: pd.DataFrame, total: int) -> str:

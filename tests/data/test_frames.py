@@ -17,7 +17,7 @@ from brain_ray.config import DataConfig, VolumeConfig
 from brain_ray.data.decoder import Description
 from brain_ray.data.decoding import OpenFile, check_file, decode
 from brain_ray.data.expansion import expand_files, open_files
-from brain_ray.data.frames import FileImages, expand, hashed, images_of, is_picture
+from brain_ray.data.frames import FileImages, expand, hashed, images_of, is_picture, pick
 from brain_ray.data.rows import BOX, ROW_SCHEMA, rows_digest
 from brain_ray.data.scan import AUDITED, Scan
 from brain_ray.data.writing import Write
@@ -59,14 +59,14 @@ def test_slices_of_a_series_come_in_their_order_and_pictures_by_path() -> None:
     }
     opened["r.nii"] = FileImages(frames=[2, 3], positions=[4.0, 6.0], series="two", patient="file")
     table = files("z.png", "s/c", "s/a", "a.png", "s/b", "r.nii", size=[1, 2, 3, 4, 5, 6])
-    found = expand(table, opened)
+    found = expand(table, pick(table, opened))
     assert found["path"].tolist() == ["a.png", "r.nii", "r.nii", "s/c", "s/b", "s/a", "z.png"]
     assert found["frame"].tolist() == [-1, 2, 3, -1, -1, -1, -1]
     assert found["size"].tolist() == [4, 6, 6, 2, 5, 3, 1]
     assert found["position"].tolist()[1:6] == [4, 6, 1, 2, 3]
     assert found["patient"].tolist()[1] == "file"
     assert (found["series"] == "").tolist() == [True, *[False] * 5, True]
-    assert expand(table.iloc[:0], {}).empty
+    assert expand(table.iloc[:0], []).empty
 
 
 def test_ids_are_hashed_with_the_run_s_salt_and_by_kind() -> None:
@@ -86,9 +86,32 @@ def test_ids_are_hashed_with_the_run_s_salt_and_by_kind() -> None:
 
 def test_empty_slices_are_left_out_and_a_file_of_them_keeps_a_row() -> None:
     found = images_of("v", described(positions=[0.0, 1.0, 2.0], empty=[0, 2]), SALT)
-    assert (found.frames, found.positions, found.empty) == ([1], [1.0], 2)
+    assert (found.frames, found.positions, found.empty) == ([1], [1.0], [0, 2])
     found = images_of("v", described(positions=[0.0, 1.0], empty=[0, 1]), SALT)
-    assert (found.frames, found.positions, found.empty) == ([-1], [0.0], 2)
+    assert (found.frames, found.positions, found.empty) == ([-1], [0.0], [0, 1])
+
+
+def test_a_row_may_name_one_image_of_a_file() -> None:
+    opened = {
+        "v.nii": FileImages(frames=[1, 2], positions=[4.0, 6.0], series="s", patient="p", empty=[0]),
+        "one.dcm": FileImages(positions=[7.0], series="t"),
+    }
+    table = files(
+        "v.nii", "v.nii", "one.dcm", "x.png", "cut.nii", frame=[2, 0, 0, -1, 3], label=[1, 2, 3, 4, 5]
+    )
+    found = expand(table, pick(table, opened))
+    assert found["path"].tolist() == ["cut.nii", "one.dcm", "v.nii", "x.png"]
+    assert found["frame"].tolist() == [3, -1, 2, -1], "an empty slice is left out though it is named"
+    assert found["position"].tolist() == [0, 7, 6, 0]
+    assert found["label"].tolist() == [5, 3, 1, 4]
+    assert found["patient"].tolist()[2] == "p"
+    for path, frame, there in (
+        ("v.nii", 3, "3 images, 0 to 2"),
+        ("one.dcm", 1, "one image"),
+        ("x.png", 1, "one"),
+    ):
+        with pytest.raises(RunError, match=rf"names image {frame} of {path}, which has {there}"):
+            pick(files(path, frame=[frame]), opened)
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +141,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def images_of_source(source: Path) -> tuple[pd.DataFrame, dict[str, int]]:
     paths = sorted(path.name for path in source.iterdir())
     opened = open_files(str(source), DATA, SALT, [path for path in paths if not is_picture(path)])
-    table = expand(files(*paths), opened)
+    table = expand(files(*paths), pick(files(*paths), opened))
     table.insert(0, "image_id", range(len(table)))
-    return table, {path: one.empty for path, one in opened.items() if one.empty}
+    return table, {path: list(one.empty) for path, one in opened.items() if one.empty}
 
 
 def test_files_are_looked_at_by_content(source: Path) -> None:
@@ -134,7 +157,7 @@ def test_files_are_looked_at_by_content(source: Path) -> None:
         **{name: [-1] for name in ("empty.nii", "slice.mat", "picture.png", "without", "broken.dcm")},
         **{name: [-1] for name in ("notes.txt", "junk")},
     }
-    assert empty == {"volume.nii.gz": 4, "empty.nii": 4}
+    assert empty == {"volume.nii.gz": [0, 1, 7, 8], "empty.nii": [0, 1, 2, 3]}
     series = found[found["path"].str.startswith("IM-")]
     assert series["path"].tolist() == ["IM-0000", "IM-0001", "IM-0002", "IM-0003"]
     assert series["position"].tolist() == [-20, -15, -10, -5]

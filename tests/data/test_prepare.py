@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import volumes
 from support.slices import ct_slice
 from support.watched_disk import OPENED, BusyRun, CountedRun
 
@@ -22,6 +23,7 @@ from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.phantoms.files import Planted
 from brain_ray.data.rows import BOX, ROW_SCHEMA, SPLITS
 from brain_ray.data.scan import Scan
+from brain_ray.data.source_changes import compare_files
 from brain_ray.data.sources.find import list_source
 from brain_ray.data.transforms import Box
 from brain_ray.data.writing import Write
@@ -418,6 +420,43 @@ def test_official_splits_are_used_and_what_is_left_out_is_named(tmp_path: Path, 
     assert f"left out, 1 file, {loose}: train (stray.png)" in text
     assert f"left out, 3 files, {junk}: test/notumor (Thumbs.db), train/notumor (Thumbs.db)" in text
     assert "rejected, no images by their names: 1 files: train/glioma/metadata.csv" in text
+
+
+def test_slices_of_a_volume_have_labels_of_their_own(tmp_path: Path, ray_cluster: None) -> None:
+    source, rows = tmp_path / "source", ["path,frame,label"]
+    source.mkdir()
+    for number in range(12):
+        (source / f"{number}.nii.gz").write_bytes(volumes.nifti(volumes.heads(9, 2, 10 * number)))
+        rows += [f"{number}.nii.gz,{frame},{'yes' if frame < 4 else 'no'}" for frame in (0, 2, 3, 4, 5)]
+    (source / "whole.nii.gz").write_bytes(volumes.nifti(volumes.heads(9, 2, 150)))
+    cv2.imwrite(str(source / "one.png"), volumes.head(170))
+    rows += ["whole.nii.gz,,no", "one.png,0,yes"]
+    listed = source / "slices.csv"
+    listed.write_text("\n".join(rows))
+    data = DataConfig(classes=("no", "yes"), leaks="keep")
+
+    run, text = prepare_folder(tmp_path, listed, data)
+
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    named = manifest[manifest["path"] == "1.nii.gz"].set_index("frame")["class_name"]
+    assert named.to_dict() == {2: "yes", 3: "yes", 4: "no", 5: "no"}, "0 is empty"
+    assert "empty slices left out: 16 of 0.nii.gz, 1.nii.gz" in text
+    assert manifest.loc[manifest["path"] == "whole.nii.gz", "frame"].tolist() == [2, 3, 4, 5, 6]
+    assert manifest.loc[manifest["path"] == "one.png", "frame"].tolist() == [-1]
+    assert manifest[manifest["path"] == "1.nii.gz"]["patient"].nunique() == 1
+
+    def changes(text: str) -> list[str]:
+        listed.write_text(text)
+        return compare_files(run, list_source(str(listed), data))
+
+    for file in source.iterdir():
+        file.touch()
+    assert changes("\n".join(rows)) == []
+    assert changes("\n".join(rows).replace("\n1.nii.gz,5,", "\n1.nii.gz,6,")) == [
+        "1 new (1.nii.gz)",
+        "1 gone (1.nii.gz)",
+    ]
+    assert changes("\n".join(rows).replace("\n1.nii.gz,5,no", "\n1.nii.gz,5,yes")) != []
 
 
 def test_what_a_manifest_states_is_kept_and_names_in_any_encoding_are_used(

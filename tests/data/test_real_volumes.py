@@ -9,7 +9,7 @@ import pytest
 
 from brain_ray.config import DataConfig
 from brain_ray.data.expansion import open_files
-from brain_ray.data.frames import expand
+from brain_ray.data.frames import expand, pick
 from brain_ray.data.scan import AUDITED, Scan
 
 VOLUMES = Path(__file__).parents[3] / "shared/data/volumes"
@@ -29,7 +29,8 @@ def images_of(folder: Path):  # type: ignore[no-untyped-def]
 
     paths = sorted(path.name for path in folder.iterdir())
     opened = open_files(str(folder), DATA, "salt", paths)
-    images = expand(pd.DataFrame({"path": paths}), opened)
+    table = pd.DataFrame({"path": paths})
+    images = expand(table, pick(table, opened))
     images.insert(0, "image_id", range(len(images)))
     scanned = Scan(str(folder), DATA)(pa.Table.from_pandas(images[["image_id", "path", "frame"]]))
     facts = scanned.drop([*AUDITED, "path", "frame"]).to_pandas().set_index("image_id")

@@ -213,6 +213,23 @@ def test_other_words_of_a_manifest_are_a_change_and_the_same_are_none(made: Path
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("setting", ["none", "regex:(.*)"])
+def test_patients_that_a_setting_passes_over_are_no_change(setting: str, made: Path, tmp_path: Path) -> None:
+    paths = sorted((made / "source").rglob("*.jpg"))
+    rows = [f"{path.relative_to(made / 'source')},{path.parent.name},p{k}" for k, path in enumerate(paths)]
+    (tmp_path / "images.csv").write_text("\n".join(["path,label,patient", *rows]))
+    config = config_of(made, source=str(tmp_path / "images.csv"), root=str(made / "source"), patients=setting)
+    run = Run(str(tmp_path), "run")
+    inputs = inputs_of(run, config)
+    prepare.prepare(run, config)
+    run.finish("dataset", inputs, 1.0)
+    for path in paths:
+        os.utime(path)
+    found, said = changes(tmp_path, config)
+    assert found == []
+    assert "have new times and the same contents" in said[0]
+
+
 def test_a_changed_setting_is_a_change_whatever_the_files_are(copied: Path, reads: list[int]) -> None:
     found, _ = changes(copied, config_of(copied, valid_fraction=0.3))
     assert found == ["data.valid_fraction: 0.2 -> 0.3", "files: other names, sizes or times"]

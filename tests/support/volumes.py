@@ -127,9 +127,12 @@ def nifti(volume: NDArray[Any], affine: NDArray[Any] | None = None, packed: bool
     return gzip.compress(data, 1) if packed else data
 
 
-def heads(count: int = 9, empty: int = 2) -> NDArray[np.int16]:
-    """A volume of axial slices, (width, height, count), the first and last `empty` of which show nothing."""
-    images = [head(k).astype(np.int16) * 7 for k in range(count)]
+def heads(count: int = 9, empty: int = 2, first: int = 0) -> NDArray[np.int16]:
+    """A volume of axial slices, (width, height, count), the first and last `empty` of which show nothing.
+
+    They are the heads from number `first` on.
+    """
+    images = [head(first + k).astype(np.int16) * 7 for k in range(count)]
     for k in (*range(empty), *range(count - empty, count)):
         images[k][:] = 0
     # An image's first row and column are the front and the patient's right, where coordinates end.

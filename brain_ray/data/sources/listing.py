@@ -29,10 +29,11 @@ class Listing:
     root: str
     """Folder or URI at which the files' paths start."""
     files: pd.DataFrame
-    """One row per file, sorted by path: path (relative to `root`, or a URI), source_split ("train", "valid",
-    "test", or "": none is given), class_name, label (position in `data.classes`), patient and source ("":
-    unknown), fold (-1: unknown), size in bytes, mtime_ns, and the columns of a manifest that mean nothing to
-    this package, under their own names."""
+    """One row per file, or per image of a file that a manifest names by `frame`, sorted by path: path
+    (relative to `root`, or a URI), source_split ("train", "valid", "test", or "": none is given), class_name,
+    label (position in `data.classes`), patient and source ("": unknown), fold (-1: unknown), size in bytes,
+    mtime_ns, frame if the manifest has it (-1: all images of the file), and the columns of a manifest that
+    mean nothing to this package, under their own names."""
     left_out: pd.DataFrame
     """One row per folder (or manifest) and reason: path, files (their number), reason, and the names of the
     first."""
@@ -100,7 +101,8 @@ def make_table(columns: Mapping[str, Sequence[object]], others: pd.DataFrame | N
     table = table.astype({name: kinds.get(name, "str") for name in FILE_COLUMNS})
     if others is not None:
         table = table.join(others)
-    return table.sort_values("path", ignore_index=True)
+    keys = [name for name in ("path", "frame") if name in table]
+    return table.sort_values(keys, ignore_index=True)
 
 
 def check_counts(

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from brain_ray.config import DataConfig
+from brain_ray.data.file_names import ALONE, image_name
 from brain_ray.data.sources.listing import LeftOut, Listing, check_counts, make_table
 from brain_ray.data.sources.manifest_files import Found, find_paths
 from brain_ray.data.sources.manifest_names import match_columns, own_names
@@ -45,16 +46,17 @@ def list_manifest(source: str, data: DataConfig) -> Listing:
     nothing = [""] * len(rows.lines)
     _check_labels(source, text["label"], rows, data)
     splits = _read_splits(text.get("split", nothing), rows)
-    folds = _read_folds(text.get("fold", nothing), rows)
+    folds = _read_numbers("fold", text.get("fold", nothing), rows)
+    frames = _read_numbers("frame", text.get("frame", nothing), rows)
     root = root_of_manifest(source, data)
     left_out = LeftOut()
     skipped = set(data.ignore_labels) | (set(text["label"]) - set(data.classes) if data.external else set())
     used = [k for k, label in enumerate(text["label"]) if label not in skipped]
     with storage_errors(f"read the files of {source}"):
         found = find_paths(root, {k: names[k] for k in used}, rows.lines, rows.faults, left_out)
-    _check_doubles(found, rows)
+    _check_doubles(found, frames, rows)
     rows.faults.refuse()
-    table = _make_table(source, found, rows, columns, text, splits, folds, data)
+    table = _make_table(source, found, rows, columns, text, splits, folds, frames, data)
     check_counts(table, source, data.classes, external=data.external)
     for label, count in Counter(text["label"][k] for k in set(range(len(nothing))) - set(used)).items():
         why = "named by data.ignore_labels" if label in data.ignore_labels else "none of data.classes"
@@ -74,6 +76,7 @@ def _make_table(
     text: dict[str, list[str]],
     splits: list[str],
     folds: list[int],
+    frames: list[int],
     data: DataConfig,
 ) -> pd.DataFrame:
     of = np.array([one.row for one in found], np.int64)
@@ -94,8 +97,11 @@ def _make_table(
         "mtime_ns": [one.mtime_ns for one in found],
     }
     others = [name for name in rows.table.column_names if name not in columns.values()]
-    own = rows.table.select(others).rename_columns(list(own_names(source, others).values()))
-    return make_table(values, own.take(of).to_pandas() if others else None)
+    renamed = rows.table.select(others).rename_columns(list(own_names(source, others).values()))
+    own = renamed.take(of).to_pandas() if others else pd.DataFrame(index=range(len(of)))
+    if "frame" in columns:
+        own["frame"] = np.array(frames, np.int64)[of]
+    return make_table(values, None if own.columns.empty else own)
 
 
 def _check_labels(source: str, labels: Sequence[str], rows: Rows, data: DataConfig) -> None:
@@ -143,29 +149,37 @@ def _read_splits(cells: Sequence[str], rows: Rows) -> list[str]:
     return [known[cell] or "" for cell in cells]
 
 
-def _read_folds(cells: Sequence[str], rows: Rows) -> list[int]:
-    folds = []
+def _read_numbers(role: str, cells: Sequence[str], rows: Rows) -> list[int]:
+    """Returns a column's whole numbers; -1 for an empty cell or a negative number, as this package's own
+    tables have it."""
+    numbers = []
     for cell, line in zip(cells, rows.lines, strict=True):
         whole = cell.removesuffix(".0")
         if cell and not re.fullmatch("-?[0-9]+", whole):
             rows.faults.add(
                 line,
-                f"the fold {cell!r} is no whole number; if the column means something else: "
-                "--data.columns.fold none",
+                f"the {role} {cell!r} is no whole number; if the column means something else: "
+                f"--data.columns.{role} none",
             )
-        folds.append(int(whole) if whole.isdecimal() else -1)  # of this package's own tables, too
-    return folds
+        numbers.append(int(whole) if whole.isdecimal() else -1)
+    return numbers
 
 
-def _check_doubles(found: Sequence[Found], rows: Rows) -> None:
-    first: dict[str, int] = {}
+def _check_doubles(found: Sequence[Found], frames: Sequence[int], rows: Rows) -> None:
+    """Looks for files that two rows name, unless they name different images of it."""
+    first: dict[str, dict[int, int]] = {}
     for one in found:
-        row = first.setdefault(one.path, one.row)
-        if row != one.row:
+        frame, named = frames[one.row], first.setdefault(one.path, {})
+        before = next((named[each] for each in (frame, ALONE) if each in named), None)
+        if frame == ALONE and before is None and named:
+            before = next(iter(named.values()))
+        if before not in (None, one.row):
             rows.faults.add(
                 rows.lines[one.row],
-                f"{one.path} is there already, by {rows.faults.unit} {rows.lines[row]}: delete one",
+                f"{image_name(one.path, frame)} is there already, by {rows.faults.unit} "
+                f"{rows.lines[before]}: delete one",
             )
+        named.setdefault(frame, one.row)
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:

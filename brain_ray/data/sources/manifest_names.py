@@ -19,6 +19,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "patient": ("patient", "patient_id", "patientid", "subject", "subject_id"),
     "source": ("source",),
     "fold": ("fold",),
+    "frame": ("frame",),
 }
 """Usual names, in lower case, of the columns that mean something to this package."""
 

@@ -258,6 +258,31 @@ def test_a_fault_is_told_with_its_line(row: str, said: str, folder: Path, tmp_pa
     assert refused(folder, f"{ROWS}{row}\n").startswith(said.replace("FOLDER", str(folder)))
 
 
+def test_rows_may_name_the_images_of_a_file(folder: Path) -> None:
+    text = "path,label,frame\nsub/c.png,no,2\nsub/c.png,yes,10\na.png,no,\nb.png,no,-1\nd ä.png,yes,0\n"
+    listing = find(folder, text)
+    assert listing.files["path"].tolist() == ["a.png", "b.png", "d ä.png", "sub/c.png", "sub/c.png"]
+    assert listing.files["frame"].tolist() == [-1, -1, 0, 2, 10]
+    assert listing.files["class_name"].tolist()[3:] == ["no", "yes"]
+    assert "frame" in listing.given
+    assert listing_hash(find(folder, text.replace(",10", ",11"))) != listing_hash(listing)
+    carried = find(
+        folder,
+        ROWS.replace("label", "label,frame").replace("no", "no,x").replace("yes", "yes,y"),
+        columns=ColumnsConfig(frame="none"),
+    )
+    assert carried.files["manifest_frame"].tolist() == ["x", "x", "y", "y"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [("1", "1", r"sub/c\.png\[1\]"), ("", "1", r"sub/c\.png\[1\]"), ("1", "", r"sub/c\.png")],
+)
+def test_an_image_is_named_once(first: str, second: str, said: str, folder: Path) -> None:
+    text = f"path,label,frame\nsub/c.png,no,{first}\nsub/c.png,yes,{second}\na.png,no,\nb.png,no,\n"
+    assert re.match(rf"line 3: {said} is there already, by line 2: delete one", refused(folder, text))
+
+
 def test_a_multiline_cell_does_not_move_the_lines(folder: Path) -> None:
     text = 'path,label,note\na.png,no,"two\nlines"\nb.png,no,\nx.png,yes,\n'
     assert refused(folder, text).startswith("line 5: x.png is not there")
