@@ -65,7 +65,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     lap = _laps()
     listing, index, empty = _list_images(run, config)
     source = listing.root
-    files = len(listing.files)
+    files = listing.files["path"].nunique()
     lap(f"listed {files} files" + (f" with {len(index)} images" if len(index) != files else ""))
     for split in SPLITS:
         run.fs.create_dir(run.path(DATASET, split), recursive=True)

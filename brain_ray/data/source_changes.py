@@ -68,9 +68,8 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     same = "have new times and the same contents"
     if place:
         same = f"have the same contents as those of {before['data.source']}"
-    log.info(
-        f"{len(listing.files)} files in {source} {same}, by their SHA-256: {time.monotonic() - started:.0f} s"
-    )
+    count = listing.files["path"].nunique()
+    log.info(f"{count} files in {source} {same}, by their SHA-256: {time.monotonic() - started:.0f} s")
     return []
 
 
