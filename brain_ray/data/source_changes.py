@@ -12,7 +12,7 @@ from brain_ray.cluster import capacity
 from brain_ray.cluster.tasks import run_tasks
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
-from brain_ray.data.file_names import ALONE, is_no_image
+from brain_ray.data.file_names import ALONE, image_name, is_no_image
 from brain_ray.data.identity import source_of
 from brain_ray.data.prepare import BLOCK_IMAGES
 from brain_ray.data.scan import hash_files
@@ -118,7 +118,9 @@ def compare_files(run: Run, listing: Listing) -> list[str]:
     }
     for name in stated:
         kinds[f"with another {name}"] = (both["side"] == "both") & _differ(both[name], both[f"{name}_before"])
-    changed = {kind: both.loc[rows, "path"].tolist() for kind, rows in kinds.items()}
+    frames = both["frame"] if "frame" in keys else pd.Series(ALONE, index=both.index)
+    names = pd.Series(list(map(image_name, both["path"], frames)), index=both.index, dtype="str")
+    changed = {kind: names[rows].tolist() for kind, rows in kinds.items()}
     if not any(changed.values()):
         changed = {"with other contents": read_and_compare(listing.root, both)}
     return [f"{len(paths)} {kind} ({list_names(paths)})" for kind, paths in changed.items() if paths]

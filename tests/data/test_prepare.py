@@ -453,8 +453,8 @@ def test_slices_of_a_volume_have_labels_of_their_own(tmp_path: Path, ray_cluster
         file.touch()
     assert changes("\n".join(rows)) == []
     assert changes("\n".join(rows).replace("\n1.nii.gz,5,", "\n1.nii.gz,6,")) == [
-        "1 new (1.nii.gz)",
-        "1 gone (1.nii.gz)",
+        "1 new (1.nii.gz[6])",
+        "1 gone (1.nii.gz[5])",
     ]
     assert changes("\n".join(rows).replace("\n1.nii.gz,5,no", "\n1.nii.gz,5,yes")) != []
 
