@@ -123,7 +123,7 @@ def autoscaler_file() -> Path | None:
     """
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []  # thousands of empty ones where a process has set its title
-        if not any(word.endswith("monitor.py") and Path(word).match("autoscaler/*/*.py") for word in words):
+        if not any(word and Path(word).match("autoscaler/*/monitor.py") for word in words):
             continue
         named = [word.partition("=")[2] for word in words if word.startswith("--autoscaling-config=")]
         if named and named[-1] and Path(named[-1]).is_file():
