@@ -1,7 +1,5 @@
 """Cached features of the frozen backbone, computed once by Ray Data."""
 
-import hashlib
-import json
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.parts import Part, parts_of
 from brain_ray.errors import RunError
+from brain_ray.fingerprints import digest
 from brain_ray.loading.blocks import decode_rows, task_rows
 from brain_ray.runs import FEATURES, SHARED_FEATURES, Run
 from brain_ray.storage_retries import patiently
@@ -95,7 +94,7 @@ def cache_features(
 def _find_shared(sweep: Run, inputs: Mapping[str, Any], trial: str) -> Run:
     """Returns where a trial has computed features from these inputs, or else where this one shall."""
     place = sweep.uri(*SHARED_FEATURES)
-    key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
+    key = digest(inputs)[:12]
     there = [replace(sweep, storage=place, name=name) for name in sweep.list_folders(*SHARED_FEATURES)]
     done = (one for one in there if one.name.startswith(key) and one.finished(FOLDER) == inputs)
     return next(done, replace(sweep, storage=place, name=f"{key}-{trial}"))
