@@ -138,7 +138,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def images_of_source(source: Path) -> tuple[pd.DataFrame, dict[str, int]]:
+def images_of_source(source: Path) -> tuple[pd.DataFrame, dict[str, list[int]]]:
     paths = sorted(path.name for path in source.iterdir())
     opened = open_files(str(source), DATA, SALT, [path for path in paths if not is_picture(path)])
     table = expand(files(*paths), pick(files(*paths), opened))
