@@ -170,7 +170,7 @@ JOBS = {
 
 --tune replaces the training by a sweep: it trains many settings and exports the winner. --folds N trains a
 model on each N - 1 of N folds and scores it on the one that it did not see: docs/CROSS_VALIDATION.md.
---export.members N trains N seeds and exports the mean of their models.""",
+Without folds, --export.members N trains N seeds and exports the mean of their models.""",
         _pipeline,
     ),
     "prepare": Job(
