@@ -111,8 +111,7 @@ class ColumnsConfig(Settings):
     fold: str | None = None
     """Column of the folds, whole numbers; usually fold."""
     frame: str | None = None
-    """Column of the image that a row stands for, counted from 0, in a file that holds several, such as a
-    volume; an empty cell stands for all of them. Usually frame."""
+    """Column of the number, from 0, of the image of its file that a row means (none: all); usually frame."""
 
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
