@@ -16,6 +16,9 @@ Positive = Annotated[int, Field(ge=1)]
 Pixels = Annotated[int, Field(ge=16, le=2048)]
 
 
+Percentile = Annotated[float, Field(ge=0, le=100)]
+
+
 class Settings(BaseModel):
     """Base class of all settings: frozen; an unknown key is an error."""
 

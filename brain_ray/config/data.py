@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from brain_ray.config.artefacts import Artefact
-from brain_ray.config.base import Fraction, Positive, Settings, Share
+from brain_ray.config.base import Fraction, Percentile, Positive, Settings, Share
 from brain_ray.input_spec import WINDOW, Plane, ReadSpec
 
 PHANTOMS = "phantoms"
@@ -112,9 +112,6 @@ class ColumnsConfig(Settings):
     """Column of the folds, whole numbers; usually fold."""
     frame: str | None = None
     """Column of the number, from 0, of the image of its file that a row means (none: all); usually frame."""
-
-
-Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
 class VolumeConfig(Settings):
