@@ -8,16 +8,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("make", "sh", "touch", "mkdir", "cat", "chmod", "rm", "find")
+TOOLS = ("make", "sh", "touch", "mkdir", "cat", "chmod", "rm", "cp", "find", "grep")
 
 PYTHON = """#!/bin/sh
 case "$1" in
     -c) exit {works} ;;
     --version) echo "Python {name}" ;;
-    -m) mkdir -p .venv/bin && echo "#!/bin/sh" > .venv/bin/python && chmod +x .venv/bin/python ;;
+    -m) mkdir -p .venv && cp -R ../installers .venv/bin ;;
 esac
 """
 """A Python that can do no more than what the Makefile asks of it."""
+
+INSTALLER = """#!/bin/sh
+case "$*" in
+    *"config list"*) cat ../pip.conf ;;
+    *" -e "*) echo "$0" >> ../installs; exit $(cat ../{name}.exit) ;;
+esac
+"""
+"""What the environment then has as its `python`, whose pip may install, and as `uv`."""
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
@@ -30,6 +38,13 @@ def checkout(tmp_path: Path) -> Path:
         found = shutil.which(tool)
         assert found
         (tmp_path / "bin" / tool).symlink_to(found)
+    (tmp_path / "installers").mkdir()
+    (tmp_path / "pip.conf").touch()
+    for name in ("python", "uv"):
+        path = tmp_path / "installers" / name
+        path.write_text(INSTALLER.format(name=name))
+        path.chmod(0o755)
+        (tmp_path / f"{name}.exit").write_text("0")
     folder = tmp_path / "checkout"
     folder.mkdir()
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
@@ -81,6 +96,37 @@ def test_the_first_python_that_works_is_taken_and_named(
     assert make(checkout, "install").stdout == "updating .venv\n", (
         "not with another Python's files among its own"
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "uv_ends_with", "tried"),
+    [
+        ("", 0, ["uv"]),
+        ("global.extra-index-url='https://more'\nglobal.find-links='/wheels'", 0, ["uv"]),
+        ("global.index-url='https://mirror/simple'", 0, ["python"]),
+        (":env:.index-url='https://mirror/simple'", 0, ["python"]),
+        ("install.no-index='true'", 0, ["python"]),
+        ("global.proxy='http://proxy:3128'", 0, ["python"]),
+        ("", 2, ["uv", "python"]),
+    ],
+)
+def test_uv_installs_unless_pip_has_an_index_or_a_proxy_of_its_own(
+    settings: str, uv_ends_with: int, tried: list[str], checkout: Path
+) -> None:
+    add(checkout, "python3.11")
+    (checkout.parent / "pip.conf").write_text(settings)
+    (checkout.parent / "uv.exit").write_text(str(uv_ends_with))
+    done = make(checkout, "install")
+    assert done.returncode == 0, done.stderr
+    assert (checkout.parent / "installs").read_text().split() == [f".venv/bin/{name}" for name in tried]
+
+
+def test_an_installation_that_failed_is_none(checkout: Path) -> None:
+    add(checkout, "python3.11")
+    for name in ("python", "uv"):
+        (checkout.parent / f"{name}.exit").write_text("1")
+    assert make(checkout, "install").returncode == 2
+    assert not (checkout / ".venv" / ".installed").exists()
 
 
 @pytest.mark.parametrize(
