@@ -12,7 +12,7 @@ from brain_ray.scoring.calibration import log_losses
 from brain_ray.scoring.cross_fitting import cross_fitted_losses, draw_halves
 from brain_ray.scoring.curves import Floats
 from brain_ray.scoring.intervals import GroupBootstrap
-from brain_ray.scoring.metrics import score
+from brain_ray.scoring.metrics import macro_scores
 from brain_ray.tuning.trials import SweepRecord, TrialRecord
 
 
@@ -105,9 +105,9 @@ def _row(
 ) -> Row:
     trial, mine = one.trial, scores.get(one.trial.id)
     best = next((epoch for epoch in reversed(one.history) if epoch.best), None)
-    found = accuracy = None
+    f1 = auc = accuracy = None
     if mine is not None and one.probabilities is not None:
-        found = score(record.labels, one.probabilities, record.config.data.classes)
+        f1, auc = macro_scores(record.labels, one.probabilities, record.config.data.classes)
         accuracy = bootstrap.share(mine.right)
     return Row(
         trial=trial.id,
@@ -126,8 +126,8 @@ def _row(
         accuracy=accuracy.value if accuracy else None,
         accuracy_low=accuracy.low if accuracy else None,
         accuracy_high=accuracy.high if accuracy else None,
-        macro_f1=found.macro.f1 if found else None,
-        macro_auc=found.auc.macro if found else None,
+        macro_f1=f1,
+        macro_auc=auc,
         cost=costs.get(trial.model),
         training_seconds=float(np.nansum([epoch.seconds for epoch in one.history])),
         device_hours=one.held_seconds * one.devices / 3600,

@@ -86,6 +86,21 @@ def score(
     )
 
 
+def macro_scores(
+    labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]
+) -> tuple[float, float | None]:
+    """Returns the macro F1 and the macro AUC that `score` computes, without intervals.
+
+    Takes and raises what `score` does.
+    """
+    from sklearn.metrics import f1_score
+
+    truth, chances = check_predictions(labels, probabilities, classes)
+    predicted = chances.argmax(axis=1)
+    f1 = f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
+    return float(f1), _area(roc(truth, chances, classes).macro)
+
+
 def score_units(
     labels: ArrayLike, calibrated: ArrayLike, units: ArrayLike, bootstrap: GroupBootstrap
 ) -> UnitScores:

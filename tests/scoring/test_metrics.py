@@ -9,7 +9,7 @@ import pytest
 from brain_ray.scoring.calibration import expected_calibration_error
 from brain_ray.scoring.curves import reliability, roc
 from brain_ray.scoring.intervals import GroupBootstrap
-from brain_ray.scoring.metrics import format_scores, score, score_units
+from brain_ray.scoring.metrics import format_scores, macro_scores, score, score_units
 from brain_ray.scoring.scores import Scores, score_rows
 
 CLASSES = ("glioma", "meningioma", "notumor")
@@ -134,6 +134,14 @@ def test_each_patient_has_one_vote():
     assert (found.units, found.right) == (3, 2)
     assert found.accuracy == pytest.approx(2 / 3)
     assert found.accuracy_low < 2 / 3 < found.accuracy_high
+
+
+@pytest.mark.parametrize("present", [(0, 1, 2), (0, 2), (1,)])
+def test_macro_scores_alone_are_those_of_all_scores(present: tuple[int, ...]):
+    labels, chances = random_predictions(60)
+    labels = np.array(present)[labels % len(present)]
+    whole = score(labels, chances, CLASSES)
+    assert macro_scores(labels, chances, CLASSES) == (whole.macro.f1, whole.auc.macro)
 
 
 def test_areas_under_curves():
