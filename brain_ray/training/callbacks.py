@@ -1,4 +1,4 @@
-"""Ray Train controller callbacks: end a training at fatal errors, and one that waits in vain."""
+"""Ray Train's trainer, and its callbacks that end a training: at fatal errors, and one that waits in vain."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +30,28 @@ LINES = WaitLines(
 )
 
 OTHERS_USE_IT = "waits for room for its workers, which others use now"
+
+
+def trainer_class() -> type[Any]:
+    """Returns Ray Train's trainer, without its callback for datasets.
+
+    That one starts an actor for each group of workers, which here load for themselves. Uses Ray's private
+    `DatasetsCallback` and `_create_default_callbacks` (2.60); without them it is the trainer as it is, which
+    starts the actor.
+    """
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    try:
+        from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+    except ImportError:
+        return DataParallelTrainer  # type: ignore[no-any-return]
+
+    class Trainer(DataParallelTrainer):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            found = super()._create_default_callbacks()
+            return [one for one in found if not isinstance(one, DatasetsCallback)]
+
+    return Trainer
 
 
 def end_vain_waits(settings: TrainConfig, messages: Sink, patience_s: float = ROOM_TIMEOUT_S) -> list[Any]:

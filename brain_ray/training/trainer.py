@@ -12,7 +12,7 @@ from brain_ray.config import Config
 from brain_ray.loading.feed import Sources
 from brain_ray.runs import Run
 from brain_ray.tracking.progress_bar import on_a_terminal
-from brain_ray.training.callbacks import EndAtFaults, end_vain_waits
+from brain_ray.training.callbacks import EndAtFaults, end_vain_waits, trainer_class
 from brain_ray.training.failures import to_run_error
 from brain_ray.training.framework import Framework
 from brain_ray.training.messages import Message
@@ -36,8 +36,6 @@ def run_training(
     Raises:
         RunError: what ended the training.
     """
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
     settings = config.train
     with (
         run_actor(run, take) as actor,
@@ -53,7 +51,7 @@ def run_training(
             terminal=on_a_terminal(),
             keep_val_probabilities=keep_val_probabilities,
         )
-        trainer = DataParallelTrainer(
+        trainer = trainer_class()(
             train_worker_task,
             train_loop_config={"task": task},
             backend_config=framework.train_backend(),

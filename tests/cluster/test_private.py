@@ -14,6 +14,7 @@ from ray._private.ray_logging import stdout_deduplicator
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.controller import state
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from support.messages import messages_to
 
 from brain_ray.checks import upload_size
@@ -33,6 +34,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "ray._private.authentication.http_token_authentication",
         "ray._raylet",
         "ray.train.v2._internal.execution.callback",
+        "ray.train.v2._internal.callbacks.datasets",
         "ray._private.runtime_env",
         "ray._private.grpc_utils",
         "ray.autoscaler.v2.sdk",
@@ -127,6 +129,15 @@ def test_cpus_are_kept_and_given_back() -> None:
     assert ray.get(reservation.cancel()) is None
 
 
+def test_a_trainer_has_all_callbacks_of_ray_but_that_for_datasets() -> None:
+    ours, rays = (
+        [type(one).__name__ for one in trainer(print)._create_default_callbacks()]
+        for trainer in (callbacks.trainer_class(), DataParallelTrainer)
+    )
+    rays.remove("DatasetsCallback")
+    assert ours == rays
+
+
 def test_a_package_has_the_size_that_ray_takes() -> None:
     assert upload_size.LIMIT == GCS_STORAGE_MAX_SIZE
 
@@ -153,6 +164,7 @@ def test_without_them_less_is_done_and_nothing_fails(tmp_path: Path, monkeypatch
     private.show_token()
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert callbacks.end_vain_waits(TrainConfig(), None) == []
+    assert callbacks.trainer_class() is DataParallelTrainer
     assert private.nodes_are_coming()
     said: list[str] = []
     with messages_to(said.append), room_for_loading(TrainConfig(num_workers=(1, 2)), "a test"):
