@@ -26,6 +26,15 @@ def test_importing_every_module_loads_no_tensorflow_and_starts_no_ray() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_small_actors_of_a_training_start_without_pandas() -> None:
+    code = (
+        "import sys, brain_ray.loading.store, brain_ray.training.run_actor\n"
+        "assert 'pandas' not in sys.modules and 'rich' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("path", sorted((PACKAGE.parent / "jobs").glob("*.py")), ids=lambda path: path.name)
 def test_jobs_parse_call_and_print(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 40

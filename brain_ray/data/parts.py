@@ -1,11 +1,10 @@
-"""Files of a prepared data set: their rows, bytes and labels. Imports no pandas: many small tasks need it."""
+"""Files of a prepared data set: their rows, bytes and labels. Imports no pandas: small actors need it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -115,6 +114,8 @@ def _listed(run: Run, split: str) -> list[dict[str, Any]] | None:
 
 def _read_counts(run: Run, split: str) -> Iterable[Iterable[tuple[Any, int]]]:
     """Yields the labels of some rows of a split after others, with how often each is there."""
+    import pyarrow.dataset as pads  # imports pandas
+
     files = run.list_files(DATASET, split, suffix=".parquet")
     if not files:
         return

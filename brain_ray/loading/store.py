@@ -45,9 +45,15 @@ class PartStore:
 
 def _read_part(run: Run, path: str) -> pa.Table:
     """Returns a file's rows, each column in one piece."""
-    table = patiently()(pq.read_table, path, filesystem=run.fs, partitioning=None)
+    table = patiently()(_read_file, run, path)
     whole = all(column.num_chunks == 1 for column in table.columns)
     return table if whole else table.combine_chunks()
+
+
+def _read_file(run: Run, path: str) -> pa.Table:
+    # By `pq.read_table` the process of the first task would import pandas.
+    with run.fs.open_input_file(path) as file:
+        return pq.ParquetFile(file, pre_buffer=True).read()
 
 
 def fetch(references: list[Any]) -> list[Any]:

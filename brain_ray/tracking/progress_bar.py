@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -10,19 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from brain_ray import logs
-
-
-@dataclass(frozen=True)
-class Position:
-    """Progress of a training."""
-
-    epoch: int
-    """Number of finished epochs."""
-    epochs: int
-    step: int
-    """Number of finished steps in this epoch."""
-    steps: int
-    """Number of steps per epoch."""
+from brain_ray.tracking.position import Position
 
 
 class ProgressBar:

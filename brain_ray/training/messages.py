@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from brain_ray.tracking.history import EpochRecord
-from brain_ray.tracking.progress_bar import Position
+from brain_ray.tracking.position import Position
 
 SECONDS = 0.25
 """Between two messages on how far a worker is."""

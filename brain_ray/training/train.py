@@ -15,7 +15,8 @@ from brain_ray.logs import log
 from brain_ray.runs import TRAIN, Run
 from brain_ray.tracking import mlflow, tensorboard
 from brain_ray.tracking import prometheus as metrics
-from brain_ray.tracking.progress_bar import Position, ProgressBar, on_a_terminal
+from brain_ray.tracking.position import Position
+from brain_ray.tracking.progress_bar import ProgressBar, on_a_terminal
 from brain_ray.training import checkpoints
 from brain_ray.training.class_weights import split_weights
 from brain_ray.training.failures import check_writable, naming_storage

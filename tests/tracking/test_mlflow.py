@@ -20,7 +20,8 @@ from brain_ray.errors import RunError
 from brain_ray.runs import TENSORBOARD, Run
 from brain_ray.tracking import mlflow, prometheus, tensorboard
 from brain_ray.tracking.history import SHOWN, EpochRecord, from_csv, to_csv
-from brain_ray.tracking.progress_bar import Position, ProgressBar
+from brain_ray.tracking.position import Position
+from brain_ray.tracking.progress_bar import ProgressBar
 from brain_ray.training import train
 from brain_ray.training.messages import Epoch
 
