@@ -173,8 +173,8 @@ def _train(task: Task) -> None:
     ):
         if rank == 0:
             progress.epochs = config.train.total_epochs + finished.state.orders.extra_epochs
+            task.actor.note.remote(finished.line)  # first: whoever has read the line may ask for the status
             task.messages.put(Epoch(finished.record, finished.line, finished.last))
-            task.actor.note.remote(finished.line)
 
 
 def _report(finished: FinishedEpoch) -> None:
