@@ -1,5 +1,6 @@
 """What all tests share: one local Ray cluster for the session, in a home folder of its own."""
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import pytest
 from support.training_problem import MakeConfig, problem_config
 
@@ -17,8 +19,8 @@ TESTS = Path(__file__).parent
 
 os.environ.update(
     RAY_worker_niceness="0",  # or workers wait for the tests that run beside theirs
-    LOG_NAME_UPDATE_INTERVAL_S="5",  # what Ray's own processes do twice a second, and every five seconds
-    REPORTER_UPDATE_INTERVAL_MS="60000",
+    LOG_NAME_UPDATE_INTERVAL_S="5",  # what Ray's own processes do twice a second, and every 2.5 seconds
+    REPORTER_UPDATE_INTERVAL_MS="10000",
 )
 
 DEAR = ("ray_cluster", "serving", "bundle")
@@ -41,6 +43,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {group: place for place, group in enumerate(DEAR)}
     paths = {item: str(item.path.relative_to(TESTS.parent)) for item in items}
     items.sort(key=lambda item: places.get(group_of(paths[item]), len(DEAR)))
+
+
+def pytest_collection() -> None:
+    """Let the garbage collector rest while modules are imported, of which it finds nothing."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let it pass over all that is there by then."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -74,6 +87,9 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             logging_level=logging.ERROR,
         )
     connection.quiet()
+    for process in psutil.Process().children(recursive=True):
+        if "log_monitor.py" in " ".join(process.cmdline()):
+            process.kill()  # it looks ten times a second for lines that nobody wants here
     yield
     ray.shutdown()
     os.environ["HOME"] = home

@@ -15,11 +15,12 @@ from brain_ray.config import BACKBONES, Config, ModelConfig, TrainConfig
 from brain_ray.config.run import check_blocks
 from brain_ray.models.backbones import build_backbone, preprocessing_layer
 from brain_ray.models.fused_layers import make_convertible
+from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import block_outputs, blocks_of, build_network, set_trainable
 from brain_ray.models.outputs import with_maps
 from brain_ray.models.weights import factory_of
 
-keras = pytest.importorskip("keras")
+keras = import_keras()
 
 FAMILIES = ("ConvNeXtTiny", "ResNet50", "MobileNetV3Small")
 SIDE = 64

@@ -14,9 +14,10 @@ from support.models import tiny
 from brain_ray.config import BACKBONES, Backbone, ModelConfig
 from brain_ray.errors import RunError
 from brain_ray.models.backbones import build_backbone
+from brain_ray.models.keras_import import import_keras
 from brain_ray.models.weights import IMAGENET_DEVIATION, assign_weights, factory_of, fetch
 
-keras = pytest.importorskip("keras")
+keras = import_keras()
 
 MEAN = (0.485, 0.456, 0.406)
 REAL_WEIGHTS = Path(__file__).parents[3] / "shared/weights/efficientnetb0_notop.weights.h5"

@@ -9,9 +9,10 @@ from support.models import noise, tiny
 
 from brain_ray.config import ModelConfig
 from brain_ray.models.fused_layers import fuse
+from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import build_network
 
-keras = pytest.importorskip("keras")
+keras = import_keras()
 
 
 def norms_of(model: Any) -> list[Any]:

@@ -9,10 +9,11 @@ from support.models import noise, settle, tiny
 
 from brain_ray.config import BACKBONES, ModelConfig
 from brain_ray.errors import RunError
+from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import blocks_of, build_network, penalties, set_trainable, split_network
 from brain_ray.models.weights import assign_weights
 
-keras = pytest.importorskip("keras")
+keras = import_keras()
 
 TINY = BACKBONES["tiny"]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ Picture = NDArray[np.uint8]
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
 
+@cache
 def phantom(index: int) -> Picture:
     """A phantom as those that the bundle was validated on, but of another number."""
     drawn = draw(CLASSES[index % 4], 11, 8000 + index)

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import pytest
 from support import volumes
-from support.endpoint import PNG, Running, picture
+from support.endpoint import NO_TLS, PNG, Running, picture
 from support.hostile_images import media_type, mutants
 from support.hostile_studies import ARCHIVE, Made, hostile_studies
 from support.jobs import wait_for
@@ -67,7 +67,9 @@ def unharmed(endpoint: Running) -> Iterator[None]:
 
 def expect_good(endpoint: Running) -> None:
     """Expect an answer for a good image, from a new connection."""
-    response = httpx.post(f"{endpoint.url}/v1/predict", content=picture(), headers=PNG, timeout=30)
+    response = httpx.post(
+        f"{endpoint.url}/v1/predict", content=picture(), headers=PNG, timeout=30, verify=NO_TLS
+    )
     assert response.status_code == 200, response.text
     (result,) = Predictions.model_validate_json(response.content).results
     assert result.status == "ok"
@@ -440,7 +442,9 @@ def test_a_length_that_lies_does_not_mix_up_requests(endpoint: Running) -> None:
 def test_headers_that_steer_ray_change_nothing(endpoint: Running, name: str) -> None:
     for value in (b"0", b"1e-9", b"nan", b"?1", b"x" * 500, b"\xff"):
         headers = [(b"content-type", b"image/png"), (name.encode(), value)]
-        response = httpx.post(f"{endpoint.url}/v1/predict", content=picture(), headers=headers, timeout=30)
+        response = httpx.post(
+            f"{endpoint.url}/v1/predict", content=picture(), headers=headers, timeout=30, verify=NO_TLS
+        )
         assert check(response, f"{name}: {value!r}") == "ok"
 
 
@@ -599,7 +603,7 @@ def test_the_largest_studies_hold_a_bounded_memory_and_others_are_answered(endpo
         route = f"{endpoint.url}/v1/studies" + ("?pictures=true" if name == "pictures" else "")
 
         def send(_: int, route: str = route, headers: Any = headers, body: bytes = body) -> int:
-            return httpx.post(route, headers=headers, content=body, timeout=90).status_code
+            return httpx.post(route, headers=headers, content=body, timeout=90, verify=NO_TLS).status_code
 
         waits: list[float] = []
         with ThreadPoolExecutor(number) as pool:

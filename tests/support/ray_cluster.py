@@ -18,6 +18,9 @@ from support.jobs import ROOT, environment_of
 LASTING = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
 """By which idle workers wait a minute, and not a second, for later tasks."""
 
+SILENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""By which nothing is gathered for Ray's makers, as with `ray start --disable-usage-stats`."""
+
 SOON = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 4}
 """By which Ray sees after two seconds, and not after some ten, that a node is lost."""
 
@@ -31,7 +34,7 @@ class Nodes:
     def __init__(self, home: Path, *cpus: float, **environment: str) -> None:
         """Start a node for each number of CPUs; `environment` holds for all that the cluster runs."""
         home.mkdir(parents=True, exist_ok=True)
-        self._environment = environment_of(home, PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}")
+        self._environment = environment_of(home, PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}", **SILENT)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "support.ray_cluster"],
             stdin=subprocess.PIPE,
