@@ -11,17 +11,12 @@ from unittest import mock
 
 import psutil
 import pytest
+import support.environment  # noqa: F401  # first
 from support.training_problem import MakeConfig, problem_config
 
 import brain_ray  # noqa: F401  # turns telemetry off before a test imports onnxruntime
 
 TESTS = Path(__file__).parent
-
-os.environ.update(
-    RAY_worker_niceness="0",  # or workers wait for the tests that run beside theirs
-    LOG_NAME_UPDATE_INTERVAL_S="5",  # what Ray's own processes do twice a second, and every 2.5 seconds
-    REPORTER_UPDATE_INTERVAL_MS="10000",
-)
 
 DEAR = ("ray_cluster", "serving", "bundle")
 """Groups of tests that share something dear: a Ray cluster, an endpoint and its bundle, exported bundles."""

@@ -137,7 +137,7 @@ def _frequent_collection() -> Iterator[None]:
     collector frees. It looks seldom where TensorFlow has millions of objects: of EfficientNetB7 some forty
     copies lay about, 10 GB.
     """
-    thresholds = gc.get_threshold()
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.collect()
     gc.freeze()
     gc.set_threshold(700, 4, 2)
@@ -145,7 +145,8 @@ def _frequent_collection() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        if not frozen:  # else the caller's own objects would come back too
+            gc.unfreeze()
 
 
 def make_models(job: Path, destination: Path) -> str:
