@@ -3,14 +3,14 @@
 Each check prints what it found and what is expected; the first broken promise ends the script with exit code
 1. Each group of checks is a process of its own. Speeds are expected of an H100, and are estimates
 (docs/SCALING.md tells what was measured): a check fails below half of them, times `--share` for a slower GPU.
-15 minutes there (estimated); `--only` runs some groups. With `--cpu` everything is small and nothing is said
+20 minutes there (estimated); `--only` runs some groups. With `--cpu` everything is small and nothing is said
 of speed, so that the script can be tried, and is tested, where there is no GPU. It has not run on a GPU yet.
 
-Not covered: where each operation of a step runs, a worker that is killed, cached features, trials that share
-a GPU, figures of the export, serving with a GPU.
+Not covered: where each operation of a step runs.
 
     python benchmarks/gpu.py
-    python benchmarks/gpu.py --share 0.1 --only machine seen step step1 step2 numerics tile loader training
+    python benchmarks/gpu.py --share 0.1 \
+        --only machine seen step step1 step2 numerics tile loader training killed features sweep
     python benchmarks/gpu.py --cpu
 """
 
@@ -23,72 +23,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gpu_stages
 import numpy as np
+from gpu_checks import CPU_STEPS, GPU_STEPS, Check, Step, config_of
 from legs import run_leg
 
-from brain_ray.config import Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
-
-
-@dataclass(frozen=True)
-class Check:
-    """What a check found."""
-
-    name: str
-    value: float
-    unit: str = ""
-    expected: str = ""
-    holds: bool = True
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A training step that is timed: images per second that are expected, on a GPU."""
-
-    backbone: str
-    side: int
-    batch: int
-    xla: bool
-    speed: float
-    precision: str = "auto"
-
-    @property
-    def name(self) -> str:
-        """Name of its check."""
-        how = f"{'xla' if self.xla else 'plain'}{'' if self.precision == 'auto' else f' {self.precision}'}"
-        return f"step {self.backbone} {self.side} px, {self.batch} images, {how}"
-
-
-GPU_STEPS = (
-    Step("EfficientNetB0", 224, 32, False, 600),
-    Step("EfficientNetB0", 224, 256, False, 1500),
-    Step("EfficientNetB0", 224, 256, True, 4000),
-    Step("EfficientNetB0", 224, 256, True, 1000, "float32"),
-    Step("EfficientNetB3", 300, 128, True, 1000),
-    Step("EfficientNetB7", 600, 16, True, 60),
-)
-CPU_STEPS = (Step("tiny", 32, 8, False, 0),)
-
-
-def _config(step: Step, gpu: float, folder: str = "runs", **train: Any) -> Config:
-    return Config(
-        storage=folder,
-        name="gpu",
-        data=DataConfig(phantoms=PhantomConfig(train_per_class=1000 if gpu else 40, test_per_class=20)),
-        model=ModelConfig(backbone=step.backbone, weights="none", height=step.side, width=step.side),
-        train=TrainConfig(
-            batch_size=step.batch,
-            use_gpu=gpu > 0,
-            xla=step.xla,
-            precision=step.precision,
-            dwell=False,
-            **train,
-        ),
-    )
+from brain_ray.config import Config, TrainConfig
 
 
 def machine(gpu: float) -> Iterator[Check]:
@@ -164,7 +108,7 @@ def one_step(gpu: float, number: int) -> Iterator[Check]:
 
     step = (GPU_STEPS if gpu else CPU_STEPS)[number]
     started = time.perf_counter()
-    learner, batch = _learner(_config(step, gpu)), _batch(step)
+    learner, batch = _learner(config_of(step, gpu)), _batch(step)
     learner.start_epoch(0)
     sums = learner.train(batch, 1e-4).numpy()
     first = time.perf_counter() - started
@@ -188,7 +132,7 @@ def one_step(gpu: float, number: int) -> Iterator[Check]:
 def gradient(backbone: str, precision: str, gpu: float, target: str) -> None:
     """Write the gradient of one batch, as the change that one step of SGD makes."""
     step = Step(backbone, 64, 16, False, 0, precision)
-    learner = _learner(_config(step, gpu, optimizer="SGD", clip_norm=None, ema=None))
+    learner = _learner(config_of(step, gpu, optimizer="SGD", clip_norm=None, ema=None))
     learner.start_epoch(0)
     before = [np.array(variable) for variable in learner.model.trainable_variables]
     learner.train(_batch(step), 1.0)
@@ -231,27 +175,6 @@ def loader(gpu: float) -> Iterator[Check]:
     yield Check(f"loader on {cores} cores", one, "images/s", f">= {least}" if gpu else "", one >= least)
     share = two / one
     yield Check("two consumers over one", share, "", ">= 0.8" if gpu else "", not gpu or share >= 0.8)
-
-
-def training(gpu: float) -> Iterator[Check]:
-    """Prepare phantoms, train, export: the stages as the pipeline runs them."""
-    from brain_ray.pipeline import run_stages
-    from brain_ray.runs import Run
-    from brain_ray.tracking.history import read_history
-
-    step = GPU_STEPS[2] if gpu else Step("tiny", 32, 16, False, 0)
-    with tempfile.TemporaryDirectory() as folder:
-        config = _config(step, gpu, folder, epochs=3)
-        run_stages(config, ("prepare", "train", "export"))
-        last = read_history(Run(folder, "gpu"))[-1]
-    yield Check("epochs trained", last.epoch, "", "3", last.epoch == 3)
-    wait = last.input_wait / last.seconds
-    yield Check(
-        "share of an epoch that waits for input", wait, "", "< 0.1" if gpu else "", not gpu or wait < 0.1
-    )
-    least = step.speed / 2 * gpu
-    speed = last.images_per_second
-    yield Check("training", speed, "images/s", f">= {least:.0f}" if gpu else "", speed >= least)
 
 
 def tile(gpu: float) -> Iterator[Check]:
@@ -299,7 +222,10 @@ GROUPS: dict[str, Callable[[float], Iterator[Check]]] = {
     "numerics": numerics,
     "tile": tile,
     "loader": loader,
-    "training": training,
+    "training": gpu_stages.training,
+    "killed": gpu_stages.killed,
+    "features": gpu_stages.features,
+    "sweep": gpu_stages.sweep,
 }
 """Groups of checks, in their order; each is given the GPU's speed as a share of an H100's, 0 without one."""
 

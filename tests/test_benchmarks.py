@@ -38,10 +38,13 @@ def run_gpu_script(*words: str, **variables: str) -> subprocess.CompletedProcess
 @pytest.mark.slow
 @pytest.mark.thorough
 def test_the_script_for_gpus_runs_in_small_without_one() -> None:
-    done = run_gpu_script("--cpu", "--only", "seen", "step", "numerics", "tile", "loader", "training")
+    groups = "seen", "step", "numerics", "tile", "loader", "training", "killed", "features", "sweep"
+    done = run_gpu_script("--cpu", "--only", *groups)
     assert done.returncode == 0, done.stdout + done.stderr
     values = json.loads(done.stdout.splitlines()[-1])
     assert values["epochs trained"] == 3
+    assert values["a replica without onnxruntime-gpu is refused"] == 1
+    assert values["a killed training goes on"] == values["trials that share the machine finish"] == 1
     assert values["cosine of mixed_bfloat16's gradient"] < 1, "another precision has another gradient"
     assert {"a hidden GPU is refused after", "pairs compared", "two consumers over one"} <= set(values)
 

@@ -1,0 +1,65 @@
+"""What the groups of `gpu.py` share: a check, a timed step, and a run's settings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from brain_ray.config import Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found."""
+
+    name: str
+    value: float
+    unit: str = ""
+    expected: str = ""
+    holds: bool = True
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step that is timed: images per second that are expected, on a GPU."""
+
+    backbone: str
+    side: int
+    batch: int
+    xla: bool
+    speed: float
+    precision: str = "auto"
+
+    @property
+    def name(self) -> str:
+        """Name of its check."""
+        how = f"{'xla' if self.xla else 'plain'}{'' if self.precision == 'auto' else f' {self.precision}'}"
+        return f"step {self.backbone} {self.side} px, {self.batch} images, {how}"
+
+
+GPU_STEPS = (
+    Step("EfficientNetB0", 224, 32, False, 600),
+    Step("EfficientNetB0", 224, 256, False, 1500),
+    Step("EfficientNetB0", 224, 256, True, 4000),
+    Step("EfficientNetB0", 224, 256, True, 1000, "float32"),
+    Step("EfficientNetB3", 300, 128, True, 1000),
+    Step("EfficientNetB7", 600, 16, True, 60),
+)
+CPU_STEPS = (Step("tiny", 32, 8, False, 0),)
+
+
+def config_of(step: Step, gpu: float, folder: str = "runs", weights: str = "none", **train: Any) -> Config:
+    """Return the settings of a training; `gpu` is the GPU's speed as a share of an H100's, 0 without one."""
+    return Config(
+        storage=folder,
+        name="gpu",
+        data=DataConfig(phantoms=PhantomConfig(train_per_class=1000 if gpu else 40, test_per_class=20)),
+        model=ModelConfig(backbone=step.backbone, weights=weights, height=step.side, width=step.side),
+        train=TrainConfig(
+            batch_size=step.batch,
+            use_gpu=gpu > 0,
+            xla=step.xla,
+            precision=step.precision,
+            dwell=False,
+            **train,
+        ),
+    )
