@@ -25,7 +25,7 @@ doctor: $(INSTALLED)  ## what is wrong with this machine, before work is begun
 test: $(INSTALLED) browser  ## tests but those that start clusters, and the thorough ones
 	$(BIN)/python -m pytest -m 'not cluster and not thorough' $(SIDE_BY_SIDE)
 
-test-cluster: $(INSTALLED)  ## tests on clusters of their own: submitting, storage, lost nodes
+test-cluster: $(INSTALLED)  ## tests on clusters of their own: submitting, storage, lost nodes, an endpoint's life
 	$(BIN)/python -m pytest -m 'cluster and not thorough' $(SIDE_BY_SIDE)
 
 test-all: $(INSTALLED) browser  ## every test, before a release
@@ -39,12 +39,13 @@ browser:  ## Chromium for the tests of the page; without it and without the righ
 		echo "installing chromium"; \
 		apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null 2>&1; }; } || true
 
-check: $(INSTALLED)  ## formatting, lint, types, who imports whom, undeclared packages
+check: $(INSTALLED)  ## formatting, lint, types, who imports whom, undeclared packages, fields of Kubernetes' manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry .
+	$(BIN)/python -m pytest -k kubernetes_knows_every_field tests/test_cluster_files.py
 
 # uv installs the same packages in a tenth of the time, and reads none of pip's settings: where these name an index or a
 # proxy, and where uv fails, pip installs.

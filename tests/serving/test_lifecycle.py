@@ -19,7 +19,7 @@ import pytest
 from support.endpoint import NO_TLS, PNG, SERVE, Running, picture, start, stop
 from support.jobs import ROOT, environment_of, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 KEY = "s3cret-of-ward-7"
 OTHERS = "another", "third"
