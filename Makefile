@@ -50,7 +50,7 @@ check: $(INSTALLED)  ## formatting, lint, types, who imports whom, undeclared pa
 # uv installs the same packages in a tenth of the time, and reads none of pip's settings: where these name an index or a
 # proxy, and where uv fails, pip installs.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PIP_S_OWN := \.(index-url|no-index|proxy)=
+OWN_INDEX := \.(index-url|no-index|proxy)=
 
 # Asked for what venv needs: a shim of pyenv may stand for nothing, and Debian packs ensurepip apart.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -63,7 +63,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	echo "none of these is a Python with venv: $(or $(PYTHON),$(PYTHONS)). Install one (Debian, Ubuntu: apt-get install" \
 		"python3-venv; Fedora: dnf install python3.13; macOS: brew install python@3.13), or name one: make PYTHON=..." >&2; \
 	exit 1
-	@$(PIP) install -qq -c constraints.txt uv 2>/dev/null && ! $(PIP) config list | grep -qE '$(PIP_S_OWN)' && \
+	@$(PIP) install -qq -c constraints.txt uv 2>/dev/null && ! $(PIP) config list | grep -qE '$(OWN_INDEX)' && \
 		$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]' 2>/dev/null || \
 		$(PIP) install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
