@@ -35,9 +35,11 @@ fuzz: $(INSTALLED)  ## hostile images, forms, studies and requests for hours: FU
 	FUZZ_TIMES=$(or $(FUZZ_TIMES),100) $(BIN)/python -m pytest -s tests/serving/test_fuzz.py
 
 browser:  ## Chromium for the tests of the page; without it and without the right to install it, they skip
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \
+	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \
 		echo "installing chromium"; \
-		apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null 2>&1; }; } || true
+		apt-get -qq update && for package in chromium-headless-shell chromium; do \
+			apt-get -qq install -y --no-install-recommends $$package >/dev/null 2>&1 && break; done; }; } || true
 
 check: $(INSTALLED)  ## formatting, lint, types, who imports whom, undeclared packages, fields of Kubernetes' manifests
 	$(BIN)/ruff format --check .
