@@ -1,6 +1,7 @@
 """Lost processes and nodes: which errors mean one, and a retry of work after one."""
 
 import re
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,6 +24,14 @@ LOST_ERRORS = (RayActorError, ObjectLostError, NodeDiedError, WorkerCrashedError
 ATTEMPTS = 3
 """Largest number of attempts of work that Ray cannot continue after it lost an actor."""
 
+PAUSE_S = 5.0
+"""Seconds between a failed attempt and the next one.
+
+Ray Data lets a failed attempt's tasks end by themselves. One whose rows were lost with a node waits until
+these are read again, and holds its actor's CPUs; if the next attempt takes the last free CPU meanwhile, both
+wait for ever (seen once with Ray 2.60).
+"""
+
 
 T = TypeVar("T")
 
@@ -41,10 +50,15 @@ def is_loss(error: BaseException) -> bool:
     return isinstance(error, LOST_ERRORS)
 
 
-def retry_if_lost(work: Callable[[], T], what: str) -> T:
+def retry_if_lost(work: Callable[[], T], what: str, pause_s: float = PAUSE_S) -> T:
     """Does some work by actors of Ray Data; repeats it if a process or node that it needs is lost.
 
     Ray does not restart such actors reliably (ray-project/ray issue 53727).
+
+    Args:
+        work: what is done; returns its result.
+        what: its name in messages.
+        pause_s: seconds before each further attempt.
 
     Raises:
         RunError: nodes were lost in each of the attempts.
@@ -63,4 +77,5 @@ def retry_if_lost(work: Callable[[], T], what: str) -> T:
                     f"time: {last}; the same command goes on from here"
                 ) from error
             log.info(f"{what} begins anew, a process or node was lost: {last}")
+        time.sleep(pause_s)  # when nothing refers to the error any more, and through it to actors
     raise AssertionError

@@ -238,7 +238,7 @@ def test_work_whose_actors_are_lost_is_begun_anew_and_given_up_after_some_times(
         return "done"
 
     with messages_to(lines.append):
-        assert retry_if_lost(work, "scoring") == "done"
+        assert retry_if_lost(work, "scoring", pause_s=0) == "done"
     assert lines[0] == "scoring begins anew, a process or node was lost: is gone"
     assert len(lines) == 2
     left += [RayActorError(error_msg="gone")] * ATTEMPTS
@@ -246,8 +246,8 @@ def test_work_whose_actors_are_lost_is_begun_anew_and_given_up_after_some_times(
         pytest.raises(RunError, match=r"scoring was begun 3 times.*the last time: gone; the same command"),
         messages_to(lines.append),
     ):
-        retry_if_lost(work, "scoring")
+        retry_if_lost(work, "scoring", pause_s=0)
     left += [UserCodeException("of the program")] * 2
     with pytest.raises(UserCodeException), messages_to(lines.append):
-        retry_if_lost(work, "scoring")
+        retry_if_lost(work, "scoring", pause_s=0)
     assert len(left) == 1
