@@ -1,9 +1,9 @@
 """The tree of settings: one frozen, typed object describes a whole run."""
 
+from brain_ray.config.augmentation import AugmentConfig
 from brain_ray.config.base import Fraction, Pixels, Positive, Settings, Share
 from brain_ray.config.data import (
     PHANTOMS,
-    AugmentConfig,
     ColumnsConfig,
     CropConfig,
     DataConfig,

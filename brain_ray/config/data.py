@@ -1,11 +1,11 @@
 """Settings of `data`: the source of the images, and how they become rows of a data set."""
 
 import re
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from brain_ray.config.artefacts import Artefact
+from brain_ray.config.augmentation import AugmentConfig
 from brain_ray.config.base import Fraction, Percentile, Positive, Settings, Share
 from brain_ray.input_spec import WINDOW, Plane, ReadSpec
 
@@ -30,43 +30,6 @@ class CropConfig(Settings):
     def _odd_blur(self) -> Self:
         if self.blur % 2 == 0:
             raise ValueError(f"blur is {self.blur}: a Gaussian kernel needs an odd side, such as 3")
-        return self
-
-
-class AugmentConfig(Settings):
-    """Ranges of the random augmentations: each is drawn uniformly from [-x, x], noise from [0, x]."""
-
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Largest rotation in degrees, 0 to 180."""
-    shift: Share = 0.0
-    """Largest shift, as a share (0 to 1) of the width and of the height."""
-    zoom: Fraction = 0.0
-    """Largest change of scale: 0.1 draws a factor between 0.9 and 1.1."""
-    brightness: Fraction = 0.0
-    """Largest brightening or darkening of a middle grey, as a share of the full range 0..255."""
-    contrast: Fraction = 0.0
-    """Largest change of contrast about the mean: 0.1 draws a factor between 0.9 and 1.1."""
-    keep_black: bool = True
-    """Whether the air around a head stays black: what comes in from outside of an image is black, brightness
-    multiplies, and contrast is a power of the grey level over the mean. If False, the edge is repeated,
-    brightness is added, and contrast is a line through the mean, which makes black grey."""
-    noise: Fraction = 0.0
-    """Largest standard deviation of Gaussian noise, as a share of the full range 0..255."""
-    flip: Share = 0.0
-    """Probability of a left-right flip."""
-    artefacts: tuple[Artefact, ...] = ()
-    """Artefacts of MR images (`docs/BRAINMR_C.md`), one of which is drawn, with its severity, for the share
-    `artefact_share` of the images."""
-    artefact_share: Share = 0.0
-    """Probability that an image is given one of `artefacts`."""
-
-    @model_validator(mode="after")
-    def _artefacts_to_draw(self) -> Self:
-        if self.artefact_share and not self.artefacts:
-            raise ValueError(
-                f"artefact_share is {self.artefact_share}, and artefacts names none: expected some of "
-                f"{', '.join(get_args(Artefact))}"
-            )
         return self
 
 

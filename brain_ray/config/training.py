@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from brain_ray.config.augmentation import AugmentConfig
 from brain_ray.config.base import Fraction, Positive, Settings
-from brain_ray.config.data import AugmentConfig
 
 Phase = Literal["frozen_features", "frozen", "finetune"]
 """What an epoch trains: the head on cached features of the frozen backbone, the head on images, or the
@@ -63,6 +63,14 @@ class TrainConfig(Settings):
     row."""
     label_smoothing: Fraction = 0.0
     """Share of each training label that is spread over all classes; 0: no smoothing."""
+    mixup: Annotated[float, Field(gt=0)] | None = None
+    """Alpha of mixup (Zhang et al. 2018, arxiv.org/abs/1710.09412): each row of a step is mixed with another
+    one of the same worker, labels too, by a share drawn from Beta(alpha, alpha) for the step; the row itself
+    has the larger share. Training accuracy is then that of mixed images. The number of workers changes the
+    result. None: not mixed."""
+    rows_per_group: Positive | None = None
+    """Most rows of a group (a patient, or the copies of a slice) that an epoch visits, drawn anew for each
+    epoch; None: all. Patients with many slices count less, and epochs are shorter."""
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     """Factor of the training loss for each class; `balanced`: inverse to the class's number of rows; `none`:
     1."""
@@ -70,6 +78,10 @@ class TrainConfig(Settings):
     """Keras name of the optimizer."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Learning rate at the start of the schedule; the warm-up multiplies it."""
+    layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Factor of the learning rate from each block of the backbone to the one before it: the head has the
+    whole rate, the last block this share of it (layer-wise rates; Clark et al. 2020,
+    arxiv.org/abs/2003.10555). None: one rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of the optimizer; 0: none."""
     decayed_weights: Literal["kernels", "all"] = "kernels"

@@ -219,5 +219,5 @@ def pixel_hash(image: Grey) -> str:
     return digest.hexdigest()
 
 
-def _as_grey(image: object) -> Grey:
+def as_grey(image: object) -> Grey:
     return np.asarray(image, np.uint8)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from brain_ray.config import DataConfig
-from brain_ray.data import decoding, transforms
+from brain_ray.data import augmentation, decoding
 from brain_ray.data.rows import BOX, SPLITS
 from brain_ray.data.transforms import Box
 from brain_ray.errors import RunError
@@ -70,7 +70,7 @@ def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
         image = Box(*(row[side] for side in BOX)).crop(grey)
         name = f"{PurePosixPath(row['path']).stem}_{row['image_id']}"
         if row["augment_seed"] >= 0:
-            image = transforms.augment(image, data.balance, np.random.default_rng(row["augment_seed"]))
+            image = augmentation.augment(image, data.balance, np.random.default_rng(row["augment_seed"]))
             name += f"_aug{row['row_id']}"
         folder = f"{root.rstrip('/')}/{split}/{data.classes[row['label']]}"
         opened.create_dir(folder, recursive=True)

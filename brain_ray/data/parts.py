@@ -61,6 +61,8 @@ class Rows:
     parts: list[Part]
     chosen: NDArray[np.bool_] | None = None
     """(rows of all parts,), which ones are meant; None: all."""
+    group: NDArray[np.int64] | None = None
+    """(rows of all parts,), the group of each, of patients and copies; None: not known here."""
 
     @property
     def num_rows(self) -> int:
@@ -68,6 +70,13 @@ class Rows:
         if self.chosen is not None:
             return int(self.chosen.sum())
         return sum(part.num_rows for part in self.parts)
+
+    def num_visited(self, per_group: int | None) -> int:
+        """Returns how many of these rows an epoch visits, if at most `per_group` of each group."""
+        if per_group is None or self.group is None:
+            return self.num_rows
+        group = self.group if self.chosen is None else self.group[self.chosen]
+        return int(np.minimum(np.unique(group, return_counts=True)[1], per_group).sum())
 
 
 Counts = NDArray[np.int64]

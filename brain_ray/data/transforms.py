@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.arrays import Grey
-from brain_ray.data.artefacts.table import SEVERITIES, corrupt
-from brain_ray.data.decoding import _as_grey
+from brain_ray.data.augmentation import augment
+from brain_ray.data.decoding import as_grey
 from brain_ray.input_spec import Fit, InputSpec
 
 if TYPE_CHECKING:  # its import takes longer than all others of decoding
@@ -60,7 +60,7 @@ class Box:
 
 def thumbnail(image: Grey) -> Grey:
     """Shrinks a whole image, (height, width), to (96, 96) by area."""
-    return _as_grey(cv2.resize(image, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA))
+    return as_grey(cv2.resize(image, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA))
 
 
 def head_mask(image: Grey, crop: "CropConfig") -> Grey:
@@ -69,7 +69,7 @@ def head_mask(image: Grey, crop: "CropConfig") -> Grey:
     mask = cv2.threshold(blurred, crop.threshold, 255, cv2.THRESH_BINARY)[1]
     element = np.ones((3, 3), np.uint8)
     mask = cv2.erode(mask, element, iterations=crop.iterations)
-    return _as_grey(cv2.dilate(mask, element, iterations=crop.iterations))
+    return as_grey(cv2.dilate(mask, element, iterations=crop.iterations))
 
 
 def find_contour(
@@ -138,62 +138,7 @@ def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
         return canvas
     shrinks = image.shape[0] > height and image.shape[1] > width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return _as_grey(cv2.resize(image, (width, height), interpolation=interpolation))
-
-
-def augment(image: Grey, ranges: "AugmentConfig", rng: np.random.Generator) -> Grey:
-    """Rotates, shifts, scales and flips an image, changes its brightness and contrast, adds noise and an
-    artefact; the shape stays.
-
-    The draws of one range of `ranges` do not depend on the others. Pixels from outside are black, or repeat
-    the edge, as in Keras' ImageDataGenerator (`keep_black`). Noise comes after them: resampling would smooth
-    it. Artefacts come last, with a generator of their own.
-    """
-    turn, right, down, zoom, bright, contrast = rng.uniform(-1.0, 1.0, size=6)
-    flip = rng.random() < ranges.flip
-    height, width = image.shape
-    if ranges.rotation or ranges.shift or ranges.zoom:
-        centre = ((width - 1) / 2, (height - 1) / 2)
-        matrix = cv2.getRotationMatrix2D(centre, turn * ranges.rotation, 1 + zoom * ranges.zoom)
-        matrix[:, 2] += (right * ranges.shift * width, down * ranges.shift * height)
-        border = cv2.BORDER_CONSTANT if ranges.keep_black else cv2.BORDER_REPLICATE
-        image = _as_grey(
-            cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
-        )
-    if flip:
-        image = image[:, ::-1]
-    if ranges.brightness or ranges.contrast:
-        # A table of 256 values is exact, and faster than arithmetic on every pixel.
-        levels = _black_stays_black if ranges.keep_black else _black_turns_grey
-        table = levels(float(image.mean()), bright * ranges.brightness, 1 + contrast * ranges.contrast)
-        image = _as_grey(table[image])
-    if ranges.noise:
-        deviation = rng.random() * ranges.noise * 255
-        # OpenCV draws four times as fast as NumPy; its generator belongs to this thread.
-        cv2.setRNGSeed(int(rng.integers(2**31)))
-        noise = np.empty(image.shape, np.float32)
-        cv2.randn(noise, np.zeros(1), np.full(1, deviation))
-        image = _as_grey(cv2.add(image, noise, dtype=cv2.CV_8U))
-    if ranges.artefact_share:
-        own = rng.spawn(1)[0]
-        if own.random() < ranges.artefact_share:
-            name = ranges.artefacts[own.integers(len(ranges.artefacts))]
-            image = corrupt(image, name, SEVERITIES[own.integers(len(SEVERITIES))], own)
-    return np.ascontiguousarray(image)
-
-
-def _black_stays_black(mean: float, brightness: float, contrast: float) -> Grey:
-    """Returns the new grey level of each, (256,): both changes are as large as in `_black_turns_grey`, the
-    brightness at 127.5, the contrast at the mean."""
-    mean = max(mean, 1.0)
-    levels = (1 + 2 * brightness) * mean * (np.arange(256) / mean) ** contrast
-    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
-
-
-def _black_turns_grey(mean: float, brightness: float, contrast: float) -> Grey:
-    """Returns the new grey level of each, (256,), as earlier versions changed them."""
-    levels = np.arange(256) * contrast + (mean * (1 - contrast) + brightness * 255)
-    return np.asarray(np.clip(levels, 0, 255), np.uint8)
+    return as_grey(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
 def shrink(image: Grey, side: int) -> Grey:
@@ -202,7 +147,7 @@ def shrink(image: Grey, side: int) -> Grey:
     if scale == 1:
         return image
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return _as_grey(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    return as_grey(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def to_input(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.config import Config
+from brain_ray.config import Config, TrainConfig
 from brain_ray.data.parts import Rows
 from brain_ray.loading.dispatcher import dispatched_blocks
 from brain_ray.loading.feature_loader import FeatureLoader
@@ -52,9 +52,9 @@ class Sources:
     dispatcher: Any = None
     """Handle of the `Dispatcher` actor; None: each worker loads for itself."""
 
-    def steps_per_epoch(self, batch_size: int) -> int:
+    def steps_per_epoch(self, settings: TrainConfig) -> int:
         """Returns the number of training steps of an epoch."""
-        return num_steps(self.images["train"].num_rows, batch_size)
+        return num_steps(self.images["train"].num_visited(settings.rows_per_group), settings.step_images)
 
 
 PREFETCH_BYTES = 128_000_000
@@ -101,7 +101,7 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
         return ("train", epoch + 1) if epoch + 1 < settings.total_epochs else None
 
     batch_bytes = settings.step_images * config.model.height * config.model.width // num_workers
-    steps = sources.steps_per_epoch(settings.step_images)
+    steps = sources.steps_per_epoch(settings)
     most = min(PREFETCH_BYTES // batch_bytes, max(PREFETCH_STEPS, steps))
     prefetcher = Prefetcher(open_stream, after, most=max(2, most))
     return Feed(

@@ -16,7 +16,15 @@ from brain_ray.cluster.cpu_work import bound_executions
 from brain_ray.config import Config
 from brain_ray.data.parts import Part, Rows
 from brain_ray.loading.blocks import decode_plan, read_block, task_rows
-from brain_ray.loading.sampler import Indices, Step, epoch_order, locate, shuffle_window, worker_steps
+from brain_ray.loading.sampler import (
+    Indices,
+    Step,
+    epoch_order,
+    first_of_each,
+    locate,
+    shuffle_window,
+    worker_steps,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,11 @@ class Loader:
             order = np.arange(sum(counts))
         else:
             order = epoch_order(counts, self.config.seed, epoch, self.window)
-        return order if chosen is None else order[chosen[order]]
+        order = order if chosen is None else order[chosen[order]]
+        per_group, group = self.config.train.rows_per_group, self.rows.group
+        if epoch is None or per_group is None or group is None:
+            return order
+        return order[first_of_each(group[order], per_group)]
 
     @property
     def window(self) -> int:

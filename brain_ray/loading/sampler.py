@@ -50,6 +50,15 @@ def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int
     return np.concatenate([rng.permutation(np.concatenate(parts)) for parts in windows])
 
 
+def first_of_each(group: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Returns which rows, (n,), are among the first `count` of their group, (n,)."""
+    by_group = np.argsort(group, kind="stable")
+    _, starts, sizes = np.unique(group[by_group], return_index=True, return_counts=True)
+    place = np.empty(len(group), np.int64)
+    place[by_group] = np.arange(len(group)) - np.repeat(starts, sizes)
+    return np.asarray(place < count)
+
+
 class Window(NamedTuple):
     """Rows that are shuffled together."""
 

@@ -115,6 +115,23 @@ def set_trainable(
             )
 
 
+def rate_factors(model: "keras.Model", spec: BackboneSpec, decay: float) -> list[float]:
+    """Returns the factor of the learning rate of each trainable variable of a network, in their order.
+
+    1 in the head; `decay` to the power of 1 in the backbone's last block and the layers after it, of 2 in the
+    block before; layers before the first block, or between two, count to the one that follows.
+    """
+    backbone = model.get_layer("backbone")
+    names = blocks_of(backbone, spec)
+    place, found = 0, {}
+    for layer in backbone.layers:
+        name = block_of(layer, spec)
+        place = max(place, names.index(name)) if name else place
+        for variable in layer.variables:
+            found[id(variable)] = decay ** (len(names) - place)
+    return [found.get(id(variable), 1.0) for variable in model.trainable_variables]
+
+
 def blocks_of(backbone: "keras.Model", spec: BackboneSpec) -> list[str]:
     """Returns the names of a backbone's blocks, from input to output: block1a, block2a, block2b, ..."""
     names = [block_of(layer, spec) for layer in backbone.layers]

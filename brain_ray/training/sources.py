@@ -1,13 +1,15 @@
 """What a training loads from: rows, class weights, cached features, the store of rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from brain_ray.cluster.capacity import describe_small_stores, on_this_node
 from brain_ray.config import Config
+from brain_ray.data.dataset import read_groups
 from brain_ray.data.folds import DEVELOPMENT, Folds, read_folds
 from brain_ray.data.parts import Counts, Part, Rows, count_labels, find_parts
 from brain_ray.loading.feed import Sources
@@ -33,6 +35,8 @@ class Dataset:
     """Handle of the `PartStore`, which reads each file once."""
     folds: Folds | None = None
     """Folds of the rows of both splits; None: trainings use the splits as they are."""
+    train_group: NDArray[np.int64] | None = None
+    """(rows of `train`,), the group of each; None: no epoch asks for it, or `folds` knows it."""
 
     def select(self, config: Config, splits: dict[str, list[Part]]) -> dict[str, Rows]:
         """Returns the rows that a training uses, by what it uses them for, of files of the splits' rows.
@@ -43,10 +47,11 @@ class Dataset:
             RunError: there is no such fold.
         """
         if self.folds is None or config.train.fold is None:
-            return {split: Rows(parts) for split, parts in splits.items()}
+            rows = {split: Rows(parts) for split, parts in splits.items()}
+            return rows | {"train": replace(rows["train"], group=self.train_group)}
         masks = self.folds.used_by(config)
         together = [part for split in DEVELOPMENT for part in splits[split]]
-        return {split: Rows(together, mask) for split, mask in masks.items()}
+        return {split: Rows(together, mask, self.folds.group) for split, mask in masks.items()}
 
     def count(self, config: Config) -> dict[str, Counts]:
         """Returns the rows of each class, (classes,), by what a training uses them for."""
@@ -57,8 +62,10 @@ class Dataset:
         return {split: np.bincount(labels[mask], minlength=classes) for split, mask in masks.items()}
 
 
-def open_dataset(run: Run, config: Config) -> Dataset:
+def open_dataset(run: Run, config: Config, *, by_group: bool = False) -> Dataset:
     """Finds and counts a run's rows, deals them to folds if asked for, and starts their store on this node.
+
+    With `by_group`, a training may set `train.rows_per_group`.
 
     Raises:
         RunError: a split has no rows, or as `read_folds`.
@@ -70,7 +77,8 @@ def open_dataset(run: Run, config: Config) -> Dataset:
         log.warning(warning)
     store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
     folds = None if config.folds is None else read_folds(run, config)
-    return Dataset(splits, counts, store.remote(run, 2 * window.num_rows), folds)
+    group = read_groups(run, "train") if by_group and folds is None else None
+    return Dataset(splits, counts, store.remote(run, 2 * window.num_rows), folds, group)
 
 
 def find_sources(

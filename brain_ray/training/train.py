@@ -44,7 +44,7 @@ def train(run: Run, config: Config, framework: Framework | None = None) -> str:
             MLflow asked for and not installed.
     """
     framework = framework or framework_of(config.model)
-    dataset = open_dataset(run, config)
+    dataset = open_dataset(run, config, by_group=config.train.rows_per_group is not None)
     for warning in filter(None, [describe_small_batch(config.train), describe_small_norms(config)]):
         log.warning(warning)
     request_nodes(config.train)

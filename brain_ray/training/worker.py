@@ -145,7 +145,7 @@ def _train(task: Task) -> None:
     progress = ProgressSender(
         task.messages if rank == 0 and task.terminal else None,
         config.train.total_epochs,
-        task.sources.steps_per_epoch(config.train.step_images),
+        task.sources.steps_per_epoch(config.train),
     )
 
     sources = task.sources

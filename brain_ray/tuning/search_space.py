@@ -63,9 +63,14 @@ class SearchSpace:
                     space.configure({each.names[0]: end})
         return space
 
+    @property
+    def names(self) -> list[str]:
+        """Dotted names of the settings that are varied."""
+        return [name for each in self.ranges for name in each.names]
+
     def _check_names(self) -> None:
         known = flatten(self.config.model_dump(mode="json"))
-        names = [name for each in self.ranges for name in each.names]
+        names = self.names
         for name in names:
             if name not in known:
                 raise RunError(f"sweep.space has {name!r}, which is no setting: give its dotted name")

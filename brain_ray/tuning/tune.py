@@ -81,7 +81,8 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     request_nodes(config.train)
     running, to_come = running_nodes(), (nodes_to_come() or ()) if config.train.use_gpu else ()
     now, later = trials_at_a_time(config, running, None if nodes_are_unknown() else to_come)
-    dataset = open_dataset(run, config)
+    by_group = config.train.rows_per_group is not None or "train.rows_per_group" in space.names
+    dataset = open_dataset(run, config, by_group=by_group)
     if dataset.folds is not None:
         space = replace(space, folds=dataset.folds.left_out_by(config))
     most = min(later, space.size)

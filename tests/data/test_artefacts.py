@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from brain_ray.arrays import Grey
 from brain_ray.config import AugmentConfig, Config, DataConfig
-from brain_ray.config.artefacts import Artefact
-from brain_ray.data import decoding, transforms
+from brain_ray.config.augmentation import Artefact
+from brain_ray.data import augmentation, decoding
 from brain_ray.data.artefacts import scanner
 from brain_ray.data.artefacts.table import ARTEFACTS, NAMES, SEVERITIES, corrupt, draws_of
 from brain_ray.data.phantoms import files as phantom
@@ -226,7 +226,7 @@ STRONG: dict[str, Any] = {"rotation": 20, "shift": 0.1, "brightness": 0.2, "nois
 
 
 def augmented(seed: int, **more: Any) -> Grey:
-    return transforms.augment(head(), AugmentConfig(**{**STRONG, **more}), np.random.default_rng(seed))
+    return augmentation.augment(head(), AugmentConfig(**{**STRONG, **more}), np.random.default_rng(seed))
 
 
 def test_training_draws_artefacts_beside_its_other_augmentations() -> None:

@@ -178,3 +178,20 @@ def test_an_error_of_loading_reaches_each_worker(run: Run, make_config: MakeConf
     for rank in range(2):
         with pytest.raises(Exception, match=r"00000\.parquet"):
             list(dispatched_blocks(dispatcher, rank, "valid", 0))
+
+
+def test_an_epoch_visits_other_rows_of_a_group_than_the_one_before(run: Run, make_config: MakeConfig) -> None:
+    config = make_config(batch_size=20, rows_per_group=2)
+    parts, group = find_parts(run, "train"), np.arange(61) // 7
+    loader = ImageLoader(config, Rows(parts, group=group), store_of(run))
+    epochs = [[step.rows for step in loader.steps(epoch, 0, 1)] for epoch in (0, 1)]
+    for steps in epochs:
+        rows = np.concatenate(steps)
+        assert len(set(rows.tolist())) == len(rows) == loader.rows.num_visited(2) == 18
+        assert np.bincount(group[rows]).tolist() == [2] * 9
+    assert set(np.concatenate(epochs[0])) != set(np.concatenate(epochs[1]))
+    assert len(np.concatenate([step.rows for step in loader.steps(None, 0, 1)])) == 61, "to validate, all"
+    shares = [[step.rows for step in loader.steps(0, rank, 2)] for rank in (0, 1)]
+    for whole, *parts_of_it in zip(epochs[0], *shares, strict=True):
+        assert np.concatenate(parts_of_it).tolist() == whole.tolist()
+    assert sum(len(batch.labels) for batch in loader.batches(0)) == 18

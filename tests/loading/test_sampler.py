@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from brain_ray.config import TrainConfig
-from brain_ray.data.parts import Part
-from brain_ray.loading.sampler import epoch_order, locate, num_steps, shuffle_window, worker_steps
+from brain_ray.data.parts import Part, Rows
+from brain_ray.loading.sampler import (
+    epoch_order,
+    first_of_each,
+    locate,
+    num_steps,
+    shuffle_window,
+    worker_steps,
+)
 
 COUNTS = [7, 31, 1, 13, 31, 8]
 
@@ -96,3 +103,23 @@ def test_locate_finds_the_file_and_the_row_in_it() -> None:
     parts, rows = locate(np.array([0, 6, 7, 37, 38, 39, 90]), COUNTS)
     assert parts.tolist() == [0, 0, 1, 1, 2, 3, 5]
     assert rows.tolist() == [0, 6, 0, 30, 0, 0, 7]
+
+
+@pytest.mark.parametrize("per_group", [1, 3, 100])
+def test_the_first_rows_of_each_group_are_taken(per_group: int) -> None:
+    group = np.random.default_rng(0).integers(0, 12, 90)
+    taken = first_of_each(group, per_group)
+    for number in range(12):
+        of_group = np.flatnonzero(group == number)
+        assert taken[of_group].tolist() == [place < per_group for place in range(len(of_group))]
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_the_rows_of_an_epoch_are_counted_before_they_are_drawn(chosen: bool) -> None:
+    rng = np.random.default_rng(1)
+    group, mask = rng.integers(0, 12, 90), rng.random(90) < 0.6
+    rows = Rows([Part("a", 90, 90)], mask if chosen else None, group)
+    for per_group in (1, 3, 100):
+        taken = first_of_each(group[mask] if chosen else group, per_group)
+        assert rows.num_visited(per_group) == taken.sum()
+    assert rows.num_visited(None) == rows.num_rows

@@ -27,7 +27,8 @@ from brain_ray.training.schedule import FLOOR, planned_rates
 from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.framework import TensorFlow
 from brain_ray.training.tensorflow.learner import Learner
-from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
+from brain_ray.training.tensorflow.losses import loss_function
+from brain_ray.training.tensorflow.optimizer import build_optimizer
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
 FROZEN = {"frozen_epochs": 2, "epochs": 0, "cache_features": False}

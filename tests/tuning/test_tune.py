@@ -226,6 +226,22 @@ def test_a_trial_that_never_reports_is_given_up(run: Run, make: Callable[..., Co
         tune.tune(run, SearchSpace.parse(config), Numpy(lambda *_: time.sleep(600)))
 
 
+def test_a_sweep_tries_how_many_rows_of_a_group_an_epoch_visits(
+    run: Run, make: Callable[..., Config], tmp_path: Path
+) -> None:
+    steps = tmp_path / "steps"
+
+    def note(config: Config, epoch: int, step: int) -> None:
+        with steps.open("a") as file:
+            file.write(f"{config.train.rows_per_group} {epoch} {step}\n")
+
+    config = make("train.rows_per_group=grid(1, 2)", train={"epochs": 1})
+    tune.tune(run, SearchSpace.parse(config), Numpy(note))
+    # Of 61 rows in groups of two, 31 are 4 steps of 8, and all of them 8.
+    expected = [f"1 0 {step}" for step in range(4)] + [f"2 0 {step}" for step in range(8)]
+    assert sorted(steps.read_text().splitlines()) == expected
+
+
 @pytest.mark.thorough
 def test_a_trial_whose_end_was_not_reported_reports_its_own_best_value(
     run: Run, make: Callable[..., Config]

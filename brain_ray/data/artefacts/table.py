@@ -11,7 +11,7 @@ from brain_ray.arrays import Grey
 from brain_ray.data.artefacts import picture, scanner
 
 if TYPE_CHECKING:  # its import takes longer than all others of decoding
-    from brain_ray.config.artefacts import Artefact
+    from brain_ray.config.augmentation import Artefact
 
 SEVERITIES = (1, 2, 3, 4, 5)
 """Severities of every artefact, from the mildest to the strongest."""

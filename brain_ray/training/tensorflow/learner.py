@@ -11,12 +11,14 @@ from brain_ray.config import Config
 from brain_ray.config.training import Phase
 from brain_ray.loading.loader import Batch
 from brain_ray.models.fused_layers import fuse
-from brain_ray.models.network import build_network, penalties, set_trainable, split_network
+from brain_ray.models.network import build_network, rate_factors, set_trainable, split_network
 from brain_ray.models.weights import assign_weights
 from brain_ray.training.framework import Arrays
 from brain_ray.training.tensorflow.allreduce import BUCKET, GPU_BUCKET, Reduction
 from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
-from brain_ray.training.tensorflow.optimizer import build_optimizer, loss_function
+from brain_ray.training.tensorflow.losses import BatchLoss
+from brain_ray.training.tensorflow.mixup import draw_mixture, mix
+from brain_ray.training.tensorflow.optimizer import build_optimizer
 
 if TYPE_CHECKING:
     import keras
@@ -56,11 +58,16 @@ class Learner:
             # any other thread of a worker's process.
             assign_weights(self.model, self.reduction.of_first(self.weights(), rank))
         self.features, self.head = split_network(self.model)
-        self._per_example = loss_function(config.train.loss)
-        self._class_weights = np.ones(num_classes, np.float32) if class_weights is None else class_weights
+        equal = np.ones(num_classes, np.float32)
+        self._loss = BatchLoss(config.train, equal if class_weights is None else class_weights)
         # Built over everything that any epoch trains: a run has the same state in all of its epochs.
         self._set_trainable(config.train.total_epochs)
-        self.optimizer: keras.Optimizer = build_optimizer(config.train, self.model.trainable_variables)
+        decay, spec = config.train.layer_decay, config.model.backbone_spec
+        self.optimizer: keras.Optimizer = build_optimizer(
+            config.train,
+            self.model.trainable_variables,
+            None if decay is None else rate_factors(self.model, spec, decay),
+        )
         self._fresh = [np.asarray(v).flat[0] for v in self.optimizer.variables]
         self.average = MovingAverage(self.model, config.train.ema)
         self._phase: Phase | None = None
@@ -90,10 +97,14 @@ class Learner:
     def train(self, batch: Batch, rate: float) -> "tf.Tensor":
         """Takes one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
         self._num_steps += 1
+        seed = self.config.seed, self._num_steps, self.rank
+        partner, share = draw_mixture(self.config.train.mixup, len(batch.labels), *seed)
         sums: tf.Tensor = self.train_step(
             batch.inputs,
             batch.labels,
             batch.sample_weight,
+            partner,
+            share,
             np.float32(batch.total),
             np.float32(rate),
             np.float32(self.average.momentum(self._num_steps)),
@@ -165,6 +176,7 @@ class Learner:
             inputs = tf.TensorSpec(self.head.input_shape)
         batch = [inputs, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
         scalar = tf.TensorSpec([])
+        mixture = [tf.TensorSpec([None], tf.int32), scalar]
         # Compiled by XLA, a step is many times slower on CPUs. autograph would only slow down the tracing.
         options = {"jit_compile": False, "autograph": False}
         xla = self.config.train.xla and bool(tf.config.list_logical_devices("GPU"))
@@ -175,16 +187,18 @@ class Learner:
         def train(*inputs: Any) -> Any:
             return self._train(*inputs)
 
-        def validate(*inputs: Any) -> Any:
-            return self._forward(*inputs, training=False)[1:]
+        def validate(inputs: Any, labels: Any, weights: Any) -> Any:
+            targets = tf.one_hot(labels, self.num_classes)
+            return self._forward(inputs, targets, weights, training=False)[1:]
 
         return (
-            tf.function(train, input_signature=[*batch, scalar, scalar, scalar], **options),
+            tf.function(train, input_signature=[*batch, *mixture, scalar, scalar, scalar], **options),
             tf.function(validate, input_signature=batch, **options),
         )
 
-    def _train(self, inputs: Any, labels: Any, weights: Any, total: Any, rate: Any, momentum: Any) -> Any:
-        packed, sums = self._differentiate(inputs, labels, weights, total)
+    def _train(self, *inputs: Any) -> Any:
+        *batch, rate, momentum = inputs
+        packed, sums = self._differentiate(*batch)
         self._apply(self.reduction.sum_packed(packed), rate, momentum)
         return sums
 
@@ -194,41 +208,25 @@ class Learner:
         self.optimizer.apply(self.reduction.unpack_gradients(packed, variables), variables)
         self.average.update(momentum, self.model if self._phase == "finetune" else self.head)
 
-    def _gradients(self, inputs: Any, labels: Any, weights: Any, total: Any) -> Any:
+    def _gradients(self, inputs: Any, labels: Any, weights: Any, partner: Any, share: Any, total: Any) -> Any:
         import tensorflow as tf
 
         variables = self.model.trainable_variables
+        targets = tf.one_hot(labels, self.num_classes)
+        if self.config.train.mixup is not None:
+            inputs, targets = (mix(each, partner, share) for each in (inputs, targets))
         with tf.GradientTape() as tape:
-            loss, sums, _ = self._forward(inputs, labels, weights, training=True)
+            loss, sums, _ = self._forward(inputs, targets, weights, training=True)
             # This worker's share of the mean over the global batch: the shares' gradients add up to its own.
             loss = self.optimizer.scale_loss(loss / total)
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
         return self.reduction.pack_gradients(gradients), sums
 
-    def _forward(self, inputs: Any, labels: Any, weights: Any, *, training: bool) -> tuple[Any, Any, Any]:
-        """Returns the loss, the sums and the probabilities of a batch.
-
-        The sum of the loss over the rows; (4,) float64: it, cross-entropy, correct, rows; (n, classes).
-
-        Both penalties are means over the rows, so they count once for each of them: divided by the global
-        batch and added up over the workers, they are what one worker would have computed.
-        """
-        import keras
-        import tensorflow as tf
-
+    def _forward(self, inputs: Any, targets: Any, weights: Any, *, training: bool) -> tuple[Any, Any, Any]:
+        """Returns the loss and the sums of a batch, as `BatchLoss`, and the probabilities, (n, classes)."""
         probabilities, called = self._call(inputs, training=training)
-        targets = tf.one_hot(labels, self.num_classes)
-        smoothing = self.config.train.label_smoothing if training else 0.0
-        smoothed = targets * (1 - smoothing) + smoothing / self.num_classes
-        rows = tf.reduce_sum(weights)
-        on_weights, on_activities = penalties(called)
-        counted = weights * tf.gather(self._class_weights, labels) if training else weights
-        loss = tf.reduce_sum(counted * self._per_example(smoothed, probabilities))
-        loss += rows * (on_weights + on_activities)
-        cross_entropy = keras.losses.categorical_crossentropy(targets, probabilities)
-        correct = tf.cast(tf.equal(tf.argmax(probabilities, axis=-1), labels), tf.float32)
-        sums = [loss, tf.reduce_sum(weights * cross_entropy), tf.reduce_sum(weights * correct), rows]
-        return loss, tf.cast(tf.stack(sums), tf.float64), probabilities
+        loss, sums = self._loss(probabilities, targets, weights, called, training=training)
+        return loss, sums, probabilities
 
     def _call(self, inputs: Any, *, training: bool) -> "tuple[tf.Tensor, keras.Model]":
         """Returns probabilities, and the model that was called and so knows its penalties."""

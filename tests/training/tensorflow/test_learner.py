@@ -11,9 +11,11 @@ from support.training_problem import MakeConfig, quarters
 from brain_ray.config import Config, TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.loading.loader import Batch
-from brain_ray.models.network import build_network
+from brain_ray.models.network import blocks_of, build_network
 from brain_ray.training.tensorflow.learner import Learner
-from brain_ray.training.tensorflow.optimizer import build_optimizer, check_rows, loss_function
+from brain_ray.training.tensorflow.losses import check_rows, loss_function
+from brain_ray.training.tensorflow.mixup import draw_mixture
+from brain_ray.training.tensorflow.optimizer import build_optimizer
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
 WEIGHTS = np.array([0.5, 2.0, 1.0, 3.0], np.float32)
@@ -195,3 +197,50 @@ def test_a_step_is_a_handful_of_operations_beside_what_is_compiled(make_config: 
     # Gradients and update; the optimizer, the moving average and the batch norms are within these two.
     assert sum("PartitionedCall" in kind for kind in kinds) == 2
     assert sum(kind not in ("Placeholder", "NoOp", "Const", "Identity") for kind in kinds) < 20
+
+
+def test_a_mixed_step_is_the_step_of_keras_on_mixed_images(make_config: MakeConfig) -> None:
+    import keras
+
+    learner = make_learner(make_config(SEED_HEAD, optimizer="SGD", mixup=0.4))
+    twin = make_twin(learner, optimizer=keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
+    batch = make_batch()
+    partner, share = draw_mixture(0.4, 8, learner.config.seed, 1, 0)
+    assert 0.5 <= share < 1
+    assert sorted(partner) == list(range(8))
+    images, targets = batch.inputs.astype(np.float32), np.eye(4, dtype=np.float32)[batch.labels]
+    mixed = [share * each + (1 - share) * each[partner] for each in (images, targets)]
+    twin.train_on_batch(*mixed)
+    learner.train(batch, 0.1)
+    for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
+        assert_allclose(ours, theirs, rtol=2e-3, atol=2e-5)
+
+
+def test_mixtures_go_on_after_a_resumption_as_they_would_have(make_config: MakeConfig) -> None:
+    config = make_config(SEED_HEAD, mixup=0.4)
+    undisturbed, resumed = make_learner(config), make_learner(config)
+    undisturbed.train(make_batch(seed=1), 0.01)
+    resumed.load(undisturbed.state())
+    for learner in (undisturbed, resumed):
+        learner.train(make_batch(seed=2), 0.01)
+    for one, other in zip(undisturbed.weights(), resumed.weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_rates_fall_from_the_head_to_the_first_block(make_config: MakeConfig) -> None:
+    moved = []
+    for decay in (None, 0.5):
+        learner = make_learner(make_config(SEED_HEAD, optimizer="SGD", layer_decay=decay))
+        before, after = step(learner, 0.1)
+        moved.append([b - a for b, a in zip(after, before, strict=True)])
+    paths = [variable.path for variable in learner.model.trainable_variables]
+    backbone = learner.model.get_layer("backbone")
+    blocks = blocks_of(backbone, learner.config.model.backbone_spec)
+    assert len(blocks) == 5
+    found = set()
+    for path, whole, part in zip(paths, *moved, strict=True):
+        name = next((block for block in blocks if f"{block}_" in path), None)
+        power = 0 if name is None else len(blocks) - blocks.index(name)
+        found.add(power)
+        assert_allclose(part, whole * 0.5**power, rtol=1e-3, atol=1e-7)
+    assert found == {0, 1, 2, 3, 4, 5}

@@ -1,0 +1,87 @@
+"""What does each change of a recipe do to out-of-fold answers? Each variant of a sweep against its first.
+
+The first variant of `sweep.space` is the recipe as it is; each other one has something changed. All are
+trained on the same folds of whole groups of patients and copies, so that the answers to each image are
+compared in pairs, and intervals are over groups. They hold for these images and these trainings: one seed
+says nothing on another, and what is within an interval of zero was not told apart. Reads what has finished;
+trains nothing.
+
+    python jobs/tune.py smoke --name recipes --folds 3 --sweep.scheduler none \\
+        --sweep.space "train.mixup=grid(none, 0.2)"
+    python benchmarks/recipes.py runs/recipes
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brain_ray.config import Config
+from brain_ray.data.folds import read_folds
+from brain_ray.runs import Run
+from brain_ray.scoring.calibration import log_losses
+from brain_ray.scoring.cross_fitting import cross_fitted_losses, draw_halves
+from brain_ray.scoring.intervals import GroupBootstrap
+from brain_ray.tuning.fold_records import join_folds
+from brain_ray.tuning.trial_store import read_trials
+
+
+def measure(run: Run) -> list[dict[str, Any]]:
+    """Return for each finished variant its scores, and what they have more than those of the first."""
+    config = Config.model_validate(run.read_json("config.json")["config"])
+    folds = read_folds(run, config)
+    numbers = folds.left_out_by(config)
+    records, _ = join_folds(list(read_trials(run)), folds, len(numbers))
+    answered = np.isin(folds.fold, numbers) & folds.original
+    labels, groups = folds.label[answered], folds.group[answered]
+    bootstrap, halves = GroupBootstrap(groups), draw_halves(groups, config.seed)
+    rows: list[dict[str, Any]] = []
+    first: dict[str, Any] = {}
+    for one in records:
+        if one.probabilities is None or one.status != "finished":
+            continue
+        chances = np.asarray(one.probabilities, np.float64)
+        scores = {
+            "accuracy": (chances.argmax(axis=1) == labels).astype(np.float64),
+            "log loss": log_losses(chances, labels),
+            "calibrated": cross_fitted_losses(chances, labels, halves),
+        }
+        row: dict[str, Any] = {"variant": one.trial.variant, "changes": one.trial.changes}
+        row["minutes"] = sum(epoch.seconds for epoch in one.history) / 60
+        first = first or scores
+        for name, values in scores.items():
+            pooled, gain = bootstrap.mean(values), bootstrap.mean(values - first[name])
+            row[name] = (pooled.value, pooled.low, pooled.high)
+            row[f"{name}, more"] = (gain.value, gain.low, gain.high)
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Print a line on each variant and, as the last line, all figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run", help="folder of the sweep over folds, such as runs/recipes")
+    given = Path(parser.parse_args().run).resolve()
+    run = Run(str(given.parent), given.name)
+    rows = measure(run)
+    if not rows:
+        raise SystemExit(f"{run.uri()} has no variant that is trained on all folds: let jobs/tune.py go on")
+    usual = rows[0]["changes"]
+    print(f"{'accuracy':>10} {'more than the first':>30} {'log loss, calibrated':>22}  more than the first")
+    for row in rows:
+        (accuracy, *_), gain = row["accuracy"], row["accuracy, more"]
+        (loss, *_), lost = row["calibrated"], row["calibrated, more"]
+        changed = [f"{name.removeprefix('train.')} {value}" for name, value in row["changes"].items()]
+        kept = [f"{name.removeprefix('train.')} {value}" for name, value in usual.items()]
+        words = ", ".join(word for word in changed if word not in kept) or "as it is"
+        print(
+            f"{accuracy:10.4f} {100 * gain[0]:+9.2f} ({100 * gain[1]:+.2f} to {100 * gain[2]:+.2f}) points"
+            f"{loss:14.4f} {lost[0]:+14.4f} ({lost[1]:+.4f} to {lost[2]:+.4f})  {words}"
+        )
+    print(json.dumps({"variants": rows}))
+
+
+if __name__ == "__main__":
+    main()
