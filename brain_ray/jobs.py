@@ -4,11 +4,11 @@ Imports nothing from outside brain_ray and the standard library until a job is s
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brain_ray import __version__
+from brain_ray import __version__, job_mains
 from brain_ray.errors import nearest
 
 
@@ -18,9 +18,7 @@ class Job:
 
     text: str
     """Text of `--help`; its first line says what the job does. `{prog}` becomes the command as typed."""
-    main: Callable[[str, str, Sequence[str]], int]
-    """Runs the job. Takes the command as typed, such as `brain-ray train`, the text, and the words after the
-    command; returns the exit code: 0, 1 after an error, 2 for a wrong command line."""
+    main: job_mains.Main
 
     @property
     def summary(self) -> str:
@@ -62,108 +60,6 @@ def overview(prog: str) -> str:
     return "\n".join(lines)
 
 
-def _stage(*names: str) -> Callable[[str, str, Sequence[str]], int]:
-    """Returns a job that runs the named stages of `brain_ray.pipeline`."""
-
-    def start(prog: str, text: str, argv: Sequence[str]) -> int:
-        from brain_ray.cli import run_job
-        from brain_ray.config import Config
-
-        def work(config: Config) -> None:
-            from brain_ray.pipeline import run_stages
-
-            run_stages(config, names)
-
-        return run_job(prog, text, work, argv=argv)
-
-    return start
-
-
-def _pipeline(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.cli import run_job
-    from brain_ray.config import Config
-
-    def train(config: Config) -> None:
-        from brain_ray.pipeline import as_sweep, run_stages
-        from brain_ray.stages import TUNED
-
-        sweep = as_sweep(config)
-        if sweep is None:
-            run_stages(config)
-        else:
-            run_stages(sweep, TUNED)
-
-    def tune(config: Config) -> None:
-        from brain_ray.pipeline import run_stages
-        from brain_ray.stages import TUNED
-
-        run_stages(config, TUNED)
-
-    return run_job(prog, text, train, {"--tune": tune}, argv=argv)
-
-
-def _evaluate(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.external import run_evaluate
-
-    return run_evaluate(prog, text, argv)
-
-
-def _serve(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.cli import complain
-    from brain_ray.errors import RunError
-    from brain_ray.serving.serve import main
-    from brain_ray.usage import UsageError
-
-    try:
-        main(argv, text, prog)
-    except UsageError as error:
-        complain(error)
-        return 2
-    except KeyboardInterrupt:
-        complain("interrupted before it was on the air")
-        return 1
-    except RunError as error:
-        complain(error)
-        return 1
-    return 0
-
-
-def _predict(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.serving.predict import run
-
-    return run(text, argv, prog)
-
-
-def _control(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.training.control import main
-
-    return main(text, argv, prog)
-
-
-def _doctor(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.checks.doctor import main
-
-    return main(text, argv, prog)
-
-
-def _register(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.bundle.register import main
-
-    return main(text, argv, prog)
-
-
-def _review(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.serving.review_manifest import main
-
-    return main(text, argv, prog)
-
-
-def _submit(prog: str, text: str, argv: Sequence[str]) -> int:
-    from brain_ray.submission.submit import main
-
-    return main(text, argv)
-
-
 JOBS = {
     "pipeline": Job(
         """Make a scored, exported model from a folder of MR images: prepare, train, export, evaluate.
@@ -171,29 +67,31 @@ JOBS = {
 --tune replaces the training by a sweep: it trains many settings and exports the winner. --folds N trains a
 model on each N - 1 of N folds and scores it on the one that it did not see: docs/CROSS_VALIDATION.md.
 Without folds, --export.members N trains N seeds and exports the mean of their models.""",
-        _pipeline,
+        job_mains.pipeline,
     ),
     "prepare": Job(
         "Make an audited, split data set from folders of MR images; writes dataset/ of a run.",
-        _stage("prepare"),
+        job_mains.stages("prepare"),
     ),
-    "train": Job("Train a network on a prepared data set; writes train/ of a run.", _stage("train")),
+    "train": Job(
+        "Train a network on a prepared data set; writes train/ of a run.", job_mains.stages("train")
+    ),
     "tune": Job(
         """Train many settings, choose the best model, show how certain that is; writes sweep/ of a run.
 
 It exports the winner to bundle/ and compares the models in report/sweep.html.""",
-        _stage("prepare", "sweep", "choose", "export"),
+        job_mains.stages("prepare", "sweep", "choose", "export"),
     ),
     "export": Job(
         "Export the best weights as a checked Keras and ONNX bundle; writes bundle/ of a run.",
-        _stage("export"),
+        job_mains.stages("export"),
     ),
-    "evaluate": Job("Score the bundle on the test split; writes report/ of a run.", _evaluate),
+    "evaluate": Job("Score the bundle on the test split; writes report/ of a run.", job_mains.evaluate),
     "serve": Job(
         """Serve a bundle over HTTP, with a web page.
 
 It starts Ray and runs until Ctrl-C. On a cluster that is running already, it ends after the deployment.""",
-        _serve,
+        job_mains.serve,
     ),
     "predict": Job(
         """Classify images with an endpoint or a bundle.
@@ -204,7 +102,7 @@ files. If the endpoint needs an API key, give --api-key-file or set BRAIN_RAY_AP
 
 The exit code is 0 if every image was classified, 1 if one could not be used or the job ended early, 2 for a
 wrong command line.""",
-        _predict,
+        job_mains.predict,
     ),
     "register": Job(
         """Register a bundle in MLflow's model registry, or write it for the Hugging Face hub.
@@ -215,7 +113,7 @@ models:/NAME@ALIAS then stand for it. With --hub-folder it is copied into a new 
 metadata the hub shows; nothing is sent.
 
 The exit code is 0 if it was registered or written, 1 if not, 2 for a wrong command line.""",
-        _register,
+        job_mains.register,
     ),
     "review": Job(
         """Write what an endpoint kept for review as a manifest for labelling.
@@ -224,7 +122,7 @@ FOLDER is that of the endpoint's setting --review. The manifest has a row for ea
 labels that are in it already stay.
 
 The exit code is 0 if it was written, 1 if not, 2 for a wrong command line.""",
-        _review,
+        job_mains.review,
     ),
     "control": Job(
         """Send a command to a running training.
@@ -236,7 +134,7 @@ WORD  status       print the last epoch, and the commands so far
       rate X       use the learning rate X from the next epoch on
       ask-every N  end after N epochs without improvement (0: never)
 A command takes effect at the end of the epoch and is recorded in history.csv. Training never waits.""",
-        _control,
+        job_mains.control,
     ),
     "doctor": Job(
         """Check machine, cluster, storage and data before a job runs.
@@ -250,7 +148,7 @@ from each node. It prints a line for each: ok, warning or error, with what to do
 --json             print the findings as JSON
 
 The exit code is 0 without errors, 1 after an error, 2 for a wrong command line.""",
-        _doctor,
+        job_mains.doctor,
     ),
     "submit": Job(
         """Run a job on a Ray cluster with this checkout's code.
@@ -270,7 +168,7 @@ Options may stand anywhere; words after -- go to the job. Ctrl-C asks whether to
 
 Standard output is the job's log; everything else goes to standard error. The exit code is the job's own, 130
 if the job was stopped or is no longer followed, 1 if it could not be run, 2 for a wrong command line.""",
-        _submit,
+        job_mains.submit,
     ),
 }
 """All jobs by name, in the order of the overview."""

@@ -1,7 +1,7 @@
 """A run's folder: names of its files, atomic writes, and which stages are finished."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -223,7 +223,7 @@ class Run:
 
     def upload(self, folder: Path, *parts: str) -> None:
         """Copies a local folder's files into a folder of the run."""
-        for file in sorted(_files(folder)):
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             self.write_bytes(file.read_bytes(), *parts, *file.relative_to(folder).parts)
 
     def finished(self, folder: str) -> dict[str, Any] | None:
@@ -247,7 +247,3 @@ class Run:
         if inputs is None:
             raise RunError(f"{self.uri(folder)} is not complete: run jobs/{job}.py for this run first")
         return inputs
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())

@@ -201,6 +201,8 @@ def _as_type_of(before: Any, value: Any) -> Any:
         return round(value)
     if not isinstance(value, str):
         return value
+    if value == "none" and not isinstance(before, str):
+        return None
     try:
         read = json.loads(value.replace("None", "null").replace("True", "true").replace("False", "false"))
     except ValueError:

@@ -170,6 +170,7 @@ def test_a_range_up_to_what_a_setting_cannot_have_is_taken_where_it_is_never_dra
         ("train.dwell", "False", False),
         ("train.dwell", "true", True),
         ("train.clip_norm", "None", None),
+        ("train.mixup", "none", None),
         ("train.clip_norm", "1.5", 1.5),
         ("train.ask_epoch", "null", None),
         ("train.learning_blocks", "2", 2),
