@@ -3,8 +3,8 @@
 PYTHONS := python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# make test SIDE_BY_SIDE='-n 2 --no-loadscope-reorder' runs two groups of tests at a time.
-SIDE_BY_SIDE :=
+# Two groups of tests run at a time; make test SIDE_BY_SIDE= runs one after another.
+SIDE_BY_SIDE := -n 2 --no-loadscope-reorder
 
 # Where it is set, every process compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -71,7 +71,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 constraints: $(INSTALLED)  ## resolve constraints.txt anew
-	$(BIN)/uv pip compile -q --upgrade --all-extras --universal --python-version 3.11 pyproject.toml -o constraints.txt
+	$(BIN)/uv pip compile -q --upgrade --all-extras --group serving --group serving-gpu --universal --python-version 3.11 pyproject.toml -o constraints.txt
 
 clean:  ## all that can be built again; trained models, in runs/, stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

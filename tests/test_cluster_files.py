@@ -480,9 +480,15 @@ def test_nodes_install_what_the_constraints_say(path: Path) -> None:
 def test_the_image_installs_what_the_constraints_say() -> None:
     text = (CLUSTER / "Dockerfile").read_text()
     assert "FROM python:3.11-" in text
-    assert text.count(" -c constraints.txt") == 2
-    assert "--no-deps ." in text
-    assert re.findall(r"^USER (\S+)$", text, re.MULTILINE) == ["1000:1000"]
+    commands = re.findall(r"^RUN (?:uv )?pip install .*$", text, re.MULTILINE)
+    assert [("-c constraints.txt" in line, "--no-deps ." in line) for line in commands] == [
+        (True, False),  # uv
+        (True, False),
+        (False, True),
+        (True, False),
+        (False, True),
+    ]
+    assert re.findall(r"^USER (\S+)$", text, re.MULTILINE) == ["1000:1000"] * 2
     for source in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE):
         assert all((ROOT / name).exists() for name in source.split())
 
@@ -567,7 +573,8 @@ def test_pods_are_bounded_and_have_no_rights_on_their_node(path: Path) -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
         (container,) = pod["containers"]
-        assert container["image"].endswith(f"/brain-ray:ray-{pinned('ray')}")
+        image = "brain-ray" if path == JOB else "brain-ray-serving"
+        assert container["image"].endswith(f"/{image}:ray-{pinned('ray')}")
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
