@@ -66,7 +66,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"python3-venv; Fedora: dnf install python3.13; macOS: brew install python@3.13), or name one: make PYTHON=..." >&2; \
 	exit 1
 	@$(PIP) install -qq -c constraints.txt uv 2>/dev/null && ! $(PIP) config list | grep -qE '$(OWN_INDEX)' && \
-		$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]' 2>/dev/null || \
+		$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]' 2>/dev/null || \
 		$(PIP) install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 

@@ -9,6 +9,8 @@ from typing import Literal
 
 Fit = Literal["stretch", "pad"]
 
+Background = Literal["keep", "black"]
+
 Plane = Literal["axial", "coronal", "sagittal"]
 
 Window = tuple[float, float]
@@ -20,12 +22,13 @@ WINDOW: Window = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network is fed: the size of its input and how a crop is fitted to it."""
+    """What a network is fed: its size, how a crop is fitted to it, and what is around the head."""
 
     height: int
     width: int
     fit: Fit = "stretch"
     crop_size: tuple[int, int] | None = None
+    background: Background = "keep"
 
 
 @dataclass(frozen=True)

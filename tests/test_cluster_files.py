@@ -1,11 +1,14 @@
 """The files that describe clusters: Ray accepts them, they suffice for the recipes and leave no door open."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ from ray.core.generated.autoscaler_pb2 import (
 )
 from ray.core.generated.common_pb2 import LabelSelectorOperator
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent, NodeKind
-from ray.scripts.scripts import start
+from ray.scripts.scripts import drain_node, start
 from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from brain_ray.cli import parse
@@ -367,6 +370,65 @@ def test_every_ray_wants_the_token_and_shows_its_dashboard_to_its_own_machine(pa
     assert content["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert any("chmod 600 ~/.ray/auth_token" in command for command in content["setup_commands"])
     assert content["idle_timeout_minutes"] > 0
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """The metadata service of a machine that is taken back: as AWS tells it, and as Google does."""
+
+    asked = 0
+    """Times that it was asked whether the machine is taken back; the second time, it is."""
+
+    def do_PUT(self) -> None:
+        self._answer(self.path == "/latest/api/token", b"the token")
+
+    def do_GET(self) -> None:
+        Metadata.asked += 1
+        if self.path == "/computeMetadata/v1/instance/preempted":
+            told = b"TRUE" if Metadata.asked > 1 else b"FALSE"
+            self._answer(self.headers["Metadata-Flavor"] == "Google", told)
+        else:
+            known = self.headers["X-aws-ec2-metadata-token"] == "the token"
+            taken = self.path == "/latest/meta-data/spot/instance-action" and Metadata.asked > 1
+            self._answer(known and taken, b"{}")
+
+    def _answer(self, found: bool, text: bytes) -> None:
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        self.wfile.write(text if found else b"")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@launchers
+def test_ray_is_told_when_the_cloud_takes_a_machine_back(path: Path, tmp_path: Path) -> None:
+    """The script of the unit `drain-at-notice`, with a metadata service and a `ray` of the test's own."""
+    (command,) = [each for each in launcher(path)["worker_start_ray_commands"] if "drain-at-notice" in each]
+    words = shlex.split(command)
+    assert words[:3] == ["sudo", "systemd-run", "--quiet"]
+    script = words[words.index("-c") + 1]
+    assert "${" not in script, "which systemd would fill in"
+    ray = tmp_path / "brain_ray/venv/bin/ray"
+    ray.parent.mkdir(parents=True)
+    ray.write_text('#!/bin/sh\necho "$@" > $HOME/told\n')
+    ray.chmod(0o755)
+    Metadata.asked = 0
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = f"127.0.0.1:{server.server_port}"
+    for host in ("169.254.169.254", "metadata.google.internal"):
+        script = script.replace(host, place)
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "HEAD": "10.0.0.1:6379"}
+    subprocess.run(
+        ["bash", "-c", script.replace("sleep 5", "sleep 1")], env=environment, check=True, timeout=60
+    )
+    server.shutdown()
+    assert Metadata.asked == 2
+    program, *options = (tmp_path / "told").read_text().split()
+    assert program == "drain-node"
+    drain_node.make_context("ray drain-node", list(options))  # raises for an option that it does not know
+    assert "--address=10.0.0.1:6379" in options
+    assert int(options[-1].removeprefix("--deadline-remaining-seconds=")) < (120 if path == AWS else 30)
 
 
 @launchers

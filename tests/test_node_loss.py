@@ -299,6 +299,37 @@ def test_an_elastic_group_goes_on_with_fewer(nodes: Nodes, undisturbed: Run, tmp
     assert_same_history(run, undisturbed)
 
 
+def test_a_training_is_kept_before_a_machine_that_is_taken_back_goes(
+    nodes: Nodes, undisturbed: Run, tmp_path: Path
+) -> None:
+    """It goes on from within the epoch, and none of `train.max_failures`, here none, is used up by it."""
+    run = up_to(undisturbed, tmp_path, "dataset")
+    settings = {"num-workers": "1 2", "epochs": 1, "batch-size": 1, "max-failures": 0}
+    words = [word for name, value in settings.items() for word in (f"--train.{name}", *str(value).split())]
+    notes = tmp_path / "notes"
+    with pausing_job(nodes, notes / "none", "train", *words_for(run), *words, framework="slow") as running:
+        running.wait_until(lambda: "0 25" in steps_in(notes), "steps")
+        going = nodes.names[0]
+        nodes.drain(going, 12)
+        time.sleep(14)
+        nodes.lose(going)
+        running.wait_for("goes on with 1 of 2 workers", 60)
+        said = running.finish()
+    assert "starts with 2 of 2 workers" in said
+    assert re.findall(r"epoch (\d)/1 ", said) == ["1"]
+    taken = Counter(int(line.split()[1]) for line in steps_in(notes))
+    resumed = min(step for step, times in taken.items() if times == 3)
+    assert resumed > 25
+    assert resumed % 20 == 0, "where the workers agree"
+    assert {taken[step] for step in range(resumed)} == {2}
+    assert taken[max(taken)] == 1
+
+
+def steps_in(notes: Path) -> list[str]:
+    """Return the steps that `pausing_job` has noted, each as the epoch's number and its own."""
+    return (notes / "steps").read_text().splitlines() if (notes / "steps").exists() else []
+
+
 @pytest.mark.thorough
 def test_a_sweep_that_has_lost_all_nodes_gives_up_in_time_and_a_lost_trial_is_tried_again(
     nodes: Nodes, undisturbed: Run, tmp_path: Path

@@ -170,6 +170,7 @@ def export_bundle(
                 width=config.model.width,
                 fit=config.model.fit,
                 crop_size=config.model.crop_size,
+                background=config.model.background,
                 max_pixels=config.data.max_pixels,
                 window=config.data.window,
             ),

@@ -105,7 +105,8 @@ class Predictor:
         """The model card in Markdown."""
         self.canaries = {name: opened.read(f"{CANARY_FOLDER}/{name}") for name in info.canaries}
         """The bundle's phantoms, encoded, by name."""
-        self.spec = InputSpec(info.input.height, info.input.width, info.input.fit, info.input.crop_size)
+        fed = info.input
+        self.spec = InputSpec(fed.height, fed.width, fed.fit, fed.crop_size, fed.background)
         self._where = opened.folder.uri()
         self.max_pixels = info.input.max_pixels
         """Largest number of pixels of an image."""

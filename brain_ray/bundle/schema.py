@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from brain_ray.config import CropConfig, VolumeConfig
-from brain_ray.input_spec import Fit
+from brain_ray.input_spec import Background, Fit
 from brain_ray.scoring.aggregation import Rule
 
 Count = Annotated[int, Field(ge=0)]
@@ -25,6 +25,8 @@ class Input(_Part):
     channels: Literal[1] = 1
     fit: Fit
     crop_size: tuple[int, int] | None
+    background: Background = "keep"
+    """What is around the head; earlier versions kept what the image has there."""
     max_pixels: Annotated[int, Field(ge=1)]
     window: tuple[float, float] = (0.0, 100.0)
     """Percentiles of an image's pixels that became 0 and 255, where they had more than 8 bits. Bundles of a

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from brain_ray.config.base import Fraction, Pixels, Positive, Settings, Share
-from brain_ray.input_spec import Fit, InputSpec
+from brain_ray.input_spec import Background, Fit, InputSpec
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,10 @@ class ModelConfig(Settings):
     crop_size: tuple[Pixels, Pixels] | None = None
     """Height and width in pixels to which each crop is resized first, as in the notebooks; None: not resized
     first."""
+    background: Background = "keep"
+    """What is around the head in a network's input. `keep`: what the image has there. `black`: all beyond the
+    outer contour of the largest bright part becomes black, so that nothing is learned from frames; where that
+    part covers less than a fifth of the input, it stays. A bundle does so with the images that it answers."""
     head: Literal["seed", "gap"] = "gap"
     """Layers on top of the backbone. `seed`: max pooling, batch norm, a penalised dense layer of 256,
     dropout. `gap`: average pooling, dropout."""
@@ -128,7 +132,7 @@ class ModelConfig(Settings):
     @property
     def input_spec(self) -> InputSpec:
         """What the network is fed."""
-        return InputSpec(self.height, self.width, self.fit, self.crop_size)
+        return InputSpec(self.height, self.width, self.fit, self.crop_size, self.background)
 
 
 class ExportConfig(Settings):

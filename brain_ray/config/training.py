@@ -117,6 +117,9 @@ class TrainConfig(Settings):
     it runs. None: never. Frozen epochs do not count."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """How many times training resumes from its newest checkpoint after workers were lost."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = 10.0
+    """Minutes of training within an epoch after which a checkpoint is written there too, so that no more is
+    lost with a worker; looked at every 20 steps. None: after each epoch only."""
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
     """Number of newest checkpoints that are kept; at least 2, so that one is left if the newest is
     incomplete."""

@@ -38,7 +38,7 @@ ROW_SCHEMA = pa.schema(
 )
 """Schema of a prepared row: an encoded image, its crop box, and the seed of its augmentation (-1: none)."""
 
-LATER = ("artefacts", "artefact_share")
+LATER = ("artefacts", "artefact_share", "curve", "invert")
 """Settings of the balancing copies that came later: unset, they change no row and no digest."""
 
 ROW_COLUMNS = ["row_id", "path", "label", "bytes", *BOX, "augment_seed"]

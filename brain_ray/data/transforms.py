@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # its import takes longer than all others of decoding
 THUMBNAIL_SIDE = 96
 """Side, in pixels, of the thumbnails that known images are recognised by."""
 
+LEAST_HEAD = 0.2
+"""Smallest share of a network's input that a head covers, so that what is around it is made black."""
+
 MAX_STARTS = 2**14
 """Number of starts, places where a row of a mask turns from 0 to 255, up to which components are not
 counted."""
@@ -141,6 +144,25 @@ def resize(image: Grey, height: int, width: int, fit: Fit = "stretch") -> Grey:
     return as_grey(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
+def blacken_background(image: Grey) -> Grey:
+    """Makes all black that is outside of the outer contour of the largest bright part, (height, width).
+
+    Bright is what is above half of Otsu's threshold, which is between the head and the air. If that part and
+    what it encloses cover less than `LEAST_HEAD` of the image, it is returned as it is.
+    """
+    blurred = cv2.GaussianBlur(image, (3, 3), 0)
+    level, _ = cv2.threshold(blurred, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    mask = cv2.threshold(blurred, level / 2, 255, cv2.THRESH_BINARY)[1]
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    found = imutils.grab_contours(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE))
+    head = np.zeros(image.shape, np.uint8)
+    if found:
+        cv2.drawContours(head, [max(found, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+    if np.count_nonzero(head) < LEAST_HEAD * image.size:
+        return image
+    return as_grey(cv2.bitwise_and(image, head))
+
+
 def shrink(image: Grey, side: int) -> Grey:
     """Shrinks an image by area so that its longer side has at most `side` pixels; smaller images stay."""
     scale = min(1.0, side / max(image.shape))
@@ -158,13 +180,15 @@ def to_input(
 ) -> NDArray[np.uint8]:
     """Crops an image, fits it to a network's input and augments it: uint8 (height, width, 1).
 
-    Training, evaluation and serving all use it. `changes` are applied in order: that of a balancing copy,
-    then that of the epoch.
+    Training, evaluation and serving all use it. What is around the head is made black first, if the spec says
+    so. `changes` are applied in order: that of a balancing copy, then that of the epoch.
     """
     cropped = box.crop(image)
     if spec.crop_size is not None:
         cropped = resize(cropped, *spec.crop_size)
     fitted = resize(cropped, spec.height, spec.width, spec.fit)
+    if spec.background == "black":
+        fitted = blacken_background(fitted)
     for ranges, rng in changes:
         fitted = augment(fitted, ranges, rng)
     return fitted[..., np.newaxis]

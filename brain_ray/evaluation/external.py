@@ -51,7 +51,7 @@ def as_external(config: Config, location: str) -> Config:
         }
     )
     model = {"backbone": info.training.backbone, "height": info.input.height, "width": info.input.width}
-    model |= {"fit": info.input.fit, "crop_size": info.input.crop_size}
+    model |= {"fit": info.input.fit, "crop_size": info.input.crop_size, "background": info.input.background}
     tree = {
         "storage": config.storage,
         "name": config.name,

@@ -26,10 +26,10 @@ class Dispatcher:
         """Takes the loaders of the splits; their executions start with the first request."""
         self._loaders = loaders
         self._num_workers = num_workers
-        self._streams: dict[tuple[str, int], _Stream | None] = {}  # None: used up
+        self._streams: dict[tuple[str, int, int], _Stream | None] = {}  # None: used up
         self._lock = threading.Lock()
 
-    def next(self, rank: int, split: str, epoch: int, number: int) -> list[Any] | None:
+    def next(self, rank: int, split: str, epoch: int, number: int, first: int = 0) -> list[Any] | None:
         """Returns the reference of a worker's block, in a list, so that Ray does not fetch it; None after the
         last.
 
@@ -38,12 +38,13 @@ class Dispatcher:
             split: a split of `Sources.images`.
             epoch: epoch, from 0.
             number: number of the worker's block in that epoch, from 0; each is given once.
+            first: step of the epoch, from 0, with which the blocks begin; the same for all workers.
         """
-        key = split, epoch
+        key = split, epoch, first
         with self._lock:
             if key not in self._streams:
                 draws = epoch if split == "train" else None
-                blocks = self._loaders[split].blocks(draws, self._num_workers)
+                blocks = self._loaders[split].blocks(draws, self._num_workers, first)
                 self._streams[key] = _Stream(blocks, self._num_workers)
             stream = self._streams[key]
         if stream is None:
@@ -99,14 +100,17 @@ def start_dispatcher(loaders: Mapping[str, ImageLoader], num_workers: int) -> An
     return ray.remote(Dispatcher).options(**options).remote(loaders, num_workers)
 
 
-def dispatched_blocks(dispatcher: Any, rank: int, split: str, epoch: int) -> Iterator[pa.Table]:
-    """Yields a worker's blocks of a split in an epoch; the next ones are on their way meanwhile."""
+def dispatched_blocks(
+    dispatcher: Any, rank: int, split: str, epoch: int, first: int = 0
+) -> Iterator[pa.Table]:
+    """Yields a worker's blocks of a split in an epoch, from the step `first` on; the next ones are on their
+    way meanwhile."""
     asked: deque[Any] = deque()
     coming: deque[Any] = deque()
     number = 0
     while True:
         while len(asked) < REQUESTS:
-            asked.append(dispatcher.next.remote(rank, split, epoch, number))
+            asked.append(dispatcher.next.remote(rank, split, epoch, number, first))
             number += 1
         found = ray.get(asked.popleft())
         if found is None:

@@ -17,9 +17,12 @@ from brain_ray.loading.sampler import Step, locate
 class FeatureLoader(Loader):
     """Loader of one split's features."""
 
-    def batches(self, epoch: int | None, rank: int = 0, num_workers: int = 1) -> Iterator[Batch]:
-        """Yields one worker's batches; `epoch` gives their order (None: that of the rows)."""
-        windows = self._windows(self.steps(epoch, rank, num_workers))
+    def batches(
+        self, epoch: int | None, rank: int = 0, num_workers: int = 1, first: int = 0
+    ) -> Iterator[Batch]:
+        """Yields one worker's batches from the step `first` on; `epoch` gives their order (None: the rows'
+        own)."""
+        windows = self._windows(self.steps(epoch, rank, num_workers, first))
         ahead = next(windows, None)
         while ahead is not None:
             now, ahead = ahead, next(windows, None)  # whose files are read meanwhile

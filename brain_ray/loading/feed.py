@@ -25,9 +25,9 @@ class Feed:
 
     steps_per_epoch: int
     """Number of steps per epoch, the same for all workers."""
-    train: Callable[[int], Iterable[Batch]]
-    """Returns the batches of an epoch, counted from 0: images, or cached features, depending on
-    `TrainConfig.phase`."""
+    train: Callable[[int, int], Iterable[Batch]]
+    """Returns the batches of an epoch from a step on, both counted from 0: images, or cached features,
+    depending on `TrainConfig.phase`."""
     valid: Callable[[int], Iterable[Batch]]
     """Returns the batches of the validation split for an epoch, counted from 0."""
     held_out: Callable[[int], Iterable[Batch]] | None = None
@@ -79,26 +79,26 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
     """
     settings, holds_out = config.train, HELD_OUT in sources.images
 
-    def open_stream(key: tuple[str, int]) -> Iterator[Batch]:
-        split, epoch = key
+    def open_stream(key: tuple[str, int, int]) -> Iterator[Batch]:
+        split, epoch, first = key
         draws = epoch if split == "train" else None
         if config.train.phase(epoch) == "frozen_features":
             return FeatureLoader(config, sources.features[split], sources.store).batches(
-                draws, rank, num_workers
+                draws, rank, num_workers, first
             )
         loader = ImageLoader(config, sources.images[split], sources.store)
         if sources.dispatcher is None:
-            return loader.batches(draws, rank, num_workers)
-        blocks = dispatched_blocks(sources.dispatcher, rank, split, epoch)
-        return loader.cut(blocks, draws, rank, num_workers)
+            return loader.batches(draws, rank, num_workers, first)
+        blocks = dispatched_blocks(sources.dispatcher, rank, split, epoch, first)
+        return loader.cut(blocks, draws, rank, num_workers, first)
 
-    def after(key: tuple[str, int]) -> tuple[str, int] | None:
-        split, epoch = key
+    def after(key: tuple[str, int, int]) -> tuple[str, int, int] | None:
+        split, epoch, _ = key
         if split == "train":
-            return "valid", epoch
+            return "valid", epoch, 0
         if split == "valid" and holds_out:
-            return HELD_OUT, epoch
-        return ("train", epoch + 1) if epoch + 1 < settings.total_epochs else None
+            return HELD_OUT, epoch, 0
+        return ("train", epoch + 1, 0) if epoch + 1 < settings.total_epochs else None
 
     batch_bytes = settings.step_images * config.model.height * config.model.width // num_workers
     steps = sources.steps_per_epoch(settings)
@@ -106,8 +106,8 @@ def make_feed(config: Config, sources: Sources, rank: int, num_workers: int) -> 
     prefetcher = Prefetcher(open_stream, after, most=max(2, most))
     return Feed(
         steps_per_epoch=steps,
-        train=lambda epoch: prefetcher.stream(("train", epoch)),
-        valid=lambda epoch: prefetcher.stream(("valid", epoch)),
-        held_out=(lambda epoch: prefetcher.stream((HELD_OUT, epoch))) if holds_out else None,
+        train=lambda epoch, first: prefetcher.stream(("train", epoch, first)),
+        valid=lambda epoch: prefetcher.stream(("valid", epoch, 0)),
+        held_out=(lambda epoch: prefetcher.stream((HELD_OUT, epoch, 0))) if holds_out else None,
         close=prefetcher.close,
     )

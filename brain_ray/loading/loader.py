@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -59,15 +59,19 @@ class Loader:
         """Files that hold the rows."""
         return self.rows.parts
 
-    def steps(self, epoch: int | None, rank: int, num_workers: int) -> Iterator[Step]:
-        """Yields a worker's part of each batch of an epoch (None: of the rows in their order)."""
-        return self.cut_order(self.order(epoch), epoch, rank, num_workers)
+    def steps(self, epoch: int | None, rank: int, num_workers: int, first: int = 0) -> Iterator[Step]:
+        """Yields a worker's part of each batch of an epoch (None: of the rows in their order), from the step
+        `first` on."""
+        return self.cut_order(self.order(epoch), epoch, rank, num_workers, first)
 
-    def cut_order(self, order: Indices, epoch: int | None, rank: int, num_workers: int) -> Iterator[Step]:
+    def cut_order(
+        self, order: Indices, epoch: int | None, rank: int, num_workers: int, first: int = 0
+    ) -> Iterator[Step]:
         """Yields a worker's part of each batch of an epoch, whose order, (n,), is known."""
         train = self.config.train
         spread = epoch is not None and train.last_batch == "spread"
-        return worker_steps(order, train.step_images, rank, num_workers, spread=spread)
+        steps = worker_steps(order, train.step_images, rank, num_workers, spread=spread)
+        return islice(steps, first, None)
 
     def order(self, epoch: int | None) -> Indices:
         """Returns the global row indices, (n,), in the order of an epoch (None: in their own)."""
@@ -92,32 +96,35 @@ class Loader:
 class ImageLoader(Loader):
     """Loader of one split's images."""
 
-    def batches(self, epoch: int | None, rank: int = 0, num_workers: int = 1) -> Iterator[Batch]:
+    def batches(
+        self, epoch: int | None, rank: int = 0, num_workers: int = 1, first: int = 0
+    ) -> Iterator[Batch]:
         """Yields one worker's batches, from an execution of Ray Data of its own.
 
         Args:
             epoch: rows are shuffled and augmented by the draws of this epoch; None: neither, for validation.
             rank: number of the worker.
             num_workers: number of workers that share each batch.
+            first: step of the epoch, from 0, with which to begin.
 
         Raises:
             RunError: a row cannot be decoded.
         """
-        blocks = self._decode([self._rows(self.order(epoch), epoch, rank, num_workers)], epoch)
-        yield from self.cut((ray.get(block) for _, block in blocks), epoch, rank, num_workers)
+        blocks = self._decode([self._rows(self.order(epoch), epoch, rank, num_workers, first)], epoch)
+        yield from self.cut((ray.get(block) for _, block in blocks), epoch, rank, num_workers, first)
 
-    def blocks(self, epoch: int | None, num_workers: int) -> Iterator[tuple[int, Any]]:
-        """Decodes the rows of all workers in one execution of Ray Data; `epoch` as for `batches`.
+    def blocks(self, epoch: int | None, num_workers: int, first: int = 0) -> Iterator[tuple[int, Any]]:
+        """Decodes the rows of all workers in one execution of Ray Data; `epoch`, `first` as for `batches`.
 
         Yields:
             The number of a worker and the reference of its next block; the workers take turns.
         """
         order = self.order(epoch)
         ranks = range(num_workers)
-        return self._decode([self._rows(order, epoch, rank, num_workers) for rank in ranks], epoch)
+        return self._decode([self._rows(order, epoch, rank, num_workers, first) for rank in ranks], epoch)
 
     def cut(
-        self, blocks: Iterator[pa.Table], epoch: int | None, rank: int, num_workers: int
+        self, blocks: Iterator[pa.Table], epoch: int | None, rank: int, num_workers: int, first: int = 0
     ) -> Iterator[Batch]:
         """Cuts a worker's blocks into its batches.
 
@@ -125,7 +132,7 @@ class ImageLoader(Loader):
             RunError: a row cannot be decoded.
         """
         images, labels = read_block(next(blocks), self.config.model)
-        for step in self.steps(epoch, rank, num_workers):
+        for step in self.steps(epoch, rank, num_workers, first):
             size = len(step.rows)
             if len(labels) < size:
                 pieces, found = [(images, labels)], len(labels)
@@ -137,8 +144,8 @@ class ImageLoader(Loader):
             yield Batch(images[:size], labels[:size], weights, step.total)
             images, labels = images[size:], labels[size:]
 
-    def _rows(self, order: Indices, epoch: int | None, rank: int, num_workers: int) -> Indices:
-        return np.concatenate([step.rows for step in self.cut_order(order, epoch, rank, num_workers)])
+    def _rows(self, order: Indices, epoch: int | None, rank: int, num_workers: int, first: int) -> Indices:
+        return np.concatenate([step.rows for step in self.cut_order(order, epoch, rank, num_workers, first)])
 
     def _decode(self, workers: Sequence[Indices], epoch: int | None) -> Iterator[tuple[int, Any]]:
         size = task_rows(self.config.model)

@@ -20,7 +20,9 @@ WAITING = {"InitializingState", "RestartingState", "ReschedulingState"}
 """Names of the controller's states in which a training has no workers."""
 
 
-GIVEN_UP = "no room for {what} within {limit:g} s: {lacking}; the same command goes on from the last epoch"
+GIVEN_UP = (
+    "no room for {what} within {limit:g} s: {lacking}; the same command goes on from the newest checkpoint"
+)
 
 LINES = WaitLines(
     begins="waits up to {limit:g} s for room for its workers: {lacking}",

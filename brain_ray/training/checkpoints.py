@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import fs as pafs
 
+from brain_ray.records import from_json, to_json
 from brain_ray.runs import TRAIN, Run
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import ControlState
 from brain_ray.training.dwell import DwellState
 from brain_ray.training.framework import Arrays
-from brain_ray.training.state import TrainState
+from brain_ray.training.state import Begun, TrainState
 
 ARRAYS, VALUES, MANIFEST = "state.npz", "state.json", "manifest.json"
 
@@ -42,6 +43,7 @@ def write(folder: Path, state: TrainState) -> None:
         "dwell": state.dwell.to_json(),
         "history": [record.to_json() for record in state.history],
         "orders": state.orders.to_json(),
+        "begun": None if state.begun is None else to_json(state.begun),
         "groups": list(groups),
     }
     np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]  # uncompressed: weights do not compress
@@ -78,7 +80,16 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
     val_probabilities = arrays.pop("answers", [None])[0]
     history = tuple(EpochRecord.from_json(record) for record in values["history"])
     orders = ControlState(**values["orders"])
-    return TrainState(arrays, best, DwellState.from_json(values["dwell"]), history, orders, val_probabilities)
+    begun = values.get("begun")  # earlier versions wrote none
+    return TrainState(
+        arrays,
+        best,
+        DwellState.from_json(values["dwell"]),
+        history,
+        orders,
+        val_probabilities,
+        None if begun is None else from_json(Begun, begun),
+    )
 
 
 def newest(run: Run) -> tuple[TrainState | None, list[str]]:

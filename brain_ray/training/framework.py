@@ -28,14 +28,16 @@ class Learner(Protocol):
     num_workers: int
     num_classes: int
 
-    def start_epoch(self, epoch: int) -> None:
-        """Prepares for an epoch, counted from 0: which layers train, and what dropout draws."""
+    def start_epoch(self, epoch: int, step: int = 0) -> None:
+        """Prepares for an epoch, counted from 0: which layers train, and what dropout draws; with `step` for
+        the rest of one, after so many of its steps, of which `load` has brought the state."""
 
     def train(self, batch: Batch, rate: float) -> Any:
         """Takes one step; returns this worker's sums, (4,) float64: loss, cross-entropy, correct, rows."""
 
     def finish_epoch(self) -> None:
-        """Makes equal on all workers what each has gathered from its own rows."""
+        """Makes equal on all workers what each has gathered from its own rows; also within an epoch, before
+        its state is kept."""
 
     def validate(self, batch: Batch) -> tuple[Any, Any]:
         """Scores a batch; returns this worker's sums, as `train`, and its (n, classes) probabilities."""

@@ -1,23 +1,22 @@
 """Training loop: epochs and decisions. It knows no Ray, and of the framework its learner alone."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config, TrainConfig
 from brain_ray.loading.feed import Feed
-from brain_ray.loading.loader import Batch
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import Command, ControlState, apply_commands, should_stop
 from brain_ray.training.dwell import DwellState, decide
+from brain_ray.training.epoch import Clock, Keeper, Keeping, train_epoch, validate
 from brain_ray.training.framework import Learner
 from brain_ray.training.schedule import FLOOR, planned_rates
-from brain_ray.training.state import FinishedEpoch, TrainState
+from brain_ray.training.state import Begun, FinishedEpoch, TrainState
 
 OnStep = Callable[[int, int], None]
 """Called after each training step with the finished epochs and the finished steps of this one."""
@@ -33,6 +32,7 @@ def epochs(
     state: TrainState | None = None,
     poll_commands: PollCommands = lambda _: (),
     on_step: OnStep = lambda *_: None,
+    keeping: Keeping = Keeping(),
     *,
     keep_val_probabilities: bool = False,
 ) -> Iterator[FinishedEpoch]:
@@ -49,6 +49,7 @@ def epochs(
         state: to go on from.
         poll_commands: asked after each epoch.
         on_step: called after each step.
+        keeping: for states within epochs, after each `train.checkpoint_minutes` and before a machine goes.
         keep_val_probabilities: states hold the best epoch's `val_probabilities`: of the images that are held
             out, if there are any, else of the validation images.
 
@@ -63,28 +64,39 @@ def epochs(
     history = () if state is None else state.history
     orders = ControlState() if state is None else state.orders
     best_probabilities = None if state is None else state.val_probabilities
+    begun = None if state is None else state.begun
     rates = planned_rates(settings, feed.steps_per_epoch)
 
     over = _is_over(settings, dwell, orders)
     while not over:
-        start = time.perf_counter()
+        begun = begun or Begun(0, (0.0, 0.0, 0.0, 0.0), 0.0, 0.0)
+        start = time.perf_counter() - begun.seconds
         epoch = dwell.epochs
-        if 0 < epoch == settings.frozen_epochs and settings.epochs:
+        if 0 < epoch == settings.frozen_epochs and settings.epochs and not begun.steps:
             # From the best head on, as if training began here.
             learner.restore(best, reset=True)
             dwell, orders = replace(dwell, rate_scale=1.0), replace(orders, rate=None)
         epoch_rates = _rates(settings, rates, epoch, feed.steps_per_epoch, orders) * dwell.rate_scale
-        learner.start_epoch(epoch)
-        clock = _Clock()
-        trained = _train_epoch(learner, clock.waited(feed.train(epoch)), epoch_rates, partial(on_step, epoch))
+        learner.start_epoch(epoch, begun.steps)
+        clock = Clock(begun.input_wait)
+        reached = TrainState({}, best, dwell, history, orders, best_probabilities)
+        trained = train_epoch(
+            learner,
+            clock.waited(feed.train(epoch, begun.steps)),
+            epoch_rates,
+            begun,
+            partial(on_step, epoch),
+            Keeper(settings.checkpoint_minutes, learner, keeping, reached, clock, start).look,
+        )
+        begun = None
         train_seconds = time.perf_counter() - start
         learner.finish_epoch()
         with learner.averaged():
-            validated, probabilities = _validate(
+            validated, probabilities = validate(
                 learner, clock.waited(feed.valid(epoch)), keep_val_probabilities
             )
             if feed.held_out is not None:
-                _, probabilities = _validate(
+                _, probabilities = validate(
                     learner, clock.waited(feed.held_out(epoch)), keep_val_probabilities
                 )
             averaged = learner.weights()
@@ -156,63 +168,3 @@ def _rates(
     return np.full(
         steps_per_epoch, max(planned[-1], FLOOR * peak * settings.batch_factor)
     )  # a cosine would end at 0
-
-
-class _Clock:
-    """Measures the seconds that a worker waits for its batches."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def waited(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Yields the batches, and add up the time until each came."""
-        start = time.perf_counter()
-        for batch in batches:
-            self.seconds += time.perf_counter() - start
-            yield batch
-            start = time.perf_counter()
-        self.seconds += time.perf_counter() - start
-
-
-def _train_epoch(
-    learner: Learner, batches: Iterable[Batch], rates: Any, on_step: Callable[[int], None]
-) -> dict[str, float]:
-    total: Any = np.zeros(4)
-    for step, (batch, rate) in enumerate(zip(batches, rates, strict=True), start=1):
-        total = learner.train(batch, float(rate)) + total
-        on_step(step)
-    return _means(learner.sum(total))
-
-
-def _validate(
-    learner: Learner, batches: Iterable[Batch], keep_probabilities: bool
-) -> tuple[dict[str, float], NDArray[np.float32] | None]:
-    """Returns the means over all rows, and if they are kept (rows, classes) the rows' probabilities."""
-    total: Any = np.zeros(4)
-    own: list[tuple[NDArray[np.int64], Any]] = []
-    rows = 0
-    for batch in batches:
-        sums, probabilities = learner.validate(batch)
-        total = sums + total
-        if keep_probabilities and batch.sample_weight.all():
-            parts = np.array_split(np.arange(rows, rows + batch.total), learner.num_workers)
-            own.append((parts[learner.rank], probabilities))
-        rows += batch.total
-    gathered = None
-    if keep_probabilities:
-        gathered = np.zeros((rows, learner.num_classes), np.float32)
-        for places, probabilities in own:
-            gathered[places] = probabilities
-        if learner.num_workers > 1:
-            gathered = learner.sum(gathered)
-    return _means(learner.sum(total)), gathered
-
-
-def _means(sums: Any) -> dict[str, float]:
-    loss, cross_entropy, correct, rows = (float(value) for value in sums)
-    return {
-        "loss": loss / rows,
-        "cross_entropy": cross_entropy / rows,
-        "accuracy": correct / rows,
-        "rows": rows,
-    }

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from brain_ray.records import Number
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import ControlState
 from brain_ray.training.dwell import DwellState
@@ -13,8 +14,21 @@ from brain_ray.training.framework import Arrays
 
 
 @dataclass(frozen=True)
+class Begun:
+    """What has been done of an epoch that is not finished."""
+
+    steps: int
+    """Finished steps."""
+    sums: tuple[Number, Number, Number, Number]
+    """Of these steps, over all workers: loss, cross-entropy, correct rows, rows."""
+    seconds: float
+    input_wait: float
+    """Of the seconds, those that the first worker waited for its batches."""
+
+
+@dataclass(frozen=True)
 class TrainState:
-    """State of a run after an epoch, from which it goes on as if it had never stopped."""
+    """State of a run after an epoch or within one, from which it goes on as if it had never stopped."""
 
     learner: dict[str, Arrays]
     """Groups of arrays of the learner: weights, optimizer, moving average."""
@@ -27,6 +41,8 @@ class TrainState:
     val_probabilities: NDArray[np.float32] | None = None
     """(rows, classes), the best epoch's probabilities of all validation rows or, if a fold is held out, of
     its rows; in their order, where they are kept; None before the first best epoch."""
+    begun: Begun | None = None
+    """None: the next epoch has not begun."""
 
     @property
     def epoch(self) -> int:

@@ -18,6 +18,7 @@ from brain_ray.loading.loader import ImageLoader
 from brain_ray.runs import TRAIN, Run
 from brain_ray.training import checkpoints
 from brain_ray.training.commands import Command, ControlState
+from brain_ray.training.epoch import Keeping
 from brain_ray.training.failures import classify_error, naming_storage
 from brain_ray.training.framework import Framework
 from brain_ray.training.loop import OnStep, PollCommands, epochs, is_over
@@ -54,9 +55,10 @@ def run_epochs(
     config: Config,
     framework: Framework,
     find_sources: Callable[[], Sources],
-    save_checkpoint: Callable[[FinishedEpoch], None],
+    save_checkpoint: Callable[[TrainState], None],
     poll_commands: PollCommands = lambda _: (),
     on_step: OnStep = lambda *_: None,
+    noticed: Callable[[], bool] = lambda: False,
     *,
     rank: int = 0,
     num_workers: int = 1,
@@ -67,8 +69,8 @@ def run_epochs(
 
     At the start rank 0 notes what it runs on in setups.json. After each epoch it writes history.csv, the
     numbers for TensorBoard and, where they are kept, the validation rows' probabilities, and every worker
-    calls `save_checkpoint`; after the last, rank 0 writes best.npz and result.json. A run that is over
-    already has these two written anew, and builds no network.
+    calls `save_checkpoint`, as also within long epochs; after the last, rank 0 writes best.npz and
+    result.json. A run that is over already has these two written anew, and builds no network.
 
     Args:
         run: where checkpoints are looked for and files are written.
@@ -78,6 +80,7 @@ def run_epochs(
         save_checkpoint: keeps the state where the run's newest checkpoint is looked for.
         poll_commands: returns the operator's new commands, the same to every worker.
         on_step: called after each step with the finished epochs and the finished steps of this one.
+        noticed: tells whether a worker's machine is about to be taken away; every worker calls it alike.
         rank: of this worker.
         num_workers: of the training.
         processes: on this node that train at the same time.
@@ -86,6 +89,11 @@ def run_epochs(
     Raises:
         RunError: settings that name something unknown, `use_gpu` without a GPU, a storage that refuses.
     """
+
+    def save(state: TrainState) -> None:
+        with naming_storage(run.uri(TRAIN)):
+            save_checkpoint(state)
+
     state, _ = checkpoints.newest(run)
     if state is None or not is_over(config.train, state):
         sources = find_sources()
@@ -104,13 +112,14 @@ def run_epochs(
                 state,
                 poll_commands,
                 on_step,
+                Keeping(save, noticed),
                 keep_val_probabilities=keep_val_probabilities,
             ):
                 state = finished.state
                 with naming_storage(run.uri(TRAIN)):
                     if rank == 0:  # before the checkpoint, after which the epoch is not trained again
                         write_epoch(run, finished.record, state)
-                    save_checkpoint(finished)
+                save(state)
                 yield finished
     if rank == 0:
         assert state is not None  # there is one epoch at least, or a state that says that all are done
@@ -166,6 +175,7 @@ def _train(task: Task) -> None:
         _report,
         poll_commands,
         progress,
+        lambda: ray.train.get_preemption_info() is not None,
         rank=rank,
         num_workers=num_workers,
         processes=context.get_local_world_size(),
@@ -177,12 +187,13 @@ def _train(task: Task) -> None:
             task.messages.put(Epoch(finished.record, finished.line, finished.last))
 
 
-def _report(finished: FinishedEpoch) -> None:
-    """Reports an epoch to Ray Train, which keeps the checkpoint of rank 0."""
+def _report(state: TrainState) -> None:
+    """Reports an epoch, or a part of one, to Ray Train, which keeps the checkpoint of rank 0."""
+    begun = state.begun
+    metrics = {"step": begun.steps} if begun else state.history[-1].metrics()
     if ray.train.get_context().get_world_rank() != 0:
-        ray.train.report(finished.record.metrics())
+        ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints.write(Path(folder), finished.state)
-        checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report(finished.record.metrics(), checkpoint=checkpoint)
+        checkpoints.write(Path(folder), state)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))

@@ -21,6 +21,7 @@ MACHINES = (
     "train.use_gpu",
     "train.cpus_per_worker",
     "train.max_failures",
+    "train.checkpoint_minutes",
     "train.keep_checkpoints",
     "train.mlflow_uri",
 )

@@ -27,7 +27,7 @@ from brain_ray.training.failures import classify_error
 from brain_ray.training.framework import Framework
 from brain_ray.training.messages import Controller, Epoch, Message, Reservation
 from brain_ray.training.sources import Dataset, find_sources
-from brain_ray.training.state import FinishedEpoch, TrainState
+from brain_ray.training.state import TrainState
 from brain_ray.training.trainer import run_training
 from brain_ray.training.worker import run_epochs
 from brain_ray.tuning.trial_store import Clock, best_value, read_trial, trial_run
@@ -171,12 +171,12 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
             times = (*self._clock.first_step_seconds, round(time.monotonic() - self._started, 2))
             self._clock = replace(self._clock, first_step_seconds=times)
 
-    def _save_checkpoint(self, finished: FinishedEpoch) -> None:
+    def _save_checkpoint(self, state: TrainState) -> None:
         """Writes a checkpoint; the one before it is deleted when the new one is complete."""
         home = self._home
         name = f"checkpoint_{datetime.now(UTC):%Y%m%d-%H%M%S.%f}"
         with tempfile.TemporaryDirectory() as folder:
-            checkpoints.write(Path(folder), finished.state)
+            checkpoints.write(Path(folder), state)
             home.upload(Path(folder), TRAIN, name)
             checkpoints.prune(home, 1)
 

@@ -229,3 +229,53 @@ def test_an_intermediate_size_changes_the_pixels_a_little() -> None:
     direct = transforms.to_input(image, box, InputSpec(64, 48)).astype(int)
     through = transforms.to_input(image, box, InputSpec(64, 48, crop_size=(256, 256))).astype(int)
     assert 0 < np.abs(direct - through).mean() < 10
+
+
+def framed_head() -> NDArray[np.uint8]:
+    """A head with a dark hole, in a grey frame that is noisy, as some scanners and exports leave it."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 30, (120, 100)).astype(np.uint8)
+    head = disc() > 0
+    image[head] = rng.integers(150, 200, head.sum())
+    image[55:65, 45:55] = 3
+    return image
+
+
+def test_a_black_background_leaves_the_head_alone() -> None:
+    image = framed_head()
+    cleaned = transforms.blacken_background(image)
+    inside, outside = (
+        cv2.erode(part.astype(np.uint8), np.ones((5, 5))) > 0 for part in (disc() > 0, disc() == 0)
+    )
+    assert np.array_equal(cleaned[inside], image[inside]), "with its hole"
+    assert not cleaned[outside].any()
+    assert image[outside].any()
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((40, 50), np.uint8), draw("glioma", 3, 0), np.eye(64, dtype=np.uint8) * 255]
+)
+def test_a_background_is_blackened_without_failure_and_once(image: NDArray[np.uint8]) -> None:
+    cleaned = transforms.blacken_background(image)
+    assert cleaned.shape == image.shape
+    assert (cleaned <= image).all()
+    again = transforms.blacken_background(cleaned)
+    assert (again != cleaned).mean() < 0.01
+
+
+def test_a_small_bright_part_is_no_head() -> None:
+    image = framed_head()
+    image[disc() > 0] = 20
+    image[10:20, 10:20] = 255
+    assert np.array_equal(transforms.blacken_background(image), image)
+
+
+def test_the_background_is_blackened_after_the_fit_and_before_augmentation() -> None:
+    image, box = framed_head(), Box(10, 110, 5, 95)
+    plain, cleaned = (
+        transforms.to_input(image, box, InputSpec(64, 48, background=background))[..., 0]
+        for background in ("keep", "black")
+    )
+    assert np.array_equal(cleaned, transforms.blacken_background(plain))
+    assert plain[0].any()
+    assert not cleaned[0].any()

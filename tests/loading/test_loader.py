@@ -139,6 +139,20 @@ def test_a_dispatcher_deals_to_each_worker_what_it_would_load_alone(
                 assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
 
+def test_the_rest_of_an_epoch_is_what_follows_its_first_steps(run: Run, make_config: MakeConfig) -> None:
+    config = make_config(batch_size=8)
+    loader = ImageLoader(config, Rows(find_parts(run, "train")), store_of(run))
+    for workers in (1, 2):
+        whole = [list(loader.batches(2, rank, workers)) for rank in range(workers)]
+        dispatcher = start_dispatcher({"train": loader}, workers)
+        for rank in range(workers):
+            blocks = dispatched_blocks(dispatcher, rank, "train", 2, 3)
+            for rest in (loader.batches(2, rank, workers, 3), loader.cut(blocks, 2, rank, workers, 3)):
+                for batch, expected in zip(rest, whole[rank][3:], strict=True):
+                    assert_array_equal(batch.inputs, expected.inputs)
+                    assert_array_equal(batch.labels, expected.labels)
+
+
 def test_requests_after_the_last_block_decode_nothing_again(run: Run, make_config: MakeConfig) -> None:
     """Workers ask ahead, so that some requests come when all workers have had their last block, or before
     that for the block."""

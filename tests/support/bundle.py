@@ -67,7 +67,7 @@ def make_bundle(folder: Path) -> Path:
 
     feed = Feed(
         steps_per_epoch=num_steps(len(data[0]), CONFIG.train.batch_size),
-        train=lambda epoch: load(data, epoch_order([len(data[0])], CONFIG.seed, epoch, 1000)),
+        train=lambda epoch, _: load(data, epoch_order([len(data[0])], CONFIG.seed, epoch, 1000)),
         valid=lambda _: load(valid, np.arange(len(valid[0]))),
     )
     state = train(CONFIG, feed)

@@ -1,7 +1,10 @@
 """Ray Train's workers, killed in the middle of epochs."""
 
+import os
+import signal
 import threading
 import time
+from pathlib import Path
 
 import psutil
 from support.numpy_learner import Numpy
@@ -36,6 +39,23 @@ class Killer:
     @property
     def losses(self) -> list[str]:
         return [line for line in self.lines if "ended with" in line]
+
+
+def ending_itself(notes: Path, epoch: int, step: int) -> Numpy:
+    """A framework that notes each step in a file, and kills its process before one of them, once."""
+
+    def note(_: Config, now: int, steps: int) -> None:
+        if (now, steps) == (epoch, step):
+            try:
+                (notes.parent / "killed").touch(exist_ok=False)
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        with notes.open("a") as file:
+            file.write(f"{now} {steps}\n")
+
+    return Numpy(note)
 
 
 def pausing_in_epochs(at_step: int) -> Numpy:

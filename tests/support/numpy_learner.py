@@ -74,9 +74,9 @@ class NumpyLearner:
             options = {"num_cpus": 0, "name": name, "get_if_exists": True, "max_concurrency": num_workers}
             self._adder = ray.remote(Adder).options(**options).remote(num_workers)
 
-    def start_epoch(self, epoch: int) -> None:
+    def start_epoch(self, epoch: int, step: int = 0) -> None:
         self._features = self._config.train.phase(epoch) == "frozen_features"
-        self._epoch, self._step = epoch, 0
+        self._epoch, self._step = epoch, step
 
     def train(self, batch: Batch, rate: float) -> NDArray[np.float64]:
         self._before_step(self._config, self._epoch, self._step)

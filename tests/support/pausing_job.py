@@ -5,9 +5,10 @@ python pausing_job.py FOLDER PATIENCE FRAMEWORK JOB WORDS...
 FOLDER gets a folder for each kind of work, and in it a note of each piece that was done, named by the piece
 and the node. After the first few, what is done waits until there is a file `lost` beside the notes. A
 training pauses before the epochs that have a folder there: `epoch1` after the first one. Nodes are waited
-for PATIENCE seconds. It trains in FRAMEWORK, `tensorflow` or `numpy`.
+for PATIENCE seconds. It trains in FRAMEWORK, `tensorflow`, `numpy` or `slow`, which is NumPy with slow steps.
 """
 
+import os
 import sys
 import time
 from dataclasses import replace
@@ -87,12 +88,12 @@ class Pausing:
         learner: Any = super().make_learner(config, *rest)  # type: ignore[misc]
         start_epoch = learner.start_epoch
 
-        def pause_and_start(epoch: int) -> None:
+        def pause_and_start(epoch: int, step: int = 0) -> None:
             if TRIALS and epoch:
                 pause("trial", f"{round(10 * config.model.dropout):03d}")  # of a sweep over 0.0 and 0.1
             elif learner.rank == 0 and (FOLDER / f"epoch{epoch}").exists():
                 pause(f"epoch{epoch}", "")
-            start_epoch(epoch)
+            start_epoch(epoch, step)
 
         learner.start_epoch = pause_and_start
         return learner  # type: ignore[no-any-return]
@@ -106,12 +107,26 @@ class PausingNumpy(Pausing, Numpy):
     """NumPy, with pauses."""
 
 
-FRAMEWORKS = {"tensorflow": PausingTensorFlow, "numpy": PausingNumpy}
+class SlowNumpy(Numpy):
+    """NumPy, whose steps take 0.15 s and are noted in the file `steps`."""
+
+    def __init__(self) -> None:
+        def note(_: Config, epoch: int, step: int) -> None:
+            with (FOLDER / "steps").open("a") as file:
+                file.write(f"{epoch} {step}\n")
+            time.sleep(0.15)
+
+        super().__init__(note)
+
+
+FRAMEWORKS = {"tensorflow": PausingTensorFlow, "numpy": PausingNumpy, "slow": SlowNumpy}
 
 
 def main(patience: float, framework: str, job: str, words: list[str]) -> None:
     """Run a job with what is above."""
     connection.WORKER_ENV.clear()  # the nodes have it, which starts workers with half the work
+    if framework == "slow":
+        os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "1"  # which is off on the nodes
     for kind in FIRST:
         (FOLDER / kind).mkdir(parents=True, exist_ok=True)
     changed: list[tuple[Any, str, Any]] = [

@@ -61,6 +61,13 @@ class Nodes:
         self.names.remove(name)
         self._ask(f"lose {name}")
 
+    def drain(self, name: str, seconds: int) -> None:
+        """Tell Ray that a node will be taken away in some seconds, as its own command does."""
+        words = f"--node-id={name}", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=a test"
+        command = ["-m", "ray.scripts.scripts", "drain-node", f"--address={self.address}", *words]
+        with Job((*command, f"--deadline-remaining-seconds={seconds}"), self._environment) as job:
+            job.finish()
+
     def count(self) -> int:
         """Count the nodes that are there, the head and those that others have added too."""
         return int(self._ask("count all"))

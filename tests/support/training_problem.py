@@ -1,6 +1,7 @@
 """A small problem to train on: four classes, told apart by the bright quarter of an image."""
 
 from collections.abc import Callable, Container, Iterable
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -54,16 +55,19 @@ def memory_feed(config: Config, num_train: int = 44, num_valid: int = 13) -> Fee
     """Feed one worker from arrays, by the plan that Ray's workers follow."""
     train, valid = quarters(num_train, 0), quarters(num_valid, 1)
 
-    def load(data: tuple[Any, Any], order: NDArray[np.int64], *, spread: bool = False) -> Iterable[Batch]:
-        for step in worker_steps(order, config.train.batch_size, 0, 1, spread=spread):
+    def load(
+        data: tuple[Any, Any], order: NDArray[np.int64], first: int = 0, *, spread: bool = False
+    ) -> Iterable[Batch]:
+        for step in islice(worker_steps(order, config.train.batch_size, 0, 1, spread=spread), first, None):
             weights = np.full(len(step.rows), step.weight, np.float32)
             yield Batch(data[0][step.rows], data[1][step.rows], weights, step.total)
 
     return Feed(
         steps_per_epoch=num_steps(num_train, config.train.batch_size),
-        train=lambda epoch: load(
+        train=lambda epoch, first: load(
             train,
             epoch_order([num_train], config.seed, epoch, 1000),
+            first,
             spread=config.train.last_batch == "spread",
         ),
         valid=lambda _: load(valid, np.arange(num_valid)),

@@ -124,4 +124,4 @@ def test_ray_train_ends_a_training_that_waits_in_vain(tmp_path: Path) -> None:
     messages.shutdown()
     line = str(to_run_error(failed.value, Run(str(tmp_path), "run"), settings.max_failures))
     assert line.startswith("no room for the workers within 0 s: the cluster has 4 CPUs on 1 node(s), and ")
-    assert line.endswith("; the same command goes on from the last epoch")
+    assert line.endswith("; the same command goes on from the newest checkpoint")

@@ -21,6 +21,7 @@ from brain_ray.models.network import build_network
 from brain_ray.tracking.history import to_csv
 from brain_ray.training import checkpoints
 from brain_ray.training.commands import Command, ControlState
+from brain_ray.training.epoch import Keeping
 from brain_ray.training.framework import Framework
 from brain_ray.training.loop import PollCommands, epochs
 from brain_ray.training.schedule import FLOOR, planned_rates
@@ -40,11 +41,13 @@ def run(
     feed: Feed | None = None,
     poll_commands: PollCommands = lambda _: (),
     framework: Framework | None = None,
+    keeping: Keeping = Keeping(),
 ) -> tuple[list[TrainState], list[str]]:
     """Train from arrays in memory, by TensorFlow if nothing is said; returns each epoch's state and line."""
     framework = framework or TensorFlow()
     learner = framework.make_learner(config, 4, 0, 1, np.ones(4, np.float32))
-    finished = list(epochs(config, learner, feed or memory_feed(config), state, poll_commands))
+    feed = feed or memory_feed(config)
+    finished = list(epochs(config, learner, feed, state, poll_commands, keeping=keeping))
     return [epoch.state for epoch in finished], [epoch.line for epoch in finished]
 
 
@@ -209,6 +212,56 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(
         assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("framework", [Numpy(), TensorFlow()], ids=["numpy", "tensorflow"])
+def test_a_run_goes_on_within_an_epoch_as_if_it_had_never_stopped(
+    framework: Framework, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(
+        {"head": "seed", "dropout": 0.4},
+        epochs=2,
+        batch_size=2,  # 22 steps of 44 rows
+        frozen_epochs=1,
+        cache_features=False,
+        ema=0.9,
+        mixup=0.4,
+        schedule="CosineDecay",
+        checkpoint_minutes=1e-9,
+    )
+    kept: list[TrainState] = []
+    undisturbed, _ = run(config, framework=framework, keeping=Keeping(kept.append))
+    assert [(one.epoch, one.begun.steps) for one in kept if one.begun] == [(0, 20), (1, 20), (2, 20)]
+    for state in kept:
+        checkpoints.write(tmp_path, state)
+        read = checkpoints.read(pafs.LocalFileSystem(), str(tmp_path))
+        assert read.begun == state.begun
+        resumed, _ = run(config, read, framework=framework)
+        assert len(resumed) == 3 - state.epoch
+        for a, b in zip(undisturbed[-1].history, resumed[-1].history, strict=True):
+            now, then = (replace(one, seconds=0, images_per_second=0, input_wait=0) for one in (a, b))
+            assert now == then
+        assert undisturbed[-1].learner.keys() == resumed[-1].learner.keys()
+        for name, arrays in undisturbed[-1].learner.items():
+            for a, b in zip(arrays, resumed[-1].learner[name], strict=True):
+                assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize("minutes", [None, 10.0])
+def test_short_epochs_are_kept_at_their_ends_alone(minutes: float | None, make_config: MakeConfig) -> None:
+    kept: list[TrainState] = []
+    config = make_config(epochs=2, batch_size=1, checkpoint_minutes=minutes)
+    run(config, framework=Numpy(), keeping=Keeping(kept.append))
+    assert not kept
+
+
+def test_the_state_is_kept_when_a_machine_is_about_to_go(make_config: MakeConfig) -> None:
+    """Asked for after 5 s, at the next of the steps at which workers agree; of some slow steps."""
+    kept: list[TrainState] = []
+    framework = Numpy(lambda _, epoch, step: time.sleep(5.2 if (epoch, step) == (1, 25) else 0))
+    config = make_config(epochs=3, batch_size=1, checkpoint_minutes=None)
+    run(config, framework=framework, keeping=Keeping(kept.append, lambda: True))
+    assert [(one.epoch, one.begun.steps) for one in kept if one.begun] == [(1, 40)]
+
+
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_rolling_back_restores_the_best_weights_and_lowers_the_rate(
     ema: float | None, make_config: MakeConfig
@@ -216,8 +269,8 @@ def test_rolling_back_restores_the_best_weights_and_lowers_the_rate(
     config = make_config(epochs=5, learning_rate=0.01, ema=ema)
     feed = memory_feed(config)
 
-    def mislabelled(epoch: int) -> Iterable[Batch]:
-        for batch in feed.train(epoch):
+    def mislabelled(epoch: int, first: int) -> Iterable[Batch]:
+        for batch in feed.train(epoch, first):
             yield replace(batch, labels=(batch.labels + 1) % 4) if epoch > 1 else batch
 
     states, lines = run(config, feed=replace(feed, train=mislabelled))
@@ -277,8 +330,8 @@ def test_waiting_for_batches_is_measured(make_config: MakeConfig) -> None:
     config = make_config(epochs=1)
     feed = memory_feed(config)
 
-    def slow(epoch: int) -> Iterable[Batch]:
-        for batch in feed.train(epoch):
+    def slow(epoch: int, first: int) -> Iterable[Batch]:
+        for batch in feed.train(epoch, first):
             time.sleep(0.05)
             yield batch
 

@@ -12,7 +12,7 @@ import pytest
 import ray
 from mlflow import MlflowClient
 from numpy.testing import assert_allclose
-from support.lost_workers import Killer, pausing_in_epochs
+from support.lost_workers import Killer, ending_itself, pausing_in_epochs
 from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
@@ -25,7 +25,7 @@ from brain_ray.runs import MLFLOW, TENSORBOARD, Run
 from brain_ray.tracking import mlflow
 from brain_ray.tracking.history import from_csv
 from brain_ray.training import checkpoints
-from brain_ray.training.state import FinishedEpoch, TrainState
+from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.framework import TensorFlow
 from brain_ray.training.train import train
 from brain_ray.training.worker import run_epochs
@@ -144,13 +144,37 @@ def test_an_epoch_has_its_files_before_its_checkpoint(run: Run, make_config: Mak
     config = make_config()
     seen: list[list[int]] = []
 
-    def save_checkpoint(_: FinishedEpoch) -> None:
+    def save_checkpoint(_: TrainState) -> None:
         history = from_csv(run.read_bytes("train", "history.csv"))
         seen.append([record.epoch for record in history])
         assert len(run.list_files(*TENSORBOARD)) == len(history)
 
     assert len(list(run_epochs(run, config, Numpy(), lambda: sources_of(run, config), save_checkpoint))) == 2
     assert seen == [[1], [1, 2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_run_goes_on_within_the_epoch_in_which_a_worker_was_lost(
+    num_workers: int, run: Run, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Of 31 steps, the state after the 20th is kept; the 26th is not taken."""
+    others = {"batch_size": 2, "learning_rate": 0.003, "max_failures": 1, "checkpoint_minutes": 1e-9}
+    config = make_config(EXACT, epochs=3, num_workers=num_workers, **others)
+    killer = Killer(kills=0)
+    with messages_to(killer):
+        train(run, config, ending_itself(tmp_path / "steps", epoch=1, step=25))
+    assert len(killer.losses) == 1
+    assert killer.epochs == ["1/3", "2/3", "3/3"]
+    steps = (tmp_path / "steps").read_text().splitlines()
+    again = 2 * num_workers
+    assert steps.count("1 19") == num_workers, "kept, and not taken again"
+    assert [steps.count(f"1 {step}") for step in (20, 24)] == [again, again]
+    assert steps.count("1 25") in range(num_workers, again), "not before the kill by the one that was killed"
+    expected = undisturbed(run, config, Numpy())
+    assert_same_history(run, expected)
+    assert_same_metrics(run, expected)
+    assert_same_weights(run, expected)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from brain_ray.models.network import build_network, rate_factors, set_trainable,
 from brain_ray.models.weights import assign_weights
 from brain_ray.training.framework import Arrays
 from brain_ray.training.tensorflow.allreduce import BUCKET, GPU_BUCKET, Reduction
+from brain_ray.training.tensorflow.draws import Draws
 from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
 from brain_ray.training.tensorflow.losses import BatchLoss
 from brain_ray.training.tensorflow.mixup import draw_mixture, mix
@@ -62,14 +63,13 @@ class Learner:
         self._loss = BatchLoss(config.train, equal if class_weights is None else class_weights)
         # Built over everything that any epoch trains: a run has the same state in all of its epochs.
         self._set_trainable(config.train.total_epochs)
-        decay, spec = config.train.layer_decay, config.model.backbone_spec
-        self.optimizer: keras.Optimizer = build_optimizer(
-            config.train,
-            self.model.trainable_variables,
-            None if decay is None else rate_factors(self.model, spec, decay),
-        )
+        rates = rate_factors(self.model, config.model.backbone_spec, config.train.layer_decay or 1.0)
+        variables = self.model.trainable_variables
+        self.optimizer: keras.Optimizer = build_optimizer(config.train, variables, rates)
         self._fresh = [np.asarray(v).flat[0] for v in self.optimizer.variables]
         self.average = MovingAverage(self.model, config.train.ema)
+        self._draws = Draws(self.model)
+        self._drawn: Arrays = []  # of the epoch within which the state was kept that was loaded
         self._phase: Phase | None = None
         self._num_steps = 0
         self.train_step: Any  # a `tf.function`, of the phase that `start_epoch` began
@@ -77,10 +77,12 @@ class Learner:
 
     # --- an epoch
 
-    def start_epoch(self, epoch: int) -> None:
-        """Prepares for an epoch, counted from 0: which layers train, and what dropout draws.
+    def start_epoch(self, epoch: int, step: int = 0) -> None:
+        """Prepares for an epoch, counted from 0, or for the rest of one after so many of its steps: which
+        layers train, and what dropout draws.
 
-        Dropout's seeds depend on seed, epoch and rank alone, so that a resumed run draws what it would have.
+        That depends on seed, epoch, rank and how often it was drawn in the epoch, so that a resumed run draws
+        what it would have.
         """
         phase = self.config.train.phase(epoch)
         if phase != self._phase:
@@ -89,10 +91,7 @@ class Learner:
             self.train_step, self._valid_step = self._compile_steps()
             # Traced here, and not by the first batch: loading, whose threads slow that down, begins later.
             self.train_step.get_concrete_function()
-        rng = np.random.default_rng([self.config.seed, epoch, self.rank])
-        for variable in self.model.variables:
-            if "seed_generator" in variable.path:
-                variable.assign(rng.integers(0, 2**31, size=tuple(variable.shape)))
+        self._draws.start([self.config.seed, epoch, self.rank], self._drawn if step else None)
 
     def train(self, batch: Batch, rate: float) -> "tf.Tensor":
         """Takes one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
@@ -155,6 +154,7 @@ class Learner:
             "optimizer": [np.array(variable) for variable in self.optimizer.variables],
             "averages": [np.array(average) for average in self.average.variables],
             "num_steps": [np.array(self._num_steps)],
+            "draws": self._draws.counts(),
         }
 
     def load(self, state: dict[str, Arrays]) -> None:
@@ -165,6 +165,7 @@ class Learner:
         for average, value in zip(self.average.variables, state["averages"], strict=True):
             average.assign(value)
         self._num_steps = int(state["num_steps"][0])
+        self._drawn = state.get("draws", [])  # earlier versions kept states of finished epochs only
 
     # --- compiled steps
 

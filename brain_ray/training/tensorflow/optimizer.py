@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def build_optimizer(
     config: TrainConfig,
     variables: "Sequence[keras.Variable]" = (),
-    rate_factors: Sequence[float] | None = None,
+    rate_factors: Sequence[float] = (),
 ) -> "keras.Optimizer":
     """Makes the optimizer that the settings name, for some variables; in float16, one that scales the loss.
 
@@ -39,7 +39,7 @@ def build_optimizer(
         ) from error
     if config.decayed_weights == "kernels":
         optimizer.exclude_from_weight_decay(var_list=[each for each in variables if len(each.shape) < 2])
-    if rate_factors is not None:
+    if set(rate_factors) - {1.0}:
         _scale_rates(optimizer, variables, rate_factors)
     if keras.config.dtype_policy().name == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would become 0
