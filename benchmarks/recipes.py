@@ -21,6 +21,7 @@ import numpy as np
 from brain_ray.config import Config
 from brain_ray.data.folds import read_folds
 from brain_ray.runs import Run
+from brain_ray.scoring.aggregation import Units
 from brain_ray.scoring.calibration import log_losses
 from brain_ray.scoring.cross_fitting import cross_fitted_losses, draw_halves
 from brain_ray.scoring.intervals import GroupBootstrap
@@ -36,15 +37,18 @@ def measure(run: Run) -> list[dict[str, Any]]:
     records, _ = join_folds(list(read_trials(run)), folds, len(numbers))
     answered = np.isin(folds.fold, numbers) & folds.original
     labels, groups = folds.label[answered], folds.group[answered]
-    bootstrap, halves = GroupBootstrap(groups), draw_halves(groups, config.seed)
+    halves, units = draw_halves(groups, config.seed), Units.of(labels, groups)
+    of_images, of_units = GroupBootstrap(groups), GroupBootstrap(units.groups)
     rows: list[dict[str, Any]] = []
     first: dict[str, Any] = {}
     for one in records:
         if one.probabilities is None or one.status != "finished":
             continue
         chances = np.asarray(one.probabilities, np.float64)
+        told = units.aggregate("log_mean", chances.astype(np.float32)).argmax(axis=1)
         scores = {
             "accuracy": (chances.argmax(axis=1) == labels).astype(np.float64),
+            "accuracy, patients": (told == units.labels).astype(np.float64),
             "log loss": log_losses(chances, labels),
             "calibrated": cross_fitted_losses(chances, labels, halves),
         }
@@ -52,6 +56,7 @@ def measure(run: Run) -> list[dict[str, Any]]:
         row["minutes"] = sum(epoch.seconds for epoch in one.history) / 60
         first = first or scores
         for name, values in scores.items():
+            bootstrap = of_units if name == "accuracy, patients" else of_images
             pooled, gain = bootstrap.mean(values), bootstrap.mean(values - first[name])
             row[name] = (pooled.value, pooled.low, pooled.high)
             row[f"{name}, more"] = (gain.value, gain.low, gain.high)
@@ -69,16 +74,19 @@ def main() -> None:
     if not rows:
         raise SystemExit(f"{run.uri()} has no variant that is trained on all folds: let jobs/tune.py go on")
     usual = rows[0]["changes"]
-    print(f"{'accuracy':>10} {'more than the first':>30} {'log loss, calibrated':>22}  more than the first")
+    more = f"{'more than the first':>30}"
+    print(f"{'images':>8}{more}{'patients':>10}{more}{'log loss':>10}  more")
     for row in rows:
-        (accuracy, *_), gain = row["accuracy"], row["accuracy, more"]
-        (loss, *_), lost = row["calibrated"], row["calibrated, more"]
+        cells = []
+        for name in ("accuracy", "accuracy, patients"):
+            gain, low, high = (100 * value for value in row[f"{name}, more"])
+            cells.append(f"{row[name][0]:8.4f}{f'{gain:+.2f} ({low:+.2f} to {high:+.2f}) points':>30}  ")
+        lost, low, high = row["calibrated, more"]
         changed = [f"{name.removeprefix('train.')} {value}" for name, value in row["changes"].items()]
         kept = [f"{name.removeprefix('train.')} {value}" for name, value in usual.items()]
         words = ", ".join(word for word in changed if word not in kept) or "as it is"
         print(
-            f"{accuracy:10.4f} {100 * gain[0]:+9.2f} ({100 * gain[1]:+.2f} to {100 * gain[2]:+.2f}) points"
-            f"{loss:14.4f} {lost[0]:+14.4f} ({lost[1]:+.4f} to {lost[2]:+.4f})  {words}"
+            f"{''.join(cells)}{row['calibrated'][0]:8.4f}  {lost:+.4f} ({low:+.4f} to {high:+.4f})  {words}"
         )
     print(json.dumps({"variants": rows}))
 

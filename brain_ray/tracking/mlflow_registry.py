@@ -6,6 +6,8 @@ The server is that of MLFLOW_REGISTRY_URI, else of MLFLOW_TRACKING_URI.
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,13 +80,16 @@ def register(
 ) -> str:
     """Logs a bundle's folder to MLflow, and registers it as the next version of a model; returns the version.
 
+    If that fails or is interrupted, the run that was begun for it counts as failed.
+
     Raises:
         RunError: no MLflow, no registry named, or it refuses.
     """
     client = connect()
     try:
         run = client.create_run(find_experiment(client), run_name=name, tags=tags)
-        client.log_artifacts(run.info.run_id, str(folder), "bundle")
+        with _failed_unless_done(client, run.info.run_id):
+            client.log_artifacts(run.info.run_id, str(folder), "bundle")
         client.set_terminated(run.info.run_id)
         if not any(model.name == name for model in client.search_registered_models(f"name='{name}'")):
             client.create_registered_model(name)
@@ -101,6 +106,16 @@ def register(
     except Exception as error:
         raise _failure(f"cannot register {name}", error) from error
     return str(version)
+
+
+@contextmanager
+def _failed_unless_done(client: Any, run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # the server may be gone
+            client.set_terminated(run_id, "FAILED")
+        raise
 
 
 def registry_uri() -> str:

@@ -11,6 +11,7 @@ from brain_ray.bundle.bundle import BundleError, load_bundle
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.errors import RunError
 from brain_ray.serving.serve import main as serve
+from brain_ray.tracking import mlflow_registry
 
 
 @pytest.fixture
@@ -62,6 +63,19 @@ def test_what_is_not_there_is_a_line(registry: str, bundle: Path, capsys: pytest
     assert register(bundle) == 1
     assert "was changed or is incomplete" in capsys.readouterr().err
     assert not MlflowClient(registry).search_registered_models()
+
+
+def test_a_registration_that_ends_early_leaves_no_run_that_seems_to_go_on(
+    registry: str, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "unreadable").mkdir()
+    (folder / "model.onnx").symlink_to(tmp_path / "nothing")
+    with pytest.raises(RunError, match="cannot register brain-mr"):
+        mlflow_registry.register(folder, "brain-mr", "", {})
+    client = MlflowClient(registry)
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert [run.info.status for run in runs] == ["FAILED"]
+    assert not client.search_registered_models()
 
 
 def test_a_bundle_that_was_changed_in_the_registry_is_not_opened(

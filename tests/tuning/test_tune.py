@@ -17,6 +17,7 @@ import ray
 import ray.tune
 from numpy.testing import assert_allclose, assert_array_equal
 from support.filling_disk import FillingRun
+from support.lost_workers import ending_itself
 from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
@@ -240,6 +241,19 @@ def test_a_sweep_tries_how_many_rows_of_a_group_an_epoch_visits(
     # Of 61 rows in groups of two, 31 are 4 steps of 8, and all of them 8.
     expected = [f"1 0 {step}" for step in range(4)] + [f"2 0 {step}" for step in range(8)]
     assert sorted(steps.read_text().splitlines()) == expected
+
+
+def test_a_trial_goes_on_within_the_epoch_in_which_its_process_was_killed(
+    run: Run, make: Callable[..., Config], tmp_path: Path
+) -> None:
+    train = {"epochs": 2, "batch_size": 2, "checkpoint_minutes": 1e-9}
+    config = make("train.learning_rate=grid(0.003)", train=train, max_failures=1)
+    tune.tune(run, SearchSpace.parse(config), ending_itself(tmp_path / "steps", epoch=1, step=25))
+    steps = (tmp_path / "steps").read_text().splitlines()
+    assert [steps.count(f"1 {step}") for step in (0, 19, 20, 24, 25, 30)] == [1, 1, 2, 2, 1, 1]
+    (record,) = read_trials(run)
+    expected = undisturbed(run, record.trial.config, Numpy())
+    assert [epoch.loss for epoch in record.history] == [epoch.loss for epoch in expected.history]
 
 
 @pytest.mark.thorough
