@@ -316,6 +316,7 @@ def test_a_training_is_kept_before_a_machine_that_is_taken_back_goes(
         running.wait_for("goes on with 1 of 2 workers", 60)
         said = running.finish()
     assert "starts with 2 of 2 workers" in said
+    assert re.search(r"the machine of worker [01] is about to go: the state is kept within the epoch", said)
     assert re.findall(r"epoch (\d)/1 ", said) == ["1"]
     taken = Counter(int(line.split()[1]) for line in steps_in(notes))
     resumed = min(step for step, times in taken.items() if times == 3)

@@ -19,9 +19,9 @@ class BackboneSpec:
     """Height and width in pixels of the input that it was designed for: keras.applications' default."""
     blocks: str | None
     """Regular expression that matches, at the start of a layer's name, the name of the layer's block.
-    `train.learning_blocks` counts blocks; a bundle's out-of-distribution statistics are taken from their
-    outputs. None: there are no blocks; the statistics are taken from the layers' outputs, and
-    `learning_blocks` is refused."""
+    `train.learning_blocks` and `train.layer_decay` count blocks; a bundle's out-of-distribution statistics
+    are taken from their outputs. None: there are no blocks; the statistics are taken from the layers'
+    outputs, and the two settings are refused."""
     weights_file: str | None
     """Name of the file with ImageNet weights that Keras downloads; None: there are none."""
     preprocessing: Literal["inside", "caffe", "tf", "torch"] = "inside"

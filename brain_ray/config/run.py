@@ -1,6 +1,7 @@
 """Config: the tree of all settings of a run, frozen and typed."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 import tyro
 from pydantic import Field, model_validator
@@ -122,18 +123,20 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _blocks_to_learn(self) -> Self:
-        check_blocks(self.model.backbone, self.model.backbone_spec, self.train.learning_blocks)
+        settings = {name: getattr(self.train, name) for name in ("learning_blocks", "layer_decay")}
+        check_blocks(self.model.backbone, self.model.backbone_spec, settings)
         return self
 
 
-def check_blocks(name: str, spec: BackboneSpec, learning_blocks: int | None) -> None:
-    """Refuses `learning_blocks` for a backbone without blocks.
+def check_blocks(name: str, spec: BackboneSpec, settings: Mapping[str, Any]) -> None:
+    """Refuses settings of `train` that count a backbone's blocks, for a backbone without blocks.
 
     Raises:
-        ValueError: `learning_blocks` is set, but the backbone's row has no pattern of blocks.
+        ValueError: one of them is not None, and the backbone's row has no pattern of blocks.
     """
-    if learning_blocks is not None and spec.blocks is None:
-        raise ValueError(
-            f"train.learning_blocks is {learning_blocks}: the backbone {name} has no blocks to count; "
-            "leave it out, for all of the backbone to learn"
-        )
+    for setting, value in settings.items():
+        if value is not None and spec.blocks is None:
+            raise ValueError(
+                f"train.{setting} is {value}: the backbone {name} has no blocks to count; leave it out, for "
+                "all of the backbone to learn alike"
+            )

@@ -167,6 +167,19 @@ def _train(task: Task) -> None:
         words: Any = ray.get(task.actor.commands_since.remote(orders.heard)) if rank == 0 else None
         return list(ray.train.collective.broadcast_from_rank_zero(words) if num_workers > 1 else words)
 
+    warned = False
+
+    def noticed() -> bool:
+        nonlocal warned
+        notice = ray.train.get_preemption_info()
+        if notice is not None and rank == 0 and not warned:
+            warned = True
+            ranks = ", ".join(map(str, notice.preempted_ranks))
+            task.messages.put(
+                f"the machine of worker {ranks} is about to go: the state is kept within the epoch"
+            )
+        return notice is not None
+
     for finished in run_epochs(
         task.run,
         config,
@@ -175,7 +188,7 @@ def _train(task: Task) -> None:
         _report,
         poll_commands,
         progress,
-        lambda: ray.train.get_preemption_info() is not None,
+        noticed,
         rank=rank,
         num_workers=num_workers,
         processes=context.get_local_world_size(),

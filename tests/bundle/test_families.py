@@ -144,9 +144,12 @@ def test_a_block_of_convnext_ends_with_its_sum() -> None:
 
 def test_a_backbone_without_blocks_is_refused_where_blocks_are_counted() -> None:
     blockless = replace(BACKBONES["tiny"], blocks=None)
-    check_blocks("tiny", blockless, None)
-    with pytest.raises(ValueError, match=r"train\.learning_blocks is 2: the backbone tiny has no blocks"):
-        check_blocks("tiny", blockless, 2)
+    check_blocks("tiny", blockless, {"learning_blocks": None, "layer_decay": None})
+    for setting, value in (("learning_blocks", 2), ("layer_decay", 0.5)):
+        with pytest.raises(
+            ValueError, match=rf"train\.{setting} is {value}: the backbone tiny has no blocks"
+        ):
+            check_blocks("tiny", blockless, {setting: value})
     for name in BACKBONES:
         Config(model=ModelConfig(backbone=name), train=TrainConfig(learning_blocks=2))
 
