@@ -74,13 +74,13 @@ def main() -> None:
     if not rows:
         raise SystemExit(f"{run.uri()} has no variant that is trained on all folds: let jobs/tune.py go on")
     usual = rows[0]["changes"]
-    more = f"{'more than the first':>30}"
+    more = f"{'more than the first':>34}"
     print(f"{'images':>8}{more}{'patients':>10}{more}{'log loss':>10}  more")
     for row in rows:
         cells = []
         for name in ("accuracy", "accuracy, patients"):
             gain, low, high = (100 * value for value in row[f"{name}, more"])
-            cells.append(f"{row[name][0]:8.4f}{f'{gain:+.2f} ({low:+.2f} to {high:+.2f}) points':>30}  ")
+            cells.append(f"{row[name][0]:8.4f}{f'{gain:+.2f} ({low:+.2f} to {high:+.2f}) points':>34}  ")
         lost, low, high = row["calibrated, more"]
         changed = [f"{name.removeprefix('train.')} {value}" for name, value in row["changes"].items()]
         kept = [f"{name.removeprefix('train.')} {value}" for name, value in usual.items()]
