@@ -160,9 +160,9 @@ def test_requests_after_the_last_block_decode_nothing_again(run: Run, make_confi
     opened: list[int] = []
 
     class Counting(ImageLoader):
-        def blocks(self, epoch: int | None, num_workers: int) -> Iterator[tuple[int, Any]]:
+        def blocks(self, epoch: int | None, num_workers: int, first: int = 0) -> Iterator[tuple[int, Any]]:
             opened.append(num_workers)
-            return super().blocks(epoch, num_workers)
+            return super().blocks(epoch, num_workers, first)
 
     dispatcher = Dispatcher({"train": Counting(loader.config, loader.rows, loader.store)}, 2)
     ahead = [dispatcher.next(rank, "train", 0, 1) for rank in range(2)]
