@@ -18,39 +18,32 @@ from typing import Any
 
 import numpy as np
 
+from brain_ray.comparison.scored_trials import score_images
 from brain_ray.config import Config
-from brain_ray.data.folds import read_folds
 from brain_ray.runs import Run
 from brain_ray.scoring.aggregation import Units
-from brain_ray.scoring.calibration import log_losses
-from brain_ray.scoring.cross_fitting import cross_fitted_losses, draw_halves
 from brain_ray.scoring.intervals import GroupBootstrap
-from brain_ray.tuning.fold_records import join_folds
-from brain_ray.tuning.trial_store import read_trials
+from brain_ray.tuning.trial_store import read_sweep
 
 
 def measure(run: Run) -> list[dict[str, Any]]:
     """Return for each finished variant its scores, and what they have more than those of the first."""
     config = Config.model_validate(run.read_json("config.json")["config"])
-    folds = read_folds(run, config)
-    numbers = folds.left_out_by(config)
-    records, _ = join_folds(list(read_trials(run)), folds, len(numbers))
-    answered = np.isin(folds.fold, numbers) & folds.original
-    labels, groups = folds.label[answered], folds.group[answered]
-    halves, units = draw_halves(groups, config.seed), Units.of(labels, groups)
-    of_images, of_units = GroupBootstrap(groups), GroupBootstrap(units.groups)
+    sweep = read_sweep(run, config)
+    of_trials, units = score_images(sweep), Units.of(sweep.labels, sweep.groups)
+    of_images, of_units = GroupBootstrap(sweep.groups), GroupBootstrap(units.groups)
     rows: list[dict[str, Any]] = []
     first: dict[str, Any] = {}
-    for one in records:
-        if one.probabilities is None or one.status != "finished":
+    for one in sweep.trials:
+        mine = of_trials.get(one.trial.id)
+        if mine is None or one.probabilities is None or one.status != "finished":
             continue
-        chances = np.asarray(one.probabilities, np.float64)
-        told = units.aggregate("log_mean", chances.astype(np.float32)).argmax(axis=1)
+        told = units.aggregate("log_mean", one.probabilities).argmax(axis=1)
         scores = {
-            "accuracy": (chances.argmax(axis=1) == labels).astype(np.float64),
+            "accuracy": mine.right,
             "accuracy, patients": (told == units.labels).astype(np.float64),
-            "log loss": log_losses(chances, labels),
-            "calibrated": cross_fitted_losses(chances, labels, halves),
+            "log loss": mine.cross_entropy,
+            "calibrated": mine.calibrated,
         }
         row: dict[str, Any] = {"variant": one.trial.variant, "changes": one.trial.changes}
         row["minutes"] = sum(epoch.seconds for epoch in one.history) / 60

@@ -108,7 +108,7 @@ class Predictor:
         fed = info.input
         self.spec = InputSpec(fed.height, fed.width, fed.fit, fed.crop_size, fed.background)
         self._where = opened.folder.uri()
-        self.max_pixels = info.input.max_pixels
+        self.max_pixels = fed.max_pixels
         """Largest number of pixels of an image."""
         self._expected = info.canaries
         self._threshold = info.decision.unlikeness_threshold

@@ -83,7 +83,13 @@ def find_contour(
     If the image is all specks, so that more than `max_starts` components may begin in it, only the
     `max_components` with the largest bounding boxes are followed.
     """
-    mask = _drop_specks(head_mask(image, crop), max_starts, max_components)
+    return _largest_contour(head_mask(image, crop), max_starts, max_components)
+
+
+def _largest_contour(
+    mask: Grey, max_starts: int = MAX_STARTS, max_components: int = MAX_COMPONENTS
+) -> NDArray[np.int32] | None:
+    mask = _drop_specks(mask, max_starts, max_components)
     contours = imutils.grab_contours(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE))
     return max(contours, key=cv2.contourArea) if contours else None
 
@@ -154,10 +160,9 @@ def blacken_background(image: Grey) -> Grey:
     level, _ = cv2.threshold(blurred, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     mask = cv2.threshold(blurred, level / 2, 255, cv2.THRESH_BINARY)[1]
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    found = imutils.grab_contours(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE))
-    head = np.zeros(image.shape, np.uint8)
-    if found:
-        cv2.drawContours(head, [max(found, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+    head, contour = np.zeros(image.shape, np.uint8), _largest_contour(as_grey(mask))
+    if contour is not None:
+        cv2.drawContours(head, [contour], -1, 255, cv2.FILLED)
     if np.count_nonzero(head) < LEAST_HEAD * image.size:
         return image
     return as_grey(cv2.bitwise_and(image, head))

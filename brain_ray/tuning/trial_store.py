@@ -99,11 +99,13 @@ def read_trial(run: Run, trial: str, *, val_probabilities: bool = True) -> Trial
 
 
 def read_sweep(run: Run, config: Config) -> SweepRecord:
-    """Reads the record of a sweep, for the comparison of its trials; reads no rows of the test split.
+    """Reads the record of a sweep, for the comparison of its trials; reads no rows of the test split. Of one
+    that is not finished, it has the trials so far and no rungs.
 
     Trials on the folds of one variant and seed become one record, whose probabilities are those of all folds.
     """
-    rungs = tuple(from_json(Rung, rung) for rung in run.read_json(*RUNGS)["rungs"])
+    stored = run.read_json(*RUNGS)["rungs"] if run.exists(*RUNGS) else ()
+    rungs = tuple(from_json(Rung, rung) for rung in stored)
     trials = tuple(read_trials(run))
     if config.folds is None:
         labels, groups = read_labels(run, "valid"), read_groups(run, "valid")
