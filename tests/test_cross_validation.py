@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from support.small_road import words
 
 from brain_ray import jobs
 from brain_ray.config import Config
+from brain_ray.data.dataset import add_source_columns
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.evaluation.cross_validation import report_folds
 from brain_ray.runs import Run
 from brain_ray.scoring.calibration import fit_temperature
-from brain_ray.scoring.cross_validation import CrossValidation
+from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation
 
 SETTINGS = {"data__phantoms__train_per_class": 16, "train__epochs": 4}
 
@@ -106,6 +108,27 @@ def test_the_mean_of_several_seeds_is_scored_beside_the_best_one(finished: Run, 
     page = run.read_bytes("train", "cross_validation.html").decode()
     assert "The mean of the answers of 3 seeds to each fold is right for 1.0000 of the images" in page
     assert "of one seed" not in finished.read_bytes("train", "cross_validation.html").decode()
+
+
+@pytest.mark.slow
+def test_names_of_sources_stand_beside_their_scores_where_each_is_a_fold(
+    finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.path(), tmp_path / "smoke")
+    run, answers = Run(str(tmp_path), "smoke"), OutOfFold.read(finished)
+    assert answers is not None
+    stated = add_source_columns(pd.DataFrame({"image_id": answers.image_id}), run)["source"]
+    known = (stated != "").to_numpy()
+    answers = OutOfFold(*(values[known] for values in vars(answers).values()))
+    stated = stated[known]
+    answers = replace(answers, fold=1 + pd.factorize(stated, sort=True)[0])
+    config = Config.model_validate(run.read_json("config.json")["config"])
+    found, _ = report_folds(run, config.model_copy(update={"folds": "each_source"}), answers)
+    assert [(one.source, one.images) for one in found.folds] == sorted(stated.value_counts().items())
+    assert len(found.folds) > 1
+    for one in found.folds:
+        assert f"{one.fold} ({one.source})</th>" in run.read_bytes("train", "cross_validation.html").decode()
+        assert format_cross_validation(found).count(f"  {one.source}\n") == 1
 
 
 @pytest.mark.slow

@@ -54,10 +54,11 @@ class Config(Settings):
     stopped."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 123
     """Seed of all splits, shuffles, augmentations and initial weights."""
-    folds: Annotated[int, Field(ge=2)] | Literal["source"] | None = None
+    folds: Annotated[int, Field(ge=2)] | Literal["source", "each_source"] | None = None
     """Number of folds of a cross-validation: the training and validation images are dealt to so many, by
     whole groups of patients and copies, and each is answered by a model that saw none of its group; `source`:
-    the folds that the source states. None: one validation split."""
+    the folds that the source states; `each_source`: the images of each source, so that they are answered by
+    a model of the others. None: one validation split."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()

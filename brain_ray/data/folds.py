@@ -99,19 +99,22 @@ class Folds:
 
 
 def read_folds(run: Run, config: Config) -> Folds:
-    """Deals the training and validation images of a run to `config.folds` folds, or takes the source's.
+    """Deals the training and validation images of a run to `config.folds` folds, or takes the source's, or
+    those of each source, which are numbered from 1 by their names.
 
     Dealt, they are stratified by class, by whole groups, and by the config's seed.
 
     Raises:
-        RunError: no data set, a class with fewer groups than folds, or `source`, and the source tells the
-            fold of some images only.
+        RunError: no data set, a class with fewer groups than folds, `source`, and the source tells the fold
+            of some images only, or `each_source`, and the source of some is not known, or that of all is one.
     """
     manifest = read_table(run, *DATASET_MANIFEST)
     manifest = manifest[manifest["split"].isin(DEVELOPMENT)].set_index("image_id")
     manifest = manifest.assign(group=group_column(manifest))
     if config.folds == "source":
         fold = _stated(run, manifest)
+    elif config.folds == "each_source":
+        fold = _by_source(run, manifest)
     else:
         assert config.folds is not None, "Config refuses train.fold without folds"
         fold = pd.Series(fold_numbers(manifest, config.folds, config.seed), manifest.index)
@@ -139,3 +142,18 @@ def _stated(run: Run, manifest: pd.DataFrame) -> "pd.Series[int]":
     if told.nunique() < 2:
         raise RunError("--folds is source, and all images are of one fold: two are needed at least")
     return told
+
+
+def _by_source(run: Run, manifest: pd.DataFrame) -> "pd.Series[int]":
+    told = manifest["source"].fillna("") if "source" in manifest else pd.Series("", manifest.index)
+    without = int((told == "").sum())
+    if without:
+        raise RunError(
+            f"--folds is each_source, and the source of {without} of {len(told)} training and validation "
+            f"images of {run.uri('dataset')} is not known: add a column source (where an image comes from: a "
+            "hospital, a scanner) to their manifest"
+        )
+    names = sorted(set(told))
+    if len(names) < 2:
+        raise RunError(f"--folds is each_source, and all images are of {names[0]}: two are needed at least")
+    return told.map({name: number for number, name in enumerate(names, start=1)})

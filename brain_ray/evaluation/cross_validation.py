@@ -71,6 +71,10 @@ def _score(
         stated["patient"].fillna("").to_numpy(str) if "patient" in stated else None,
         config.evaluate.calibration_bins,
     )
+    if config.folds == "each_source":
+        source = dict(zip(answers.fold.tolist(), stated["source"], strict=True))
+        named = [one.model_copy(update={"source": source[one.fold]}) for one in scores.folds]
+        scores = scores.model_copy(update={"folds": named})
     return scores, calibrated
 
 

@@ -30,6 +30,8 @@ class FoldScores(Strict):
     ece: float
     calibrated_log_loss: float
     calibrated_ece: float
+    source: str = ""
+    """Of all its images, where each source is a fold."""
 
 
 class SeedAverage(Strict):
@@ -151,7 +153,7 @@ def format_cross_validation(found: CrossValidation) -> str:
     lines += ["", "fold  images  groups  accuracy  log loss     ECE  calibrated: log loss     ECE"]
     lines += [
         f"{one.fold:4d}  {one.images:6d}  {one.groups:6d}  {one.accuracy:8.4f}  {one.log_loss:8.4f}"
-        f"  {one.ece:.4f}  {one.calibrated_log_loss:20.4f}  {one.calibrated_ece:.4f}"
+        f"  {one.ece:.4f}  {one.calibrated_log_loss:20.4f}  {one.calibrated_ece:.4f}  {one.source}".rstrip()
         for one in found.folds
     ]
     if found.accuracy_sd is not None:

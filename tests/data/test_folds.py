@@ -25,8 +25,13 @@ def run(tmp_path) -> Run:
 
 def state_folds(run: Run, fold: list[int]) -> None:
     """Have the source state a fold for each image."""
+    state(run, fold=fold)
+
+
+def state(run: Run, **columns: object) -> None:
+    """Have the source state something of each image."""
     with run.fs.open_input_file(run.path(*DATASET_MANIFEST)) as file:
-        manifest = pq.read_table(file).to_pandas().assign(fold=fold)
+        manifest = pq.read_table(file).to_pandas().assign(**columns)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pandas(manifest, preserve_index=False), sink)
     run.write_bytes(sink.getvalue().to_pybytes(), *DATASET_MANIFEST)
@@ -82,6 +87,29 @@ def test_folds_that_the_source_does_not_state_for_all_are_refused(run: Run) -> N
     state_folds(run, [1] * 74)
     with pytest.raises(RunError, match="all images are of one fold"):
         read_folds(run, Config(folds="source"))
+
+
+def test_each_source_is_a_fold_and_a_group_of_two_sources_is_not_used_by_the_other(run: Run) -> None:
+    state(run, source=["clinic" if image % 5 == 1 else "ward" for image in range(74)])
+    folds = read_folds(run, Config(folds="each_source"))
+    assert folds.numbers == (1, 2)
+    held = folds.held_out(1)
+    assert_array_equal(held, (folds.image_id % 5 == 1) & folds.original)
+    masks = folds.split(1, 0.2)
+    shared = np.isin(folds.group, folds.group[held]) & ~held
+    assert shared.any(), "the ward has images of the clinic's patients"
+    assert not (masks["train"] | masks["valid"])[shared].any()
+
+
+def test_sources_that_are_not_known_or_one_are_no_folds(run: Run) -> None:
+    with pytest.raises(RunError, match=r"source of 74 of 74 .* is not known: add a column source"):
+        read_folds(run, Config(folds="each_source"))
+    state(run, source=[None, "", *["ward"] * 72])
+    with pytest.raises(RunError, match=r"source of 2 of 74 .* is not known"):
+        read_folds(run, Config(folds="each_source"))
+    state(run, source=["ward"] * 74)
+    with pytest.raises(RunError, match="all images are of ward: two are needed"):
+        read_folds(run, Config(folds="each_source"))
 
 
 def test_a_fold_that_is_not_there_and_too_many_folds_are_refused(run: Run) -> None:
