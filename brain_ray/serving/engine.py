@@ -4,9 +4,9 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TypeVar
 
 import cv2
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.bundle.predictor import Prediction
+from brain_ray.serving.admission import Admission
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.counts import Counts, NoMetrics
@@ -33,12 +34,6 @@ BATCHES = 2
 Threads that share a batch meet at each operation, and wait for any that the machine has suspended; with two
 batches, one continues while the other ends.
 """
-
-KEPT = 1 / 8
-"""Share of `max_queue` and `max_held_mb` that large requests leave to those of one small image."""
-
-SMALL_BYTES = 1_000_000
-"""Largest size of a small image's file."""
 
 STUCK = 2
 """Number of time-outs of a request after which a run of a model counts as stuck."""
@@ -93,44 +88,11 @@ class Engine:
         self.drift = DriftWatch(self.predictors[0])
         """What the main model's images of late are like."""
         self.counts.watch(self.predictors[0].id, self.drift.boundaries())
-        self.review = Review(config, self.hold, self.counts) if config.review else None
+        self.admission = Admission(config.max_queue, config.max_held_mb * 1e6)
+        self.review = Review(config, self.admission.hold, self.counts) if config.review else None
         self._draws = random.Random()
-        self.accepted_images = 0
-        """Images of requests whose answers are not made yet."""
-        self.held_bytes = 0
-        """Bytes of bodies and answers that are held now."""
         self._checked = -math.inf
         self._background: set[asyncio.Task[None]] = set()
-
-    @contextmanager
-    def accept(self, num_images: int, num_bytes: int = 0) -> Iterator[None]:
-        """Reserves room for a request's images, and for the bytes of its body.
-
-        Raises:
-            ProblemError: `queue_full`.
-        """
-        small = num_images == 1 and num_bytes <= SMALL_BYTES
-        share = 1 if small or not self.accepted_images else 1 - KEPT
-        if self.accepted_images + num_images > share * self.config.max_queue:
-            raise ProblemError("queue_full", f"{self.accepted_images} images are waiting; try again soon")
-        if self.held_bytes + num_bytes > share * self.config.max_held_mb * 1e6:
-            raise ProblemError("queue_full", f"{self.held_bytes / 1e6:.0f} MB are waiting; try again soon")
-        self.accepted_images += num_images
-        try:
-            with self.hold(num_bytes):
-                yield
-        finally:
-            self.accepted_images -= num_images
-
-    @contextmanager
-    def hold(self, num_bytes: int) -> Iterator[None]:
-        """Counts the bytes of an answer until it is sent; does not refuse it, because the work is already
-        done."""
-        self.held_bytes += num_bytes
-        try:
-            yield
-        finally:
-            self.held_bytes -= num_bytes
 
     async def check_uploads(self, uploads: list[Upload]) -> list[Upload]:
         """Checks the images of a form, each once; returns uploads that are decoded without a further check.
@@ -190,7 +152,7 @@ class Engine:
         """Runs each model on its part of a batch; returns the predictions in the order of `items`."""
         self.counts.batch(len(items))
         found: dict[int, Found] = {}
-        alone = self.accepted_images <= 1  # then no other batch needs threads
+        alone = self.admission.images <= 1  # then no other batch needs threads
         for number, predictor in enumerate(self.predictors):
             mine = [k for k, (of, _) in enumerate(items) if of == number]
             if mine:
@@ -218,7 +180,7 @@ class Engine:
         mirrored = drawn and self.config.canary_mode == "mirror"
         number = int(drawn and not mirrored)
         # A trial must not cost anybody's answer.
-        if mirrored and self.accepted_images * 2 < self.config.max_queue:
+        if mirrored and self.admission.images * 2 < self.config.max_queue:
             task = asyncio.create_task(self._mirror(upload, due))
             self._background.add(task)
             task.add_done_callback(self._background.discard)

@@ -15,7 +15,7 @@ from brain_ray.serving.drift import REQUEST, numbers
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Failure
-from brain_ray.serving.security import ROOM
+from brain_ray.serving.security import CLIENT, ROOM
 from brain_ray.serving.uploads import Upload, body_size, parse_uploads, read_body
 
 Seen = Callable[[str, int, float, str], None]
@@ -44,10 +44,10 @@ async def handle(
     config = engine.config
     start = time.perf_counter()
     REQUEST.set(next(numbers))
-    room = request.scope[ROOM]
+    room, client, admission = request.scope[ROOM], request.scope[CLIENT], engine.admission
     max_mb, max_files = (config.max_upload_mb, config.max_images) if study is None else study
     max_bytes = int(max_mb * 1e6)
-    room.enter_context(engine.accept(1, body_size(request.headers, max_bytes)))
+    room.enter_context(admission.accept(1, body_size(request.headers, max_bytes), client))
     try:
         async with asyncio.timeout(config.timeout_s):
             body = await read_body(request, max_bytes)
@@ -67,12 +67,12 @@ async def handle(
                 worked_on = min(worked_on, config.batch_size)
                 size = max(size, sum(len(one.data) for one in uploads if isinstance(one.data, bytes)))
             room.close()
-            room.enter_context(engine.accept(worked_on, size))
+            room.enter_context(admission.accept(worked_on, size, client))
             if study is None and len(uploads) > 1:
                 uploads = await engine.check_uploads(uploads)
             response = await work(uploads)
             room.close()
-            room.enter_context(engine.hold(len(response.body)))  # until it is sent
+            room.enter_context(admission.hold(len(response.body)))  # until it is sent
     except TimeoutError as error:
         raise ProblemError("timeout", f"not within {config.timeout_s:g} s; try again later") from error
     seen(route_of(request), response.status_code, time.perf_counter() - start, "")

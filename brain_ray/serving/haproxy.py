@@ -12,6 +12,7 @@ from pathlib import Path
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
+from brain_ray.serving.security import CLIENT_HEADER
 
 PORTS = 100
 """Number of ports of each endpoint on a machine: one for Serve's own proxy, the others for replicas."""
@@ -101,12 +102,13 @@ def proxy_settings(
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         # HAProxy gets half a minute to start; by default, its actor is killed after 5 s.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
-        # An unfinished request must not hold a connection, nor a client that stops reading its answer. Ray
-        # has no variable for the two time-outs of the second setting, which its template puts on a line of
-        # its own.
+        # An unfinished request must not hold a connection, nor a client that stops reading its answer, and
+        # replicas have to know who sent a request. Ray has no variable for the further lines of the second
+        # setting, which its template puts on a line of its own.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(client_s),
         "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": (
-            f"leastconn\n    timeout http-request {headers_s}s\n    timeout http-keep-alive {client_s}s"
+            f"leastconn\n    timeout http-request {headers_s}s\n    timeout http-keep-alive {client_s}s\n"
+            f"    option forwardfor header {CLIENT_HEADER}"
         ),
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT,
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",  # a replica is served after one healthy check

@@ -42,6 +42,13 @@ ROOM = "brain_ray.room"
 """Key of an ASGI scope for an ExitStack, which is closed when the answer is sent or its client is gone."""
 
 
+CLIENT = "brain_ray.client"
+"""Key of an ASGI scope for who sent the request: a key, or the address that the proxy saw."""
+
+CLIENT_HEADER = "X-Client-Address"
+"""Header that the proxy in front of the replicas adds, with the address from which a request came."""
+
+
 class SecurityMiddleware:
     """ASGI middleware: checks access, adds security headers, and sends answers in pieces."""
 
@@ -85,6 +92,7 @@ class SecurityMiddleware:
 
         with ExitStack() as room:
             scope[ROOM] = room
+            scope[CLIENT] = self._client_of(scope)
             scope["root_path"] = self._root
             if problem := self._find_problem(scope, path):
                 await respond(problem.problem, path)(scope, receive, send_on)
@@ -113,6 +121,14 @@ class SecurityMiddleware:
         return ProblemError(
             "unauthorized", f"{found}; expected the header Authorization: Bearer KEY, or X-API-Key: KEY"
         )
+
+    def _client_of(self, scope: Scope) -> str:
+        """Returns a request's key, where keys are asked for, or else its address."""
+        headers = Headers(scope=scope)
+        if self._keys:
+            return _key_of(headers)
+        seen = headers.getlist(CLIENT_HEADER)  # the proxy's own is the last
+        return seen[-1] if seen else str((scope.get("client") or ("",))[0])
 
     def _path_of(self, scope: Scope) -> str:
         """Returns a request's path below the one that a proxy in front may have left in it."""

@@ -6,20 +6,26 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 PATIENCE_S = 0.5
-"""Seconds by which each image of a request is due after the one before it, and by which a megabyte more makes
+"""Seconds by which each image of a client is due after the one before it, and by which a megabyte more makes
 an image due later: a small request need not wait for all of a large one, and none waits for ever."""
 
 
+BEHIND: ContextVar[int] = ContextVar("behind", default=0)
+"""Number of images of the request's own client that came before it and are not answered yet."""
+
+
 def due_at(place: int = 0, num_bytes: int = 0) -> float:
-    """Returns when an image is due, in seconds of `time.monotonic`.
+    """Returns when an image is due, in seconds of `time.monotonic`: a client's images one after the other,
+    so that who sends few waits for none of the many of another.
 
     Args:
         place: its place in its request, which has just come.
         num_bytes: size of its file.
     """
-    return time.monotonic() + PATIENCE_S * (place + num_bytes / 1e6)
+    return time.monotonic() + PATIENCE_S * (BEHIND.get() + place + num_bytes / 1e6)
 
 
 class Turns:

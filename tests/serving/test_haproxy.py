@@ -14,6 +14,7 @@ import pytest
 from support.jobs import environment_of, free_port, wait_for
 
 from brain_ray.serving.haproxy import PORTS, proxy_settings
+from brain_ray.serving.security import CLIENT_HEADER
 
 FALLBACK = "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"
 FIRST, LAST = "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"
@@ -119,6 +120,22 @@ def test_a_request_that_ends_its_replica_is_carried_to_no_other(
             time.sleep(0.05)
         assert client.recv(100).startswith(b"HTTP/1.1 5")
     assert sum(len(replica.requests) for replica in replicas) == 1
+
+
+def test_a_replica_is_told_who_asks_last_in_a_header_that_clients_may_send_too(
+    proxied: tuple[int, list[Mortal]],
+) -> None:
+    port, replicas = proxied
+    for replica in replicas:
+        replica.requests.clear()
+    request = f"GET / HTTP/1.1\r\nHost: localhost\r\n{CLIENT_HEADER}: 192.0.2.1\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port), 20, source_address=("127.0.0.9", 0)) as client:
+        client.sendall(request)
+        client.recv(100)
+    (told,) = (one for replica in replicas for one in replica.requests)
+    lines = told.decode().lower().splitlines()
+    named = [line.partition(": ")[2] for line in lines if line.startswith(f"{CLIENT_HEADER.lower()}:")]
+    assert named == ["192.0.2.1", "127.0.0.9"]
 
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["and no more", "a byte at a time"])

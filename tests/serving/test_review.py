@@ -70,7 +70,7 @@ def post(
         transport = httpx.ASGITransport(make_app(engine))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answers = [await client.post(path, files=files) for path, files in requests]
-            while engine.held_bytes:
+            while engine.admission.held_bytes:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
         return [answer.raise_for_status().json() for answer in answers]

@@ -9,7 +9,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +178,7 @@ def test_limits(ask: Ask) -> None:
 
 
 def test_a_full_queue_and_a_late_answer(ask: Ask, engine: Engine) -> None:
-    with engine.accept(engine.config.max_queue):
+    with engine.admission.accept(engine.config.max_queue):
         response = ask("POST", "/v1/predict", content=picture(), headers=PNG)
     assert_problem(response, 503, "queue_full")
     assert response.headers["retry-after"] == "1"
@@ -251,7 +250,7 @@ def test_room_for_a_body_is_asked_for_before_it_is_read(
         reads += 1
         return {"type": "http.request", "body": b"x", "more_body": False}
 
-    with engine.hold(held_mb * MEGABYTE):
+    with engine.admission.hold(held_mb * MEGABYTE):
         sent = asyncio.run(call(engine, receive, **headers))
     assert (sent[0]["status"], reads) == ((503, 0) if is_refused else (415, 1))
     if is_refused:
@@ -263,7 +262,7 @@ def test_what_cannot_be_taken_is_refused_unread(engine: Engine) -> None:
     for digits in ("20000001", "9" * 5000):
         sent = asyncio.run(call(engine, unread, content_length=digits))
         assert (sent[0]["status"], json.loads(sent[1]["body"])["code"]) == (413, "too_large")
-    with engine.accept(engine.config.max_queue):
+    with engine.admission.accept(engine.config.max_queue):
         sent = asyncio.run(call(engine, unread, content_length="1"))
     assert (sent[0]["status"], json.loads(sent[1]["body"])["code"]) == (503, "queue_full")
 
@@ -279,7 +278,7 @@ def test_unfinished_bodies_hold_what_they_announce_until_they_are_late_or_gone(e
             asyncio.create_task(call(engine, stall, content_length=str(19 * MEGABYTE))) for _ in range(180)
         ]
         refused, waiting = await asyncio.wait(asked, timeout=0.1)
-        held = engine.held_bytes
+        held = engine.admission.held_bytes
         if timeout_s > 1:
             for task in waiting:
                 task.cancel()
@@ -292,27 +291,7 @@ def test_unfinished_bodies_hold_what_they_announce_until_they_are_late_or_gone(e
         for timeout_s, expected in ((60.0, {503: 171}), (0.9, {503: 171, 408: 9})):
             statuses, held = asyncio.run(many(timeout_s))
             assert (Counter(statuses), held) == (expected, 171 * MEGABYTE)
-            assert (engine.held_bytes, engine.accepted_images) == (0, 0)
-    finally:
-        engine.config = before
-
-
-def test_large_requests_leave_room_for_small_ones(engine: Engine) -> None:
-    before = engine.config
-    engine.config = before.model_copy(update={"max_queue": 32, "max_held_mb": 40})
-    try:
-        with engine.accept(32, 40 * MEGABYTE):
-            pass  # alone, one may have all
-        with engine.accept(20, 20 * MEGABYTE):
-            with pytest.raises(ProblemError, match="20 images are waiting"), engine.accept(9):
-                pass
-            with pytest.raises(ProblemError, match="20 MB are waiting"), engine.accept(1, 16 * MEGABYTE):
-                pass
-            with engine.accept(8, 15 * MEGABYTE), ExitStack() as small:
-                for _ in range(4):
-                    small.enter_context(engine.accept(1, MEGABYTE))
-                with pytest.raises(ProblemError, match="32 images"), engine.accept(1):
-                    pass
+            assert (engine.admission.held_bytes, engine.admission.images) == (0, 0)
     finally:
         engine.config = before
 
@@ -323,14 +302,14 @@ def test_an_answer_counts_until_it_is_sent(engine: Engine) -> None:
     image = picture()
 
     async def receive() -> Message:
-        held.append(engine.held_bytes)
+        held.append(engine.admission.held_bytes)
         return {"type": "http.request", "body": image, "more_body": False}
 
     async def talk() -> None:
         async def send(message: Message) -> None:
-            held.append(engine.held_bytes)
+            held.append(engine.admission.held_bytes)
             sizes.append(len(message.get("body", b"")))
-            assert engine.accepted_images == 0, "the next image may be worked on"
+            assert engine.admission.images == 0, "the next image may be worked on"
 
         scope = {
             "type": "http",
@@ -344,7 +323,7 @@ def test_an_answer_counts_until_it_is_sent(engine: Engine) -> None:
     asyncio.run(talk())
     assert held == [len(image), sum(sizes), sum(sizes)]
     assert sum(sizes) > 10_000
-    assert engine.held_bytes == 0
+    assert engine.admission.held_bytes == 0
 
 
 def test_an_explanation_has_at_most_the_size_that_is_documented(ask: Ask) -> None:

@@ -1,6 +1,7 @@
 """What stands between the network and the routes: who may ask, and what a request may hold, and how long."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brain_ray.serving.config import ServingConfig
-from brain_ray.serving.security import PIECE, ROOM, Front, SecurityMiddleware
+from brain_ray.serving.security import CLIENT, CLIENT_HEADER, PIECE, ROOM, Front, SecurityMiddleware
 
 Headers = dict[str, str | bytes]
 
@@ -59,6 +60,36 @@ def code_of(answer: tuple[int, dict[str, str], bytes]) -> str:
 
 def guarded(app: ASGIApp | None = None, **settings: Any) -> SecurityMiddleware:
     return SecurityMiddleware(app or PlainTextResponse("fine"), ServingConfig(bundle="none", **settings))
+
+
+# --- clients ------------------------------------------------------------------------------------------------
+
+
+def client_in(scope: Scope, **settings: Any) -> str:
+    found: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        found.append(scope[CLIENT])
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    assert code_of(ask(guarded(app, **settings), scope)) == "ok"
+    return found[0]
+
+
+def test_a_client_is_its_address_as_the_proxy_saw_it_and_not_as_it_says() -> None:
+    scope = {**scope_of(), "client": ("192.0.2.7", 50_000)}
+    assert client_in(scope) == "192.0.2.7"
+    for address in (b"192.0.2.1", b"192.0.2.9"):
+        scope["headers"] = [*scope["headers"], (CLIENT_HEADER.lower().encode(), address)]
+    assert client_in(scope) == "192.0.2.9", "the proxy's own comes last"
+    assert client_in(scope_of()) == "", "a server that does not tell"
+
+
+def test_a_client_with_a_key_is_the_same_at_any_address() -> None:
+    keys = {"api_keys_sha256": (hashlib.sha256(b"secret").hexdigest(),)}
+    for address in ("192.0.2.7", "192.0.2.8"):
+        scope = {**scope_of(x_api_key="secret"), "client": (address, 50_000)}
+        assert client_in(scope, **keys) == "secret"
 
 
 # --- hosts and sites ----------------------------------------------------------------------------------------
