@@ -431,6 +431,28 @@ def test_ray_is_told_when_the_cloud_takes_a_machine_back(path: Path, tmp_path: P
     assert int(options[-1].removeprefix("--deadline-remaining-seconds=")) < (120 if path == AWS else 30)
 
 
+@pytest.mark.parametrize("accepts", [True, False], ids=["taken back", "ended by Ray"])
+def test_ray_is_told_when_kubernetes_ends_a_pod_that_trains(tmp_path: Path, accepts: bool) -> None:
+    """The command of the pod, with a `ray` and a `sleep` of the test's own."""
+    pod = pods(JOB)["gpu"]["spec"]
+    shell, option, script = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    for name, ends in (("ray", 0 if accepts else 1), ("sleep", 0)):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/{name}.told\nexit {ends}\n')
+        program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FQ_RAY_IP": "head.default.svc"}
+    subprocess.run([shell, option, script], env=environment, check=accepts, timeout=60)
+    program, *options = (tmp_path / "ray.told").read_text().split()
+    assert program == "drain-node"
+    drain_node.make_context("ray drain-node", list(options))  # raises for an option that it does not know
+    assert "--address=head.default.svc:6379" in options
+    assert (tmp_path / "sleep.told").exists() == accepts, "nobody waits for a node that Ray itself ended"
+    if accepts:
+        waited = int((tmp_path / "sleep.told").read_text())
+        deadline = int(options[-1].removeprefix("--deadline-remaining-seconds="))
+        assert 30 <= waited < deadline < pod["terminationGracePeriodSeconds"]
+
+
 @launchers
 def test_the_shell_and_ray_understand_the_commands(path: Path) -> None:
     content = launcher(path)
