@@ -5,7 +5,8 @@ in memory, in one process with all cores; brain_ray trains on a prepared data se
 it goes, with one worker on two cores, and with two workers of one core each. The first epoch of each traces
 the network and does not count; of the others the median does, and all take turns twice, since machines
 are not equally fast in every minute, and single epochs of Keras' `fit` take up to twice the time of others. A
-frozen epoch, checkpoint included, is compared with one in which the backbone runs. Nine minutes on two cores.
+frozen epoch, checkpoint included, is compared with one in which the backbone runs. Six to nine minutes on two
+cores.
 
     python benchmarks/training.py
 """
@@ -28,7 +29,7 @@ from brain_ray.runs import Run
 
 SIDE, BATCH = 96, 32
 EPOCHS = 4
-PER_CLASS = 300
+PER_CLASS = 200
 """Phantoms of each class, of which a fifth validates."""
 
 Figures = dict[str, Any]

@@ -2,11 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from unittest import mock
 
 import ray
 import ray.tune
@@ -124,6 +123,20 @@ def _share(
     )
 
 
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _tune(
     run: Run,
     config: Config,
@@ -137,7 +150,7 @@ def _tune(
     resources = {"cpu": settings.cpus_per_worker if alone else DRIVER_CPUS}
     if settings.use_gpu and alone:
         resources["gpu"] = 1 / config.sweep.trials_per_gpu
-    with mock.patch.dict(os.environ, TUNE_ENVIRONMENT):
+    with _environment(TUNE_ENVIRONMENT):
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, shared=shared), resources),
             tune_config=ray.tune.TuneConfig(
