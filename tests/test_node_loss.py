@@ -326,6 +326,31 @@ def test_a_training_is_kept_before_a_machine_that_is_taken_back_goes(
     assert taken[max(taken)] == 1
 
 
+def test_a_trial_is_kept_before_a_machine_that_is_taken_back_goes(
+    nodes: Nodes, undisturbed: Run, tmp_path: Path
+) -> None:
+    """It trains in a process of its own, without Ray Train, which would tell it."""
+    run = up_to(undisturbed, tmp_path, "phantoms", "dataset")
+    settings = {"train.epochs": 1, "train.batch-size": 1, "sweep.scheduler": "none"}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    space = "--sweep.space", "model.dropout=grid(0.0)"
+    notes = tmp_path / "notes"
+    with pausing_job(
+        nodes, notes / "trial", "tune", *words_for(run), *words, *space, framework="slow"
+    ) as running:
+        running.wait_until(lambda: "0 25" in steps_in(notes), "steps")
+        going = (notes / "node").read_text()
+        nodes.drain(going, 12)
+        time.sleep(14)
+        nodes.lose(going)
+        running.wait_for("1 trials: 1 finished", 60)
+    taken = Counter(int(line.split()[1]) for line in steps_in(notes))
+    resumed = min(step for step, times in taken.items() if times == 2)
+    assert resumed > 25
+    assert resumed % 20 == 0, "where a trial looks"
+    assert {taken[step] for step in range(resumed)} == {1}
+
+
 def steps_in(notes: Path) -> list[str]:
     """Return the steps that `pausing_job` has noted, each as the epoch's number and its own."""
     return (notes / "steps").read_text().splitlines() if (notes / "steps").exists() else []

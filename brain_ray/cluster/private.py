@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import psutil
 from ray.exceptions import AuthenticationError
 
+ASK_S = 5.0
+"""Seconds within which the head has to say which nodes are about to go."""
+
 
 def running_address() -> str | None:
     """Returns the address of the cluster that `ray start` has started on this machine; None if there is none.
@@ -162,6 +165,26 @@ def failed_launches(since: float) -> dict[str, str]:
     failed = [launch for launch in status.failed_launches if launch.failed_ts_s >= int(since)]
     failed.sort(key=lambda launch: launch.failed_ts_s)
     return {launch.ray_node_type_name: launch.details or "" for launch in failed}
+
+
+def is_draining() -> bool:
+    """Returns whether this process's node is about to be taken away, as `ray drain-node` says.
+
+    Ray Train tells its workers; a trial of Ray Tune that trains in its own process has to ask. Without Ray's
+    `GcsClient.get_draining_nodes`: False, so that such a trial loses what it did since its last checkpoint.
+    """
+    try:
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    except ImportError:
+        return False
+    import ray
+
+    context = ray.get_runtime_context()
+    ask = getattr(GcsClient(address=context.gcs_address), "get_draining_nodes", None)
+    try:
+        return ask is not None and context.get_node_id() in ask(timeout=ASK_S)
+    except ray.exceptions.RpcError:  # the head is busy: the next look asks again
+        return False
 
 
 class Reservation(NamedTuple):

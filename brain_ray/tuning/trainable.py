@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from brain_ray.cluster.private import is_draining
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.loading.feed import Sources
@@ -150,6 +151,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
             self._shared.framework,
             self._find_sources,
             self._save_checkpoint,
+            noticed=is_draining,
             on_step=self._note_first_step,
             processes=self._shared.processes,
             keep_val_probabilities=True,

@@ -15,6 +15,7 @@ from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.controller import state
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from support.jobs import environment_of
 from support.messages import messages_to
 
 from brain_ray.checks import upload_size
@@ -42,6 +43,43 @@ def without(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     ):
         monkeypatch.setitem(sys.modules, name, None)
     return monkeypatch
+
+
+DRAINED = """
+import sys
+import time
+import ray
+from ray._raylet import GcsClient
+from brain_ray.cluster import private
+
+@ray.remote
+class Trial:  # an idle node would be ended at once
+    def is_told(self):
+        return private.is_draining()
+
+ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
+context, trial = ray.get_runtime_context(), Trial.remote()
+print(ray.get(trial.is_told.remote()))
+deadline = int(1000 * (time.time() + 60))
+GcsClient(address=context.gcs_address).drain_node(context.get_node_id(), 2, "a test", deadline)
+end = time.monotonic() + 20
+while not ray.get(trial.is_told.remote()) and time.monotonic() < end:
+    time.sleep(0.1)
+print(ray.get(trial.is_told.remote()))
+sys.modules["ray._raylet"] = None
+print(private.is_draining())
+"""
+
+
+def test_a_process_learns_that_its_node_is_about_to_go(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DRAINED],
+        capture_output=True,
+        text=True,
+        env=environment_of(tmp_path),
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "True", "False"], done.stderr
 
 
 def test_a_ray_that_was_started_on_this_machine_is_found_by_its_file(

@@ -108,12 +108,13 @@ class PausingNumpy(Pausing, Numpy):
 
 
 class SlowNumpy(Numpy):
-    """NumPy, whose steps take 0.15 s and are noted in the file `steps`."""
+    """NumPy, whose steps take 0.15 s and are noted in the file `steps`, and the last one's node in `node`."""
 
     def __init__(self) -> None:
         def note(_: Config, epoch: int, step: int) -> None:
             with (FOLDER / "steps").open("a") as file:
                 file.write(f"{epoch} {step}\n")
+            (FOLDER / "node").write_text(ray.get_runtime_context().get_node_id())
             time.sleep(0.15)
 
         super().__init__(note)
