@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.records import from_json, to_json
 from brain_ray.runs import TRAIN, Run
+from brain_ray.storage_retries import patiently, read_file
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import ControlState
 from brain_ray.training.dwell import DwellState
@@ -23,6 +26,10 @@ ARRAYS, VALUES, MANIFEST = "state.npz", "state.json", "manifest.json"
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray Train's own list of a run's checkpoints."""
+
+
+PIECE = 2**24
+"""Bytes of a file that are read at a time."""
 
 
 class UnsoundError(ValueError):
@@ -58,24 +65,19 @@ def _digest(file: Path) -> str:
 
 
 def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
-    """Reads a state from a folder of a filesystem.
+    """Reads a state from a folder of a filesystem, by way of a local copy: its arrays are not held twice.
 
     Raises:
-        UnsoundError: a file is missing, or is not the one that the manifest lists.
+        UnsoundError: as `check`.
     """
-    files = {name: _read(filesystem, f"{folder}/{name}") for name in (MANIFEST, ARRAYS, VALUES)}
-    try:
-        expected = json.loads(files[MANIFEST])["files"]
-    except (ValueError, KeyError) as error:
-        raise UnsoundError(f"{folder}/{MANIFEST} is cut short: {error}") from error
-    for name in (ARRAYS, VALUES):
-        if sha256(files[name]).hexdigest() != expected[name]:
-            raise UnsoundError(f"{folder}/{name} is not the file that its manifest lists")
-    values = json.loads(files[VALUES])
-    arrays: dict[str, Arrays] = {group: [] for group in values["groups"]}
-    with np.load(io.BytesIO(files[ARRAYS])) as stored:
-        for name in stored.files:  # in the order in which they were written
-            arrays[name.partition("/")[0]].append(stored[name])
+    with TemporaryDirectory() as name:
+        copy = Path(name)
+        check(filesystem, folder, copy)
+        values = json.loads((copy / VALUES).read_bytes())
+        arrays: dict[str, Arrays] = {group: [] for group in values["groups"]}
+        with np.load(copy / ARRAYS) as stored:
+            for key in stored.files:  # in the order in which they were written
+                arrays[key.partition("/")[0]].append(stored[key])
     best = arrays.pop("best")
     val_probabilities = arrays.pop("answers", [None])[0]
     history = tuple(EpochRecord.from_json(record) for record in values["history"])
@@ -90,6 +92,31 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
         val_probabilities,
         None if begun is None else from_json(Begun, begun),
     )
+
+
+def check(filesystem: pafs.FileSystem, folder: str, copy: Path | None = None) -> None:
+    """Compares a checkpoint's files with its manifest, and copies them into a local folder if one is given.
+
+    Raises:
+        UnsoundError: a file is missing, or is not the one that the manifest lists.
+    """
+    try:
+        manifest = patiently()(read_file, filesystem, f"{folder}/{MANIFEST}")
+        found = {
+            name: patiently()(
+                _copy, filesystem, f"{folder}/{name}", Path(os.devnull) if copy is None else copy / name
+            )
+            for name in (ARRAYS, VALUES)
+        }
+    except FileNotFoundError as error:
+        raise UnsoundError(f"a file of {folder} is missing: {error}") from error
+    try:
+        expected = json.loads(manifest)["files"]
+    except (ValueError, KeyError) as error:
+        raise UnsoundError(f"{folder}/{MANIFEST} is cut short: {error}") from error
+    for name, digest in found.items():
+        if digest != expected.get(name):
+            raise UnsoundError(f"{folder}/{name} is not the file that its manifest lists")
 
 
 def newest(run: Run) -> tuple[TrainState | None, list[str]]:
@@ -122,7 +149,7 @@ def repair(run: Run) -> list[str]:
     faults = []
     for folder in checkpoint_folders(run):
         try:
-            read(run.fs, folder)
+            check(run.fs, folder)
         except UnsoundError as error:
             faults.append(str(error))
             run.fs.delete_dir(folder)
@@ -154,9 +181,11 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _read(filesystem: pafs.FileSystem, path: str) -> bytes:
-    try:
-        with filesystem.open_input_stream(path) as stream:
-            return bytes(stream.read())
-    except FileNotFoundError as error:
-        raise UnsoundError(f"{path} is missing") from error
+def _copy(filesystem: pafs.FileSystem, path: str, target: Path) -> str:
+    """Copies a file piece by piece; returns its SHA-256."""
+    digest = sha256()
+    with filesystem.open_input_stream(path, compression=None) as stream, target.open("wb") as file:
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+            file.write(piece)
+    return digest.hexdigest()
