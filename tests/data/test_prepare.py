@@ -459,6 +459,44 @@ def test_slices_of_a_volume_have_labels_of_their_own(tmp_path: Path, ray_cluster
     assert changes("\n".join(rows).replace("\n1.nii.gz,5,no", "\n1.nii.gz,5,yes")) != []
 
 
+def test_studies_of_many_patients_are_split_by_patient_and_no_header_text_gets_out(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    """Of each patient two series, a slice each file; of one patient they lie in two classes' folders."""
+    plane = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    for number in range(24):
+        for series in range(2):
+            label = "yes" if number % 2 and not (number == 1 and series) else "no"
+            folder = tmp_path / "source" / label / f"exam {number}-{series}"
+            folder.mkdir(parents=True)
+            for k in range(2):
+                ids = {
+                    "PatientID": f"{volumes.PATIENT}-{number}",
+                    "StudyInstanceUID": f"1.2.{number}.{series}",
+                }
+                ids["SeriesInstanceUID"] = f"{ids['StudyInstanceUID']}.1"
+                place = {"ImagePositionPatient": [0, 0, 5.0 * k], "InstanceNumber": k + 1}
+                pixels = volumes.head(40 * number + 10 * series + k).astype(np.uint16) * 8
+                (folder / f"{k}.dcm").write_bytes(volumes.dicom(pixels, **plane, **ids, **place))
+    data = DataConfig(classes=("no", "yes"), test_fraction=0.2, valid_fraction=0.2, balance_to=30)
+
+    run, text = prepare_folder(tmp_path, tmp_path / "source", data)
+
+    manifest = pq.read_table(run.path("dataset", "manifest.parquet")).to_pandas()
+    assert len(manifest) == 96
+    exam = manifest["path"].str.extract(r"exam (\d+)-")[0]
+    assert manifest["patient"].nunique() == exam.nunique() == 24
+    for unit in ("patient", "group"):
+        assert manifest.groupby(exam)[unit].nunique().eq(1).all()
+    assert manifest.groupby("group")["split"].nunique().eq(1).all(), "no patient is cut"
+    assert set(manifest["split"]) == {"train", "valid", "test"}, "two labels of a patient are no conflict"
+    assert manifest.groupby("split")["class_name"].nunique().eq(2).all()
+    assert "patients: 24, of 96 images" in text
+    for file in Path(run.path()).rglob("*"):
+        if file.is_file():
+            assert not any(secret.encode() in file.read_bytes() for secret in (volumes.PATIENT, volumes.NAME))
+
+
 def test_what_a_manifest_states_is_kept_and_names_in_any_encoding_are_used(
     tmp_path: Path, ray_cluster: None
 ) -> None:
