@@ -34,7 +34,7 @@ class Admission:
         Args:
             num_images: number of images.
             num_bytes: size of the body.
-            client: who sends it, as `client_of` returns it.
+            client: who sends it, the `security.CLIENT` of its scope.
 
         Raises:
             ProblemError: `queue_full`.
