@@ -236,5 +236,6 @@ def _refuse_differences(check: Check, config: Config) -> None:
         raise BundleError(
             f"the Keras and the ONNX model disagree: their {name} differ by {worst.largest:.1e}{unit} on "
             f"{worst.input} in a batch of {worst.batch_size}, export.{setting} is {allowed[name]:.1e}; no "
-            "bundle was made. Try another export.opset, or the pinned versions of tensorflow and tf2onnx"
+            "bundle was made. Try another export.opset, or the pinned versions of tensorflow and tf2onnx; or "
+            f"allow so much by export.{setting}: the trained weights are kept, and the same command goes on"
         )
