@@ -3,9 +3,8 @@
 PYTHONS := python3.11 python3.12 python3.13
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Groups of tests run side by side, since each of them often waits; make test SIDE_BY_SIDE= runs one after another.
+# Two groups of tests run at a time; make test SIDE_BY_SIDE= runs one after another.
 SIDE_BY_SIDE := -n 2 --no-loadscope-reorder
-test: SIDE_BY_SIDE := -n 3 --no-loadscope-reorder
 
 # Where it is set, every process compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
