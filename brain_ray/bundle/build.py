@@ -22,6 +22,7 @@ from brain_ray.bundle.bundle import (
     write_info,
 )
 from brain_ray.bundle.canaries import canary_probabilities, draw_canaries
+from brain_ray.bundle.differences import TOLERANCES
 from brain_ray.bundle.isolated import run_module
 from brain_ray.bundle.onnx_facts import describe, with_facts
 from brain_ray.bundle.reference import ANSWER, Reference, grey_quantities
@@ -36,15 +37,6 @@ from brain_ray.versions import versions
 
 CANDIDATES = 8
 """Number of validation images for each compared one, from which the least certain are chosen."""
-
-TOLERANCES = {
-    "probabilities": ("tolerance", ""),
-    "logits": ("logit_tolerance", " nats"),
-    "feature_map": ("map_tolerance", " of the channel's largest value"),
-    "statistics": ("map_tolerance", " of the channel's largest value"),
-    "heatmap": ("map_tolerance", " of its largest value"),
-}
-"""Setting of `export` with the largest allowed difference of each output, and the difference's unit."""
 
 PACKAGES = (
     "ray",

@@ -155,7 +155,7 @@ def make_models(job: Path, destination: Path) -> str:
     count = len(list(job.glob("weights-*.npz")))
     convert(config, [job / f"weights-{number}.npz" for number in range(count)], destination)
     images = np.load(job / "images.npy")
-    check = compare_models(destination, config.model.backbone_spec, images, config.export.verify_images)
+    check = compare_models(destination, config.model.backbone_spec, images, config.export)
     return check.model_dump_json()
 
 

@@ -73,6 +73,11 @@ def export(run: Run, config: Config) -> str:
         )
         run.upload(made, BUNDLE)
     scores, check, decision = info.scores.validation, info.check, info.decision
+    magnified = "".join(
+        f"\non {one.input} they differ by {one.difference:.1e} in {one.output}, since the network magnifies "
+        f"rounding there: the last bits of its weights alone make {one.rounding:.1e}"
+        for one in check.magnified
+    )
     return (
         f"{_kind_of(scores.folds)} ({scores.images} images): accuracy {scores.accuracy:.4f}, log loss "
         f"{scores.log_loss:.4f}, {scores.log_loss_calibrated:.4f} with temperature {info.temperature:.3f}\n"
@@ -81,6 +86,7 @@ def export(run: Run, config: Config) -> str:
         f"{wrap(describe_promise(decision.model_dump()))}\n"
         f"Keras and ONNX differ by {check.largest_difference:.1e} at most in probabilities, "
         f"{check.outputs['logits'].largest:.1e} in logits, on {check.images} images and drawn inputs"
+        f"{magnified}"
     )
 
 

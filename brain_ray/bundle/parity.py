@@ -1,7 +1,7 @@
 """Comparison of a bundle's Keras and ONNX models, each loaded from its file, in all their outputs."""
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE, BundleError
-from brain_ray.bundle.schema import Check, Difference
+from brain_ray.bundle.differences import Compute, LargestDifferences, Outputs, Rounding
+from brain_ray.bundle.schema import Check
 from brain_ray.bundle.session import OUTPUTS, open_session, run
-from brain_ray.config import BackboneSpec
+from brain_ray.config import BackboneSpec, ExportConfig
 from brain_ray.errors import first_line
 from brain_ray.input_spec import batch_of
 from brain_ray.models.ensemble import heat_map, served_model
-from brain_ray.scoring.calibration import FLOOR
 
 if TYPE_CHECKING:
     import keras
@@ -27,31 +27,28 @@ BATCH_SIZE = 16
 ODD_BATCH_SIZE = 7
 """Number of images in the batch of awkward inputs and the two least certain validation images."""
 
-FLOOR_SHARE = 0.01
-"""Relative differences refer to a channel's (or heat map's) largest value, or to this share of the output's
-largest value if that is more: rounding errors do not shrink with a channel that is nearly zero everywhere."""
 
-Outputs = Mapping[str, NDArray[np.float32]]
-"""Outputs by name, (n, ...) each: those of `session.OUTPUTS`, and `heatmap` (n, classes, rows, columns)."""
-
-Compute = Callable[[NDArray[np.uint8]], Outputs]
-"""Function that maps (n, height, width, 1) raw grey to a model's outputs."""
-
-
-def compare_models(folder: Path, spec: BackboneSpec, candidates: NDArray[np.uint8], count: int) -> Check:
+def compare_models(
+    folder: Path, spec: BackboneSpec, candidates: NDArray[np.uint8], export: ExportConfig
+) -> Check:
     """Compares the models of a folder in all outputs; returns the largest difference of each.
 
-    Compared are `count` validation images, half of them the least certain ones and half spread over the
-    others, and, in probabilities and logits, `awkward_inputs`. ONNX Runtime computes the awkward inputs and
-    the two least certain images both as one batch and one by one. Large images make smaller batches
-    (`batch_of`).
+    Compared are `export.verify_images` validation images, half of them the least certain ones and half spread
+    over the others, and, in probabilities and logits, `awkward_inputs`. ONNX Runtime computes the awkward
+    inputs and the two least certain images both as one batch and one by one. Large images make smaller
+    batches (`batch_of`).
+
+    A trained network may multiply rounding errors where an input is unlike all that it has seen. So where an
+    awkward input differs by more than its tolerance, it is asked how far the last bits of the weights move
+    the Keras model's own answer (`Rounding`); up to `ROUNDINGS` times that is listed as `Check.magnified`,
+    and counts as no difference.
 
     Args:
         folder: the folder of model.keras, model.onnx and explain.onnx.
         spec: the row of the backbone.
         candidates: (n, height, width, 1) uint8, at least one: validation images to choose from, by what
             model.onnx makes of them.
-        count: number of validation images to compare.
+        export: number of validation images to compare, and tolerances.
 
     Raises:
         BundleError: a file is missing, damaged or unsafe to load, or a model's output is not finite.
@@ -63,25 +60,26 @@ def compare_models(folder: Path, spec: BackboneSpec, candidates: NDArray[np.uint
     explain = open_session((folder / EXPLAIN_FILE).read_bytes(), gpu=False)
     expected_of, plain, found_of = _of_keras(model, spec), _of_plain_keras(model), _of_onnx(session, explain)
     confidence = [run(session, batch)[0].max(axis=1) for batch in _batches(candidates, size)]
-    images = candidates[choose(np.concatenate(confidence), count)]
+    images = candidates[choose(np.concatenate(confidence), export.verify_images)]
     names = [f"validation image {k + 1} of {len(images)} by rising certainty" for k in range(len(images))]
     awkward = awkward_inputs(height, width)
     probe = np.concatenate([np.stack(list(awkward.values())), images[:2]])
-    largest = _Largest(folder, frozenset(awkward))
+    largest = LargestDifferences(folder, frozenset(awkward), export, Rounding(model, expected_of))
     for name, batch in zip(_batches(names, size), _batches(images, size), strict=True):
-        largest.add(name, expected_of(batch), found_of(batch))
+        largest.add(name, batch, expected_of(batch), found_of(batch))
     size = min(ODD_BATCH_SIZE, size)
     for name, batch in zip(_batches([*awkward, *names[:2]], size), _batches(probe, size), strict=True):
         expected = expected_of(batch)
-        largest.add(name, expected, found_of(batch))
-        largest.add(name, plain(batch), found_of(batch))
+        largest.add(name, batch, expected, found_of(batch))
+        largest.add(name, batch, plain(batch), found_of(batch))
         for k in range(len(batch)):
             one = {output: values[k : k + 1] for output, values in expected.items()}
-            largest.add(name[k : k + 1], one, found_of(batch[k : k + 1]))
+            largest.add(name[k : k + 1], batch[k : k + 1], one, found_of(batch[k : k + 1]))
     return Check(
         images=len(images),
         largest_difference=largest.found["probabilities"].largest,
         outputs=largest.found,
+        magnified=tuple(largest.magnified.values()),
         awkward_inputs=tuple(awkward),
         batch_sizes=tuple(sorted(largest.batch_sizes)),
     )
@@ -116,65 +114,6 @@ def choose(confidence: NDArray[np.floating], count: int) -> NDArray[np.integer]:
     least, others = np.split(order, [(count + 1) // 2])
     spread = np.linspace(0, len(others) - 1, count // 2).astype(np.int64)
     return np.concatenate([least, others[spread]])
-
-
-def differences(expected: Outputs, found: Outputs, usual: Outputs) -> dict[str, NDArray[np.float64]]:
-    """Returns the difference of each output, in the output's shape, and of the logits.
-
-    `probabilities`: absolute. `logits`: of the logarithms of the probabilities, which are the logits less a
-    constant, in nats; probabilities below `calibration.FLOOR` count as equal to it. `feature_map` and
-    `statistics`: relative to the largest value of the channel, here or in the outputs of usual images: of a
-    white image all deviations are rounding errors. `heatmap`: relative to its own largest value.
-    """
-    result = {}
-    for name, values in expected.items():
-        a, b = values.astype(np.float64), found[name].astype(np.float64)
-        if name == "probabilities":
-            result["logits"] = np.abs(np.log(np.maximum(a, FLOOR)) - np.log(np.maximum(b, FLOOR)))
-            result[name] = np.abs(a - b)
-        else:
-            axes = (-2, -1) if name == "heatmap" else tuple(range(a.ndim - 1))
-            size = np.abs(a).max(axis=axes, keepdims=True)
-            if name != "heatmap":
-                size = np.maximum(size, np.abs(usual[name]).max(axis=axes, keepdims=True))
-            result[name] = np.abs(a - b) / np.maximum(size, max(FLOOR_SHARE * size.max(), 1e-30))
-    return result
-
-
-class _Largest:
-    """Largest difference of each output so far, and the sizes of the batches that were compared."""
-
-    def __init__(self, folder: Path, awkward: Set[str]) -> None:
-        self._folder, self._awkward = folder, awkward
-        self._usual: Outputs = {}
-        self.found: dict[str, Difference] = {}
-        self.batch_sizes: set[int] = set()
-
-    def add(self, names: Sequence[str], expected: Outputs, found: Outputs) -> None:
-        """Compares a batch of inputs with these names; the first batch is of usual images.
-
-        Of awkward inputs, maps and statistics have to be finite only: a network that has seen nothing like
-        them may multiply rounding errors in its inner layers.
-
-        Raises:
-            BundleError: an output is not finite.
-        """
-        self.batch_sizes.add(len(names))
-        self._usual = self._usual or expected
-        for output, values in differences(expected, found, self._usual).items():
-            each = values.reshape(len(names), -1).max(axis=1)
-            worst = int(each.argmax())  # NaN is the largest
-            if not np.isfinite(each[worst]):
-                raise BundleError(
-                    f"{self._folder}: {output} of {names[worst]} is not finite: the weights are unusable"
-                )
-            if output not in ("probabilities", "logits"):
-                each = np.where([name in self._awkward for name in names], 0.0, each)
-                worst = int(each.argmax())
-            if output not in self.found or each[worst] > self.found[output].largest:
-                self.found[output] = Difference(
-                    largest=float(each[worst]), input=names[worst], batch_size=len(names)
-                )
 
 
 def _load_keras(file: Path) -> "keras.Model":

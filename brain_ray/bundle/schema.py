@@ -117,6 +117,16 @@ class Difference(_Part):
     batch_size: Count
 
 
+class Magnified(_Part):
+    """Difference of a drawn input beyond its tolerance that rounding explains: `parity.compare_models`."""
+
+    output: str
+    input: str
+    difference: Annotated[float, Field(ge=0)]
+    rounding: Annotated[float, Field(ge=0)]
+    """How far the Keras model's own output moves there if the last bit of each weight changes."""
+
+
 class Check(_Part):
     """Comparison of the Keras and the ONNX model at export. Versions before `outputs` compared probabilities
     on validation images only."""
@@ -124,10 +134,12 @@ class Check(_Part):
     images: Count
     """Number of validation images compared."""
     largest_difference: float
-    """Largest difference of a probability."""
+    """Largest difference of a probability, but for those of `magnified`."""
     outputs: dict[str, Difference] = {}
     awkward_inputs: tuple[str, ...] = ()
     """Names of the drawn inputs compared besides."""
+    magnified: tuple[Magnified, ...] = ()
+    """Differences of these that are not among `outputs`, since the network magnifies rounding there."""
     batch_sizes: tuple[Count, ...] = ()
 
 

@@ -49,7 +49,7 @@ def write(folder: Path, state: TrainState) -> None:
     values = {
         "dwell": state.dwell.to_json(),
         "history": [record.to_json() for record in state.history],
-        "orders": state.orders.to_json(),
+        "orders": state.control.to_json(),
         "begun": None if state.begun is None else to_json(state.begun),
         "groups": list(groups),
     }
@@ -81,14 +81,14 @@ def read(filesystem: pafs.FileSystem, folder: str) -> TrainState:
     best = arrays.pop("best")
     val_probabilities = arrays.pop("answers", [None])[0]
     history = tuple(EpochRecord.from_json(record) for record in values["history"])
-    orders = ControlState(**values["orders"])
+    control = ControlState(**values["orders"])
     begun = values.get("begun")  # earlier versions wrote none
     return TrainState(
         arrays,
         best,
         DwellState.from_json(values["dwell"]),
         history,
-        orders,
+        control,
         val_probabilities,
         None if begun is None else from_json(Begun, begun),
     )

@@ -71,26 +71,26 @@ def parse_command(text: Sequence[str], at: str) -> Command:
     return Command(at, verb, value)
 
 
-def apply_commands(orders: ControlState, words: Sequence[Command], rate_scale: float) -> ControlState:
+def apply_commands(control: ControlState, commands: Sequence[Command], rate_scale: float) -> ControlState:
     """Returns the state after more commands; `rate_scale` is the dwell's present factor."""
-    for word in words:
-        orders = replace(orders, heard=word.at)
-        match word.verb:
+    for command in commands:
+        control = replace(control, heard=command.at)
+        match command.verb:
             case "halt":
-                orders = replace(orders, halted=True)
+                control = replace(control, halted=True)
             case "extend":
-                orders = replace(orders, extra_epochs=orders.extra_epochs + int(word.value))
+                control = replace(control, extra_epochs=control.extra_epochs + int(command.value))
             case "rate":
-                orders = replace(orders, rate=word.value, rate_scale=rate_scale)
+                control = replace(control, rate=command.value, rate_scale=rate_scale)
             case "ask-every":
-                orders = replace(orders, patience=int(word.value))
-    return orders
+                control = replace(control, patience=int(command.value))
+    return control
 
 
-def should_stop(orders: ControlState, ask_epoch: int | None, epochs: int, best_epoch: int) -> bool:
+def should_stop(control: ControlState, ask_epoch: int | None, epochs: int, best_epoch: int) -> bool:
     """Tells whether a run ends because the last epochs brought no improvement.
 
     `ask_epoch`: the settings' limit of such epochs; `epochs`: finished ones; `best_epoch`: the best, from 1.
     """
-    patience = ask_epoch if orders.patience is None else orders.patience
+    patience = ask_epoch if control.patience is None else control.patience
     return patience is not None and 0 < patience <= epochs - best_epoch

@@ -62,12 +62,12 @@ def epochs(
     best = learner.weights() if state is None else state.best
     dwell = DwellState() if state is None else state.dwell
     history = () if state is None else state.history
-    orders = ControlState() if state is None else state.orders
+    control = ControlState() if state is None else state.control
     best_probabilities = None if state is None else state.val_probabilities
     begun = None if state is None else state.begun
     rates = planned_rates(settings, feed.steps_per_epoch)
 
-    over = _is_over(settings, dwell, orders)
+    over = _is_over(settings, dwell, control)
     while not over:
         begun = begun or Begun(0, (0.0, 0.0, 0.0, 0.0), 0.0, 0.0)
         start = time.perf_counter() - begun.seconds
@@ -75,11 +75,11 @@ def epochs(
         if 0 < epoch == settings.frozen_epochs and settings.epochs and not begun.steps:
             # From the best head on, as if training began here.
             learner.restore(best, reset=True)
-            dwell, orders = replace(dwell, rate_scale=1.0), replace(orders, rate=None)
-        epoch_rates = _rates(settings, rates, epoch, feed.steps_per_epoch, orders) * dwell.rate_scale
+            dwell, control = replace(dwell, rate_scale=1.0), replace(control, rate=None)
+        epoch_rates = _rates(settings, rates, epoch, feed.steps_per_epoch, control) * dwell.rate_scale
         learner.start_epoch(epoch, begun.steps)
         clock = Clock(begun.input_wait)
-        reached = TrainState({}, best, dwell, history, orders, best_probabilities)
+        reached = TrainState({}, best, dwell, history, control, best_probabilities)
         trained = train_epoch(
             learner,
             clock.waited(feed.train(epoch, begun.steps)),
@@ -108,10 +108,10 @@ def epochs(
             best, best_probabilities = averaged, probabilities
         if decision.roll_back:
             learner.restore(best, reset=decision.diverged)
-        words = poll_commands(orders)
-        orders = apply_commands(orders, words, dwell.rate_scale)
-        remarks = [f"operator: {word}" for word in words]
-        if _should_stop(settings, dwell, orders):
+        commands = poll_commands(control)
+        control = apply_commands(control, commands, dwell.rate_scale)
+        remarks = [f"operator: {command}" for command in commands]
+        if _should_stop(settings, dwell, control):
             remarks.append(f"ends: no improvement since epoch {dwell.best_epoch}")
         record = EpochRecord(
             epoch=epoch + 1,
@@ -127,29 +127,29 @@ def epochs(
             images_per_second=trained["rows"] / train_seconds,
             cross_entropy=trained["cross_entropy"],
             input_wait=clock.seconds,
-            operator="; ".join(f"{word} ({word.at})" for word in words),
+            operator="; ".join(f"{command} ({command.at})" for command in commands),
         )
         history = (*history, record)
-        state = TrainState(learner.state(), best, dwell, history, orders, best_probabilities)
+        state = TrainState(learner.state(), best, dwell, history, control, best_probabilities)
         message = ", ".join(filter(None, [decision.message, *remarks]))
-        over = _is_over(settings, dwell, orders)
-        line = record.line(settings.total_epochs + orders.extra_epochs, message)
+        over = _is_over(settings, dwell, control)
+        line = record.line(settings.total_epochs + control.extra_epochs, message)
         yield FinishedEpoch(record, line, state, over)
 
 
 def is_over(settings: TrainConfig, state: TrainState) -> bool:
     """Tells whether no epoch follows."""
-    return _is_over(settings, state.dwell, state.orders)
+    return _is_over(settings, state.dwell, state.control)
 
 
-def _is_over(settings: TrainConfig, dwell: DwellState, orders: ControlState) -> bool:
-    all_done = dwell.epochs >= settings.total_epochs + orders.extra_epochs
-    return all_done or dwell.halted or orders.halted or _should_stop(settings, dwell, orders)
+def _is_over(settings: TrainConfig, dwell: DwellState, control: ControlState) -> bool:
+    all_done = dwell.epochs >= settings.total_epochs + control.extra_epochs
+    return all_done or dwell.halted or control.halted or _should_stop(settings, dwell, control)
 
 
-def _should_stop(settings: TrainConfig, dwell: DwellState, orders: ControlState) -> bool:
+def _should_stop(settings: TrainConfig, dwell: DwellState, control: ControlState) -> bool:
     since = dwell.best_epoch if not settings.epochs else max(dwell.best_epoch, settings.frozen_epochs)
-    return should_stop(orders, settings.ask_epoch, dwell.epochs, since)
+    return should_stop(control, settings.ask_epoch, dwell.epochs, since)
 
 
 def _rates(
@@ -157,11 +157,11 @@ def _rates(
     planned: NDArray[np.float64],
     epoch: int,
     steps_per_epoch: int,
-    orders: ControlState,
+    control: ControlState,
 ) -> NDArray[np.float64]:
     """Returns the rate of each step of an epoch: the operator's, the planned one, after the plan its last."""
-    if orders.rate is not None:
-        return np.full(steps_per_epoch, orders.rate / orders.rate_scale)
+    if control.rate is not None:
+        return np.full(steps_per_epoch, control.rate / control.rate_scale)
     if epoch * steps_per_epoch < len(planned):
         return planned[epoch * steps_per_epoch : (epoch + 1) * steps_per_epoch]
     peak = settings.learning_rate if settings.epochs else settings.frozen_learning_rate

@@ -25,8 +25,8 @@ class RunActor:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        said = run.read_json(*OPERATOR)["words"] if run.exists(*OPERATOR) else []
-        self._words = [Command(**word) for word in said]
+        given = run.read_json(*OPERATOR)["words"] if run.exists(*OPERATOR) else []
+        self._commands = [Command(**command) for command in given]
         self._status = "no epoch has ended yet"
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
 
@@ -36,14 +36,14 @@ class RunActor:
         Raises:
             RunError: it is no known command.
         """
-        word = parse_command(text, datetime.now(UTC).isoformat(timespec="microseconds"))
-        self._words.append(word)
-        self._run.write_json({"words": [asdict(word) for word in self._words]}, *OPERATOR)
-        return f"{word}: said, and heard at the end of this epoch"
+        command = parse_command(text, datetime.now(UTC).isoformat(timespec="microseconds"))
+        self._commands.append(command)
+        self._run.write_json({"words": [asdict(command) for command in self._commands]}, *OPERATOR)
+        return f"{command}: said, and heard at the end of this epoch"
 
     def commands_since(self, heard: str) -> list[Command]:
         """Returns the commands given after a time, in order."""
-        return [word for word in self._words if word.at > heard]
+        return [command for command in self._commands if command.at > heard]
 
     def note(self, status: str) -> None:
         """Keeps the line of the last epoch."""
@@ -51,7 +51,7 @@ class RunActor:
 
     def status(self) -> str:
         """Returns the line of the last epoch, and a line for each command with its time."""
-        return "\n".join([self._status, *(f"{word.at[:19]}Z  {word}" for word in self._words)])
+        return "\n".join([self._status, *(f"{command.at[:19]}Z  {command}" for command in self._commands)])
 
     def put(self, message: Message | None) -> None:
         """Keeps a message for the driver; None: there will be no more."""
@@ -84,11 +84,11 @@ def run_actor(run: Run, take: Callable[[Message], None]) -> Iterator[Any]:
     options = {"name": f"{PREFIX}{run.uri()}", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
     actor = ray.remote(RunActor).options(scheduling_strategy=on_this_node(), **options).remote(run)
 
-    def relay() -> None:
+    def take_messages() -> None:
         while (message := ray.get(actor.get.options(max_task_retries=-1).remote())) is not None:
             take(message)
 
-    thread = threading.Thread(target=relay, daemon=True)
+    thread = threading.Thread(target=take_messages, daemon=True)
     thread.start()
     try:
         yield actor

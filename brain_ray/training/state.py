@@ -36,7 +36,7 @@ class TrainState:
     """Weights of the best epoch, in the order of `model.weights`; before the first: those at the start."""
     dwell: DwellState
     history: tuple[EpochRecord, ...]
-    orders: ControlState = field(default_factory=ControlState)
+    control: ControlState = field(default_factory=ControlState)
     """What the operator's commands have changed."""
     val_probabilities: NDArray[np.float32] | None = None
     """(rows, classes), the best epoch's probabilities of all validation rows or, if a fold is held out, of

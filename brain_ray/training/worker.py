@@ -163,9 +163,9 @@ def _train(task: Task) -> None:
         dispatcher = start_dispatcher(loaders, num_workers) if rank == 0 else None
         sources = replace(sources, dispatcher=ray.train.collective.broadcast_from_rank_zero(dispatcher))
 
-    def poll_commands(orders: ControlState) -> list[Command]:
-        words: Any = ray.get(task.actor.commands_since.remote(orders.heard)) if rank == 0 else None
-        return list(ray.train.collective.broadcast_from_rank_zero(words) if num_workers > 1 else words)
+    def poll_commands(control: ControlState) -> list[Command]:
+        commands: Any = ray.get(task.actor.commands_since.remote(control.heard)) if rank == 0 else None
+        return list(ray.train.collective.broadcast_from_rank_zero(commands) if num_workers > 1 else commands)
 
     warned = False
 
@@ -195,7 +195,7 @@ def _train(task: Task) -> None:
         keep_val_probabilities=task.keep_val_probabilities,
     ):
         if rank == 0:
-            progress.epochs = config.train.total_epochs + finished.state.orders.extra_epochs
+            progress.epochs = config.train.total_epochs + finished.state.control.extra_epochs
             task.actor.note.remote(finished.line)  # first: whoever has read the line may ask for the status
             task.messages.put(Epoch(finished.record, finished.line, finished.last))
 

@@ -144,7 +144,7 @@ def models_of(bundle: Path) -> MakeModels:
         for name in ("model.keras", "model.onnx", "explain.onnx"):
             (folder / name).write_bytes((bundle / name).read_bytes())
         config = Config.model_validate_json((job / "config.json").read_bytes())
-        images, count = np.load(job / "images.npy"), config.export.verify_images
-        return compare_models(folder, config.model.backbone_spec, images, count).model_dump_json()
+        images = np.load(job / "images.npy")
+        return compare_models(folder, config.model.backbone_spec, images, config.export).model_dump_json()
 
     return make

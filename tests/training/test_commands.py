@@ -41,10 +41,10 @@ def test_words_add_up() -> None:
         Command("3", "extend", 3),
         Command("4", "ask-every", 7),
     ]
-    orders = apply_commands(ControlState(), said, rate_scale=0.4)
-    assert orders == ControlState(heard="4", extra_epochs=5, rate=0.1, rate_scale=0.4, patience=7)
-    assert apply_commands(orders, [], rate_scale=0.1) == orders
-    assert apply_commands(orders, [Command("5", "halt")], rate_scale=0.1).halted
+    control = apply_commands(ControlState(), said, rate_scale=0.4)
+    assert control == ControlState(heard="4", extra_epochs=5, rate=0.1, rate_scale=0.4, patience=7)
+    assert apply_commands(control, [], rate_scale=0.1) == control
+    assert apply_commands(control, [Command("5", "halt")], rate_scale=0.1).halted
 
 
 @pytest.mark.parametrize(

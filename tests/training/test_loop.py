@@ -296,11 +296,11 @@ def test_an_operator_extends_slows_and_halts_a_run_that_can_be_cut_anywhere(
     config = make_config(epochs=2, schedule="CosineDecay", dwell=False)
     words = [Command("1", "extend", 3), Command("3", "rate", 0.001), Command("4", "halt")]
 
-    def poll_commands(orders: ControlState) -> list[Command]:
+    def poll_commands(control: ControlState) -> list[Command]:
         """Say each word at the end of the epoch that it is named by; those that come too late, never."""
         nonlocal ended
         ended += 1
-        return [word for word in words if orders.heard < word.at <= str(ended)]
+        return [word for word in words if control.heard < word.at <= str(ended)]
 
     ended = 0
     undisturbed, lines = run(config, poll_commands=poll_commands, framework=Numpy())
@@ -319,7 +319,7 @@ def test_an_operator_extends_slows_and_halts_a_run_that_can_be_cut_anywhere(
         poll_commands=poll_commands,
         framework=Numpy(),
     )
-    assert resumed[-1].orders == undisturbed[-1].orders
+    assert resumed[-1].control == undisturbed[-1].control
     assert [record.learning_rate for record in resumed[-1].history] == rates
     assert (
         run(config, resumed[-1], framework=Numpy())[0] == []
