@@ -273,9 +273,9 @@ def test_evaluation_begins_anew(losses: Losses) -> None:
     assert_allclose(found[names].to_numpy(np.float32), scored.probabilities, rtol=0, atol=1e-5)
 
 
-def epochs_of(said: str) -> list[str]:
+def epochs_of(said: str, epochs: int = 2) -> list[str]:
     """Return the numbers of the epochs that were said, in order."""
-    return re.findall(r"epoch (\d)/2 ", said)
+    return re.findall(rf"epoch (\d)/{epochs} ", said)
 
 
 def assert_same_history(run: Run, undisturbed: Run, framework: str = "numpy") -> None:
@@ -297,6 +297,35 @@ def test_an_elastic_group_goes_on_with_fewer(nodes: Nodes, undisturbed: Run, tmp
     assert "goes on with 1 of 2 workers" in said
     assert epochs_of(said.partition("goes on with")[2]) == ["2"]
     assert_same_history(run, undisturbed)
+
+
+def test_an_elastic_group_grows_where_an_epoch_ends(lasting: Nodes, undisturbed: Run, tmp_path: Path) -> None:
+    """What the smaller group has trained is not trained again, but for the few steps until it is told."""
+    nodes = lasting
+    while len(nodes.names) > 1:
+        nodes.lose(nodes.names[0])
+    run = up_to(undisturbed, tmp_path, "dataset")
+    settings = {"num-workers": "1 2", "epochs": 4, "batch-size": 1}
+    words = [word for name, value in settings.items() for word in (f"--train.{name}", *str(value).split())]
+    notes = tmp_path / "notes"
+    with pausing_job(nodes, notes / "none", "train", *words_for(run), *words, framework="slow") as running:
+        running.wait_until(lambda: "0 5" in steps_in(notes), "steps")
+        nodes.add(2)
+        said = running.finish()
+    assert "starts with 1 of 2 workers" in said
+    before, grown, after = said.partition("goes on with 2 of 2 workers")
+    assert grown
+    assert epochs_of(before, 4) + epochs_of(after, 4) == ["1", "2", "3", "4"]
+    taken: dict[int, Counter[int]] = {epoch: Counter() for epoch in range(4)}
+    for line in steps_in(notes):
+        epoch, step = map(int, line.split())
+        taken[epoch][step] += 1
+    first = len(epochs_of(before, 4))
+    assert all(set(taken[epoch].values()) == {1} for epoch in range(first))
+    assert all(set(taken[epoch].values()) == {2} for epoch in range(first + 1, 4))
+    assert set(taken[first].values()) <= {2, 3}
+    again = [step for step, times in taken[first].items() if times == 3]
+    assert max(again, default=0) < 20, "a new group starts in the first seconds of an epoch"
 
 
 def test_a_training_is_kept_before_a_machine_that_is_taken_back_goes(

@@ -1,7 +1,7 @@
 """Ray Train's trainer, and its callbacks that end a training: at fatal errors, and one that waits in vain."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from brain_ray.config import TrainConfig
 from brain_ray.logs import log
 from brain_ray.training.failures import describe_lost_worker, fatal_error
 from brain_ray.training.messages import Controller, Sink
+from brain_ray.training.resizing import OVER, note_kept
 
 WAITING = {"InitializingState", "RestartingState", "ReschedulingState"}
 """Names of the controller's states in which a training has no workers."""
@@ -141,7 +142,8 @@ class Waiting:
 
 
 class EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
-    """Ends a training at what trying again does not cure, which Ray Train itself does not tell apart.
+    """Ends a training at what trying again does not cure, which Ray Train itself does not tell apart; notes
+    where the state was kept.
 
     It runs in Ray Train's controller, which gives up at once when a callback fails.
     """
@@ -149,9 +151,11 @@ class EndAtFaults(ray.train.UserCallback):  # type: ignore[misc]
     def __init__(self, messages: Sink) -> None:
         self._messages = messages
 
-    def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:
-        """Says which actor this is."""
+    def after_report(self, run_context: Any, metrics: Sequence[Mapping[str, Any]], checkpoint: Any) -> None:
+        """Says which actor this is, and where there is more to train that the group may change its size."""
         self._messages.put(Controller(ray.get_runtime_context().current_actor))
+        if not metrics[0].get(OVER):
+            note_kept()
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, BaseException]) -> None:
         """Raises the fault among what ended the workers; if there is none, say what was lost."""

@@ -16,6 +16,7 @@ from brain_ray.training.callbacks import EndAtFaults, end_vain_waits, trainer_cl
 from brain_ray.training.failures import to_run_error
 from brain_ray.training.framework import Framework
 from brain_ray.training.messages import Message
+from brain_ray.training.resizing import ResizeWhereKept
 from brain_ray.training.run_actor import Outbox, run_actor
 from brain_ray.training.worker import Task, train_worker_task
 
@@ -55,7 +56,7 @@ def run_training(
             train_worker_task,
             train_loop_config={"task": task},
             backend_config=framework.train_backend(),
-            scaling_config=ray.train.ScalingConfig(
+            scaling_config=(ResizeWhereKept if settings.elastic else ray.train.ScalingConfig)(
                 num_workers=settings.num_workers,
                 use_gpu=settings.use_gpu,
                 resources_per_worker=per_worker(settings),

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import ray
 import ray.train
 import ray.train.collective
 
-from brain_ray.config import Config
+from brain_ray.config import Config, TrainConfig
 from brain_ray.loading.dispatcher import start_dispatcher
 from brain_ray.loading.feed import Sources, make_feed
 from brain_ray.loading.loader import ImageLoader
@@ -23,6 +24,7 @@ from brain_ray.training.failures import classify_error, naming_storage
 from brain_ray.training.framework import Framework
 from brain_ray.training.loop import OnStep, PollCommands, epochs, is_over
 from brain_ray.training.messages import Epoch, ProgressSender, Reservation
+from brain_ray.training.resizing import OVER
 from brain_ray.training.results import write_epoch, write_result
 from brain_ray.training.run_actor import Outbox
 from brain_ray.training.setups import Setup, note_setup
@@ -185,7 +187,7 @@ def _train(task: Task) -> None:
         config,
         task.framework,
         lambda: sources,
-        _report,
+        partial(_report, config.train),
         poll_commands,
         progress,
         noticed,
@@ -200,10 +202,11 @@ def _train(task: Task) -> None:
             task.messages.put(Epoch(finished.record, finished.line, finished.last))
 
 
-def _report(state: TrainState) -> None:
+def _report(settings: TrainConfig, state: TrainState) -> None:
     """Reports an epoch, or a part of one, to Ray Train, which keeps the checkpoint of rank 0."""
     begun = state.begun
     metrics = {"step": begun.steps} if begun else state.history[-1].metrics()
+    metrics = metrics | {OVER: begun is None and is_over(settings, state)}
     if ray.train.get_context().get_world_rank() != 0:
         ray.train.report(metrics)
         return
