@@ -1,18 +1,15 @@
 """What one worker of a training does, and the way from an epoch to its files, in Ray Train and Ray Tune."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.collective
 
-from brain_ray.config import Config, TrainConfig
+from brain_ray.config import Config
 from brain_ray.loading.dispatcher import start_dispatcher
 from brain_ray.loading.feed import Sources, make_feed
 from brain_ray.loading.loader import ImageLoader
@@ -24,7 +21,7 @@ from brain_ray.training.failures import classify_error, naming_storage
 from brain_ray.training.framework import Framework
 from brain_ray.training.loop import OnStep, PollCommands, epochs, is_over
 from brain_ray.training.messages import Epoch, ProgressSender, Reservation
-from brain_ray.training.resizing import OVER
+from brain_ray.training.reporting import Reporter
 from brain_ray.training.results import write_epoch, write_result
 from brain_ray.training.run_actor import Outbox
 from brain_ray.training.setups import Setup, note_setup
@@ -187,7 +184,7 @@ def _train(task: Task) -> None:
         config,
         task.framework,
         lambda: sources,
-        partial(_report, config.train),
+        Reporter(task.run, config.train).report,
         poll_commands,
         progress,
         noticed,
@@ -200,16 +197,3 @@ def _train(task: Task) -> None:
             progress.epochs = config.train.total_epochs + finished.state.control.extra_epochs
             task.actor.note.remote(finished.line)  # first: whoever has read the line may ask for the status
             task.messages.put(Epoch(finished.record, finished.line, finished.last))
-
-
-def _report(settings: TrainConfig, state: TrainState) -> None:
-    """Reports an epoch, or a part of one, to Ray Train, which keeps the checkpoint of rank 0."""
-    begun = state.begun
-    metrics = {"step": begun.steps} if begun else state.history[-1].metrics()
-    metrics = metrics | {OVER: begun is None and is_over(settings, state)}
-    if ray.train.get_context().get_world_rank() != 0:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints.write(Path(folder), state)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))

@@ -1,0 +1,74 @@
+"""What workers report to Ray Train: a bucket takes a state while training goes on, or a line says why not."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from support.filling_disk import FillingRun
+from support.numpy_learner import Numpy
+from support.slow_uploads import SlowRun
+from support.training_problem import MakeConfig, write_dataset
+from support.undisturbed import undisturbed
+
+from brain_ray.config import Config
+from brain_ray.errors import RunError
+from brain_ray.training import checkpoints
+from brain_ray.training.reporting import UPLOADING
+from brain_ray.training.train import train
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """A folder from which something was uploaded is gone."""
+    before = waiting_uploads()
+    yield
+    assert waiting_uploads() <= before
+
+
+def waiting_uploads() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob(f"{UPLOADING}*"))
+
+
+def test_a_state_is_uploaded_while_the_next_epoch_is_trained(tmp_path: Path, make_config: MakeConfig) -> None:
+    run, steps = SlowRun(str(tmp_path), "trial"), tmp_path / "steps"
+    write_dataset(run)
+
+    def note(_: Config, epoch: int, step: int) -> None:
+        with steps.open("a") as file:
+            file.write(f"{time.time()} {epoch}\n")
+        time.sleep(0.1)
+
+    config = make_config(epochs=3)
+    train(run, config, Numpy(note))
+    times: dict[str, list[float]] = {}
+    for line in run.notes.read_text().splitlines():
+        moment, _, folder = line.split()
+        times.setdefault(folder, []).append(float(moment))
+    assert [len(found) for found in times.values()] == [3, 3, 3], "each is begun twice, and ends"
+    first = next(iter(times.values()))
+    second_epoch = [float(line.split()[0]) for line in steps.read_text().splitlines() if line[-1] == "1"]
+    assert sum(first[0] < moment < first[-1] for moment in second_epoch) > 2
+    assert all(one[-1] <= other[0] for one, other in pairwise(times.values())), "one at a time"
+    state, faults = checkpoints.newest(run)
+    assert state is not None
+    assert not faults
+    expected = undisturbed(run, config, Numpy()).history
+    assert [record.loss for record in state.history] == [record.loss for record in expected]
+
+
+def test_a_storage_that_refuses_a_state_ends_the_run_at_once(tmp_path: Path, make_config: MakeConfig) -> None:
+    run = FillingRun(str(tmp_path), "trial")
+    write_dataset(run)
+
+    def fill(_: Config, epoch: int, step: int) -> None:
+        (tmp_path / "full").write_text("train/checkpoint_")
+        time.sleep(0.05)
+
+    told = rf"^cannot write {run.uri('train')}: .*No space left on device"
+    with pytest.raises(RunError, match=told):
+        train(run, make_config(epochs=100), Numpy(fill))
