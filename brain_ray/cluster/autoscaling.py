@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from brain_ray.cluster import private
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
-from brain_ray.cluster.node_request import NodeRequest, offers_on_demand
+from brain_ray.cluster.node_request import NodeRequest, offers_on_demand, places
 from brain_ray.cluster.waiting import NODES_TIMEOUT_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
@@ -164,6 +164,16 @@ def ask_for_nodes(settings: TrainConfig) -> NodeRequest:
     worker = _of_worker(settings)
     on_demand = offers_on_demand(launcher_config(), worker)
     return NodeRequest(worker, settings.min_workers, [{"CPU": LOADING_CPUS}], on_demand=on_demand)
+
+
+def ask_beside_ray_train(settings: TrainConfig) -> NodeRequest:
+    """Asks for nodes on demand once a launch has failed, for workers that Ray Train asks for already."""
+    worker, config = _of_worker(settings), launcher_config()
+    running = running_nodes()
+    to_come = startable_nodes(config, len(running) - 1) if config else []
+    beyond = sum(places(node, worker) for node in [*running, *to_come]) - settings.max_workers
+    on_demand = offers_on_demand(config, worker)
+    return NodeRequest(worker, settings.min_workers, on_demand=on_demand, beyond=max(0, beyond))
 
 
 def _of_worker(settings: TrainConfig) -> dict[str, float]:

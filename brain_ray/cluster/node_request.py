@@ -36,6 +36,7 @@ class NodeRequest:
         beside: Sequence[Mapping[str, float]] = (),
         *,
         on_demand: bool = False,
+        beyond: int | None = None,
         reserve: Callable[..., private.Reservation | None] = private.reserve,
         failed: Callable[[float], Mapping[str, str]] = private.failed_launches,
         nodes: Callable[[], Sequence[Mapping[str, Any]]] = ray.nodes,
@@ -48,6 +49,10 @@ class NodeRequest:
             count: number of workers.
             beside: further bundles, of any node.
             on_demand: whether there are nodes on demand that hold a worker (see `offers_on_demand`).
+            beyond: how many workers the cluster can hold beyond those that others ask for already, as Ray
+                Train does for a group that waits. Then nothing is asked for until a launch has failed, and
+                then only what is to be on demand, no more than that: a wish that cannot be met would keep
+                all from nodes. None: nobody else asks.
             reserve: function that reserves at Ray's coordinator.
             failed: function of a time; returns the types whose launches failed since then, and the reasons.
             nodes: function that returns Ray's nodes.
@@ -55,10 +60,13 @@ class NodeRequest:
         """
         self._bundle, self._count, self._beside = bundle, count, list(beside)
         self._on_demand, self._reserve, self._failed = on_demand, reserve, failed
+        self._beyond = beyond
         self._nodes, self._clock = nodes, clock
         self.requester = f"brain_ray, nodes {uuid4().hex}"
         """Its name at the coordinator."""
         self._labelled = 0
+        self._reservation: private.Reservation | None = None
+        self._asked_directly = False
         self._since = self._renewed = clock()
         self._send()
 
@@ -77,7 +85,7 @@ class NodeRequest:
         """Takes the request back; nodes that have no work end after the launcher's time-out."""
         if self._reservation is not None:
             self._reservation.cancel()
-        else:
+        elif self._asked_directly:
             _ask_directly([], [])
 
     def _change(self, now: float) -> str:
@@ -85,6 +93,8 @@ class NodeRequest:
             return ""
         others = [node for node in self._nodes() if node["Alive"] and _market(node) != ON_DEMAND]
         labelled = self._count - sum(places(node["Resources"], self._bundle) for node in others)
+        if self._beyond is not None:
+            labelled = min(labelled, self._beyond)
         if labelled <= self._labelled:
             return ""
         self._since, self._labelled = now, labelled
@@ -95,14 +105,19 @@ class NodeRequest:
         return f"asks for nodes on demand, since launches failed: {', '.join(names)}"
 
     def _send(self) -> None:
-        bundles = [*self._beside, *[self._bundle] * self._count]
-        plain: list[dict[str, str]] = [{}] * (len(bundles) - self._labelled)
-        labels = [*plain, *[{MARKET: ON_DEMAND}] * self._labelled]
+        plain = [*self._beside, *[self._bundle] * (self._count - self._labelled)]
+        if self._beyond is not None:
+            plain = []
+        bundles = [*plain, *[self._bundle] * self._labelled]
+        labels: list[dict[str, str]] = [{} for _ in plain] + [{MARKET: ON_DEMAND}] * self._labelled
+        if not bundles:
+            return
         self._reservation = self._reserve(self.requester, bundles, KEPT_S, labels, first=False)
         if self._reservation is not None:
             self._reservation.renew()
         else:
             _ask_directly(bundles, labels)
+            self._asked_directly = True
 
 
 def places(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:

@@ -9,7 +9,8 @@ import ray
 import ray.train
 import ray.train.collective
 
-from brain_ray.cluster.autoscaling import check_room
+from brain_ray.cluster.autoscaling import ask_beside_ray_train, check_room
+from brain_ray.cluster.node_request import NodeRequest
 from brain_ray.cluster.waiting import ROOM_TIMEOUT_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.logs import log
@@ -74,7 +75,8 @@ def end_vain_waits(settings: TrainConfig, messages: Sink, patience_s: float = RO
         log.warning("this version of Ray tells nothing of trainings that wait for room: they wait for ever")
         return []
     end = type("EndVainWaits", (Waiting, ControllerCallback), {})
-    return [end(partial(check_room, settings), messages, patience_s)]
+    ask = partial(ask_beside_ray_train, settings)
+    return [end(partial(check_room, settings), messages, patience_s, ask=ask)]
 
 
 class Waiting:
@@ -92,6 +94,7 @@ class Waiting:
         *,
         look_s: float = 5.0,
         busy_s: float = 30.0,
+        ask: Callable[[], NodeRequest] | None = None,
     ) -> None:
         """Begins with a training that has its workers.
 
@@ -103,13 +106,16 @@ class Waiting:
             look_s: seconds between two looks; Ray needs some to see that a node is lost.
             busy_s: seconds after which it is said that there is room, but not for this training: new groups
                 take some.
+            ask: as of `RoomWatch`.
         """
-        self._watch_room = partial(RoomWatch, "the workers", check, patience_s, clock, lines=LINES)
+        self._watch_room = partial(RoomWatch, "the workers", check, patience_s, clock, lines=LINES, ask=ask)
         self._messages, self._clock = messages, clock
         self._look_s, self._busy_s = look_s, busy_s
+        self._watch = self._watch_room()
         self._begin()
 
     def _begin(self) -> None:
+        self._watch.close()
         self._watch = self._watch_room()
         self._since: float | None = None
         self._looked = 0.0

@@ -81,6 +81,31 @@ def test_once_a_launch_failed_the_workers_without_a_place_are_asked_for_on_deman
     assert coordinator.cancelled == 1
 
 
+def test_beside_others_who_ask_for_the_workers_only_nodes_on_demand_are_asked_for(
+    coordinator: Coordinator,
+) -> None:
+    failed: dict[str, str] = {}
+    request = NodeRequest(
+        GPU,
+        4,
+        [{"CPU": 0.5}],
+        on_demand=True,
+        beyond=2,
+        reserve=coordinator.reserve,
+        failed=lambda _: failed,
+        nodes=lambda: [SPOT],
+        clock=lambda: coordinator.now,
+    )
+    assert later(coordinator, request) == ""
+    assert coordinator.labels == []
+    request.cancel()  # nothing was asked for, by it: what others ask for directly stays
+    failed["gpu-spot"] = "InsufficientInstanceCapacity"
+    assert "on demand" in later(coordinator, request)
+    assert coordinator.labels == [[{MARKET: ON_DEMAND}] * 2], "three lack a place, and two more have room"
+    request.cancel()
+    assert coordinator.cancelled == 1
+
+
 def test_where_there_are_no_nodes_on_demand_others_are_asked_for_again(coordinator: Coordinator) -> None:
     request = NodeRequest(
         GPU,

@@ -28,14 +28,35 @@ class Heard(list[str]):
         self.append(text)
 
 
+class Request:
+    """In place of a request for nodes, a launch of which fails at a certain look."""
+
+    def __init__(self, fails_at: int) -> None:
+        self._fails_at = fails_at
+        self.looks = self.cancelled = 0
+
+    def renew(self) -> str:
+        self.looks += 1
+        return "asks for nodes on demand" if self.looks == self._fails_at else ""
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
 class Controller:
     """Walks Ray Train's controller through its states, and the clock with it."""
 
     def __init__(self) -> None:
         self.heard = Heard()
         self.room: str | RunError = ""
+        self.requests: list[Request] = []
+        self.fails_at = 0
         self._now = 1000.0
-        self._waiting = Waiting(self._check, self.heard, clock=lambda: self._now)
+        self._waiting = Waiting(self._check, self.heard, clock=lambda: self._now, ask=self._ask)
+
+    def _ask(self) -> Any:
+        self.requests.append(Request(self.fails_at))
+        return self.requests[-1]
 
     def _check(self) -> str:
         if isinstance(self.room, RunError):
@@ -87,6 +108,18 @@ def test_it_waits_longer_for_nodes_that_an_autoscaler_starts(controller: Control
     assert controller.heard == ["waits up to 1800 s for room for its workers: 2 node(s) can be started"]
     with pytest.raises(RunError, match="within 1800 s: 2 node"):
         controller.pass_through(RestartingState, 10, 10)
+
+
+def test_nodes_are_asked_for_while_it_waits_and_no_longer(controller: Controller) -> None:
+    controller.fails_at = 3
+    for _ in range(2):
+        controller.room = "1 node(s) can be started"
+        controller.pass_through(RestartingState, 60, 60)
+        controller.room = ""
+        controller.pass_through(RunningState, 10, 10)
+    waits = "waits up to 1800 s for room for its workers: 1 node(s) can be started"
+    assert controller.heard == [waits, "asks for nodes on demand"] * 2
+    assert [request.cancelled for request in controller.requests] == [1, 1]
 
 
 def test_it_waits_without_end_for_room_that_others_use(controller: Controller) -> None:
