@@ -24,9 +24,6 @@ WORKER_ENV = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-    # Ray Train takes one report of each worker per interval of so many seconds, which no epoch can undercut.
-    # The default is 2; epochs on cached features take less.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # Machine code that the driver compiles for GPUs newer than TensorFlow: all of it is kept, 4 GB of it.
     "CUDA_CACHE_MAXSIZE": "4294967296",
     "PYTHONWARNINGS": "ignore",

@@ -1,5 +1,6 @@
 """Ray Train: the trainer and its configuration."""
 
+import os
 from collections.abc import Callable
 
 import ray
@@ -19,6 +20,18 @@ from brain_ray.training.messages import Message
 from brain_ray.training.resizing import ResizeWhereKept
 from brain_ray.training.run_actor import Outbox, run_actor
 from brain_ray.training.worker import Task, train_worker_task
+
+POLL_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
+"""Environment variable that Ray Train's controller gets from the driver: seconds between two polls of its
+workers. It takes one report of each per interval, which no epoch can undercut."""
+
+
+def poll_interval(num_workers: int) -> float:
+    """Returns the seconds between two polls: at most 40 workers are asked a second.
+
+    Ray's own are 2 s, the most here too. Epochs on cached features take less, and have few workers.
+    """
+    return min(2.0, max(0.2, num_workers / 40))
 
 
 def run_training(
@@ -70,6 +83,7 @@ def run_training(
                 callbacks=[EndAtFaults(messages), *end_vain_waits(settings, messages)],
             ),
         )
+        os.environ[POLL_INTERVAL] = f"{poll_interval(settings.max_workers):g}"
         try:
             trainer.fit()
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:

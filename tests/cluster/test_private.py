@@ -12,6 +12,7 @@ import ray
 from ray._private import node, services
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
+from ray.train.v2._internal import constants
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.controller import state
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -23,7 +24,7 @@ from brain_ray.cluster import private
 from brain_ray.cluster.autoscaling import room_for_loading
 from brain_ray.cluster.connection import SLOW_START
 from brain_ray.config import TrainConfig
-from brain_ray.training import callbacks
+from brain_ray.training import callbacks, trainer
 
 
 @pytest.fixture
@@ -132,6 +133,11 @@ def test_ray_train_has_the_callback_and_the_states_that_tell_of_waits() -> None:
     assert isinstance(callback, ControllerCallback)
     assert hasattr(ControllerCallback, "after_controller_state_update")
     assert all(hasattr(state, name) for name in (*callbacks.WAITING, "RunningState"))
+
+
+def test_ray_train_s_controller_gets_the_interval_from_the_driver() -> None:
+    assert trainer.POLL_INTERVAL in constants.ENV_VARS_TO_PROPAGATE
+    assert trainer.poll_interval(10_000) == constants.DEFAULT_HEALTH_CHECK_INTERVAL_S
 
 
 @pytest.mark.parametrize("v2", [False, True])

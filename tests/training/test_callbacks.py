@@ -1,5 +1,7 @@
 """A training without room for its workers: what it says, and when it gives up."""
 
+import math
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.training.callbacks import Waiting, end_vain_waits
 from brain_ray.training.failures import to_run_error
+from brain_ray.training.resizing import ResizeWhereKept, note_kept
+from brain_ray.training.trainer import poll_interval
 
 LACKING = "the cluster has 2 CPUs on 1 node(s), and training asks for 4"
 
@@ -136,6 +140,20 @@ def test_room_that_others_use_is_no_wait_for_nodes(controller: Controller) -> No
     controller.pass_through(RestartingState, 60, 60)
     busy = "waits for room for its workers, which others use now"
     assert controller.heard == [busy, f"waits up to 60 s for room for its workers: {LACKING}", busy]
+
+
+@pytest.mark.parametrize(("num_workers", "seconds"), [(1, 0.2), (8, 0.2), (64, 1.6), (200, 2.0)])
+def test_many_workers_are_asked_less_often(num_workers: int, seconds: float) -> None:
+    assert poll_interval(num_workers) == seconds
+
+
+def test_ray_looks_for_room_once_after_a_state_was_kept_and_at_no_other_time() -> None:
+    settings = ResizeWhereKept(num_workers=(1, 2))
+    assert settings.elasticity_enabled
+    there = pickle.loads(pickle.dumps(settings))
+    assert there.elastic_resize_monitor_interval_s == math.inf
+    note_kept()
+    assert [there.elastic_resize_monitor_interval_s for _ in range(3)] == [0.0, math.inf, math.inf]
 
 
 @pytest.mark.thorough
