@@ -75,8 +75,11 @@ def measure(run: Run) -> list[dict[str, Any]]:
             "no tumour, right": (of_others, right[~tumours]),
         }
         row: dict[str, Any] = {"variant": one.trial.variant, "changes": one.trial.changes}
-        row["confident"] = float(confident.mean())
-        row["confident, wrong"] = float((~right[confident]).mean()) if confident.any() else None
+        for name, among in (("confident", confident), ("tumours, confident", confident & tumours)):
+            row[name] = float(among.sum() / (tumours.sum() if name.startswith("tumours") else len(among)))
+            row[f"{name}, wrong"] = float((~right[among]).mean()) if among.any() else None
+        missed = confident & tumours & (taken == none)
+        row["tumours, confident, called none"] = float(missed.sum() / max(1, (confident & tumours).sum()))
         first = first or {name: values for name, (_, values) in scores.items()}
         for name, (groups, values) in scores.items():
             pooled = groups.mean(values.astype(np.float64))
@@ -88,20 +91,23 @@ def measure(run: Run) -> list[dict[str, Any]]:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Print a line on each variant: its scores, and in points what they have more than the first's."""
+    """Print a line on each variant: its scores, in points what they have more than the first's, and of
+    confident answers their share and the share of them that are wrong."""
     names = ("tumours, class right", "tumours, called a tumour", "no tumour, right")
-    print("".join(f"{name:>38}" for name in names) + f"{'confident: answered, wrong':>30}")
+    print("".join(f"{name:>38}" for name in names) + f"{'confident, wrong: all':>24}{'tumours':>16}")
     for row in rows:
         cells = []
         for name in names:
             gain, low, high = (100 * value for value in row[f"{name}, more"])
             cells.append(f"{row[name][0]:.3f} {f'{gain:+.1f} ({low:+.1f} to {high:+.1f})':>24}")
-        wrong = row["confident, wrong"]
-        told = f"{row['confident']:.3f}  {'-' if wrong is None else f'{wrong:.3f}'}"
+        told = []
+        for name in ("confident", "tumours, confident"):
+            wrong = row[f"{name}, wrong"]
+            told.append(f"{row[name]:.3f}, {'-' if wrong is None else f'{wrong:.3f}'}")
         changed = ", ".join(
             f"{name.removeprefix('train.')} {value}" for name, value in row["changes"].items()
         )
-        print("".join(f"{cell:>38}" for cell in cells) + f"{told:>30}  {changed}")
+        print("".join(f"{cell:>38}" for cell in cells) + f"{told[0]:>24}{told[1]:>16}  {changed}")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import pytest
 import tenacity
 
 from brain_ray import storage_retries
+from brain_ray.cluster.request_rate import Pace
 from brain_ray.data import scan
 from brain_ray.data.sources import reader
 from brain_ray.errors import RunError
@@ -58,6 +59,18 @@ def test_what_a_bucket_refuses_for_a_moment_is_read_and_not_rejected(monkeypatch
     paths = [str(number) for number in range(120)]
     assert list(scan.read_files("bucket", paths)) == [f"there/{path}".encode() for path in paths]
     assert bucket.calls == 122
+
+
+def test_each_attempt_at_a_file_of_a_bucket_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, waited = Hiccups(4), []
+    monkeypatch.setattr(reader, "filesystem", lambda _: (bucket, "there"))
+    pace = Pace(1e9, sleep=waited.append, clock=lambda: -float(bucket.calls))  # it is always too early
+    files = reader.FileReader("bucket", tenacity.wait_none(), lambda: pace)
+    for number in range(6):
+        files.read(str(number))
+    assert len(waited) == bucket.calls - 1 == 6, (
+        "one of seven was another attempt, and the first need not wait"
+    )
 
 
 def test_a_bucket_that_fails_on_and_on_ends_the_work_and_rejects_nothing(

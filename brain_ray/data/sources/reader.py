@@ -1,15 +1,24 @@
 """Reads the files of a listing by their paths, from a disk or from buckets."""
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
 from pyarrow import fs as pafs
 from tenacity.wait import WaitBaseT
 
+from brain_ray.cluster.request_rate import Pace, requests_per_s
 from brain_ray.data.file_names import local_name
 from brain_ray.errors import RunError
 from brain_ray.storage import describe_os_error, filesystem
 from brain_ray.storage_retries import ATTEMPTS, WAIT, is_passing, patiently, read_file
+
+REQUESTS_PER_FILE = 2
+"""Requests by which Arrow reads a file of a bucket: for its size, and for its bytes."""
+
+
+def _my_pace() -> Pace:
+    return Pace(requests_per_s() / REQUESTS_PER_FILE)
 
 
 class FileReader:
@@ -18,18 +27,21 @@ class FileReader:
     A URI without a query takes that of the root, if both have the same scheme: they are on one server.
     """
 
-    def __init__(self, root: str, wait: WaitBaseT = WAIT) -> None:
+    def __init__(self, root: str, wait: WaitBaseT = WAIT, pace: Callable[[], Pace] = _my_pace) -> None:
         """Opens a folder or URI.
 
         Args:
             root: the folder or URI.
             wait: time between two attempts to read a file of a bucket.
+            pace: makes what lets files of buckets be read at a bounded rate.
 
         Raises:
             RunError: as of `storage.filesystem`.
         """
         self._root = root
         self._patiently = patiently(wait)
+        self._make_pace = pace
+        self._pace: Pace | None = None
         self._found, self._base = filesystem(root)
         self._others: dict[str, pafs.FileSystem] = {}
         self._lock = Lock()
@@ -70,7 +82,7 @@ class FileReader:
         if isinstance(found, pafs.LocalFileSystem):
             return Path(local_name(place)).read_bytes()  # pyarrow takes no name that is not UTF-8
         try:
-            return self._patiently(read_file, found, place)
+            return self._patiently(self._read_at_pace, found, place)
         except OSError as error:
             if not is_passing(error):
                 raise
@@ -78,3 +90,9 @@ class FileReader:
                 f"cannot read {path}, in {ATTEMPTS} attempts: {describe_os_error(error)}; the same command "
                 "begins this stage anew"
             ) from error
+
+    def _read_at_pace(self, found: pafs.FileSystem, place: str) -> bytes:
+        with self._lock:
+            self._pace = self._pace or self._make_pace()
+        self._pace.wait()
+        return read_file(found, place)
