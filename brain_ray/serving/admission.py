@@ -19,17 +19,22 @@ class Admission:
 
     def __init__(self, max_images: int, max_bytes: float) -> None:
         self._max_images, self._max_bytes = max_images, max_bytes
-        self._of_client: Counter[str] = Counter()
+        self._images_of: Counter[str] = Counter()
+        self._bytes_of: Counter[str] = Counter()
         self.images = 0
         """Images of requests whose answers are not made yet."""
-        self.held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
         """Bytes of bodies and answers that are held now."""
+        return self._bytes_of.total()
 
     @contextmanager
     def accept(self, num_images: int, num_bytes: int = 0, client: str = "") -> Iterator[None]:
         """Reserves room for a request's images, and for the bytes of its body.
 
-        Its images are due after those that its client has in the room (`BEHIND`).
+        Its images are due after those that its client has in the room (`BEHIND`). A client who holds little
+        has room for a small request though others hold more than there is: answers that they do not read.
 
         Args:
             num_images: number of images.
@@ -39,31 +44,43 @@ class Admission:
         Raises:
             ProblemError: `queue_full`.
         """
-        behind = self._of_client[client]
-        small = num_images == 1 and num_bytes <= SMALL_BYTES and behind <= KEPT / 2 * self._max_images
+        behind, little = self._images_of[client], KEPT / 2 * self._max_bytes
+        small = (
+            num_images == 1
+            and num_bytes <= SMALL_BYTES
+            and behind <= KEPT / 2 * self._max_images
+            and self._bytes_of[client] <= little
+        )
         share = 1 if small or not self.images else 1 - KEPT
         if self.images + num_images > share * self._max_images:
             raise ProblemError("queue_full", f"{self.images} images are waiting; try again soon")
         if self.held_bytes + num_bytes > share * self._max_bytes:
-            raise ProblemError("queue_full", f"{self.held_bytes / 1e6:.0f} MB are waiting; try again soon")
+            held_by_small = sum(held for held in self._bytes_of.values() if held <= little)
+            if not small or held_by_small + num_bytes > KEPT * self._max_bytes:
+                waiting = f"{self.held_bytes / 1e6:.0f} MB are waiting"
+                raise ProblemError("queue_full", f"{waiting}; try again soon")
         BEHIND.set(behind)
         self.images += num_images
-        self._of_client[client] += num_images
-        try:
-            with self.hold(num_bytes):
+        with _counted(self._images_of, client, num_images), self.hold(num_bytes, client):
+            try:
                 yield
-        finally:
-            self.images -= num_images
-            self._of_client[client] -= num_images
-            if not self._of_client[client]:
-                del self._of_client[client]
+            finally:
+                self.images -= num_images
 
     @contextmanager
-    def hold(self, num_bytes: int) -> Iterator[None]:
+    def hold(self, num_bytes: int, client: str = "") -> Iterator[None]:
         """Counts the bytes of an answer until it is sent; does not refuse it, because the work is already
         done."""
-        self.held_bytes += num_bytes
-        try:
+        with _counted(self._bytes_of, client, num_bytes):
             yield
-        finally:
-            self.held_bytes -= num_bytes
+
+
+@contextmanager
+def _counted(counter: Counter[str], client: str, number: int) -> Iterator[None]:
+    counter[client] += number
+    try:
+        yield
+    finally:
+        counter[client] -= number
+        if not counter[client]:
+            del counter[client]

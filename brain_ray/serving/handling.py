@@ -72,7 +72,7 @@ async def handle(
                 uploads = await engine.check_uploads(uploads)
             response = await work(uploads)
             room.close()
-            room.enter_context(admission.hold(len(response.body)))  # until it is sent
+            room.enter_context(admission.hold(len(response.body), client))  # until it is sent
     except TimeoutError as error:
         raise ProblemError("timeout", f"not within {config.timeout_s:g} s; try again later") from error
     seen(route_of(request), response.status_code, time.perf_counter() - start, "")

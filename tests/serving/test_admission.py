@@ -44,6 +44,19 @@ def test_a_client_with_many_small_requests_leaves_room_for_others(room: Admissio
         assert room.images == 1, "nothing is held against a client who is done"
 
 
+def test_answers_that_a_client_does_not_read_leave_room_for_small_requests_of_others(room: Admission) -> None:
+    with room.hold(50 * MEGABYTE, "slow"), ExitStack() as others:
+        for name in ("slow", "another who sends much"):
+            size = MEGABYTE if name == "slow" else 2 * MEGABYTE
+            with pytest.raises(ProblemError, match="50 MB are waiting"), room.accept(1, size, name):
+                pass
+        for number in range(5):  # an eighth of 40
+            others.enter_context(room.accept(1, MEGABYTE, f"another {number}"))
+        with pytest.raises(ProblemError, match="55 MB are waiting"), room.accept(1, MEGABYTE, "a sixth"):
+            pass
+    assert room.held_bytes == 0
+
+
 def test_images_of_a_client_are_due_one_after_the_other_and_another_s_before_them(room: Admission) -> None:
     with room.accept(1, client="many"), room.accept(5, client="many"), room.accept(2, client="many"):
         third = due_at(1)
