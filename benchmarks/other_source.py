@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from recipes import with_gain
 
 from brain_ray.config import Config
 from brain_ray.data.dataset import group_column, read_table
@@ -71,7 +72,7 @@ def measure(run: Run) -> list[dict[str, Any]]:
         scores = {
             "accuracy": (bootstrap, right),
             "tumours, class right": (of_tumours, right[tumours]),
-            "tumours, called a tumour": (of_tumours, taken[tumours] != none),
+            "tumours, called a tumour": (of_tumours, (taken != none)[tumours]),
             "no tumour, right": (of_others, right[~tumours]),
         }
         row: dict[str, Any] = {"variant": one.trial.variant, "changes": one.trial.changes}
@@ -82,10 +83,7 @@ def measure(run: Run) -> list[dict[str, Any]]:
         row["tumours, confident, called none"] = float(missed.sum() / max(1, (confident & tumours).sum()))
         first = first or {name: values for name, (_, values) in scores.items()}
         for name, (groups, values) in scores.items():
-            pooled = groups.mean(values.astype(np.float64))
-            gain = groups.mean(values.astype(np.float64) - first[name])
-            row[name] = (pooled.value, pooled.low, pooled.high)
-            row[f"{name}, more"] = (gain.value, gain.low, gain.high)
+            row |= with_gain(name, groups, values, first[name])
         rows.append(row)
     return rows
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brain_ray.comparison.scored_trials import score_images
 from brain_ray.config import Config
@@ -49,12 +50,24 @@ def measure(run: Run) -> list[dict[str, Any]]:
         row["minutes"] = sum(epoch.seconds for epoch in one.history) / 60
         first = first or scores
         for name, values in scores.items():
-            bootstrap = of_units if name == "accuracy, patients" else of_images
-            pooled, gain = bootstrap.mean(values), bootstrap.mean(values - first[name])
-            row[name] = (pooled.value, pooled.low, pooled.high)
-            row[f"{name}, more"] = (gain.value, gain.low, gain.high)
+            row |= with_gain(
+                name, of_units if name == "accuracy, patients" else of_images, values, first[name]
+            )
         rows.append(row)
     return rows
+
+
+def with_gain(
+    name: str, groups: GroupBootstrap, values: NDArray[Any], first: NDArray[Any]
+) -> dict[str, tuple[float, float, float]]:
+    """Return a score's mean over images (or patients) and what it has more than the first variant's, both
+    with their 95 % intervals over groups."""
+    mine = values.astype(np.float64)
+    pooled, gain = groups.mean(mine), groups.mean(mine - first)
+    return {
+        name: (pooled.value, pooled.low, pooled.high),
+        f"{name}, more": (gain.value, gain.low, gain.high),
+    }
 
 
 def main() -> None:

@@ -21,8 +21,11 @@ class Admission:
         self._max_images, self._max_bytes = max_images, max_bytes
         self._images_of: Counter[str] = Counter()
         self._bytes_of: Counter[str] = Counter()
-        self.images = 0
+
+    @property
+    def images(self) -> int:
         """Images of requests whose answers are not made yet."""
+        return self._images_of.total()
 
     @property
     def held_bytes(self) -> int:
@@ -60,12 +63,8 @@ class Admission:
                 waiting = f"{self.held_bytes / 1e6:.0f} MB are waiting"
                 raise ProblemError("queue_full", f"{waiting}; try again soon")
         BEHIND.set(behind)
-        self.images += num_images
         with _counted(self._images_of, client, num_images), self.hold(num_bytes, client):
-            try:
-                yield
-            finally:
-                self.images -= num_images
+            yield
 
     @contextmanager
     def hold(self, num_bytes: int, client: str = "") -> Iterator[None]:
