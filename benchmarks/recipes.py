@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.comparison.scored_trials import score_images
 from brain_ray.config import Config
 from brain_ray.runs import Run
 from brain_ray.scoring.aggregation import Units
 from brain_ray.scoring.intervals import GroupBootstrap
+from brain_ray.tuning.image_scores import score_images
 from brain_ray.tuning.trial_store import read_sweep
 
 

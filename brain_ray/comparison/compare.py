@@ -19,10 +19,11 @@ from brain_ray.comparison.results import (
     model_colours,
     short_names,
 )
-from brain_ray.comparison.scored_trials import make_rows, score_images, stack
+from brain_ray.comparison.scored_trials import make_rows, stack
 from brain_ray.errors import RunError
 from brain_ray.scoring.intervals import GroupBootstrap
 from brain_ray.scoring.paired_tests import Difference
+from brain_ray.tuning.image_scores import score_images
 from brain_ray.tuning.trials import SweepRecord, TrialRecord
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from brain_ray.comparison.results import Row
-from brain_ray.comparison.scored_trials import ImageScores, score_images, stack
+from brain_ray.comparison.scored_trials import stack
 from brain_ray.scoring.curves import Floats
 from brain_ray.scoring.intervals import GroupBootstrap
+from brain_ray.tuning.image_scores import ImageScores, score_images
 from brain_ray.tuning.trials import SweepRecord
 
 SHARE = "train.group_share"

@@ -6,7 +6,6 @@ from itertools import combinations
 import numpy as np
 
 from brain_ray.comparison.results import ModelResult, Pair
-from brain_ray.comparison.scored_trials import ImageScores
 from brain_ray.scoring.curves import Floats
 from brain_ray.scoring.intervals import GroupBootstrap
 from brain_ray.scoring.paired_tests import (
@@ -18,6 +17,7 @@ from brain_ray.scoring.paired_tests import (
     seed_noise,
     sign_flip,
 )
+from brain_ray.tuning.image_scores import ImageScores
 
 FAR = 5.0
 """Standard errors (of the images alone) by which a variant is so much worse than the best one that it says

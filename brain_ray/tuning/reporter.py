@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import tune
 
+from brain_ray.config import Config
 from brain_ray.errors import RunError, last_line
 from brain_ray.logs import log
 from brain_ray.runs import Run
@@ -19,9 +20,10 @@ from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.failures import naming_storage
 from brain_ray.training.tensorflow.devices import NO_GPU
 from brain_ray.tuning import search_space
+from brain_ray.tuning.kept_weights import delete_unneeded
 from brain_ray.tuning.searcher import TrialSearcher
 from brain_ray.tuning.trainable import LINE, RECORD
-from brain_ray.tuning.trial_store import best_value, delete_unneeded, read_trial, trial_run, write_trial
+from brain_ray.tuning.trial_store import best_value, read_trial, trial_run, write_trial
 from brain_ray.tuning.trial_table import Line, TrialStatus, TrialTable
 from brain_ray.tuning.trials import Status, Trial, TrialRecord
 
@@ -33,12 +35,13 @@ class Reporter(tune.Callback):  # type: ignore[misc]
     def __init__(
         self,
         run: Run,
+        config: Config,
         searcher: TrialSearcher,
         records: Sequence[TrialRecord],
         reasons: Mapping[str, str],
         table: TrialTable | None,
     ) -> None:
-        self._run = run
+        self._run, self._config = run, config
         self._searcher = searcher
         self._records = {record.trial.id: record for record in records}
         self._reasons = reasons
@@ -114,7 +117,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         with naming_storage(trial_run(self._run, name).uri()):
             write_trial(self._run, self._records[name].trial, status, reason)
             self._read(trial)
-            delete_unneeded(self._run, list(self._records.values()))
+            delete_unneeded(self._run, self._config, list(self._records.values()))
 
     def _known(self, trial: Any) -> TrialRecord:
         return self._records.get(trial.config["trial"]) or self._read(trial)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 import numpy as np
 
@@ -12,19 +11,13 @@ from brain_ray.data.dataset import read_groups, read_labels
 from brain_ray.data.folds import read_folds
 from brain_ray.earlier import as_stored
 from brain_ray.records import from_json, to_json
-from brain_ray.runs import BEST, RESULT, RUNGS, TRIALS, Run
+from brain_ray.runs import RESULT, RUNGS, TRIALS, Run
 from brain_ray.tracking.history import EpochRecord, read_history
-from brain_ray.training import checkpoints
-from brain_ray.training.features import drop_features
 from brain_ray.training.results import read_val_probabilities
 from brain_ray.tuning.fold_records import join_folds
 from brain_ray.tuning.trials import Rung, Status, SweepRecord, Trial, TrialRecord
 
 TRIAL, CLOCK = "trial.json", "clock.json"
-
-MOST_KEPT = 8
-"""Limit on the kept weights of a sweep, in sizes of the largest variant's: as much as two checkpoints of each
-of its trials take, which hold the weights four times."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +98,16 @@ def read_sweep(run: Run, config: Config) -> SweepRecord:
     Trials on the folds of one variant and seed become one record, whose probabilities are those of all folds.
     """
     stored = run.read_json(*RUNGS)["rungs"] if run.exists(*RUNGS) else ()
-    rungs = tuple(from_json(Rung, rung) for rung in stored)
-    trials = tuple(read_trials(run))
+    return make_record(run, config, read_trials(run), tuple(from_json(Rung, rung) for rung in stored))
+
+
+def make_record(
+    run: Run, config: Config, trials: Sequence[TrialRecord], rungs: tuple[Rung, ...] = ()
+) -> SweepRecord:
+    """Returns the record of some of a sweep's trials, with the labels and groups of what they answered."""
     if config.folds is None:
         labels, groups = read_labels(run, "valid"), read_groups(run, "valid")
-        return SweepRecord(config, trials, labels, groups, rungs)
+        return SweepRecord(config, tuple(trials), labels, groups, rungs)
     folds = read_folds(run, config)
     numbers = folds.left_out_by(config)
     records, members = join_folds(trials, folds, len(numbers))
@@ -127,58 +125,3 @@ def best_value(history: Sequence[EpochRecord], monitor: str) -> float:
     """Returns the lowest finite value of the monitored quantity; infinity if there is none."""
     values = [float(getattr(record, monitor)) for record in history]
     return min((value for value in values if math.isfinite(value)), default=math.inf)
-
-
-def delete_unneeded(run: Run, records: Sequence[TrialRecord]) -> None:
-    """Deletes checkpoints and features of ended trials, and weights that cannot be chosen.
-
-    A variant of which a trial was stopped or failed cannot be chosen. For each `Trial.model`, the weights of
-    the best variant are kept among the variants whose trials have all finished, and those of each of the
-    others: of all its seeds and folds, which a bundle may average. If these exceed `MOST_KEPT` variants, the
-    worst are deleted.
-    """
-    ranked = [trial for trial in _worth_keeping(records) if trial_run(run, trial).exists(*BEST)]
-    sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
-    room = MOST_KEPT * _count_trials(records) * max(sizes, default=0)
-    kept = {trial for trial, total in zip(ranked, accumulate(sizes), strict=True) if total <= room}
-    for record in records:
-        home = trial_run(run, record.trial.id)
-        if record.status == "running":
-            continue
-        checkpoints.prune(home, 0)
-        drop_features(home)
-        if record.trial.id not in kept and home.exists(*BEST):
-            home.fs.delete_file(home.path(*BEST))
-
-
-def _worth_keeping(records: Sequence[TrialRecord]) -> list[str]:
-    """Returns the ids of the trials that may be chosen, the best first."""
-    values = {record.trial.id: _cross_entropy(record) for record in records}
-    by_variant: dict[int, list[TrialRecord]] = {}
-    for record in records:
-        by_variant.setdefault(record.trial.variant, []).append(record)
-    complete: dict[str, list[tuple[float, list[str]]]] = {}
-    kept: list[tuple[float, list[str]]] = []
-    for group in by_variant.values():
-        finished = [record for record in group if record.status == "finished"]
-        if not finished or any(record.status in ("stopped", "failed") for record in group):
-            continue
-        mean = sum(values[record.trial.id] for record in finished) / len(finished)
-        mine = sorted((record.trial.id for record in finished), key=values.__getitem__)
-        if len(finished) == _count_trials(records):
-            complete.setdefault(finished[0].trial.model, []).append((mean, mine))
-        else:
-            kept.append((mean, mine))
-    kept += [min(found) for found in complete.values()]
-    return [trial for _, trials in sorted(kept) for trial in trials]
-
-
-def _count_trials(records: Sequence[TrialRecord]) -> int:
-    """Returns the number of trials of a variant that is complete: one for each seed and fold."""
-    folds = {record.trial.config.train.fold for record in records}
-    return records[0].trial.config.sweep.seeds * len(folds) if records else 0
-
-
-def _cross_entropy(record: TrialRecord) -> float:
-    best = [epoch.val_cross_entropy for epoch in record.history if epoch.best]
-    return best[-1] if best else math.inf

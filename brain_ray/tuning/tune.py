@@ -33,13 +33,13 @@ from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.failures import check_writable
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.sources import Dataset, open_dataset
+from brain_ray.tuning.kept_weights import delete_unneeded
 from brain_ray.tuning.reporter import Reporter
 from brain_ray.tuning.schedulers import Scheduler, make_scheduler
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.searcher import TrialSearcher
 from brain_ray.tuning.trainable import Shared, TrialProcess
 from brain_ray.tuning.trial_store import (
-    delete_unneeded,
     read_trials,
     trial_run,
     write_rungs,
@@ -90,14 +90,14 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     with suppress(OSError):  # a bucket's folder vanishes with its only file
         run.fs.delete_dir(trial_run(run, "probe").path())
     records = read_trials(run, val_probabilities=False)
-    delete_unneeded(run, records)
+    delete_unneeded(run, config, records)
     scheduler = make_scheduler(space)
     scheduler.remember(records)
     searcher = TrialSearcher(run, space, records)
     log.info(_opening(searcher, config, now, most))
     if searcher.left:
         with TrialTable(searcher.total) if on_a_terminal() else nullcontext() as table:
-            reporter = Reporter(run, searcher, records, scheduler.reasons, table)
+            reporter = Reporter(run, config, searcher, records, scheduler.reasons, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
             # With several workers, each trial's Ray Train asks for nodes itself: two wishes would add up.
             ask = partial(ask_for_nodes, config.train) if config.train.max_workers == 1 else None

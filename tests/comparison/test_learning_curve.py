@@ -5,8 +5,9 @@ import pytest
 from support.sweep_records import labels_of, make_record, make_sweep, make_trial, predictions
 
 from brain_ray.comparison.learning_curve import SHARE, LearningCurve, format_curve, learning_curve
-from brain_ray.comparison.scored_trials import make_rows, score_images
+from brain_ray.comparison.scored_trials import make_rows
 from brain_ray.data.folds import Folds
+from brain_ray.tuning.image_scores import score_images
 from brain_ray.tuning.trials import SweepRecord
 
 

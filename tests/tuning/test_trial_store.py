@@ -8,18 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.trial_records import make_history, make_record, sweep_config
+from support.ended_trials import config_of, write
+from support.trial_records import make_history, make_record
 
-from brain_ray.config import Config
 from brain_ray.records import from_json
-from brain_ray.runs import BEST, DATASET_MANIFEST, FEATURES, HISTORY, RESULT, RUNGS, VAL_PROBABILITIES, Run
-from brain_ray.tracking.history import to_csv
+from brain_ray.runs import DATASET_MANIFEST, RESULT, RUNGS, VAL_PROBABILITIES, Run
 from brain_ray.training import checkpoints
 from brain_ray.tuning.trial_store import (
-    MOST_KEPT,
     Clock,
     best_value,
-    delete_unneeded,
     read_sweep,
     read_trial,
     read_trials,
@@ -27,7 +24,7 @@ from brain_ray.tuning.trial_store import (
     write_rungs,
     write_trial,
 )
-from brain_ray.tuning.trials import Reached, Rung, Status, Trial, TrialRecord
+from brain_ray.tuning.trials import Reached, Rung, Status, Trial
 
 VALID = ("dataset", "valid", "00000.parquet")
 BACKBONES = (*(f"EfficientNetB{number}" for number in range(8)), "EfficientNetV2S", "tiny")
@@ -36,41 +33,6 @@ BACKBONES = (*(f"EfficientNetB{number}" for number in range(8)), "EfficientNetV2
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run(str(tmp_path), "run")
-
-
-def config_of(backbone: str = "tiny", seeds: int = 1, **sweep: Any) -> Config:
-    config = sweep_config(seeds=seeds, **sweep)
-    return config.model_copy(update={"model": config.model.model_copy(update={"backbone": backbone})})
-
-
-def write(run: Run, record: TrialRecord) -> TrialRecord:
-    """Write all that a trial may have left behind."""
-    home = trial_run(run, record.trial.id)
-    write_trial(run, record.trial, record.status, record.reason)
-    home.write_bytes(to_csv(record.history), *HISTORY)
-    for name in ("checkpoint_20260101-000000.000000", "checkpoint_20260101-000001.000000"):
-        home.write_bytes(b"x", "train", name, "state.npz")
-    home.write_bytes(b"x", *FEATURES, "train", "rows-000000000000.parquet")
-    if record.status == "finished":
-        home.write_bytes(b"x", *BEST)
-    return record
-
-
-def kept(run: Run, name: tuple[str, str] = BEST) -> list[int]:
-    """Trials that still have a file."""
-    records = read_trials(run, val_probabilities=False)
-    return [int(one.trial.id) for one in records if trial_run(run, one.trial.id).exists(*name)]
-
-
-def sweep_of(run: Run, *trials: tuple[int, str, float, Status], seeds: int = 1) -> list[TrialRecord]:
-    """Write trials of a variant, a backbone, a validation cross-entropy and a status each."""
-    records, repeats = [], dict.fromkeys((variant for variant, *_ in trials), 0)
-    for number, (variant, backbone, value, status) in enumerate(trials):
-        config = config_of(backbone, seeds)
-        made = make_record(number, [value], status, variant=variant, repeat=repeats[variant], config=config)
-        repeats[variant] += 1
-        records.append(write(run, made))
-    return records
 
 
 # --- what is known of a trial
@@ -191,104 +153,3 @@ def test_a_sweep_has_the_groups_of_its_validation_images(run: Run) -> None:
     assert read_sweep(run, config_of()).groups.tolist() == [8, 7, 7]
     with_manifest(run, {"image_id": [2, 4, 9, 1], "cluster": [20, 40, 90, 1]})  # of an earlier version
     assert read_sweep(run, config_of()).groups.tolist() == [40, 20, 90]
-
-
-# --- what is kept
-
-
-def test_of_ended_trials_checkpoints_and_features_go_and_what_is_told_of_them_stays(run: Run) -> None:
-    ends: tuple[Status, ...] = ("finished", "stopped", "failed", "running")
-    records = sweep_of(run, *((number, "tiny", 0.5, status) for number, status in enumerate(ends)))
-    delete_unneeded(run, records)
-    homes = [trial_run(run, record.trial.id) for record in records]
-    assert [len(checkpoints.checkpoint_folders(home)) for home in homes] == [0, 0, 0, 2]
-    assert [home.exists(*FEATURES) for home in homes] == [False, False, False, True]
-    assert kept(run, HISTORY) == [0, 1, 2, 3]
-    delete_unneeded(run, records)  # nothing is left to delete
-    assert kept(run) == [0]
-
-
-def test_of_each_model_the_best_variant_keeps_its_weights(run: Run) -> None:
-    records = sweep_of(
-        run,
-        (0, "tiny", 0.5, "finished"),
-        (1, "tiny", 0.4, "finished"),
-        (2, "EfficientNetB0", 0.9, "finished"),
-        (3, "EfficientNetB0", 0.8, "stopped"),
-        (4, "tiny", 0.3, "failed"),
-    )
-    delete_unneeded(run, records)
-    assert kept(run) == [1, 2]
-
-
-def test_a_model_is_told_apart_by_its_size_and_head_too(run: Run) -> None:
-    config = config_of()
-    other = config.model_copy(update={"model": config.model.model_copy(update={"height": 96})})
-    records = [
-        write(run, make_record(0, [0.5], config=config)),
-        write(run, make_record(1, [0.4], config=other)),
-    ]
-    delete_unneeded(run, records)
-    assert kept(run) == [0, 1]
-
-
-def test_a_variant_is_as_good_as_the_mean_of_its_trials_and_keeps_them_all(run: Run) -> None:
-    records = sweep_of(
-        run,
-        (0, "tiny", 0.2, "finished"),
-        (0, "tiny", 0.9, "finished"),
-        (1, "tiny", 0.5, "finished"),
-        (1, "tiny", 0.4, "finished"),
-        seeds=2,
-    )
-    delete_unneeded(run, records)
-    assert kept(run) == [2, 3]
-
-
-def test_a_trial_is_as_good_as_the_cross_entropy_of_its_best_epoch(run: Run) -> None:
-    records = [write(run, make_record(0, [0.5, 0.3, 0.9])), write(run, make_record(1, [0.6, 0.4, 0.35]))]
-    delete_unneeded(run, records)
-    assert kept(run) == [0]
-
-
-def test_a_variant_of_which_a_trial_was_stopped_or_failed_keeps_nothing(run: Run) -> None:
-    records = sweep_of(
-        run,
-        (0, "tiny", 0.1, "finished"),
-        (0, "tiny", 0.1, "stopped"),
-        (1, "tiny", 0.1, "finished"),
-        (1, "tiny", 0.1, "failed"),
-        (2, "tiny", 0.6, "finished"),
-        (2, "tiny", 0.7, "finished"),
-        seeds=2,
-    )
-    delete_unneeded(run, records)
-    assert kept(run) == [4, 5]
-
-
-def test_variants_that_still_lack_a_trial_keep_what_they_have(run: Run) -> None:
-    records = sweep_of(
-        run,
-        (0, "tiny", 0.5, "finished"),
-        (0, "tiny", 0.5, "finished"),
-        (0, "tiny", 0.4, "finished"),
-        (1, "tiny", 0.9, "finished"),
-        (1, "tiny", 0.8, "finished"),
-        (1, "tiny", 0.7, "running"),
-        (2, "tiny", 0.95, "finished"),
-        (2, "tiny", 0.96, "finished"),
-        seeds=3,
-    )
-    delete_unneeded(run, records)
-    assert kept(run) == [0, 1, 2, 3, 4, 6, 7]
-    running = trial_run(run, "005")
-    assert len(checkpoints.checkpoint_folders(running)) == 2
-
-
-def test_no_more_weights_are_kept_than_have_room(run: Run) -> None:
-    values = [0.9, 0.1, 0.3, 0.2, 0.5, 0.4, 0.7, 0.6, 0.8, 0.95]
-    trials = [(i, backbone, values[i], "finished") for i, backbone in enumerate(BACKBONES)]
-    records = sweep_of(run, *trials)  # type: ignore[arg-type]
-    delete_unneeded(run, records)
-    assert len(kept(run)) == MOST_KEPT
-    assert kept(run) == [1, 2, 3, 4, 5, 6, 7, 8]
