@@ -305,7 +305,7 @@ def test_an_elastic_group_grows_where_an_epoch_ends(lasting: Nodes, undisturbed:
     while len(nodes.names) > 1:
         nodes.lose(nodes.names[0])
     run = up_to(undisturbed, tmp_path, "dataset")
-    settings = {"num-workers": "1 2", "epochs": 4, "batch-size": 1}
+    settings = {"num-workers": "1 2", "epochs": 5, "batch-size": 4}
     words = [word for name, value in settings.items() for word in (f"--train.{name}", *str(value).split())]
     notes = tmp_path / "notes"
     with pausing_job(nodes, notes / "none", "train", *words_for(run), *words, framework="slow") as running:
@@ -315,14 +315,14 @@ def test_an_elastic_group_grows_where_an_epoch_ends(lasting: Nodes, undisturbed:
     assert "starts with 1 of 2 workers" in said
     before, grown, after = said.partition("goes on with 2 of 2 workers")
     assert grown
-    assert epochs_of(before, 4) + epochs_of(after, 4) == ["1", "2", "3", "4"]
-    taken: dict[int, Counter[int]] = {epoch: Counter() for epoch in range(4)}
+    assert epochs_of(before, 5) + epochs_of(after, 5) == ["1", "2", "3", "4", "5"]
+    taken: dict[int, Counter[int]] = {epoch: Counter() for epoch in range(5)}
     for line in steps_in(notes):
         epoch, step = map(int, line.split())
         taken[epoch][step] += 1
-    first = len(epochs_of(before, 4))
+    first = len(epochs_of(before, 5))
     assert all(set(taken[epoch].values()) == {1} for epoch in range(first))
-    assert all(set(taken[epoch].values()) == {2} for epoch in range(first + 1, 4))
+    assert all(set(taken[epoch].values()) == {2} for epoch in range(first + 1, 5))
     assert set(taken[first].values()) <= {2, 3}
     again = [step for step, times in taken[first].items() if times == 3]
     assert max(again, default=0) < 20, "a new group starts in the first seconds of an epoch"
