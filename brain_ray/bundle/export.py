@@ -113,7 +113,7 @@ def _images_of(run: Run, config: Config, answers: OutOfFold | None) -> tuple[Ima
 
 
 def _kind_of(folds: int | None) -> str:
-    return "validation" if folds is None else f"out of fold, {folds} folds"
+    return "validation" if folds is None else f"out of fold, {folds} fold{'s' * (folds != 1)}"
 
 
 def members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:

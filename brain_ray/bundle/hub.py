@@ -111,7 +111,11 @@ def _licence(licence: str | None) -> dict[str, str]:
 def _scores(info: BundleInfo) -> list[tuple[str, str, dict[str, Any]]]:
     """Returns kind, name and scores of each set of images that the model was scored on."""
     validation = info.scores.validation
-    kind = f"out-of-fold answers of {validation.folds} folds" if validation.folds else "validation split"
+    kind = (
+        f"out-of-fold answers of {validation.folds} fold{'s' * (validation.folds != 1)}"
+        if validation.folds
+        else "validation split"
+    )
     kind += ", from which the model was chosen"
     found = [("validation", kind, validation.model_dump())]
     test = info.scores.test or {}
