@@ -11,8 +11,8 @@ REQUESTS_PER_S = 4_000.0
 down" (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html)."""
 
 
-class Pace:
-    """Lets the threads of a process go on at a rate, one after the other."""
+class RateLimiter:
+    """Rate limiter: lets the threads of a process go on one after the other, so many a second."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Pace:
         self._lock = threading.Lock()
         self._next = clock()
 
-    def wait(self) -> None:
+    def acquire(self) -> None:
         """Returns when this thread may go on."""
         with self._lock:
             turn = max(self._next, now := self._clock())

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import ray
 
-from brain_ray.cluster.request_rate import Pace, requests_per_s
+from brain_ray.cluster.request_rate import RateLimiter, requests_per_s
 
 
 class Clock:
@@ -16,26 +16,26 @@ class Clock:
     def tell(self) -> float:
         return self.now
 
-    def pace(self, per_s: float) -> Pace:
-        return Pace(per_s, self.tell, self.slept.append)
+    def limiter(self, per_s: float) -> RateLimiter:
+        return RateLimiter(per_s, self.tell, self.slept.append)
 
 
 def test_threads_go_on_one_after_the_other_at_the_rate() -> None:
     clock = Clock()
-    pace = clock.pace(10)
+    limiter = clock.limiter(10)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: pace.wait(), range(20)))
+        list(pool.map(lambda _: limiter.acquire(), range(20)))
     assert sorted(clock.slept) == pytest.approx([0.1 * k for k in range(1, 20)])  # the first does not wait
 
 
 def test_who_comes_later_than_the_rate_does_not_wait_and_saves_nothing_up() -> None:
     clock = Clock()
-    pace = clock.pace(10)
+    limiter = clock.limiter(10)
     for _ in range(3):
         clock.now += 60
-        pace.wait()
+        limiter.acquire()
     assert clock.slept == []
-    pace.wait()
+    limiter.acquire()
     assert clock.slept == pytest.approx([0.1])
 
 

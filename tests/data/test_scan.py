@@ -7,7 +7,7 @@ import pytest
 import tenacity
 
 from brain_ray import storage_retries
-from brain_ray.cluster.request_rate import Pace
+from brain_ray.cluster.request_rate import RateLimiter
 from brain_ray.data import scan
 from brain_ray.data.sources import reader
 from brain_ray.errors import RunError
@@ -64,8 +64,10 @@ def test_what_a_bucket_refuses_for_a_moment_is_read_and_not_rejected(monkeypatch
 def test_each_attempt_at_a_file_of_a_bucket_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     bucket, waited = Hiccups(4), []
     monkeypatch.setattr(reader, "filesystem", lambda _: (bucket, "there"))
-    pace = Pace(1e9, sleep=waited.append, clock=lambda: -float(bucket.calls))  # it is always too early
-    files = reader.FileReader("bucket", tenacity.wait_none(), lambda: pace)
+    limiter = RateLimiter(
+        1e9, sleep=waited.append, clock=lambda: -float(bucket.calls)
+    )  # it is always too early
+    files = reader.FileReader("bucket", tenacity.wait_none(), lambda: limiter)
     for number in range(6):
         files.read(str(number))
     assert len(waited) == bucket.calls - 1 == 6, (

@@ -7,7 +7,7 @@ from threading import Lock
 from pyarrow import fs as pafs
 from tenacity.wait import WaitBaseT
 
-from brain_ray.cluster.request_rate import Pace, requests_per_s
+from brain_ray.cluster.request_rate import RateLimiter, requests_per_s
 from brain_ray.data.file_names import local_name
 from brain_ray.errors import RunError
 from brain_ray.storage import describe_os_error, filesystem
@@ -17,8 +17,8 @@ REQUESTS_PER_FILE = 2
 """Requests by which Arrow reads a file of a bucket: for its size, and for its bytes."""
 
 
-def _my_pace() -> Pace:
-    return Pace(requests_per_s() / REQUESTS_PER_FILE)
+def _own_limiter() -> RateLimiter:
+    return RateLimiter(requests_per_s() / REQUESTS_PER_FILE)
 
 
 class FileReader:
@@ -27,21 +27,23 @@ class FileReader:
     A URI without a query takes that of the root, if both have the same scheme: they are on one server.
     """
 
-    def __init__(self, root: str, wait: WaitBaseT = WAIT, pace: Callable[[], Pace] = _my_pace) -> None:
+    def __init__(
+        self, root: str, wait: WaitBaseT = WAIT, limiter: Callable[[], RateLimiter] = _own_limiter
+    ) -> None:
         """Opens a folder or URI.
 
         Args:
             root: the folder or URI.
             wait: time between two attempts to read a file of a bucket.
-            pace: makes what lets files of buckets be read at a bounded rate.
+            limiter: makes what bounds the rate at which files of buckets are read.
 
         Raises:
             RunError: as of `storage.filesystem`.
         """
         self._root = root
         self._patiently = patiently(wait)
-        self._make_pace = pace
-        self._pace: Pace | None = None
+        self._make_limiter = limiter
+        self._limiter: RateLimiter | None = None
         self._found, self._base = filesystem(root)
         self._others: dict[str, pafs.FileSystem] = {}
         self._lock = Lock()
@@ -82,7 +84,7 @@ class FileReader:
         if isinstance(found, pafs.LocalFileSystem):
             return Path(local_name(place)).read_bytes()  # pyarrow takes no name that is not UTF-8
         try:
-            return self._patiently(self._read_at_pace, found, place)
+            return self._patiently(self._read_limited, found, place)
         except OSError as error:
             if not is_passing(error):
                 raise
@@ -91,8 +93,8 @@ class FileReader:
                 "begins this stage anew"
             ) from error
 
-    def _read_at_pace(self, found: pafs.FileSystem, place: str) -> bytes:
+    def _read_limited(self, found: pafs.FileSystem, place: str) -> bytes:
         with self._lock:
-            self._pace = self._pace or self._make_pace()
-        self._pace.wait()
+            self._limiter = self._limiter or self._make_limiter()
+        self._limiter.acquire()
         return read_file(found, place)
