@@ -8,6 +8,7 @@ from itertools import accumulate
 import numpy as np
 
 from brain_ray.config import Config
+from brain_ray.data.folds import read_folds
 from brain_ray.runs import BEST, Run
 from brain_ray.training import checkpoints
 from brain_ray.training.features import drop_features
@@ -32,9 +33,10 @@ def delete_unneeded(run: Run, config: Config, records: Sequence[TrialRecord]) ->
     others: of all its seeds and folds, which a bundle may average. The best is the one that the comparison
     would take. If these exceed `MOST_KEPT` variants, the worst are deleted.
     """
-    ranked = [trial for trial in _worth_keeping(run, config, records) if _has_weights(run, trial)]
+    count = _count_trials(run, config)
+    ranked = [trial for trial in _worth_keeping(run, config, records, count) if _has_weights(run, trial)]
     sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
-    room = MOST_KEPT * _count_trials(records) * max(sizes, default=0)
+    room = MOST_KEPT * count * max(sizes, default=0)
     kept = {trial for trial, total in zip(ranked, accumulate(sizes), strict=True) if total <= room}
     for record in records:
         home = trial_run(run, record.trial.id)
@@ -46,8 +48,8 @@ def delete_unneeded(run: Run, config: Config, records: Sequence[TrialRecord]) ->
             home.fs.delete_file(home.path(*BEST))
 
 
-def _worth_keeping(run: Run, config: Config, records: Sequence[TrialRecord]) -> list[str]:
-    """Returns the ids of the trials that may be chosen, the best first."""
+def _worth_keeping(run: Run, config: Config, records: Sequence[TrialRecord], count: int) -> list[str]:
+    """Returns the ids of trials that may be chosen, the best first; a whole variant has `count` of them."""
     by_variant: dict[int, Variant] = {}
     for record in records:
         by_variant.setdefault(record.trial.variant, []).append(record)
@@ -57,7 +59,7 @@ def _worth_keeping(run: Run, config: Config, records: Sequence[TrialRecord]) -> 
         finished = [record for record in group if record.status == "finished"]
         if not finished or any(record.status in ("stopped", "failed") for record in group):
             continue
-        if len(finished) == _count_trials(records):
+        if len(finished) == count:
             complete.setdefault(finished[0].trial.model, []).append(finished)
         else:
             kept.append(finished)
@@ -91,10 +93,10 @@ def _has_weights(run: Run, trial: str) -> bool:
     return trial_run(run, trial).exists(*BEST)
 
 
-def _count_trials(records: Sequence[TrialRecord]) -> int:
+def _count_trials(run: Run, config: Config) -> int:
     """Returns the number of trials of a variant that is complete: one for each seed and fold."""
-    folds = {record.trial.config.train.fold for record in records}
-    return records[0].trial.config.sweep.seeds * len(folds) if records else 0
+    folds = 1 if config.folds is None else len(read_folds(run, config).left_out_by(config))
+    return config.sweep.seeds * folds
 
 
 def _mean_cross_entropy(variant: Variant) -> float:

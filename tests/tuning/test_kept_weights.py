@@ -46,12 +46,12 @@ def sweep_of(run: Run, *trials: tuple[int, str, float, Status], seeds: int = 1) 
 def test_of_ended_trials_checkpoints_and_features_go_and_what_is_told_of_them_stays(run: Run) -> None:
     ends: tuple[Status, ...] = ("finished", "stopped", "failed", "running")
     records = sweep_of(run, *((number, "tiny", 0.5, status) for number, status in enumerate(ends)))
-    delete_unneeded(run, config_of(), records)
+    delete_unneeded(run, records[0].trial.config, records)
     homes = [trial_run(run, record.trial.id) for record in records]
     assert [len(checkpoints.checkpoint_folders(home)) for home in homes] == [0, 0, 0, 2]
     assert [home.exists(*FEATURES) for home in homes] == [False, False, False, True]
     assert kept(run, HISTORY) == [0, 1, 2, 3]
-    delete_unneeded(run, config_of(), records)  # nothing is left to delete
+    delete_unneeded(run, records[0].trial.config, records)  # nothing is left to delete
     assert kept(run) == [0]
 
 
@@ -64,7 +64,7 @@ def test_of_each_model_the_best_variant_keeps_its_weights(run: Run) -> None:
         (3, "EfficientNetB0", 0.8, "stopped"),
         (4, "tiny", 0.3, "failed"),
     )
-    delete_unneeded(run, config_of(), records)
+    delete_unneeded(run, records[0].trial.config, records)
     assert kept(run) == [1, 2]
 
 
@@ -75,7 +75,7 @@ def test_a_model_is_told_apart_by_its_size_and_head_too(run: Run) -> None:
         write(run, make_record(0, [0.5], config=config)),
         write(run, make_record(1, [0.4], config=other)),
     ]
-    delete_unneeded(run, config_of(), records)
+    delete_unneeded(run, records[0].trial.config, records)
     assert kept(run) == [0, 1]
 
 
@@ -88,13 +88,13 @@ def test_a_variant_is_as_good_as_the_mean_of_its_trials_and_keeps_them_all(run: 
         (1, "tiny", 0.4, "finished"),
         seeds=2,
     )
-    delete_unneeded(run, config_of(), records)
+    delete_unneeded(run, records[0].trial.config, records)
     assert kept(run) == [2, 3]
 
 
 def test_a_trial_is_as_good_as_the_cross_entropy_of_its_best_epoch(run: Run) -> None:
     records = [write(run, make_record(0, [0.5, 0.3, 0.9])), write(run, make_record(1, [0.6, 0.4, 0.35]))]
-    delete_unneeded(run, config_of(), records)
+    delete_unneeded(run, records[0].trial.config, records)
     assert kept(run) == [0]
 
 
@@ -109,7 +109,7 @@ def test_a_variant_of_which_a_trial_was_stopped_or_failed_keeps_nothing(run: Run
         (2, "tiny", 0.7, "finished"),
         seeds=2,
     )
-    delete_unneeded(run, config_of(), records)
+    delete_unneeded(run, records[0].trial.config, records)
     assert kept(run) == [4, 5]
 
 
@@ -126,7 +126,7 @@ def test_variants_that_still_lack_a_trial_keep_what_they_have(run: Run) -> None:
         (2, "tiny", 0.96, "finished"),
         seeds=3,
     )
-    delete_unneeded(run, config_of(), records)
+    delete_unneeded(run, records[0].trial.config, records)
     assert kept(run) == [0, 1, 2, 3, 4, 6, 7]
     running = trial_run(run, "005")
     assert len(checkpoints.checkpoint_folders(running)) == 2
@@ -136,7 +136,7 @@ def test_no_more_weights_are_kept_than_have_room(run: Run) -> None:
     values = [0.9, 0.1, 0.3, 0.2, 0.5, 0.4, 0.7, 0.6, 0.8, 0.95]
     trials = [(i, backbone, values[i], "finished") for i, backbone in enumerate(BACKBONES)]
     records = sweep_of(run, *trials)  # type: ignore[arg-type]
-    delete_unneeded(run, config_of(), records)
+    delete_unneeded(run, records[0].trial.config, records)
     assert len(kept(run)) == MOST_KEPT
     assert kept(run) == [1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -153,8 +153,9 @@ def test_the_weights_that_the_comparison_chooses_are_kept(
     numbers = [None] if folds is None else read_folds(run, config).left_out_by(config)
     rng = np.random.default_rng(5)
     values, records = rng.permutation(8), []
-    for variant in range(8):
-        for place, number in enumerate(numbers):
+    # The first trial of each variant comes before the others of any.
+    for place, number in enumerate(numbers):
+        for variant in range(8):
             mine = with_fold(config, number)
             trial = len(numbers) * variant + place
             made = make_record(trial, [values[variant] / 10], variant=variant, repeat=place, config=mine)
