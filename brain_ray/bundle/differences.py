@@ -99,8 +99,8 @@ def _change_last_bits(array: NDArray[Any], rng: np.random.Generator) -> NDArray[
     """Returns an array of numbers that are a last bit more or less each; one of integers as it is."""
     if not np.issubdtype(array.dtype, np.floating):
         return array
-    signs = rng.choice([-1.0, 1.0], array.shape)
-    return (array * (1 + LAST_BIT * signs)).astype(array.dtype)
+    changes = 1 + LAST_BIT * rng.choice([-1.0, 1.0], array.shape)
+    return np.asarray(array * changes, array.dtype)
 
 
 class LargestDifferences:

@@ -221,7 +221,7 @@ def reliability_diagram(tables: Mapping[str, Reliability]) -> Figure:
 
 
 def _shares(table: Reliability) -> Floats:
-    return np.asarray(table.counts / max(1, table.counts.sum()), np.float64)
+    return np.asarray(table.counts, np.float64) / max(1, int(table.counts.sum()))
 
 
 def tidy(axes: Axes, grid: str | None) -> None:

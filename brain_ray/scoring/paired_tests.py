@@ -21,8 +21,8 @@ def sign_flip(totals: ArrayLike) -> float:
     Args:
         totals: (groups,) whole numbers: by how many right answers the second model has more in a group.
     """
-    steps = np.abs(np.rint(np.asarray(totals, np.float64)).astype(np.int64))
-    reached = abs(int(np.rint(np.sum(totals))))
+    values = np.rint(np.asarray(totals, np.float64)).astype(np.int64)
+    steps, reached = np.abs(values), abs(int(values.sum()))
     chances = np.ones(1)
     for step in steps[steps > 0]:  # of a sum of -k, -k + 2, ... k, by index 0, 1, ...
         chances = 0.5 * (np.pad(chances, (0, step)) + np.pad(chances, (step, 0)))

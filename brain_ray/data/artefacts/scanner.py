@@ -62,7 +62,8 @@ def bias_field(image: Grey, amount: float, rng: np.random.Generator) -> Grey:
             if down or right:
                 field += np.float32(rng.uniform(-1, 1)) * rows[:, np.newaxis] ** down * columns**right
     field -= field.mean()
-    return as_grey(image * np.exp(amount * field / max(float(np.abs(field).max()), 1e-6)))
+    factor = np.exp(amount * field / max(float(np.abs(field).max()), 1e-6))
+    return as_grey(image.astype(np.float32) * factor)
 
 
 def rician_noise(image: Grey, amount: float, rng: np.random.Generator) -> Grey:
