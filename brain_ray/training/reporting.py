@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Reporter:
         self._is_disk = isinstance(run.fs, pafs.LocalFileSystem)
         self._uploaded = threading.Event()
         self._uploaded.set()
+        self._waiting: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
 
     def report(self, state: TrainState) -> None:
         """Reports a state after an epoch or within one; every worker calls it.
@@ -66,6 +69,14 @@ class Reporter:
                 delete_local_checkpoint_after_upload=False,
             )
 
+    def when_kept(self, action: Callable[[], None]) -> None:
+        """Does something once the last reported state is kept: at once, or in the thread that uploads it."""
+        with self._lock:
+            if not self._uploaded.is_set():
+                self._waiting.append(action)
+                return
+        action()
+
     def _upload(self, checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
         """Copies a checkpoint into the run's folder, in a thread; again after errors of a bucket that pass.
 
@@ -77,10 +88,15 @@ class Reporter:
             with naming_storage(self._run.uri(TRAIN)):
                 patiently()(self._copy, checkpoint.path, target)
         except Exception as error:
+            self._uploaded.set()  # what waits for it is not done: the worker ends
             raise classify_error(error) from None
         finally:
             shutil.rmtree(checkpoint.path, ignore_errors=True)
+        with self._lock:
             self._uploaded.set()
+            actions, self._waiting = self._waiting, []
+        for action in actions:
+            action()
         storage = (
             ray.train.get_context().get_storage()
         )  # Ray compares its own file system with the checkpoint's

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -179,12 +180,17 @@ def _train(task: Task) -> None:
             )
         return notice is not None
 
+    def tell(finished: FinishedEpoch) -> None:
+        task.actor.note.remote(finished.line)  # first: whoever has read the line may ask for the status
+        task.messages.put(Epoch(finished.record, finished.line, finished.last))
+
+    reporter = Reporter(task.run, config.train)
     for finished in run_epochs(
         task.run,
         config,
         task.framework,
         lambda: sources,
-        Reporter(task.run, config.train).report,
+        reporter.report,
         poll_commands,
         progress,
         noticed,
@@ -195,5 +201,4 @@ def _train(task: Task) -> None:
     ):
         if rank == 0:
             progress.epochs = config.train.total_epochs + finished.state.control.extra_epochs
-            task.actor.note.remote(finished.line)  # first: whoever has read the line may ask for the status
-            task.messages.put(Epoch(finished.record, finished.line, finished.last))
+            reporter.when_kept(partial(tell, finished))  # so that no epoch is trained again that was told of

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from numpy.testing import assert_allclose
 from support.filling_disk import FillingRun
+from support.messages import messages_to
 from support.numpy_learner import Numpy
 from support.slow_uploads import SlowRun
 from support.training_problem import MakeConfig, write_dataset
@@ -45,7 +46,9 @@ def test_a_state_is_uploaded_while_the_next_epoch_is_trained(tmp_path: Path, mak
         time.sleep(0.1)
 
     config = make_config(epochs=3, num_workers=2)
-    train(run, config, Numpy(note))
+    said: list[float] = []
+    with messages_to(lambda line: said.append(time.time()) if line.startswith("epoch") else None):
+        train(run, config, Numpy(note))
     times: dict[str, list[float]] = {}
     for line in run.notes.read_text().splitlines():
         moment, _, folder = line.split()
@@ -55,6 +58,8 @@ def test_a_state_is_uploaded_while_the_next_epoch_is_trained(tmp_path: Path, mak
     second_epoch = [float(line.split()[0]) for line in steps.read_text().splitlines() if line[-1] == "1"]
     assert sum(first[0] < moment < first[-1] for moment in second_epoch) > 2
     assert all(one[-1] <= other[0] for one, other in pairwise(times.values())), "one at a time"
+    kept = [found[-1] for found in times.values()]
+    assert all(one <= other for one, other in zip(kept, said, strict=True)), "told of when they are kept"
     state, faults = checkpoints.newest(run)
     assert state is not None
     assert not faults
