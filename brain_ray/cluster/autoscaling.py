@@ -168,11 +168,10 @@ def ask_for_nodes(settings: TrainConfig) -> NodeRequest:
 
 def ask_beside_ray_train(settings: TrainConfig) -> NodeRequest:
     """Asks for nodes on demand once a launch has failed, for workers that Ray Train asks for already."""
-    worker, config = _of_worker(settings), launcher_config()
-    running = running_nodes()
-    to_come = startable_nodes(config, len(running) - 1) if config else []
-    beyond = sum(places(node, worker) for node in [*running, *to_come]) - settings.max_workers
-    on_demand = offers_on_demand(config, worker)
+    worker = _of_worker(settings)
+    on_demand = offers_on_demand(launcher_config(), worker)
+    nodes = [*running_nodes(), *(nodes_to_come() or ())]
+    beyond = sum(places(node, worker) for node in nodes) - settings.max_workers
     return NodeRequest(worker, settings.min_workers, on_demand=on_demand, beyond=max(0, beyond))
 
 

@@ -97,12 +97,12 @@ class Reporter:
             actions, self._waiting = self._waiting, []
         for action in actions:
             action()
-        storage = (
-            ray.train.get_context().get_storage()
-        )  # Ray compares its own file system with the checkpoint's
+        # Ray compares its own file system with the checkpoint's.
+        storage = ray.train.get_context().get_storage()
         return ray.train.Checkpoint(target, storage.storage_filesystem)
 
     def _copy(self, folder: str, target: str) -> None:
+        """Copies files piece by piece; `Run.upload` would hold each of them."""
         self._run.fs.create_dir(target, recursive=True)
         pafs.copy_files(
             folder,

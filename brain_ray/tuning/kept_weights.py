@@ -8,12 +8,12 @@ from itertools import accumulate
 import numpy as np
 
 from brain_ray.config import Config
-from brain_ray.data.folds import read_folds
 from brain_ray.runs import BEST, Run
 from brain_ray.training import checkpoints
 from brain_ray.training.features import drop_features
 from brain_ray.training.results import read_val_probabilities
 from brain_ray.tuning.image_scores import score_images
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trial_store import make_record, trial_run
 from brain_ray.tuning.trials import TrialRecord
 
@@ -25,7 +25,7 @@ Variant = list[TrialRecord]
 """The trials of a variant: one for each seed and fold."""
 
 
-def delete_unneeded(run: Run, config: Config, records: Sequence[TrialRecord]) -> None:
+def delete_unneeded(run: Run, space: SearchSpace, records: Sequence[TrialRecord]) -> None:
     """Deletes checkpoints and features of ended trials, and weights that cannot be chosen.
 
     A variant of which a trial was stopped or failed cannot be chosen. For each `Trial.model`, the weights of
@@ -33,10 +33,9 @@ def delete_unneeded(run: Run, config: Config, records: Sequence[TrialRecord]) ->
     others: of all its seeds and folds, which a bundle may average. The best is the one that the comparison
     would take. If these exceed `MOST_KEPT` variants, the worst are deleted.
     """
-    count = _count_trials(run, config)
-    ranked = [trial for trial in _worth_keeping(run, config, records, count) if _has_weights(run, trial)]
+    ranked = [trial for trial in _worth_keeping(run, space, records) if _has_weights(run, trial)]
     sizes = [run.fs.get_file_info(trial_run(run, trial).path(*BEST)).size for trial in ranked]
-    room = MOST_KEPT * count * max(sizes, default=0)
+    room = MOST_KEPT * space.repeats * max(sizes, default=0)
     kept = {trial for trial, total in zip(ranked, accumulate(sizes), strict=True) if total <= room}
     for record in records:
         home = trial_run(run, record.trial.id)
@@ -48,8 +47,8 @@ def delete_unneeded(run: Run, config: Config, records: Sequence[TrialRecord]) ->
             home.fs.delete_file(home.path(*BEST))
 
 
-def _worth_keeping(run: Run, config: Config, records: Sequence[TrialRecord], count: int) -> list[str]:
-    """Returns the ids of trials that may be chosen, the best first; a whole variant has `count` of them."""
+def _worth_keeping(run: Run, space: SearchSpace, records: Sequence[TrialRecord]) -> list[str]:
+    """Returns the ids of the trials that may be chosen, the best first."""
     by_variant: dict[int, Variant] = {}
     for record in records:
         by_variant.setdefault(record.trial.variant, []).append(record)
@@ -59,11 +58,11 @@ def _worth_keeping(run: Run, config: Config, records: Sequence[TrialRecord], cou
         finished = [record for record in group if record.status == "finished"]
         if not finished or any(record.status in ("stopped", "failed") for record in group):
             continue
-        if len(finished) == count:
+        if len(finished) == space.repeats:
             complete.setdefault(finished[0].trial.model, []).append(finished)
         else:
             kept.append(finished)
-    kept += [_best(run, config, variants) for variants in complete.values()]
+    kept += [_best(run, space.config, variants) for variants in complete.values()]
     kept.sort(key=_mean_cross_entropy)
     return [one.trial.id for variant in kept for one in sorted(variant, key=_cross_entropy)]
 
@@ -91,12 +90,6 @@ def _best(run: Run, config: Config, variants: list[Variant]) -> Variant:
 
 def _has_weights(run: Run, trial: str) -> bool:
     return trial_run(run, trial).exists(*BEST)
-
-
-def _count_trials(run: Run, config: Config) -> int:
-    """Returns the number of trials of a variant that is complete: one for each seed and fold."""
-    folds = 1 if config.folds is None else len(read_folds(run, config).left_out_by(config))
-    return config.sweep.seeds * folds
 
 
 def _mean_cross_entropy(variant: Variant) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 
 from ray import tune
 
-from brain_ray.config import Config
 from brain_ray.errors import RunError, last_line
 from brain_ray.logs import log
 from brain_ray.runs import Run
@@ -21,6 +20,7 @@ from brain_ray.training.failures import naming_storage
 from brain_ray.training.tensorflow.devices import NO_GPU
 from brain_ray.tuning import search_space
 from brain_ray.tuning.kept_weights import delete_unneeded
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.searcher import TrialSearcher
 from brain_ray.tuning.trainable import LINE, RECORD
 from brain_ray.tuning.trial_store import best_value, read_trial, trial_run, write_trial
@@ -35,13 +35,13 @@ class Reporter(tune.Callback):  # type: ignore[misc]
     def __init__(
         self,
         run: Run,
-        config: Config,
+        space: SearchSpace,
         searcher: TrialSearcher,
         records: Sequence[TrialRecord],
         reasons: Mapping[str, str],
         table: TrialTable | None,
     ) -> None:
-        self._run, self._config = run, config
+        self._run, self._space = run, space
         self._searcher = searcher
         self._records = {record.trial.id: record for record in records}
         self._reasons = reasons
@@ -117,7 +117,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         with naming_storage(trial_run(self._run, name).uri()):
             write_trial(self._run, self._records[name].trial, status, reason)
             self._read(trial)
-            delete_unneeded(self._run, self._config, list(self._records.values()))
+            delete_unneeded(self._run, self._space, list(self._records.values()))
 
     def _known(self, trial: Any) -> TrialRecord:
         return self._records.get(trial.config["trial"]) or self._read(trial)

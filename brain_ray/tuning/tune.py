@@ -90,14 +90,14 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     with suppress(OSError):  # a bucket's folder vanishes with its only file
         run.fs.delete_dir(trial_run(run, "probe").path())
     records = read_trials(run, val_probabilities=False)
-    delete_unneeded(run, config, records)
+    delete_unneeded(run, space, records)
     scheduler = make_scheduler(space)
     scheduler.remember(records)
     searcher = TrialSearcher(run, space, records)
     log.info(_opening(searcher, config, now, most))
     if searcher.left:
         with TrialTable(searcher.total) if on_a_terminal() else nullcontext() as table:
-            reporter = Reporter(run, config, searcher, records, scheduler.reasons, table)
+            reporter = Reporter(run, space, searcher, records, scheduler.reasons, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
             # With several workers, each trial's Ray Train asks for nodes itself: two wishes would add up.
             ask = partial(ask_for_nodes, config.train) if config.train.max_workers == 1 else None

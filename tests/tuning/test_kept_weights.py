@@ -1,6 +1,7 @@
 """Nothing large is kept of ended trials but weights that may be chosen, and the chosen one's always are."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from brain_ray.data.folds import read_folds
 from brain_ray.runs import BEST, FEATURES, HISTORY, VAL_PROBABILITIES, Run
 from brain_ray.training import checkpoints
 from brain_ray.tuning.kept_weights import MOST_KEPT, delete_unneeded
+from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trial_store import read_sweep, read_trials, trial_run
 from brain_ray.tuning.trials import Status, TrialRecord
 
@@ -46,12 +48,12 @@ def sweep_of(run: Run, *trials: tuple[int, str, float, Status], seeds: int = 1) 
 def test_of_ended_trials_checkpoints_and_features_go_and_what_is_told_of_them_stays(run: Run) -> None:
     ends: tuple[Status, ...] = ("finished", "stopped", "failed", "running")
     records = sweep_of(run, *((number, "tiny", 0.5, status) for number, status in enumerate(ends)))
-    delete_unneeded(run, records[0].trial.config, records)
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)
     homes = [trial_run(run, record.trial.id) for record in records]
     assert [len(checkpoints.checkpoint_folders(home)) for home in homes] == [0, 0, 0, 2]
     assert [home.exists(*FEATURES) for home in homes] == [False, False, False, True]
     assert kept(run, HISTORY) == [0, 1, 2, 3]
-    delete_unneeded(run, records[0].trial.config, records)  # nothing is left to delete
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)  # nothing is left to delete
     assert kept(run) == [0]
 
 
@@ -64,7 +66,7 @@ def test_of_each_model_the_best_variant_keeps_its_weights(run: Run) -> None:
         (3, "EfficientNetB0", 0.8, "stopped"),
         (4, "tiny", 0.3, "failed"),
     )
-    delete_unneeded(run, records[0].trial.config, records)
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)
     assert kept(run) == [1, 2]
 
 
@@ -75,7 +77,7 @@ def test_a_model_is_told_apart_by_its_size_and_head_too(run: Run) -> None:
         write(run, make_record(0, [0.5], config=config)),
         write(run, make_record(1, [0.4], config=other)),
     ]
-    delete_unneeded(run, records[0].trial.config, records)
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)
     assert kept(run) == [0, 1]
 
 
@@ -88,13 +90,13 @@ def test_a_variant_is_as_good_as_the_mean_of_its_trials_and_keeps_them_all(run: 
         (1, "tiny", 0.4, "finished"),
         seeds=2,
     )
-    delete_unneeded(run, records[0].trial.config, records)
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)
     assert kept(run) == [2, 3]
 
 
 def test_a_trial_is_as_good_as_the_cross_entropy_of_its_best_epoch(run: Run) -> None:
     records = [write(run, make_record(0, [0.5, 0.3, 0.9])), write(run, make_record(1, [0.6, 0.4, 0.35]))]
-    delete_unneeded(run, records[0].trial.config, records)
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)
     assert kept(run) == [0]
 
 
@@ -109,7 +111,7 @@ def test_a_variant_of_which_a_trial_was_stopped_or_failed_keeps_nothing(run: Run
         (2, "tiny", 0.7, "finished"),
         seeds=2,
     )
-    delete_unneeded(run, records[0].trial.config, records)
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)
     assert kept(run) == [4, 5]
 
 
@@ -126,7 +128,7 @@ def test_variants_that_still_lack_a_trial_keep_what_they_have(run: Run) -> None:
         (2, "tiny", 0.96, "finished"),
         seeds=3,
     )
-    delete_unneeded(run, records[0].trial.config, records)
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)
     assert kept(run) == [0, 1, 2, 3, 4, 6, 7]
     running = trial_run(run, "005")
     assert len(checkpoints.checkpoint_folders(running)) == 2
@@ -136,7 +138,7 @@ def test_no_more_weights_are_kept_than_have_room(run: Run) -> None:
     values = [0.9, 0.1, 0.3, 0.2, 0.5, 0.4, 0.7, 0.6, 0.8, 0.95]
     trials = [(i, backbone, values[i], "finished") for i, backbone in enumerate(BACKBONES)]
     records = sweep_of(run, *trials)  # type: ignore[arg-type]
-    delete_unneeded(run, records[0].trial.config, records)
+    delete_unneeded(run, SearchSpace.parse(records[0].trial.config), records)
     assert len(kept(run)) == MOST_KEPT
     assert kept(run) == [1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -151,6 +153,7 @@ def test_the_weights_that_the_comparison_chooses_are_kept(
     config = config_of(criterion=criterion, bootstrap=100).model_copy(update={"folds": folds})
     config = with_fold(config, fold)
     numbers = [None] if folds is None else read_folds(run, config).left_out_by(config)
+    space = replace(SearchSpace.parse(config), folds=tuple(numbers))
     rng = np.random.default_rng(5)
     values, records = rng.permutation(8), []
     # The first trial of each variant comes before the others of any.
@@ -165,7 +168,7 @@ def test_the_weights_that_the_comparison_chooses_are_kept(
             stored = io.BytesIO()
             np.savez(stored, probabilities=chances)
             trial_run(run, made.trial.id).write_bytes(stored.getvalue(), *VAL_PROBABILITIES)
-            delete_unneeded(run, config, records)
+            delete_unneeded(run, space, records)
     chosen = compare(read_sweep(run, config), {}).chosen.variant
     assert chosen != values.argmin()
     first = len(numbers) * chosen
