@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from audit_changes import CHANGES, FRAMES, Change, Grey, augmented
+from folders import image_files
 from numpy.typing import NDArray
 
 from brain_ray.config import CropConfig, DataConfig
@@ -106,7 +107,7 @@ def load(folder: str | None) -> list[Grey]:
     if folder is None:
         drawn = [draw(DataConfig().classes[i % 4], 11, i) for i in range(DRAWN)]
         return [np.ascontiguousarray(image if image.ndim == 2 else image[..., 0]) for image in drawn]
-    return [decode(path.read_bytes()) for path in _files(folder)]
+    return [decode(path.read_bytes()) for path in image_files(Path(folder).resolve())]
 
 
 def plant(
@@ -172,14 +173,11 @@ def count_stages(
 def read_patients(folder: str, file: str) -> NDArray[np.int64]:
     """Return the number of the patient of each image that `load` finds in a folder."""
     table = pd.read_csv(file).set_index("file")["person"]
-    names = [path.relative_to(Path(file).parent.resolve()).as_posix() for path in _files(folder)]
+    names = [
+        path.relative_to(Path(file).parent.resolve()).as_posix()
+        for path in image_files(Path(folder).resolve())
+    ]
     return np.unique(table[names], return_inverse=True)[1].astype(np.int64)
-
-
-def _files(folder: str) -> list[Path]:
-    return sorted(
-        path for path in Path(folder).resolve().rglob("*") if path.suffix.lower() in (".jpg", ".png")
-    )
 
 
 def main(folder: str | None, augmented_folder: str | None, patients_file: str | None) -> None:

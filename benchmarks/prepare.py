@@ -21,6 +21,7 @@ from typing import Any
 
 import cv2
 import imutils
+from folders import image_files
 from steps import STEPS, timed
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
@@ -32,7 +33,7 @@ TRAIN, TEST = 4000, 1000
 
 def plain_loop(source: Path, target: Path) -> float:
     """Crop as the notebooks did, one file after the other; return images per second."""
-    files = sorted(path for path in source.rglob("*") if path.is_file())
+    files = image_files(source)
     started = time.perf_counter()
     for path in files:
         image = cv2.imread(str(path))
@@ -124,7 +125,7 @@ def main() -> None:
     plain = max(plains)
     many = max(manys, key=lambda found: found["images_per_second"])
     titles = "".join(f"{step:>9}" for step in STEPS.values())
-    print(f"{'':32}{'':21}{'ms for each image':>45}")
+    print(f"{'':53}{'ms for each image':>{len(titles)}}")
     print(f"{'':32}{'images/s':>10}{'driver MB':>11}{titles}")
     for turn, (slow, fast) in enumerate(zip(plains, manys, strict=True), start=1):
         print(f"{f'plain loop, 20,000, turn {turn}':32}{slow:>10.0f}")

@@ -32,6 +32,7 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
+from folders import image_files
 from legs import run_leg
 from steps import STEPS, timed
 
@@ -61,7 +62,7 @@ def draw(folder: Path, images: int) -> None:
 def write_bent(base: Path, target: Path, images: int, start: int) -> None:
     """Write up to 7,000 of so many bent images, from the number `start` on."""
     cv2.setNumThreads(1)  # there is a process for each core
-    files = sorted(path for path in base.rglob("*") if path.is_file())
+    files = image_files(base)
     for number in range(start, min(start + BASE, images)):
         file = files[number % len(files)]
         name = target / file.relative_to(base).with_name(f"{file.stem}-{number // len(files):03d}.jpg")
@@ -201,7 +202,7 @@ def main(sizes: list[int], nodes: list[int], cpus: int, folder: Path) -> None:
     """Measure, print tables and, last, the ratios as JSON."""
     titles = "".join(f"{step:>9}" for step in (*STEPS.values(), "all"))
     print(
-        f"{'':14}{'ms for each image':>54}\n{'images':>8}{'nodes':>6}{titles}{'seconds':>9}{'driver MB':>11}"
+        f"{'':14}{'ms for each image':>{len(titles)}}\n{'images':>8}{'nodes':>6}{titles}{'seconds':>9}{'driver MB':>11}"
     )
     grown, spread = [], []
     for images in sizes:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 STEPS = {
     "listed": "list", "opened": "scan", "looked": "known", "compared": "compare", "wrote": "write",
+    "measured": "measure",
 }  # fmt: skip
 """The first words of what preparation says after each step, and the step's name in the tables."""
 

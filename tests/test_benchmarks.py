@@ -2,11 +2,17 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import cv2
 import pytest
+
+from brain_ray.config import DataConfig, PhantomConfig
+from brain_ray.data.phantoms.files import write_tree
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,3 +61,38 @@ def test_the_script_for_gpus_ends_at_the_first_broken_promise(tmp_path: Path) ->
     assert "BROKEN" in done.stdout
     assert "step:" not in done.stdout, "no further group ran"
     assert "nvidia-" in done.stdout, "it says what is missing"
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return what a script of `benchmarks/` defines."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    write_tree(
+        tmp_path / "tree", PhantomConfig(train_per_class=2, test_per_class=1), DataConfig().classes, seed=1
+    )
+    return tmp_path / "tree"
+
+
+def test_the_plain_loop_takes_each_image_of_a_tree_that_holds_outlines_too(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load("prepare", monkeypatch)["plain_loop"](tree, tmp_path / "plain") > 0
+    assert len(list((tmp_path / "plain").rglob("*.jpg"))) == 3 * len(DataConfig().classes)
+
+
+def test_larger_sets_hold_each_image_of_a_tree_several_times_bent(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load("scaling", monkeypatch)["write_bent"](tree, tmp_path / "bent", 30, 0)
+    files = [path.relative_to(tmp_path / "bent") for path in (tmp_path / "bent").rglob("*.jpg")]
+    assert len(files) == 30
+    assert {str(file.parent) for file in files} == {
+        f"{split}/{name}" for split in ("Training", "Testing") for name in DataConfig().classes
+    }
+    first, again = (cv2.imread(str(path)) for path in sorted((tmp_path / "bent").rglob("*-00[01].jpg"))[:2])
+    assert first.shape == again.shape
+    assert (first != again).any()
