@@ -201,9 +201,8 @@ def show(found: Figures) -> None:
 def main(sizes: list[int], nodes: list[int], cpus: int, folder: Path) -> None:
     """Measure, print tables and, last, the ratios as JSON."""
     titles = "".join(f"{step:>9}" for step in (*STEPS.values(), "all"))
-    print(
-        f"{'':14}{'ms for each image':>{len(titles)}}\n{'images':>8}{'nodes':>6}{titles}{'seconds':>9}{'driver MB':>11}"
-    )
+    print(f"{'':14}{'ms for each image':>{len(titles)}}")
+    print(f"{'images':>8}{'nodes':>6}{titles}{'seconds':>9}{'driver MB':>11}")
     grown, spread = [], []
     for images in sizes:
         draw(folder, images)
