@@ -30,7 +30,7 @@ from brain_ray.runs import (
     TRAIN,
     Run,
 )
-from brain_ray.stages import STAGES, TRAINED, Stage, sweep_stage
+from brain_ray.stages import STAGES, TRAINED, Stage, prepare_stage, sweep_stage
 from brain_ray.tracking import prometheus
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.versions import versions
@@ -69,7 +69,7 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         RunError: a failed check of `preflight`, an error of a stage, or a stage before the named ones is not
             complete.
     """
-    stages = dict(STAGES)
+    stages = {"prepare": prepare_stage(), **STAGES}
     if "sweep" in names:  # an error in its search space is raised before any work
         stages["sweep"] = sweep_stage(SearchSpace.parse(config))
     run = Run(config.storage, config.name)

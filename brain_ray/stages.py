@@ -12,6 +12,7 @@ from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
 from brain_ray.data import identity, prepare, source_changes
+from brain_ray.data.sources.listing import Listing
 from brain_ray.earlier import as_begun
 from brain_ray.evaluation import evaluate
 from brain_ray.evaluation.external import import_bundle, import_inputs
@@ -92,18 +93,44 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     }
 
 
-def _prepare(run: Run, config: Config) -> str:
-    with give_up_without_nodes("preparation", partial(check_now_or_later, refuse_preparing, "preparation")):
-        return prepare.prepare(run, config)
+@dataclass
+class _Preparation:
+    """Work of stage prepare. The source is listed once, for the inputs: a bucket of ten million files takes
+    minutes."""
+
+    listing: Listing | None = None
+
+    def inputs(self, run: Run, config: Config) -> dict[str, Any]:
+        self.listing = identity.list_images(run, config)
+        return identity.inputs_of(run, config, self.listing)
+
+    def changes(
+        self, run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]
+    ) -> list[str]:
+        what, listing = "the comparison of files", self._taken()
+        with give_up_without_nodes(what, partial(check_now_or_later, refuse_preparing, what)):
+            changed = source_changes.find_changes(run, before, now, listing)
+        if changed:
+            identity.keep_id(run)
+            self.listing = listing
+        return changed
+
+    def work(self, run: Run, config: Config) -> str:
+        what, listing = "preparation", self._taken()
+        with give_up_without_nodes(what, partial(check_now_or_later, refuse_preparing, what)):
+            return prepare.prepare(run, config, listing=listing)
+
+    def _taken(self) -> Listing:
+        """Returns the listing, and holds it no longer: trainings may follow in this process."""
+        listing, self.listing = self.listing, None
+        assert listing is not None, "the inputs come first"
+        return listing
 
 
-def _data_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    what = "the comparison of files"
-    with give_up_without_nodes(what, partial(check_now_or_later, refuse_preparing, what)):
-        changed = source_changes.find_changes(run, config, before, now)
-    if changed:
-        identity.keep_id(run)
-    return changed
+def prepare_stage() -> Stage:
+    """Returns the stage that prepares a data set, for one run of it."""
+    preparation = _Preparation()
+    return Stage("prepare", DATASET, preparation.inputs, preparation.work, changes=preparation.changes)
 
 
 def _trained_with(run: Run, config: Config) -> Config:
@@ -132,7 +159,6 @@ def _evaluate(run: Run, config: Config) -> str:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", DATASET, identity.inputs_of, _prepare, changes=_data_changes),
         Stage("train", TRAIN, _train_inputs, train.train, resumes=True),
         Stage("choose", TRAIN, _choose_inputs, choose),
         Stage("export", BUNDLE, _export_inputs, _export),

@@ -3,13 +3,14 @@
 import secrets
 import tempfile
 import time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from brain_ray.config import PHANTOMS, Config, DataConfig, PhantomConfig
 from brain_ray.data.dataset import read_table
-from brain_ray.data.patients import read_bytes
+from brain_ray.data.patients import name_by_table, read_bytes
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import rows_digest
 from brain_ray.data.sources.find import list_source
@@ -51,9 +52,23 @@ def source_of(run: Run, config: Config) -> str:
     return run.uri(PHANTOM_IMAGES)
 
 
-def inputs_of(run: Run, config: Config) -> dict[str, Any]:
-    """Returns the inputs of the prepared data set: settings, seed and the files of the source."""
-    listing = list_source(source_of(run, config), config.data)
+def list_images(run: Run, config: Config) -> Listing:
+    """Lists the source of a run's images; for phantoms, with the patients that their table names.
+
+    Raises:
+        RunError: as of `list_source`.
+    """
+    data = config.data
+    drawn = data.source == PHANTOMS and data.phantoms.slices_per_patient > 1
+    listing = list_source(source_of(run, config), data, read=(phantom.PATIENTS,) if drawn else ())
+    if drawn:
+        table = run.uri(PHANTOM_IMAGES, phantom.PATIENTS)
+        listing = replace(listing, files=name_by_table(listing.files, table))
+    return listing
+
+
+def inputs_of(run: Run, config: Config, listing: Listing) -> dict[str, Any]:
+    """Returns the inputs of the prepared data set: settings, seed and the listed files of the source."""
     data = config.data.model_dump(mode="json", exclude=SHOWN)
     kind, _, table = config.data.patients.partition(":")
     if kind == "csv":

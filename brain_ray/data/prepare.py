@@ -21,21 +21,19 @@ from brain_ray.data.copies.find import find_copies
 from brain_ray.data.expansion import expand_files
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.groups import fold_numbers, join_groups
-from brain_ray.data.identity import known_id, salt_of, source_of
+from brain_ray.data.identity import known_id, list_images, salt_of
 from brain_ray.data.image_export import begin_export
-from brain_ray.data.patients import by_setting, name_by_table, name_patients
-from brain_ray.data.phantoms import files as phantom
+from brain_ray.data.patients import by_setting, name_patients
 from brain_ray.data.recognition import find_known, sum_up_known
 from brain_ray.data.rows import SPLITS, rows_digest
 from brain_ray.data.scan import FACTS, Scan
 from brain_ray.data.shortcuts.preparation import start_measuring
-from brain_ray.data.sources.find import list_source
 from brain_ray.data.sources.listing import Listing
 from brain_ray.data.split import assign, balancing_copies
 from brain_ray.data.writing import Write, Written
 from brain_ray.errors import RunError, list_names
 from brain_ray.logs import log
-from brain_ray.runs import AUDIT, DATASET, DATASET_PARTS, PHANTOM_IMAGES, Run
+from brain_ray.runs import AUDIT, DATASET, DATASET_PARTS, Run
 from brain_ray.storage import resolve
 from brain_ray.storage_retries import patiently
 from brain_ray.tracking import prometheus
@@ -45,7 +43,9 @@ BLOCK_IMAGES = 4096
 tasks."""
 
 
-def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
+def prepare(
+    run: Run, config: Config, block_images: int = BLOCK_IMAGES, listing: Listing | None = None
+) -> str:
     """Fills the empty `dataset/` of a run; returns a table of its content. Logs a line for each step.
 
     Writes the rows of each split, parts.parquet (a row for each of their files: see `Written`),
@@ -53,6 +53,12 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     row per image: image_id, the columns of `Listing.files` but mtime_ns, `FRAME_COLUMNS`, those of `FACTS`,
     patient_from (the source of patient), cluster, cluster_size, chain, group (of patients and copies), split,
     reason and copies (the number of balancing copies); and those of `find_known` if a known set was found.
+
+    Args:
+        run: where it is written.
+        config: its settings.
+        block_images: largest number of images that a task opens.
+        listing: from `list_images`; None: it is listed here.
 
     Raises:
         RunError: the source is not as expected (see `list_source`), the folder for exported images holds
@@ -63,7 +69,7 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
         data = data.model_copy(update={"export_images": resolve(data.export_images)})
         begin_export(run, str(data.export_images))
     lap = _laps()
-    listing, index, empty = _list_images(run, config)
+    listing, index, empty = _expand(run, data, listing or list_images(run, config))
     source = listing.root
     files = listing.files["path"].nunique()
     lap(f"listed {files} files" + (f" with {len(index)} images" if len(index) != files else ""))
@@ -111,17 +117,14 @@ def prepare(run: Run, config: Config, block_images: int = BLOCK_IMAGES) -> str:
     return as_text(found, assigned)
 
 
-def _list_images(run: Run, config: Config) -> tuple[Listing, pd.DataFrame, dict[str, list[int]]]:
-    """Returns a source's listing; a row for each image: image_id, the columns of `Listing.files` (with stated
-    in place of patient), told (the patient by `data.patients`) and `FRAME_COLUMNS`; and the numbers of the
-    empty slices that were left out, by path."""
-    data = config.data
-    drawn = data.source == PHANTOMS and data.phantoms.slices_per_patient > 1
-    listing = list_source(source_of(run, config), data, read=(phantom.PATIENTS,) if drawn else ())
-    files = listing.files
-    if drawn:
-        files = name_by_table(files, run.uri(PHANTOM_IMAGES, phantom.PATIENTS))
-    files = files.rename(columns={"patient": "stated"}).assign(told=by_setting(files, data.patients))
+def _expand(
+    run: Run, data: DataConfig, listing: Listing
+) -> tuple[Listing, pd.DataFrame, dict[str, list[int]]]:
+    """Returns the listing, with a note of what is empty; a row for each image: image_id, the columns of
+    `Listing.files` (with stated in place of patient), told (the patient by `data.patients`) and
+    `FRAME_COLUMNS`; and the numbers of the empty slices that were left out, by path."""
+    files = listing.files.rename(columns={"patient": "stated"})
+    files = files.assign(told=by_setting(listing.files, data.patients))
     index, empty = expand_files(files, listing.root, data, salt_of(run))
     index.insert(0, "image_id", range(len(index)))
     if empty:

@@ -10,13 +10,10 @@ import ray
 
 from brain_ray.cluster import capacity
 from brain_ray.cluster.tasks import run_tasks
-from brain_ray.config import Config
 from brain_ray.data.dataset import read_table
 from brain_ray.data.file_names import ALONE, image_name, is_no_image
-from brain_ray.data.identity import source_of
 from brain_ray.data.prepare import BLOCK_IMAGES
 from brain_ray.data.scan import hash_files
-from brain_ray.data.sources.find import list_source
 from brain_ray.data.sources.listing import Listing, listing_hash
 from brain_ray.errors import RunError, list_names
 from brain_ray.fingerprints import differences
@@ -27,7 +24,7 @@ UNREAD = sha256(b"").hexdigest()
 """`file_sha256` of a file that could not be read when it was scanned."""
 
 
-def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def find_changes(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], listing: Listing) -> list[str]:
     """Returns a line for each difference from the inputs of a finished data set; no line if it is still
     valid.
 
@@ -36,9 +33,9 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
 
     Args:
         run: a run with a finished data set.
-        config: the current config.
         before: the result of `identity.inputs_of` then, flattened.
         now: the current result, flattened.
+        listing: the source's files now, from `identity.list_images`.
 
     Raises:
         RunError: a file that was readable then cannot be read.
@@ -59,8 +56,6 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     if listings.get(now["data.source"]) == now["files"]:
         return []
     started = time.monotonic()
-    source = source_of(run, config)
-    listing = list_source(source, config.data)
     changed = compare_files(run, listing)
     if changed:
         return [f"files: {', '.join(changed)}", *place]
@@ -69,7 +64,9 @@ def find_changes(run: Run, config: Config, before: Mapping[str, Any], now: Mappi
     if place:
         same = f"have the same contents as those of {before['data.source']}"
     count = listing.files["path"].nunique()
-    log.info(f"{count} files in {source} {same}, by their SHA-256: {time.monotonic() - started:.0f} s")
+    log.info(
+        f"{count} files in {now['data.source']} {same}, by their SHA-256: {time.monotonic() - started:.0f} s"
+    )
     return []
 
 

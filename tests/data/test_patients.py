@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
-from brain_ray.data.identity import inputs_of
+from brain_ray.data.identity import inputs_of, list_images
 from brain_ray.data.patients import by_setting, first_known, read_patients
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.errors import RunError
@@ -162,7 +162,8 @@ def test_a_changed_table_of_patients_is_another_data_set(tmp_path: Path) -> None
     found = []
     for text in ("path,patient\na.jpg,p1\n", "path,patient\na.jpg,p2\n"):
         table.write_text(text)
-        found.append(inputs_of(Run(str(tmp_path), "run"), Config(data=data))["data"])
+        run, config = Run(str(tmp_path), "run"), Config(data=data)
+        found.append(inputs_of(run, config, list_images(run, config))["data"])
     assert found[0]["patients"] != found[1]["patients"]
     assert {k: v for k, v in found[0].items() if k != "patients"} == {
         k: v for k, v in found[1].items() if k != "patients"

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 def inputs_of(run: Run, config: Config) -> dict[str, Any]:
     """What the stage depends on, as it is stored."""
-    return json.loads(json.dumps(identity.inputs_of(run, config)))
+    return json.loads(json.dumps(identity.inputs_of(run, config, identity.list_images(run, config))))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,8 @@ def changes(folder: Path, config: Config | None = None) -> tuple[list[str], list
     before = run.finished("dataset")
     assert before is not None
     with messages_to(said.append):
-        return find_changes(run, config, flatten(before), flatten(inputs_of(run, config))), said
+        now = flatten(inputs_of(run, config))
+        return find_changes(run, flatten(before), now, identity.list_images(run, config)), said
 
 
 @pytest.fixture

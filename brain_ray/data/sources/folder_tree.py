@@ -1,15 +1,20 @@
 """Folder trees, `<split>/<class>/...`, as a table of files."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from brain_ray.config import DataConfig
-from brain_ray.data.sources.layout import find_layout
-from brain_ray.data.sources.listing import MASK, Listing, check_counts, make_table
+from brain_ray.data.sources.layout import ClassFolder, find_layout
+from brain_ray.data.sources.listing import MASK, LeftOut, Listing, check_counts, make_table
 from brain_ray.data.sources.manifest_names import suffix_of
 from brain_ray.data.sources.names import find_masks
-from brain_ray.data.sources.walk import File, below, open_tree
+from brain_ray.data.sources.walk import File, Tree, below, open_tree
 from brain_ray.errors import list_names
+
+NUM_WALKS = 16
+"""Largest number of classes' folders that are listed at a time. Of one, a bucket tells a thousand names in a
+tenth of a second."""
 
 
 def list_tree(source: str, data: DataConfig, read: Collection[str] = ()) -> Listing:
@@ -22,14 +27,14 @@ def list_tree(source: str, data: DataConfig, read: Collection[str] = ()) -> List
     layout = find_layout(tree, source, data)
     ignored = {str(PurePosixPath(name)) for name in data.ignore_folders}
     found: list[tuple[File, str, int]] = []
-    for folder in layout.class_folders:
-        files = list(tree.walk(folder.path, layout.left_out, ignored))
+    for folder, files in _walk(tree, layout.class_folders, layout.left_out, ignored):
+        masks = set[str]()
         if data.masks == "leave_out":
             masks = find_masks(below(file.path, folder.path) for file in files)
             for name in sorted(masks):
                 layout.left_out.add(folder.path, MASK, name)
-            files = [file for file in files if below(file.path, folder.path) not in masks]
-        found += [(file, folder.split, folder.label) for file in files]
+        images = (file for file in files if below(file.path, folder.path) not in masks)
+        found += [(file, folder.split, folder.label) for file in images]
     table = make_table(
         {
             "path": [file.path for file, _, _ in found],
@@ -49,6 +54,21 @@ def list_tree(source: str, data: DataConfig, read: Collection[str] = ()) -> List
         told = [f"{link} -> {target}" for link, target in sorted(links.items())]
         notes.append(f"{len(told)} links lead out of the source, and are followed: {list_names(told)}")
     return Listing(source, table, layout.left_out.table(), tuple(notes), layout.splits)
+
+
+def _walk(
+    tree: Tree, folders: Sequence[ClassFolder], left_out: LeftOut, ignored: Collection[str]
+) -> Iterator[tuple[ClassFolder, list[File]]]:
+    """Yields each folder with all files below it, in order; some are listed at a time."""
+
+    def walk(folder: ClassFolder) -> tuple[list[File], LeftOut]:
+        passed_over = LeftOut()
+        return list(tree.walk(folder.path, passed_over, ignored)), passed_over
+
+    with ThreadPoolExecutor(NUM_WALKS) as pool:
+        for folder, (files, passed_over) in zip(folders, pool.map(walk, folders), strict=True):
+            left_out.add_all(passed_over)
+            yield folder, files
 
 
 def _say_splits(splits: dict[str, str]) -> str:

@@ -67,6 +67,14 @@ class LeftOut:
             names = [*names, name]
         self._rows[path, reason] = (count + files, names)
 
+    def add_all(self, other: "LeftOut") -> None:
+        """Adds what another one has counted, in its order."""
+        for (path, reason), (count, names) in other._rows.items():
+            self.add(path, reason, files=count)
+            for name in names:
+                self.add(path, reason, name, files=0)
+        self.links_out |= other.links_out
+
     def table(self) -> pd.DataFrame:
         """Returns the rows, sorted, with the columns `LEFT_OUT_COLUMNS`."""
         rows = [(path, count, why, ", ".join(names)) for (path, why), (count, names) in self._rows.items()]

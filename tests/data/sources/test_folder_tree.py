@@ -1,6 +1,9 @@
 """Folder trees: what is used, what is left out and told, and what is refused before anything is computed."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ from brain_ray.checks.locations import try_data, try_folder
 from brain_ray.config import Config, DataConfig
 from brain_ray.data.sources.find import check_source, list_source
 from brain_ray.data.sources.listing import Listing, listing_hash
+from brain_ray.data.sources.walk import File, LocalTree
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 
@@ -52,6 +56,28 @@ def left_out(listing: Listing) -> dict[str, tuple[int, str]]:
     table = listing.left_out
     table = table[~table["reason"].str.startswith("hidden")]
     return {row.path: (row.files, row.reason) for row in table.itertuples()}
+
+
+# --- how it is listed
+
+
+def test_the_folders_of_classes_are_listed_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket tells a thousand names in a request, and the next thousand in the next one."""
+    root = tree(tmp_path, splits=("Training", "Testing"))
+    fill(root, "Training/glioma/inner", "Testing/pituitary/.hidden")
+    expected = find(root, DATA)
+    together, walk = threading.Barrier(8), LocalTree.walk
+
+    def wait_for_others(*args: Any, **settings: Any) -> Iterator[File]:
+        together.wait(timeout=30)
+        return walk(*args, **settings)
+
+    monkeypatch.setattr(LocalTree, "walk", wait_for_others)
+    found = find(root, DATA)
+    assert found.files.equals(expected.files)
+    assert len(found.files) == 27
+    assert found.left_out.equals(expected.left_out)
+    assert found.left_out["first"].tolist() == [".hidden"]
 
 
 # --- a set that only scores a bundle
