@@ -22,6 +22,8 @@ class Part:
     num_rows: int
     num_bytes: int
     """Of the rows, or of the file."""
+    label: int | None = None
+    """Class of most rows; None: not known."""
 
 
 def find_parts(run: Run, split: str) -> list[Part]:
@@ -37,7 +39,13 @@ def find_parts(run: Run, split: str) -> list[Part]:
         parts = parts_of(run, DATASET, split)
     else:
         parts = [
-            Part(run.path(DATASET, split, row["file"]), row["num_rows"], row["num_bytes"]) for row in listed
+            Part(
+                run.path(DATASET, split, row["file"]),
+                row["num_rows"],
+                row["num_bytes"],
+                int(np.argmax(row["labels"])),
+            )
+            for row in listed
         ]
     if not parts:
         raise no_rows(run, split)

@@ -79,7 +79,8 @@ class Loader:
         if epoch is None:
             order = np.arange(sum(counts))
         else:
-            order = epoch_order(counts, self.config.seed, epoch, self.window)
+            labels = [part.label for part in self.parts]
+            order = epoch_order(counts, self.config.seed, epoch, self.window, labels)
         order = order if chosen is None else order[chosen[order]]
         per_group, group = self.config.train.rows_per_group, self.rows.group
         if epoch is None or per_group is None or group is None:

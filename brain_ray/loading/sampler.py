@@ -25,13 +25,20 @@ class Step:
     """Number of rows of the global batch, over all workers."""
 
 
-def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int) -> Indices:
+def epoch_order(
+    rows_per_part: Sequence[int],
+    seed: int,
+    epoch: int,
+    window: int,
+    labels: Sequence[int | None] | None = None,
+) -> Indices:
     """Returns the order in which an epoch visits all rows: (sum of rows_per_part,) int64 global row indices.
 
     Rows are numbered across the parts (files), in their order. Up to `window` rows are shuffled as a whole.
     More are shuffled in two steps, so that only a few parts are needed at a time: first the order of the
     parts, then the rows within each window, which consists of whole parts with at most `window` rows, or of a
-    single part.
+    single part. A part holds images of one folder, and so often of one class: the parts of each class
+    (`labels`) are spread evenly over the epoch, so that windows have nearly the classes' shares.
     """
     rng = np.random.default_rng([seed, epoch])
     counts = np.asarray(rows_per_part, np.int64)
@@ -40,7 +47,7 @@ def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int
     starts = np.cumsum(counts) - counts
     windows: list[list[Indices]] = []
     rows_in_window = 0
-    for part in rng.permutation(len(counts)):
+    for part in _spread(rng.permutation(len(counts)), labels or [None] * len(counts), seed, epoch):
         rows = np.arange(starts[part], starts[part] + counts[part])
         if not windows or rows_in_window + len(rows) > window:
             windows.append([])
@@ -48,6 +55,19 @@ def epoch_order(rows_per_part: Sequence[int], seed: int, epoch: int, window: int
         windows[-1].append(rows)
         rows_in_window += len(rows)
     return np.concatenate([rng.permutation(np.concatenate(parts)) for parts in windows])
+
+
+def _spread(order: Indices, labels: Sequence[int | None], seed: int, epoch: int) -> Indices:
+    """Returns an order of parts, (n,), with those of each label at even distances, in their order; with one
+    label, the order itself."""
+    rng = np.random.default_rng([seed, epoch, 1])
+    _, kind, sizes = np.unique(
+        [-1 if label is None else label for label in labels], return_inverse=True, return_counts=True
+    )
+    place = np.empty(len(order))
+    for number, size in enumerate(sizes):
+        place[order[kind[order] == number]] = (np.arange(size) + rng.random(size)) / size
+    return np.asarray(np.argsort(place), np.int64)
 
 
 def first_of_each(group: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -263,6 +263,8 @@ def test_what_is_in_the_files_is_known_without_opening_one(prepared: Prepared) -
         assert [(part.path, part.num_rows) for part in parts] == [(part.path, part.num_rows) for part in read]
         for part, file in zip(parts, read, strict=True):
             assert 0 < file.num_bytes - part.num_bytes < 8_000  # a file has a footer, too
+            labels = pq.read_table(part.path, columns=["label"])["label"].to_numpy()
+            assert part.label == np.bincount(labels).argmax()
         assert counts.tolist() == np.bincount(prepared.rows(split)["label"], minlength=4).tolist()
     with pytest.raises(RunError, match="dataset/train has rows of label 3, and there are 3 classes"):
         count_labels(run, "train", 3)

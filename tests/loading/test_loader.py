@@ -46,7 +46,12 @@ def test_batches_are_the_rows_of_the_plan(window: int, bound: str, run: Run, mak
         parts = [replace(part, num_bytes=part.num_rows * size) for part in parts]
     counts = [part.num_rows for part in parts]
     order = epoch_order(counts, config.seed, 3, window)
-    loader = ImageLoader(config, Rows(parts), store_of(run, capacity=2 * window))
+    store = store_of(run, capacity=2 * window)
+    loader = ImageLoader(config, Rows(parts), store)
+    labels = [k % 3 for k in range(len(parts))]
+    told = [replace(part, label=label) for part, label in zip(parts, labels, strict=True)]
+    by_class = epoch_order(counts, config.seed, 3, window, labels)
+    assert ImageLoader(config, Rows(told), store).order(3).tolist() == by_class.tolist()
     tables = ray.get(list(ray.get(loader.store.get.remote(parts))))
     rows = [row for table in tables for row in table.to_pylist()]
     steps = list(worker_steps(order, 20, 1, 2, spread=True))

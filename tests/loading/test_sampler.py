@@ -94,6 +94,32 @@ def test_a_window_holds_whole_files_and_shuffles_their_rows() -> None:
     assert mixed >= 2  # rows of different files alternate
 
 
+def test_windows_have_the_shares_of_classes_whose_parts_lie_apart() -> None:
+    """Sixteen parts a window: with parts in any order, shares differ by a tenth from window to window."""
+    labels = [0] * 120 + [1] * 60 + [2] * 60 + [3] * 16
+    counts, window = [100] * len(labels), 1600
+    shares = np.bincount(labels) / len(labels)
+
+    def differences(known: list[int] | None) -> float:
+        found = []
+        for epoch in range(5):
+            parts, _ = locate(epoch_order(counts, 3, epoch, window, known), counts)
+            assert sorted(parts.tolist()) == np.repeat(np.arange(len(counts)), 100).tolist()
+            for rows in np.split(np.asarray(labels)[parts], len(parts) // window):
+                found.append(np.abs(np.bincount(rows, minlength=4) / window - shares))
+        return float(np.mean(found))
+
+    assert differences(labels) < differences(None) / 2
+    orders = [epoch_order(counts, 3, epoch, window, labels) for epoch in (0, 1)]
+    assert (orders[0] != orders[1]).any()
+
+
+def test_parts_of_one_class_or_of_unknown_ones_stay_in_any_order() -> None:
+    unknown = epoch_order(COUNTS, seed=3, epoch=5, window=40)
+    assert epoch_order(COUNTS, 3, 5, 40, [None] * len(COUNTS)).tolist() == unknown.tolist()
+    assert epoch_order(COUNTS, 3, 5, 40, [2] * len(COUNTS)).tolist() == unknown.tolist()
+
+
 def test_a_small_data_set_is_shuffled_as_one() -> None:
     parts, _ = locate(epoch_order([50, 50], seed=0, epoch=0, window=100), [50, 50])
     assert 35 < np.abs(np.diff(parts)).sum() < 65  # about every second row comes from the other file
