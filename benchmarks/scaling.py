@@ -4,7 +4,8 @@ Phantoms are drawn once, 7,000 of them; larger sets hold each several times, tur
 random: no copies of each other, but as alike as slices of one patient. Each leg is a process and a cluster of
 its own.
 
-- images: 7,000 and 70,000, or those of --images, on one node with two CPUs;
+- images: 7,000 and 70,000, or those of --images, on one node with two CPUs; then ("again") all files are
+  listed, read and compared with the prepared ones by their hashes, as where each has a new time;
 - nodes: 7,000 images on one, two and three nodes of one machine, six CPUs together in each case: what is sent
   between nodes costs time, but no more cores are there to gain any;
 - loading: rows decoded and augmented for training at 224 px, on one node with two CPUs.
@@ -128,24 +129,31 @@ def _peak_mb() -> float:
 
 
 def prepare(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
-    """Prepare so many images; return the seconds of each step, and the driver's memory."""
+    """Prepare so many images; return the seconds of each step, of what a run does that finds all files with
+    new times, and the driver's memory."""
+    from brain_ray.data.identity import list_images
     from brain_ray.data.prepare import prepare as work
+    from brain_ray.data.source_changes import compare_files
     from brain_ray.runs import Run
 
     connect(nodes, cpus)
     run = Run(str(folder / f"runs-{images}-{nodes}"), "run")
     run.clear("dataset")
     started = time.perf_counter()
+    config = Config(data=DataConfig(source=str(folder / str(images))))
     with timed() as seconds:
-        work(run, Config(data=DataConfig(source=str(folder / str(images)))))
-    found = run.read_json("dataset", "audit.json")
-    return {
-        "images": found["files"],
+        work(run, config)
+    found = {
+        "images": run.read_json("dataset", "audit.json")["files"],
         "nodes": nodes,
         **seconds,
         "all": time.perf_counter() - started,
         "driver_mb": _peak_mb(),
     }
+    started = time.perf_counter()
+    changed = compare_files(run, list_images(run, config))
+    assert not changed, changed
+    return {**found, "again": time.perf_counter() - started}
 
 
 def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
@@ -189,7 +197,7 @@ def apart(leg: str, *values: Any) -> Figures:
 
 def show(found: Figures) -> None:
     """Print a leg's figures: milliseconds for each image, step by step."""
-    each = [1000 * found.get(step, 0.0) / found["images"] for step in (*STEPS.values(), "all")]
+    each = [1000 * found.get(step, 0.0) / found["images"] for step in (*STEPS.values(), "all", "again")]
     print(
         f"{found['images']:>8}{found['nodes']:>6}"
         + "".join(f"{value:>9.2f}" for value in each)
@@ -200,7 +208,7 @@ def show(found: Figures) -> None:
 
 def main(sizes: list[int], nodes: list[int], cpus: int, folder: Path) -> None:
     """Measure, print tables and, last, the ratios as JSON."""
-    titles = "".join(f"{step:>9}" for step in (*STEPS.values(), "all"))
+    titles = "".join(f"{step:>9}" for step in (*STEPS.values(), "all", "again"))
     print(f"{'':14}{'ms for each image':>{len(titles)}}")
     print(f"{'images':>8}{'nodes':>6}{titles}{'seconds':>9}{'driver MB':>11}")
     grown, spread = [], []

@@ -41,7 +41,7 @@ from brain_ray.cli import parse
 from brain_ray.cluster.autoscaling import HEAD
 from brain_ray.cluster.capacity import LOADING_CPUS, per_worker
 from brain_ray.cluster.cpu_work import cpus_without_new_gpus
-from brain_ray.cluster.node_request import MARKET, ON_DEMAND, offers_on_demand
+from brain_ray.cluster.node_request import MARKET, ON_DEMAND, places_on_demand
 from brain_ray.config import TrainConfig
 from brain_ray.recipes import RECIPES
 from brain_ray.serving.app import SHUTDOWN_S
@@ -319,9 +319,19 @@ def test_on_demand_is_taken_where_there_is_no_spot_instance(path: Path) -> None:
     refused = starts(config, wished=asked, refused=["gpu-spot"])
     # The day on which this fails, Ray lowers the rank of what was refused, and `NodeRequest` need not.
     assert refused == (Counter({"gpu-spot": 4}), True)
-    assert offers_on_demand(launcher(path), asked[0])
+    assert places_on_demand(launcher(path), asked[0]) >= 4
     labelled = starts(config, wished=asked, labels={MARKET: ON_DEMAND}, refused=["gpu-spot"])
     assert labelled == (Counter({"gpu-on-demand": 4}), True)
+
+
+@launchers
+def test_trials_that_wait_get_nodes_on_demand_and_no_more_of_them(path: Path) -> None:
+    """What waits for a trial's node and what `NodesOnDemand` asks for are the same nodes."""
+    config, trial = autoscaling(path), per_worker(on_gpus("sweep", 1)) | {"GPU": 1.0}
+    waiting = [trial] * 3
+    assert starts(config, tasks=waiting, refused=["gpu-spot"]) == (Counter({"gpu-spot": 3}), True)
+    asked = starts(config, tasks=waiting, wished=waiting, labels={MARKET: ON_DEMAND}, refused=["gpu-spot"])
+    assert asked == (Counter({"gpu-on-demand": 3}), True)
 
 
 @launchers

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from brain_ray.cluster import private
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
-from brain_ray.cluster.node_request import NodeRequest, offers_on_demand, places
+from brain_ray.cluster.node_request import NodeRequest, places, places_on_demand
 from brain_ray.cluster.waiting import NODES_TIMEOUT_S, RoomWatch, WaitLines
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
@@ -162,17 +162,30 @@ def request_nodes(
 def ask_for_nodes(settings: TrainConfig) -> NodeRequest:
     """Asks the autoscaler for the nodes that the workers need, with loading beside them."""
     worker = _of_worker(settings)
-    on_demand = offers_on_demand(launcher_config(), worker)
+    on_demand = places_on_demand(launcher_config(), worker)
     return NodeRequest(worker, settings.min_workers, [{"CPU": LOADING_CPUS}], on_demand=on_demand)
 
 
 def ask_beside_ray_train(settings: TrainConfig) -> NodeRequest:
     """Asks for nodes on demand once a launch has failed, for workers that Ray Train asks for already."""
     worker = _of_worker(settings)
-    on_demand = offers_on_demand(launcher_config(), worker)
+    on_demand = places_on_demand(launcher_config(), worker)
     nodes = [*running_nodes(), *(nodes_to_come() or ())]
     beyond = sum(places(node, worker) for node in nodes) - settings.max_workers
     return NodeRequest(worker, settings.min_workers, on_demand=on_demand, beyond=max(0, beyond))
+
+
+def ask_for_trials(resources: Mapping[str, float], most: int) -> NodeRequest:
+    """Asks for nodes on demand once a launch has failed, for trials that Ray Tune asks for already.
+
+    The autoscaler adds nothing up here: a node that is started for this request takes a trial that waits.
+
+    Args:
+        resources: those of a trial.
+        most: largest number of trials at a time.
+    """
+    on_demand = places_on_demand(launcher_config(), resources)
+    return NodeRequest(resources, most, on_demand=on_demand, beyond=most)
 
 
 def _of_worker(settings: TrainConfig) -> dict[str, float]:

@@ -35,7 +35,7 @@ class NodeRequest:
         count: int,
         beside: Sequence[Mapping[str, float]] = (),
         *,
-        on_demand: bool = False,
+        on_demand: int = 0,
         beyond: int | None = None,
         reserve: Callable[..., private.Reservation | None] = private.reserve,
         failed: Callable[[float], Mapping[str, str]] = private.failed_launches,
@@ -48,7 +48,7 @@ class NodeRequest:
             bundle: resources of a worker, all on one node.
             count: number of workers.
             beside: further bundles, of any node.
-            on_demand: whether there are nodes on demand that hold a worker (see `offers_on_demand`).
+            on_demand: how many workers nodes on demand may hold (see `places_on_demand`).
             beyond: how many workers the cluster can hold beyond those that others ask for already, as Ray
                 Train does for a group that waits. Then nothing is asked for until a launch has failed, and
                 then only what is to be on demand, no more than that: a wish that cannot be met would keep
@@ -58,7 +58,9 @@ class NodeRequest:
             nodes: function that returns Ray's nodes.
             clock: function that returns the seconds since 1970.
         """
-        self._bundle, self._count, self._beside = bundle, count, list(beside)
+        self.count = count
+        """Number of workers; with fewer of them, fewer nodes are asked for at the next renewal."""
+        self._bundle, self._beside = bundle, list(beside)
         self._on_demand, self._reserve, self._failed = on_demand, reserve, failed
         self._beyond = beyond
         self._nodes, self._clock = nodes, clock
@@ -77,6 +79,7 @@ class NodeRequest:
         if now < self._renewed + RENEW_S:
             return ""
         self._renewed = now
+        self._labelled = min(self._labelled, self.count)
         line = self._change(now) if self._on_demand else ""
         self._send()
         return line
@@ -92,7 +95,8 @@ class NodeRequest:
         if not (failed := self._failed(self._since)):
             return ""
         others = [node for node in self._nodes() if node["Alive"] and _market(node) != ON_DEMAND]
-        labelled = self._count - sum(places(node["Resources"], self._bundle) for node in others)
+        labelled = self.count - sum(places(node["Resources"], self._bundle) for node in others)
+        labelled = min(labelled, self._on_demand)
         if self._beyond is not None:
             labelled = min(labelled, self._beyond)
         if labelled <= self._labelled:
@@ -105,12 +109,14 @@ class NodeRequest:
         return f"asks for nodes on demand, since launches failed: {', '.join(names)}"
 
     def _send(self) -> None:
-        plain = [*self._beside, *[self._bundle] * (self._count - self._labelled)]
+        plain = [*self._beside, *[self._bundle] * (self.count - self._labelled)]
         if self._beyond is not None:
             plain = []
         bundles = [*plain, *[self._bundle] * self._labelled]
         labels: list[dict[str, str]] = [{} for _ in plain] + [{MARKET: ON_DEMAND}] * self._labelled
         if not bundles:
+            self.cancel()
+            self._reservation = None
             return
         self._reservation = self._reserve(self.requester, bundles, KEPT_S, labels, first=False)
         if self._reservation is not None:
@@ -125,13 +131,18 @@ def places(node: Mapping[str, float], bundle: Mapping[str, float]) -> int:
     return min(int(node.get(name, 0.0) // amount) for name, amount in bundle.items() if amount)
 
 
-def offers_on_demand(config: Mapping[str, Any] | None, bundle: Mapping[str, float]) -> bool:
-    """Returns whether a launcher's config has a type of nodes on demand that holds a bundle."""
-    types = () if config is None else config.get("available_node_types", {}).items()
-    return any(
-        kind.get("labels", {}).get(MARKET) == ON_DEMAND and places(kind.get("resources", {}), bundle)
-        for name, kind in types
-        if config is not None and name != config.get("head_node_type") and kind.get("max_workers", 1)
+def places_on_demand(config: Mapping[str, Any] | None, bundle: Mapping[str, float]) -> int:
+    """Returns how many such bundles the nodes on demand hold that a launcher's config allows at most."""
+    if config is None:
+        return 0
+    most = int(config.get("max_workers", 0))
+    kinds = [
+        kind for name, kind in config["available_node_types"].items() if name != config.get("head_node_type")
+    ]
+    return sum(
+        min(most, int(kind.get("max_workers", most))) * places(kind.get("resources", {}), bundle)
+        for kind in kinds
+        if kind.get("labels", {}).get(MARKET) == ON_DEMAND
     )
 
 

@@ -118,7 +118,6 @@ def give_up_without_nodes(
     check: Callable[[], str],
     patience_s: float = ROOM_TIMEOUT_S,
     look_s: float = 2.0,
-    ask: Callable[[], NodeRequest] | None = None,
 ) -> Iterator[None]:
     """Context manager: ends work that waits in vain for nodes; Ray itself waits forever without a message.
 
@@ -130,7 +129,6 @@ def give_up_without_nodes(
             none may.
         patience_s: seconds to wait if nothing starts nodes.
         look_s: seconds between two checks of the cluster.
-        ask: as of `RoomWatch`.
 
     Raises:
         RunError: nodes that suffice did not come in time.
@@ -138,7 +136,7 @@ def give_up_without_nodes(
     ended, lock = threading.Event(), threading.Lock()
     reasons: list[str] = []
     main = threading.get_ident()
-    room = RoomWatch(what, check, patience_s, ask=ask)
+    room = RoomWatch(what, check, patience_s)
 
     def watch() -> None:
         while not ended.wait(look_s):

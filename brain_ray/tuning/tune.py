@@ -11,7 +11,7 @@ import ray
 import ray.tune
 
 from brain_ray.cluster.autoscaling import (
-    ask_for_nodes,
+    ask_for_trials,
     check_now_or_later,
     nodes_are_unknown,
     nodes_to_come,
@@ -34,6 +34,7 @@ from brain_ray.training.failures import check_writable
 from brain_ray.training.framework import Framework, framework_of
 from brain_ray.training.sources import Dataset, open_dataset
 from brain_ray.tuning.kept_weights import delete_unneeded
+from brain_ray.tuning.nodes_on_demand import NodesOnDemand
 from brain_ray.tuning.reporter import Reporter
 from brain_ray.tuning.schedulers import Scheduler, make_scheduler
 from brain_ray.tuning.search_space import SearchSpace
@@ -99,9 +100,7 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
         with TrialTable(searcher.total) if on_a_terminal() else nullcontext() as table:
             reporter = Reporter(run, space, searcher, records, scheduler.reasons, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
-            # With several workers, each trial's Ray Train asks for nodes itself: two wishes would add up.
-            ask = partial(ask_for_nodes, config.train) if config.train.max_workers == 1 else None
-            with give_up_without_nodes("the sweep", room, ask=ask):
+            with give_up_without_nodes("the sweep", room):
                 _tune(run, config, shared, most, searcher, scheduler, reporter)
     run.remove(*SHARED_FEATURES)
     write_rungs(run, scheduler.rungs())
@@ -150,6 +149,9 @@ def _tune(
     resources = {"cpu": settings.cpus_per_worker if alone else DRIVER_CPUS}
     if settings.use_gpu and alone:
         resources["gpu"] = 1 / config.sweep.trials_per_gpu
+    # With several workers, each trial's Ray Train asks for nodes itself: two wishes would add up.
+    wish = {name.upper(): amount for name, amount in resources.items()}
+    nodes = NodesOnDemand(ask_for_trials(wish, most)) if alone else None
     with _environment(TUNE_ENVIRONMENT):
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, shared=shared), resources),
@@ -168,7 +170,7 @@ def _tune(
                 storage_filesystem=run.fs,
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
                 failure_config=ray.tune.FailureConfig(max_failures=config.sweep.max_failures),
-                callbacks=[reporter],
+                callbacks=[reporter, *([] if nodes is None else [nodes])],
                 verbose=0,
             ),
         )
@@ -179,6 +181,8 @@ def _tune(
                 raise error.__context__ from None
             raise
         finally:
+            if nodes is not None:
+                nodes.close()
             with suppress(OSError):
                 run.fs.delete_dir(run.path(SWEEP, "tune"))
 

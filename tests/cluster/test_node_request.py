@@ -9,7 +9,7 @@ from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator impor
 )
 
 from brain_ray.cluster import private
-from brain_ray.cluster.node_request import MARKET, ON_DEMAND, RENEW_S, NodeRequest, offers_on_demand
+from brain_ray.cluster.node_request import MARKET, ON_DEMAND, RENEW_S, NodeRequest, places_on_demand
 
 GPU = {"CPU": 0.5, "GPU": 1.0}
 SPOT = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}, "Labels": {MARKET: "spot"}}
@@ -59,7 +59,7 @@ def test_once_a_launch_failed_the_workers_without_a_place_are_asked_for_on_deman
         GPU,
         3,
         [{"CPU": 0.5}],
-        on_demand=True,
+        on_demand=4,
         reserve=coordinator.reserve,
         failed=lambda _: failed,
         nodes=lambda: nodes,
@@ -89,7 +89,7 @@ def test_beside_others_who_ask_for_the_workers_only_nodes_on_demand_are_asked_fo
         GPU,
         4,
         [{"CPU": 0.5}],
-        on_demand=True,
+        on_demand=4,
         beyond=2,
         reserve=coordinator.reserve,
         failed=lambda _: failed,
@@ -126,18 +126,59 @@ def test_a_request_is_not_renewed_at_every_look(coordinator: Coordinator) -> Non
     assert len(coordinator.labels) == 2
 
 
-def test_a_launchers_file_tells_whether_workers_fit_on_nodes_on_demand() -> None:
-    config = {"head_node_type": "head", "available_node_types": TYPES}
-    assert offers_on_demand(config, GPU)
-    assert not offers_on_demand(config, {"CPU": 8.0})
-    assert not offers_on_demand(None, GPU)
+def test_of_more_workers_than_nodes_on_demand_hold_the_others_are_asked_for_as_before(
+    coordinator: Coordinator,
+) -> None:
+    request = NodeRequest(
+        GPU,
+        5,
+        on_demand=2,
+        reserve=coordinator.reserve,
+        failed=lambda _: {"gpu-spot": "none"},
+        nodes=lambda: [SPOT],
+        clock=lambda: coordinator.now,
+    )
+    assert "on demand" in later(coordinator, request)
+    assert coordinator.labels[-1] == [{}] * 3 + [{MARKET: ON_DEMAND}] * 2
+
+
+def test_a_request_for_fewer_workers_asks_for_fewer_nodes(coordinator: Coordinator) -> None:
+    failed = {"gpu-spot": "none"}
+    request = NodeRequest(
+        GPU,
+        3,
+        on_demand=4,
+        beyond=3,
+        reserve=coordinator.reserve,
+        failed=lambda _: failed,
+        nodes=list,
+        clock=lambda: coordinator.now,
+    )
+    assert "on demand" in later(coordinator, request)
+    assert coordinator.labels == [[{MARKET: ON_DEMAND}] * 3]
+    failed.clear()
+    request.count = 1
+    assert later(coordinator, request) == ""
+    assert coordinator.labels[-1] == [{MARKET: ON_DEMAND}]
+    request.count = 0
+    assert later(coordinator, request) == ""
+    assert (len(coordinator.labels), coordinator.cancelled) == (2, 1)
+    request.cancel()
+    assert coordinator.cancelled == 1, "nothing is asked for any more"
+
+
+def test_a_launchers_file_tells_how_many_workers_fit_on_nodes_on_demand() -> None:
+    config = {"head_node_type": "head", "max_workers": 9, "available_node_types": TYPES}
+    assert places_on_demand(config, GPU) == 4
+    assert places_on_demand(config, GPU | {"GPU": 0.5}) == 8
+    assert places_on_demand({**config, "max_workers": 3}, GPU) == 3
+    assert places_on_demand(config, {"CPU": 8.0}) == 0
+    assert places_on_demand(None, GPU) == 0
     demand = TYPES["demand"]
-    assert not offers_on_demand(
-        {**config, "available_node_types": TYPES | {"demand": demand | {"max_workers": 0}}}, GPU
-    )
-    assert not offers_on_demand(
-        {**config, "available_node_types": TYPES | {"demand": demand | {"labels": {}}}}, GPU
-    )
+    for changed in ({"max_workers": 0}, {"labels": {}}):
+        assert places_on_demand({**config, "available_node_types": {"demand": demand | changed}}, GPU) == 0
+    open_ended = {name: value for name, value in demand.items() if name != "max_workers"}
+    assert places_on_demand({**config, "available_node_types": {"demand": open_ended}}, GPU) == 9
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +24,9 @@ from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 from support.undisturbed import undisturbed
 
+from brain_ray.cluster import private
 from brain_ray.cluster.capacity import room_for_trials, trials_at_a_time
+from brain_ray.cluster.node_request import MARKET, ON_DEMAND, RENEW_S, NodeRequest
 from brain_ray.config import Config, SweepConfig
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -241,6 +244,43 @@ def test_a_sweep_tries_how_many_rows_of_a_group_an_epoch_visits(
     # Of 61 rows in groups of two, 31 are 4 steps of 8, and all of them 8.
     expected = [f"1 0 {step}" for step in range(4)] + [f"2 0 {step}" for step in range(8)]
     assert sorted(steps.read_text().splitlines()) == expected
+
+
+def test_once_a_launch_failed_nodes_on_demand_are_asked_for_as_many_trials_as_there_are(
+    run: Run, make: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: the cloud refuses each launch, and what the coordinator would be asked for is noted."""
+    asked: list[list[Any]] = []
+    cancelled: list[bool] = []
+
+    def reserve(_: str, bundles: list[Any], __: float, labels: list[Any], first: bool) -> Any:
+        assert bundles == [{"CPU": 0.5}] * len(labels)
+        asked.append(labels)
+        return private.Reservation(lambda: None, lambda: cancelled.append(True))
+
+    def ask(resources: dict[str, float], most: int) -> NodeRequest:
+        clock = count(step=RENEW_S)
+        refused = {"gpu-spot": "none"}
+        return NodeRequest(
+            resources,
+            most,
+            on_demand=9,
+            beyond=most,
+            reserve=reserve,
+            failed=lambda _: refused,
+            nodes=list,
+            clock=lambda: next(clock),
+        )
+
+    monkeypatch.setattr(tune, "ask_for_trials", ask)
+    lines: list[str] = []
+    with messages_to(lines.append):
+        tune.tune(run, SearchSpace.parse(make(train={"cpus_per_worker": 0.5, "epochs": 1})), Numpy())
+    assert {len(labels) for labels in asked} == {1, 2}
+    assert len(asked[-1]) == 1, "one trial is left"
+    assert all(label == {MARKET: ON_DEMAND} for labels in asked for label in labels)
+    assert "asks for nodes on demand, since launches failed: gpu-spot (none)" in lines
+    assert cancelled == [True]
 
 
 def test_a_trial_goes_on_within_the_epoch_in_which_its_process_was_killed(
