@@ -38,6 +38,9 @@ from brain_ray.storage import resolve
 from brain_ray.storage_retries import patiently
 from brain_ray.tracking import prometheus
 
+ALL = 1e6
+"""Share of the object stores that the scanned images may take: no bound."""
+
 BLOCK_IMAGES = 4096
 """Largest number of images that a task opens; it holds views of each. Ray Data pauses between two
 tasks."""
@@ -155,6 +158,9 @@ def _scan(index: pd.DataFrame, source: str, data: DataConfig, block_images: int)
     bound_executions(most_cpus())
     scan = Scan(source, data)
     dataset = ray.data.from_blocks(blocks)
+    # Once half of the object stores is full, Ray Data runs a task at a time in the whole cluster: elsewhere,
+    # later stages would make room meanwhile. Here, all is to be held; what has no room goes to the disks.
+    dataset.context.override_object_store_memory_limit_fraction = ALL
     return dataset.map_batches(scan, batch_size=None, batch_format="pyarrow").materialize()
 
 
