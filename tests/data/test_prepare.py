@@ -1,6 +1,8 @@
 """Preparation as a whole, on phantoms with everything planted that a folder of images can hold."""
 
+import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -9,8 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray.data._internal.execution.resource_manager import ResourceManager
 from support import volumes
 from support.slices import ct_slice
+from support.timed_scan import TimedScan, notes_of
 from support.watched_disk import OPENED, BusyRun, CountedRun
 
 from brain_ray.config import Config, DataConfig, PhantomConfig
@@ -269,6 +273,22 @@ def test_what_is_in_the_files_is_known_without_opening_one(prepared: Prepared) -
     with pytest.raises(RunError, match="dataset/train has rows of label 3, and there are 3 classes"):
         count_labels(run, "train", 3)
     assert count_labels(run, "train", 5).tolist() == [*count_labels(run, "train", 4), 0]
+
+
+def test_full_object_stores_do_not_leave_the_scan_to_a_single_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+) -> None:
+    """Simulated: Ray Data's limit is a few hundred bytes here, which the first block exceeds."""
+    monkeypatch.setattr(ResourceManager, "DEFAULT_OBJECT_STORE_MEMORY_LIMIT_FRACTION", 1e-7)
+    monkeypatch.setattr(prepare, "Scan", TimedScan)
+    source = tmp_path / "source"
+    phantom.write_tree(source, PhantomConfig(train_per_class=6, test_per_class=2), DATA.classes, seed=1)
+    notes_of(str(source)).mkdir()
+    prepare_folder(tmp_path, source, DATA)
+    scans = sorted(json.loads(note.read_text()) for note in notes_of(str(source)).iterdir())
+    after_another = [began > before_ended for (_, before_ended), (began, _) in pairwise(scans)]
+    assert len(scans) == 16
+    assert sum(after_another) < len(scans) / 2, "most begin before the one before them has ended"
 
 
 def test_too_many_bad_files_stop_with_counts_and_the_first_ten(
