@@ -82,7 +82,7 @@ def _export_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
     run.require(BUNDLE, "export")
-    settings = config.evaluate.model_dump(mode="json", exclude={"bundle"})
+    settings = config.evaluate.model_dump(mode="json", exclude={"bundle", "gpus_per_actor"})
     outlines = outlines_of(run, config)
     if outlines is not None:
         settings["outlines"] = outlines.digest

@@ -1,5 +1,6 @@
 """ONNX Runtime: models are loaded, on the CPU or on a GPU, and run."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,6 +53,25 @@ def open_file(bundle: Bundle, name: str, threads: int, gpu: bool) -> onnxruntime
         return open_session(bundle.read(name), threads, gpu)
     except BundleError as error:
         raise BundleError(f"{bundle.folder.uri(name)}: {error}") from error
+
+
+def check_provider(provider: str, gpus: float, setting: str) -> None:
+    """Checks that a model that was given a GPU computes on it.
+
+    Args:
+        provider: what it computes with (`Predictor.provider`).
+        gpus: GPUs that it was given.
+        setting: name of the setting that gave them.
+
+    Raises:
+        BundleError: it computes on the CPU, and was given a GPU.
+    """
+    if gpus > 0 and provider != GPU:
+        raise BundleError(
+            f"{setting} is {gpus:g}, and ONNX Runtime computes with {provider} on {socket.gethostname()}: "
+            "install onnxruntime-gpu in place of onnxruntime there, and NVIDIA's libraries for it, or set "
+            f"{setting} to 0"
+        )
 
 
 def _refuse_external_data(model: bytes) -> None:

@@ -199,18 +199,28 @@ def refuse_scoring(settings: "EvaluateConfig", nodes: Nodes) -> None:
         RunError: they have no room.
     """
     if scoring_places(settings, nodes) < settings.num_actors:
-        there = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
+        there, lower = _offered("CPU", nodes), "evaluate.num_actors or evaluate.cpus_per_actor"
+        if settings.gpus_per_actor:
+            there = f"{there} CPUs and {_offered('GPU', nodes)} GPUs"
+            lower = "evaluate.num_actors, evaluate.cpus_per_actor or evaluate.gpus_per_actor"
         raise RunError(
-            f"evaluation asks for {describe_scoring(settings)}, and there are {there} on the nodes: "
-            "lower evaluate.num_actors or evaluate.cpus_per_actor"
+            f"evaluation asks for {describe_scoring(settings)}, and there are {there} on the nodes: lower "
+            f"{lower}"
         )
+
+
+def _offered(resource: str, nodes: Nodes) -> str:
+    return ", ".join(f"{node.get(resource, 0.0):g}" for node in nodes)
 
 
 def scoring_places(settings: "EvaluateConfig", nodes: Nodes) -> int:
     """Returns how many copies of the model have room on some nodes, beside a task that reads rows."""
 
     def places(node: Mapping[str, float], kept: float) -> int:
-        return int((node.get("CPU", 0.0) - kept) // settings.cpus_per_actor)
+        found = int((node.get("CPU", 0.0) - kept) // settings.cpus_per_actor)
+        gpus = settings.gpus_per_actor
+        # Ray shares a GPU, but no part of it reaches over two.
+        return found if gpus == 0 else min(found, int(node.get("GPU", 0.0)) * int(1 / gpus))
 
     return max(places_beside(nodes, TASK_CPUS, places), default=0)
 
@@ -226,7 +236,8 @@ def refuse_preparing(nodes: Nodes) -> None:
 
 
 def describe_scoring(settings: "EvaluateConfig") -> str:
-    return f"{settings.num_actors} x {settings.cpus_per_actor} CPUs and one for reading"
+    gpus = f" with {settings.gpus_per_actor:g} GPUs each" if settings.gpus_per_actor else ""
+    return f"{settings.num_actors} x {settings.cpus_per_actor} CPUs{gpus} and one for reading"
 
 
 def _count(number: int, what: str) -> str:

@@ -22,6 +22,9 @@ class EvaluateConfig(Settings):
     """Fewest copies of the model that score in parallel; more are started while the cluster has free CPUs."""
     cpus_per_actor: Positive = 1
     """Number of CPUs reserved for each copy, and of its threads."""
+    gpus_per_actor: Annotated[float, Field(ge=0, le=1)] = 0
+    """GPUs reserved for each copy, which then computes there: for networks that take seconds for an image on
+    CPUs. Its node needs onnxruntime-gpu in place of onnxruntime. 0: none is used, whatever there is."""
     calibration_bins: Positive = 15
     """Number of equal-width bins of the reliability diagram and of the expected calibration error."""
     outlines: str | None = None

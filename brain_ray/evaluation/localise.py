@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from brain_ray.bundle.heat_maps import over_image
-from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.dataset import group_column, read_table
 from brain_ray.data.decoding import ImageError, decode
@@ -19,6 +18,7 @@ from brain_ray.data.outline_names import Matched, match_names
 from brain_ray.data.outlines import Outline, Outlines, read_outlines
 from brain_ray.data.phantoms.files import OUTLINES
 from brain_ray.errors import MAX_NAMES, RunError, list_names, printable
+from brain_ray.evaluation.scoring_actors import open_predictor
 from brain_ray.runs import DATASET_MANIFEST, LOCALISATION, PHANTOM_IMAGES, Run
 from brain_ray.scoring.localisation import Map, brightness_map, centre_map, localise
 from brain_ray.scoring.localisation_scores import (
@@ -54,9 +54,9 @@ class OutlinedImages:
 class Localiser:
     """One copy of a bundle's model in an actor: holds heat maps of encoded test images against outlines."""
 
-    def __init__(self, bundle: str, threads: int, outlines: Mapping[int, Outline]) -> None:
-        """Opens the bundle at a path or URI; the model computes on `threads` CPU threads."""
-        self._predictor = Predictor(bundle, threads)
+    def __init__(self, bundle: str, threads: int, outlines: Mapping[int, Outline], gpus: float = 0) -> None:
+        """Opens the bundle at a path or URI, on a GPU if it has some, else on `threads` CPU threads."""
+        self._predictor = open_predictor(bundle, threads, gpus)
         self._outlines = outlines
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -5,13 +5,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from brain_ray.bundle.predictor import Predictor
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
 from brain_ray.data.artefacts.table import NAMES, SEVERITIES, corrupt, draws_of
 from brain_ray.data.decoding import decode
 from brain_ray.errors import RunError
-from brain_ray.evaluation.scoring_actors import score_by_actors
+from brain_ray.evaluation.scoring_actors import open_predictor, score_by_actors
 from brain_ray.runs import BUNDLE, Run
 from brain_ray.scoring.robustness import Robustness, score_robustness
 
@@ -24,9 +23,9 @@ CONDITIONS = [(name, severity) for name in NAMES for severity in SEVERITIES]
 class CorruptedClassifier:
     """One copy of a bundle's model in an actor: gives images each artefact, and classifies them."""
 
-    def __init__(self, bundle: str, threads: int, seed: int) -> None:
-        """Opens the bundle at a path or URI; the model computes on `threads` CPU threads."""
-        self._predictor = Predictor(bundle, threads)
+    def __init__(self, bundle: str, threads: int, seed: int, gpus: float = 0) -> None:
+        """Opens the bundle at a path or URI, on a GPU if it has some, else on `threads` CPU threads."""
+        self._predictor = open_predictor(bundle, threads, gpus)
         self._seed = seed
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -14,6 +14,7 @@ from ray.data.expressions import col
 
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.bundle.reference import box_quantities, grey_quantities
+from brain_ray.bundle.session import check_provider
 from brain_ray.cluster.capacity import TASK_CPUS, running_nodes, scoring_places
 from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.config import EvaluateConfig
@@ -24,12 +25,23 @@ from brain_ray.evaluation.score_predictions import CANDIDATES_SEPARATOR
 from brain_ray.runs import DATASET, Run
 
 
+def open_predictor(bundle: str, threads: int, gpus: float) -> Predictor:
+    """Opens the bundle at a path or URI for an actor.
+
+    Raises:
+        BundleError: no bundle, or ONNX Runtime sees no GPU though the actor has some.
+    """
+    predictor = Predictor(bundle, threads, gpu=gpus > 0)
+    check_provider(predictor.provider, gpus, "evaluate.gpus_per_actor")
+    return predictor
+
+
 class Classifier:
     """One copy of a bundle's model in an actor: maps encoded test images to probabilities."""
 
-    def __init__(self, bundle: str, threads: int) -> None:
-        """Opens the bundle at a path or URI; the model computes on `threads` CPU threads."""
-        self._predictor = Predictor(bundle, threads)
+    def __init__(self, bundle: str, threads: int, gpus: float = 0) -> None:
+        """Opens the bundle at a path or URI, on a GPU if it has some, else on `threads` CPU threads."""
+        self._predictor = open_predictor(bundle, threads, gpus)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replaces a batch's column of bytes by columns of results.
@@ -89,9 +101,9 @@ def score_by_actors(
 
     Args:
         run: with a complete data set.
-        settings: number of the actors and of their CPUs.
+        settings: number of the actors, of their CPUs and GPUs.
         actor: class whose instances map batches, tables with `columns`, to tables.
-        arguments: what it is made with.
+        arguments: what it is made with, beside its GPUs.
         columns: columns of the prepared rows that it needs.
         batch_size: largest number of rows in a batch.
         block_batches: number of batches in a block; an actor takes a block at a time.
@@ -116,9 +128,11 @@ def score_by_actors(
         scored = rows.map_batches(
             actor,
             fn_constructor_args=list(arguments),
+            fn_constructor_kwargs={"gpus": settings.gpus_per_actor},
             batch_size=batch_size,
             batch_format="pyarrow",
             num_cpus=settings.cpus_per_actor,
+            num_gpus=settings.gpus_per_actor,
             # Ray Data starts more than the fewest while all are busy, up to what the running nodes hold.
             compute=ActorPoolStrategy(min_size=settings.num_actors, max_size=places),
             # Ray does not restart such actors reliably, and prints an error on that in every run

@@ -1,16 +1,14 @@
 """A replica's models, their runs in threads of their own, and whether one of them hangs."""
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from brain_ray.bundle.bundle import BundleError
 from brain_ray.bundle.predictor import Predictor
-from brain_ray.bundle.session import GPU
+from brain_ray.bundle.session import check_provider
 from brain_ray.serving.config import ServingConfig
 
 T = TypeVar("T")
@@ -78,11 +76,6 @@ def open_predictors(config: ServingConfig, threads: int, batches: int) -> list[P
     bundles = [config.bundle, *([config.challenger] if config.challenger else [])]
     predictors = [Predictor(bundle, threads // batches, gpu, threads) for bundle in bundles]
     for predictor in predictors:
-        if gpu and predictor.provider != GPU:
-            raise BundleError(
-                f"gpus_per_replica is {config.gpus_per_replica:g}, and ONNX Runtime computes with "
-                f"{predictor.provider} on {socket.gethostname()}: install onnxruntime-gpu in place of "
-                "onnxruntime there, and NVIDIA's libraries for it, or set gpus_per_replica to 0"
-            )
+        check_provider(predictor.provider, config.gpus_per_replica, "gpus_per_replica")
         predictor.check_canaries()
     return predictors

@@ -42,6 +42,12 @@ def changed(storage: Path, section: str, **values: Any) -> Config:
             {"cpus_per_actor": 4},
             r"^scoring: evaluation asks for 1 x 4 CPUs and one for reading, and there are 4 on the nodes",
         ),
+        (
+            "evaluate",
+            {"gpus_per_actor": 1},
+            r"^scoring: evaluation asks for 1 x 1 CPUs with 1 GPUs each and one for reading, and there are 4 "
+            r"CPUs and 0 GPUs on the nodes: lower .*gpus_per_actor",
+        ),
     ],
 )
 def test_what_a_run_cannot_do_without_is_missed_in_seconds(

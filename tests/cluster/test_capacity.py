@@ -43,6 +43,12 @@ def test_scoring_fills_the_cluster_beside_a_task_that_reads(
     assert scoring_places(EvaluateConfig(cpus_per_actor=each), [{"CPU": cpu} for cpu in cpus]) == expected
 
 
+@pytest.mark.parametrize(("gpus", "expected"), [(0.0, 20), (1.0, 3), (0.5, 6), (0.4, 6)])
+def test_scoring_on_gpus_fills_those(gpus: float, expected: int) -> None:
+    nodes = [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 1.0}]
+    assert scoring_places(EvaluateConfig(gpus_per_actor=gpus), nodes) == expected
+
+
 def test_the_fewest_workers_come_first() -> None:
     with pytest.raises(ValidationError, match="num_workers is 3 2: expected the fewest, then the most"):
         TrainConfig(num_workers=(3, 2))

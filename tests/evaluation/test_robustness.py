@@ -4,11 +4,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pyarrow as pa
 import pytest
 from PIL import Image
 from support.html_page import Page
 
+from brain_ray.bundle.bundle import BundleError
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.data.artefacts.table import NAMES, SEVERITIES, corrupt, draws_of
 from brain_ray.data.decoding import decode
@@ -16,6 +18,7 @@ from brain_ray.data.phantoms import files as phantom
 from brain_ray.evaluation.plots import to_png
 from brain_ray.evaluation.robustness import CONDITIONS, CorruptedClassifier, choose_images
 from brain_ray.evaluation.robustness_plot import robustness_curves
+from brain_ray.evaluation.scoring_actors import Classifier
 from brain_ray.evaluation.style import data_uri, environment
 from brain_ray.scoring.robustness import Robustness, score_robustness
 
@@ -92,3 +95,18 @@ def test_the_report_shows_every_artefact(answered: bool, tmp_path: Path) -> None
         values = [f"{one.accuracy.value:.2%}".replace("%", " %") for one in found.artefacts[name].severities]
         assert f"{name} {' '.join(values)}" in page.text
     assert "30 test images of 15 groups" in page.text
+
+
+def test_a_copy_with_a_gpu_that_it_cannot_use_does_not_start(bundle: str) -> None:
+    told = r"evaluate\.gpus_per_actor is 0\.5, .* computes with CPUExecutionProvider on "
+    with pytest.raises(BundleError, match=told):
+        Classifier(bundle, 1, gpus=0.5)
+    with pytest.raises(BundleError, match=told):
+        CorruptedClassifier(bundle, 1, 3, gpus=0.5)
+
+
+def test_a_copy_without_a_gpu_takes_none(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated: an ONNX Runtime that says it has one, and whose libraries nobody may load."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda **_: pytest.fail("a GPU was opened"))
+    assert Classifier(bundle, 1) is not None
