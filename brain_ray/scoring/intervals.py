@@ -1,6 +1,6 @@
 """Intervals of scores by a bootstrap over groups of images: patients, or what else is never split."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,8 @@ CONFIDENCE = 0.95
 CHUNK = 4_000_000
 """Largest number of counts (how often a group is in a resample) that are drawn at a time."""
 
-HELD = 20_000_000
-"""Largest number of such counts that are kept; larger sets of images draw them anew for each score."""
-
+DRAWN = 10_000
+"""Largest number of groups that are drawn one by one."""
 
 FEW = 30
 """Effective number of groups below which standard errors of resamples are not relied on."""
@@ -41,15 +40,24 @@ class GroupBootstrap:
     Welsh 2007, doi.org/10.1111/j.1467-9868.2007.00593.x). For few groups, the percentiles are moved outwards
     (Hesterberg 2015, doi.org/10.1080/00031305.2015.1089789), with Kish's effective number of groups where
     these differ in size.
+
+    More than `DRAWN` groups are joined at random to so many, which are drawn in their place. The sums of some
+    random groups vary as the groups do; the ends of an interval are less exact by a hundredth of its width.
     """
 
     def __init__(
         self, groups: ArrayLike, resamples: int = RESAMPLES, seed: int = 0, confidence: float = CONFIDENCE
     ) -> None:
         """Takes the group of each image, (n,) of any kind that can be sorted."""
-        names, self._place = np.unique(np.asarray(groups), return_inverse=True)
+        names, self._group = np.unique(np.asarray(groups), return_inverse=True)
         self.num_groups = len(names)
-        self.units = effective_number(np.bincount(self._place, minlength=self.num_groups))
+        self._drawn = min(DRAWN, self.num_groups)
+        joined = np.arange(self.num_groups)
+        if self._drawn < self.num_groups:
+            joined = np.random.default_rng([seed, 2]).permutation(self.num_groups) % self._drawn
+        self._place = joined[self._group]
+        """Which of the drawn ones each image is in, (n,)."""
+        self.units = effective_number(np.bincount(self._place, minlength=self._drawn))
         self.resamples, self._seed, self._confidence = resamples, seed, confidence
         self._held: list[Floats] = []
 
@@ -60,35 +68,31 @@ class GroupBootstrap:
 
     def groups_of(self, images: ArrayLike) -> int:
         """Returns the number of groups of the images that an (n,) bool array names."""
-        return len(np.unique(self._place[np.asarray(images, bool)]))
+        return len(np.unique(self._group[np.asarray(images, bool)]))
 
     def totals(self, values: ArrayLike) -> Floats:
-        """Returns (n, m) values of images, summed over each group: (groups, m)."""
+        """Returns (n, m) values of images, summed over each group that is drawn: (drawn, m)."""
         numbers = np.asarray(values, np.float64)
-        totals = np.empty((self.num_groups, numbers.shape[1]))
+        totals = np.empty((self._drawn, numbers.shape[1]))
         for k in range(numbers.shape[1]):
-            totals[:, k] = np.bincount(self._place, numbers[:, k], self.num_groups)
+            totals[:, k] = np.bincount(self._place, numbers[:, k], self._drawn)
         return totals
 
-    def counts(self) -> Iterator[Floats]:
-        """Yields how often each group is in each resample: parts of a (resamples, groups) array."""
-        if self._held:
-            yield from self._held
-            return
-        rng = np.random.default_rng(self._seed)
-        even = np.full(self.num_groups, 1 / max(1, self.num_groups))
-        step = max(1, CHUNK // max(1, self.num_groups))
-        for start in range(0, self.resamples, step):
-            rows = min(step, self.resamples - start)
-            drawn = rng.multinomial(self.num_groups, even, rows).astype(np.float64)
-            if self.resamples * self.num_groups <= HELD:
-                self._held.append(drawn)
-            yield drawn
+    def counts(self) -> Sequence[Floats]:
+        """Returns how often each group is in each resample: parts of a (resamples, drawn) array."""
+        if not self._held:
+            rng = np.random.default_rng(self._seed)
+            even = np.full(self._drawn, 1 / max(1, self._drawn))
+            step = max(1, CHUNK // max(1, self._drawn))
+            for start in range(0, self.resamples, step):
+                rows = min(step, self.resamples - start)
+                self._held.append(rng.multinomial(self._drawn, even, rows).astype(np.float64))
+        return self._held
 
     def standard_error(self, influence: ArrayLike) -> float:
         """Returns the standard error of a score that each image moves by its (n,) influence."""
         moved = self.totals(np.asarray(influence, np.float64)[:, np.newaxis])[:, 0]
-        groups = max(2, self.num_groups)
+        groups = max(2, self._drawn)
         return float(np.sqrt((moved**2).sum() * groups / (groups - 1)))
 
     def contributing(self, influence: ArrayLike) -> float:

@@ -80,3 +80,20 @@ def test_a_mean_of_equal_values_has_no_spread():
 def test_groups_of_one_size_count_one_each():
     assert effective_number([3, 3, 3, 3]) == 4
     assert effective_number([100, 1, 1]) < 1.1
+
+
+def test_many_groups_are_joined_and_the_interval_is_theirs():
+    """Images of a group are right or wrong together; with 40,000 groups of three the normal law holds."""
+    right = np.random.default_rng(1).random(40_000) < 0.9
+    answers, groups = np.repeat(right, 3), np.repeat(np.arange(40_000), 3)
+    bootstrap = GroupBootstrap(groups, 1000)
+    found = bootstrap.share(answers)
+    assert bootstrap.num_groups == bootstrap.groups_of(np.ones(120_000, bool)) == 40_000
+    width = 2 * 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 40_000)
+    assert found.high - found.low == pytest.approx(width, rel=0.1)
+    assert bootstrap.mean(answers).high - found.value == pytest.approx(width / 2, rel=0.1)
+    few = groups < 60
+    assert bootstrap.groups_of(few) == 60
+    alone = GroupBootstrap(groups[few]).share(answers[few])
+    within = bootstrap.share(answers & few, few)
+    assert within.high - within.low == pytest.approx(alone.high - alone.low, rel=0.25)
