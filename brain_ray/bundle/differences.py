@@ -69,30 +69,30 @@ def differences(expected: Outputs, found: Outputs, usual: Outputs) -> dict[str, 
     return result
 
 
-class Rounding:
-    """How far a Keras model's own answers move if the last bit of each weight changes.
+def rounding_of(model: "keras.Model", compute: Compute, image: NDArray[np.uint8]) -> dict[str, float]:
+    """Returns how far a Keras model's answer moves, in probabilities and logits, if the last bit of each
+    weight changes.
 
     To compute in another order, as ONNX Runtime does, gives what slightly other weights would give: rounding
     errors of a sum of products are those of its factors, times a number that grows with the sum's length.
+
+    Args:
+        model: whose weights are changed meanwhile.
+        compute: function that computes with it.
+        image: (1, height, width, 1).
     """
-
-    def __init__(self, model: "keras.Model", compute: Compute) -> None:
-        self._model, self._compute = model, compute
-
-    def of(self, image: NDArray[np.uint8]) -> dict[str, float]:
-        """Returns the largest change of probabilities and logits of one image, (1, height, width, 1)."""
-        usual = {"probabilities": self._compute(image)["probabilities"]}
-        weights = self._model.get_weights()
-        rng = np.random.default_rng(0)
-        moved: dict[str, float] = {}
-        try:
-            for _ in range(DRAWS):
-                self._model.set_weights([_change_last_bits(array, rng) for array in weights])
-                found = differences(usual, self._compute(image), usual)
-                moved = {name: max(moved.get(name, 0.0), float(found[name].max())) for name in found}
-        finally:
-            self._model.set_weights(weights)
-        return moved
+    usual = {"probabilities": compute(image)["probabilities"]}
+    weights = model.get_weights()
+    rng = np.random.default_rng(0)
+    moved: dict[str, float] = {}
+    try:
+        for _ in range(DRAWS):
+            model.set_weights([_change_last_bits(array, rng) for array in weights])
+            found = differences(usual, compute(image), usual)
+            moved = {name: max(moved.get(name, 0.0), float(found[name].max())) for name in found}
+    finally:
+        model.set_weights(weights)
+    return moved
 
 
 def _change_last_bits(array: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
@@ -106,11 +106,17 @@ def _change_last_bits(array: NDArray[Any], rng: np.random.Generator) -> NDArray[
 class LargestDifferences:
     """Largest difference of each output so far, and the sizes of the batches that were compared."""
 
-    def __init__(self, folder: Path, awkward: Set[str], export: ExportConfig, rounding: Rounding) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        awkward: Set[str],
+        export: ExportConfig,
+        rounding: Callable[[NDArray[np.uint8]], Mapping[str, float]],
+    ) -> None:
         self._folder, self._awkward, self._rounding = folder, awkward, rounding
         self._allowed = {output: getattr(export, setting) for output, (setting, _) in TOLERANCES.items()}
         self._usual: Outputs = {}
-        self._moved: dict[str, dict[str, float]] = {}
+        self._moved: dict[str, Mapping[str, float]] = {}
         self.found: dict[str, Difference] = {}
         self.magnified: dict[tuple[str, str], Magnified] = {}
         self.batch_sizes: set[int] = set()
@@ -150,7 +156,7 @@ class LargestDifferences:
         if difference <= self._allowed[output]:
             return False
         if name not in self._moved:
-            self._moved[name] = self._rounding.of(image)
+            self._moved[name] = self._rounding(image)
         moved = self._moved[name][output]
         if difference > ROUNDINGS * moved:
             return False

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE, BundleError
-from brain_ray.bundle.differences import Compute, LargestDifferences, Outputs, Rounding
+from brain_ray.bundle.differences import Compute, LargestDifferences, Outputs, rounding_of
 from brain_ray.bundle.schema import Check
 from brain_ray.bundle.session import OUTPUTS, open_session, run
 from brain_ray.config import BackboneSpec, ExportConfig
@@ -40,7 +41,7 @@ def compare_models(
 
     A trained network may multiply rounding errors where an input is unlike all that it has seen. So where an
     awkward input differs by more than its tolerance, it is asked how far the last bits of the weights move
-    the Keras model's own answer (`Rounding`); up to `ROUNDINGS` times that is listed as `Check.magnified`,
+    the Keras model's own answer (`rounding_of`); up to `ROUNDINGS` times that is listed as `Check.magnified`,
     and counts as no difference.
 
     Args:
@@ -64,7 +65,7 @@ def compare_models(
     names = [f"validation image {k + 1} of {len(images)} by rising certainty" for k in range(len(images))]
     awkward = awkward_inputs(height, width)
     probe = np.concatenate([np.stack(list(awkward.values())), images[:2]])
-    largest = LargestDifferences(folder, frozenset(awkward), export, Rounding(model, expected_of))
+    largest = LargestDifferences(folder, frozenset(awkward), export, partial(rounding_of, model, expected_of))
     for name, batch in zip(_batches(names, size), _batches(images, size), strict=True):
         largest.add(name, batch, expected_of(batch), found_of(batch))
     size = min(ODD_BATCH_SIZE, size)
