@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -58,8 +59,8 @@ async def handle(
     try:
         async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
             # Archives are unpacked one at a time: what they unpack to is counted only when it is known.
-            parse_in = asyncio.to_thread if study is None else engine.decode_study
-            uploads = await parse_in(parse, request.headers, body, max_files)
+            read = partial(parse, request.headers, body, max_files)
+            uploads = await (engine.parse(read, len(body)) if study is None else engine.decode_study(read))
             size = len(body)
             del body  # the files of a form are copies
             worked_on = len(uploads)

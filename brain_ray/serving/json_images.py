@@ -4,10 +4,11 @@
 {"images": ["data:image/png;base64,iVBORw0KGgo...", {"name": "b.dcm", "data": "RElDTQ..."}]}
 """
 
-import base64
 import binascii
 from typing import Annotated, TypeVar
 
+import numpy as np
+import pybase64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brain_ray.serving.problems import ProblemError
@@ -66,6 +67,21 @@ MARKS_ALONE = 200
 """The same for what is around them."""
 
 
+PIECE = 1 << 18
+"""Bytes of a body that are looked at at a time: they stay in the processor's cache."""
+
+
+def count_marks(body: bytes) -> int:
+    """Returns how many quotes, commas, and opening brackets of both kinds there are, none of which is in
+    base64.
+
+    NumPy lets other threads run meanwhile; `bytes.count` takes five times as long, and does not.
+    """
+    numbers = np.frombuffer(body, np.uint8)
+    pieces = (numbers[start : start + PIECE] for start in range(0, len(numbers), PIECE))
+    return sum(int(np.count_nonzero(piece == mark)) for piece in pieces for mark in b'"[{,')
+
+
 def read_json(kind: type[Body], body: bytes, max_images: int, said: str) -> Body:
     """Reads JSON with some images in base64; `said` begins the error of a body of another form.
 
@@ -74,8 +90,7 @@ def read_json(kind: type[Body], body: bytes, max_images: int, said: str) -> Body
     Raises:
         ProblemError: `too_many_images`, `bad_request`.
     """
-    marks = sum(body.count(mark) for mark in (b'"', b"[", b"{", b","))  # none of them is in base64
-    if marks > MARKS_AN_IMAGE * max_images + MARKS_ALONE:
+    if count_marks(body) > MARKS_AN_IMAGE * max_images + MARKS_ALONE:
         raise ProblemError("too_many_images", f"expected at most {max_images} images in the JSON")
     try:
         return kind.model_validate_json(body)
@@ -96,7 +111,10 @@ def decode_image(text: str, place: int) -> bytes:
         if not comma or not head.lower().endswith(";base64"):
             raise ProblemError("bad_request", f"image {place} is a data URL; expected one in base64")
     try:
-        plain = text.encode("ascii").translate(None, b" \t\r\n")  # some programs break base64 into lines
-        return base64.b64decode(plain, validate=True)
+        try:
+            return pybase64.b64decode(text, validate=True)
+        except (ValueError, binascii.Error):  # some programs break base64 into lines
+            plain = text.encode("ascii").translate(None, b" \t\r\n")
+            return pybase64.b64decode(plain, validate=True)
     except (UnicodeEncodeError, binascii.Error) as error:
         raise ProblemError("bad_request", f"image {place} is not base64: {error}"[:200]) from error
