@@ -4,6 +4,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator
+from typing import IO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
@@ -74,6 +75,10 @@ def parse_study(headers: Headers, body: bytes, max_files: int, max_bytes: int) -
     return files
 
 
+PIECE = 1 << 18
+"""Bytes that are unpacked at a time."""
+
+
 def _unpack(archive: bytes, max_files: int, left: int, max_bytes: int) -> Iterator[Upload]:
     """Yields the files of an archive that may be images; none is unpacked to more than the archive states.
 
@@ -98,13 +103,23 @@ def _unpack(archive: bytes, max_files: int, left: int, max_bytes: int) -> Iterat
                 if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ProblemError("bad_request", "the zip archive is not packed by deflate")
                 with opened.open(entry) as stream:
-                    # With no size given, what is packed would be unpacked whatever the list says of its size.
-                    data = stream.read(min(HEAD_BYTES, entry.file_size))
-                    if is_image(data):
-                        data += stream.read(entry.file_size - len(data))
-                yield Upload(clean_name(entry.filename), data)
+                    yield Upload(clean_name(entry.filename), _read(stream))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
         raise ProblemError("bad_request", "the zip archive is damaged") from error
+
+
+def _read(stream: IO[bytes]) -> bytes:
+    """Returns a file of an archive, or its beginning if that is none of an image.
+
+    Piece by piece: to unpack a hundred megabytes at once would hold up all other requests for as long.
+    """
+    found = io.BytesIO()
+    head = stream.read(HEAD_BYTES)
+    found.write(head)
+    if is_image(head):
+        while piece := stream.read(PIECE):
+            found.write(piece)
+    return found.getvalue()
 
 
 def _may_be_image(entry: zipfile.ZipInfo) -> bool:
