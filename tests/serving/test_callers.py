@@ -16,6 +16,7 @@ from support.messages import messages_to
 from brain_ray.serving.client import AsyncClient, Client, EndpointError
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.haproxy import FRONT, front_settings
+from brain_ray.serving.json_images import PIECE, count_marks
 
 WARD = "https://ward.example"
 FROM_WARD = {"origin": WARD, "sec-fetch-site": "cross-site"}
@@ -250,3 +251,10 @@ def test_ray_s_own_proxy_stands_in_where_there_is_no_haproxy(tmp_path: Path) -> 
         without = front_settings(tmp_path, lambda: False)
     assert "Ray's own proxy takes its place" in lines[0]
     assert without == {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT}
+
+
+def test_marks_of_a_large_body_are_counted_in_all_of_it() -> None:
+    body = json.dumps({"images": ["A" * 1000, {"name": "a", "data": "B" * 700}] * 700}).encode()
+    assert len(body) > 2 * PIECE
+    assert count_marks(body) == sum(body.count(mark) for mark in (b'"', b",", b"[", b"{")) == 9803
+    assert count_marks(b"") == 0
