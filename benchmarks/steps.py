@@ -30,6 +30,7 @@ def timed() -> Iterator[dict[str, float]]:
     from brain_ray.logs import log
 
     seconds: dict[str, float] = {}
+    level = log.level
     log.setLevel(logging.INFO)
     clock = _Clock(seconds)
     log.addHandler(clock)
@@ -37,3 +38,4 @@ def timed() -> Iterator[dict[str, float]]:
         yield seconds
     finally:
         log.removeHandler(clock)
+        log.setLevel(level)
