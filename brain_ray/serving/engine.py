@@ -95,8 +95,8 @@ class Engine:
         self._background: set[asyncio.Task[None]] = set()
 
     async def parse(self, work: Callable[[], T], num_bytes: int) -> T:
-        """Runs the parsing of a body of so many bytes: of a small one at once, of others in turn."""
-        return await self._preparing.parse(due_at(num_bytes=num_bytes), work, num_bytes)
+        """Runs the parsing of a body of so many bytes, when that is due."""
+        return await self._preparing.parse(due_at(num_bytes=num_bytes), work)
 
     async def check_uploads(self, uploads: list[Upload]) -> list[Upload]:
         """Checks the images of a form, each once; returns uploads that are decoded without a further check.

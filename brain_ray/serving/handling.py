@@ -17,7 +17,7 @@ from brain_ray.serving.engine import Engine
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Failure
 from brain_ray.serving.security import CLIENT, ROOM
-from brain_ray.serving.uploads import Upload, body_size, parse_uploads, read_body
+from brain_ray.serving.uploads import Upload, body_size, is_quickly_parsed, parse_uploads, read_body
 
 Seen = Callable[[str, int, float, str], None]
 """Function called for each response: route, status, seconds, and the problem's code or an empty string."""
@@ -60,9 +60,14 @@ async def handle(
         async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
             # Archives are unpacked one at a time: what they unpack to is counted only when it is known.
             read = partial(parse, request.headers, body, max_files)
-            uploads = await (engine.parse(read, len(body)) if study is None else engine.decode_study(read))
             size = len(body)
-            del body  # the files of a form are copies
+            if study is not None:
+                uploads = await engine.decode_study(read)
+            elif is_quickly_parsed(request.headers, body):
+                uploads = read()
+            else:
+                uploads = await engine.parse(read, size)
+            del body, read  # the files of a form are copies
             worked_on = len(uploads)
             if study is not None:
                 worked_on = min(worked_on, config.batch_size)

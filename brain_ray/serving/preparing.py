@@ -27,9 +27,6 @@ for none of them, because the system gives the processor to what has used least 
 QUICK_PIXELS = 4_000_000
 """Number of pixels of a checked image beyond which it is not tried."""
 
-SMALL_BODY = 200_000
-"""Bytes of a body that is parsed within a millisecond."""
-
 T = TypeVar("T")
 
 Work = Callable[[float | None], T]
@@ -135,12 +132,12 @@ class Preparing:
         # No header says what makes an image slow. Those that are keep each other waiting, and nobody else.
         self._slow = Lane(1, "slow-pixels")
         self._drawing = Lane(1, "drawing")
-        self._parsing = Lane(1, "parsing")
+        # Each holds Python's lock most of the time: with more of them, all others would wait longer for it.
+        self._parsing = Lane(2, "parsing")
 
-    async def parse(self, due: float, work: Callable[[], T], num_bytes: int) -> T:
-        """Parses a body: a small one here, where it waits for no thread, others in the thread for that, in
-        its turn."""
-        return work() if num_bytes <= SMALL_BODY else await self._parsing.run(due, work)
+    async def parse(self, due: float, work: Callable[[], T]) -> T:
+        """Parses a body, in one of the threads for that, in its turn."""
+        return await self._parsing.run(due, work)
 
     async def check(self, uploads: list[Upload], max_pixels: int, max_request_pixels: int) -> list[Upload]:
         """Checks the images of a form, each once; returns uploads that are decoded without a further check.
