@@ -90,6 +90,7 @@ class NodeRequest:
             self._reservation.cancel()
         elif self._asked_directly:
             _ask_directly([], [])
+        self._reservation, self._asked_directly = None, False
 
     def _change(self, now: float) -> str:
         if not (failed := self._failed(self._since)):
@@ -116,7 +117,6 @@ class NodeRequest:
         labels: list[dict[str, str]] = [{} for _ in plain] + [{MARKET: ON_DEMAND}] * self._labelled
         if not bundles:
             self.cancel()
-            self._reservation = None
             return
         self._reservation = self._reserve(self.requester, bundles, KEPT_S, labels, first=False)
         if self._reservation is not None:
