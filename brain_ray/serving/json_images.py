@@ -4,6 +4,7 @@
 {"images": ["data:image/png;base64,iVBORw0KGgo...", {"name": "b.dcm", "data": "RElDTQ..."}]}
 """
 
+from contextlib import suppress
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -109,9 +110,10 @@ def decode_image(text: str, place: int) -> bytes:
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
             raise ProblemError("bad_request", f"image {place} is a data URL; expected one in base64")
-    for blank in " \t\r\n":  # some programs break base64 into lines
-        text = text.replace(blank, "")
-    try:
+    with suppress(ValueError):
         return pybase64.b64decode(text, validate=True)
+    try:  # some programs break base64 into lines; to look for these first takes 30 times as long
+        plain = text.encode("ascii").translate(None, b" \t\r\n")
+        return pybase64.b64decode(plain, validate=True)
     except ValueError as error:
         raise ProblemError("bad_request", f"image {place} is not base64: {error}"[:200]) from error
