@@ -12,7 +12,7 @@ import ray
 import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from brain_ray.cluster import private
+from brain_ray.cluster import private, private_data
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
 from brain_ray.cluster.node_request import NodeRequest, places, places_on_demand
 from brain_ray.cluster.waiting import NODES_TIMEOUT_S, RoomWatch, WaitLines
@@ -225,7 +225,9 @@ def room_for_loading(
         renew_s: seconds after which the reservation is renewed.
         kept_s: seconds after which the reservation expires if it is not renewed.
     """
-    reservation = private.reserve(requester, [{"CPU": LOADING_CPUS}], kept_s) if settings.elastic else None
+    reservation = (
+        private_data.reserve(requester, [{"CPU": LOADING_CPUS}], kept_s) if settings.elastic else None
+    )
     if reservation is None:
         if settings.elastic:
             log.warning(

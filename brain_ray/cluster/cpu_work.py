@@ -11,9 +11,13 @@ from ray.data import DataContext, ExecutionResources
 
 from brain_ray.cluster.autoscaling import HEAD, launcher_config
 from brain_ray.cluster.capacity import Nodes, cpus, running_nodes
+from brain_ray.cluster.private_data import look_for_room
 
 TASKS_PER_CPU = 4
 """Tasks that wait or run at a time for each CPU, where no node is started for them."""
+
+LOOK_S = 0.1
+"""Seconds after which an execution of Ray Data looks again how many CPUs it has."""
 
 
 def cpus_without_new_gpus(config: Mapping[str, Any], running: Nodes) -> float:
@@ -51,6 +55,10 @@ def tasks_at_a_time() -> int:
 
 
 def bound_executions(most: float | None) -> None:
-    """Bounds the CPUs that later executions of Ray Data in this process use and ask for; None: no bound."""
+    """Bounds the CPUs that later executions of Ray Data in this process use and ask for; None: no bound.
+
+    They have all of them from the beginning, not one task at a time until they have looked again.
+    """
+    look_for_room(LOOK_S)
     limits = ExecutionResources.for_limits(cpu=most)
     DataContext.get_current().execution_options.resource_limits = limits

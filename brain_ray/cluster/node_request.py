@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import ray
 
-from brain_ray.cluster import private
+from brain_ray.cluster import private, private_data
 
 MARKET = "ray.io/market-type"
 """Label of nodes that says how they are paid for; Ray's own. The types of a launcher's file have it, too."""
@@ -37,7 +37,7 @@ class NodeRequest:
         *,
         on_demand: int = 0,
         beyond: int | None = None,
-        reserve: Callable[..., private.Reservation | None] = private.reserve,
+        reserve: Callable[..., private_data.Reservation | None] = private_data.reserve,
         failed: Callable[[float], Mapping[str, str]] = private.failed_launches,
         nodes: Callable[[], Sequence[Mapping[str, Any]]] = ray.nodes,
         clock: Callable[[], float] = time.time,
@@ -67,7 +67,7 @@ class NodeRequest:
         self.requester = f"brain_ray, nodes {uuid4().hex}"
         """Its name at the coordinator."""
         self._labelled = 0
-        self._reservation: private.Reservation | None = None
+        self._reservation: private_data.Reservation | None = None
         self._asked_directly = False
         self._since = self._renewed = clock()
         self._send()

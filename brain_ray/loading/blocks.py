@@ -1,26 +1,26 @@
 """Blocks of decoded rows: what a task of Ray Data makes of a part of the plan, and how it is read."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
-import ray
 from numpy.typing import NDArray
 
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data.parts import Part
 from brain_ray.data.rows import ROW_COLUMNS, changes_of, read_input
 from brain_ray.errors import RunError
-from brain_ray.loading.sampler import Indices
-from brain_ray.loading.store import fetch
+from brain_ray.loading.kept_rows import KeptRows
 
 TASK_ROWS = 128
 """Largest number of rows that a task decodes: some tenths of a second's work."""
 
 TASK_PIXELS = 16_000_000
 """Approximate number of pixels that a task returns; large inputs are split into smaller pieces."""
+
+_KEPT = KeptRows()
 
 
 def task_rows(model: ModelConfig) -> int:
@@ -41,9 +41,9 @@ def decode_plan(
     cv2.setNumThreads(1)  # the other CPUs have rows of their own
     numbers = plan["part"].to_numpy()
     needed = np.unique(numbers).tolist()
-    references = ray.get(store.get.remote([parts[number] for number in needed]))
-    tables = dict(zip(needed, fetch(references), strict=True))
-    decoded = _decode(_pick(tables, numbers, plan["row"].to_numpy()), len(plan), config, epoch)
+    rows_of = dict(zip(needed, _KEPT.of(store, [parts[number] for number in needed]), strict=True))
+    places = zip(numbers.tolist(), plan["row"].to_pylist(), strict=True)
+    decoded = _decode((rows_of[part].row(row) for part, row in places), len(plan), config, epoch)
     pixels = pa.py_buffer(decoded["image"])
     ends = pa.py_buffer(np.array([0, pixels.size], np.int64))
     return pa.table(
@@ -93,10 +93,3 @@ def _decode(
         except RunError as error:
             errors[i] = str(error)
     return {"image": pixels, "label": labels, "error": errors}
-
-
-def _pick(tables: Mapping[int, pa.Table], parts: Indices, rows: Indices) -> Iterator[dict[str, Any]]:
-    """Yields single rows of tables, value by value, which costs less than slices of tables."""
-    columns = {part: {name: table[name].chunk(0) for name in ROW_COLUMNS} for part, table in tables.items()}
-    for part, row in zip(parts.tolist(), rows.tolist(), strict=True):
-        yield {name: column[row].as_py() for name, column in columns[part].items()}

@@ -22,17 +22,32 @@ def unbound() -> Iterator[None]:
     bound_executions(None)
 
 
-def test_an_execution_uses_no_more_cpus_than_its_bound() -> None:
+def naps(count: int) -> tuple[Any, Any]:
+    """Returns when the tasks of an execution started and ended, (count,) each."""
+
     def nap(batch: dict[str, Any]) -> dict[str, Any]:
         start = time.time()
         time.sleep(0.3)
         return {"start": [start], "end": [time.time()]}
 
-    bound_executions(2.0)
-    rows = ray.data.range(6, override_num_blocks=6).map_batches(nap, batch_size=None, num_cpus=1).take_all()
+    blocks = ray.data.range(count, override_num_blocks=count)
+    rows = blocks.map_batches(nap, batch_size=None, num_cpus=1).take_all()
     starts, ends = (np.array([row[name] for row in rows]) for name in ("start", "end"))
-    assert len(rows) == 6
+    assert len(rows) == count
+    return starts, ends
+
+
+def test_an_execution_uses_no_more_cpus_than_its_bound() -> None:
+    bound_executions(2.0)
+    starts, ends = naps(6)
     assert max(((starts <= start) & (start < ends)).sum() for start in starts) <= 2
+
+
+def test_an_execution_has_its_cpus_from_the_beginning() -> None:
+    bound_executions(4.0)
+    naps(1)  # Ray Data starts what it needs once
+    starts, ends = naps(8)
+    assert (starts < ends.min()).sum() > 1
 
 
 def test_no_more_tasks_wait_than_nodes_without_gpus_have_cpus(monkeypatch: pytest.MonkeyPatch) -> None:

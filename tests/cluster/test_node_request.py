@@ -8,7 +8,7 @@ from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator impor
     get_or_create_autoscaling_coordinator,
 )
 
-from brain_ray.cluster import private
+from brain_ray.cluster import private, private_data
 from brain_ray.cluster.node_request import MARKET, ON_DEMAND, RENEW_S, NodeRequest, places_on_demand
 
 GPU = {"CPU": 0.5, "GPU": 1.0}
@@ -30,11 +30,11 @@ class Coordinator:
 
     def reserve(
         self, requester: str, bundles: list[Any], kept_s: float, labels: list[Any], first: bool
-    ) -> private.Reservation:
+    ) -> private_data.Reservation:
         assert len(bundles) == len(labels)
         assert not first
         self.labels.append(labels)
-        return private.Reservation(lambda: None, self.cancel)
+        return private_data.Reservation(lambda: None, self.cancel)
 
     def cancel(self) -> None:
         self.cancelled += 1
@@ -188,7 +188,7 @@ def test_rays_coordinator_keeps_the_request_with_its_labels_and_gives_others_the
     requester = request.requester
     assert ray.get(coordinator.get_reserved_resources.remote(requester, recompute=True))
     everything = ray.cluster_resources()["CPU"]
-    other = private.reserve("another", [{"CPU": everything}], 60.0)
+    other = private_data.reserve("another", [{"CPU": everything}], 60.0)
     assert other is not None
     ray.get(other.renew())
     assert ray.get(coordinator.get_reserved_resources.remote(requester, recompute=True)) == {}

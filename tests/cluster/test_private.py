@@ -20,7 +20,7 @@ from support.jobs import environment_of
 from support.messages import messages_to
 
 from brain_ray.checks import upload_size
-from brain_ray.cluster import private
+from brain_ray.cluster import private, private_data
 from brain_ray.cluster.autoscaling import room_for_loading
 from brain_ray.cluster.connection import SLOW_START
 from brain_ray.config import TrainConfig
@@ -41,6 +41,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "ray._private.grpc_utils",
         "ray.autoscaler.v2.sdk",
         "ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator",
+        "ray.data._internal.execution.resource_manager",
     ):
         monkeypatch.setitem(sys.modules, name, None)
     return monkeypatch
@@ -124,6 +125,7 @@ def test_a_token_is_shown_over_http() -> None:
 def test_lines_are_dropped_unless_the_user_has_named_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdout_deduplicator, "skip_re", None)
     private.skip_lines("first")
+    private_data.look_for_room(0.1)
     private.skip_lines("second")
     assert stdout_deduplicator.skip_re.pattern == "first"
 
@@ -168,7 +170,7 @@ def test_where_nothing_starts_nodes_none_are_coming() -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_cpus_are_kept_and_given_back() -> None:
-    reservation = private.reserve("a test", [{"CPU": 0.5}], 60.0)
+    reservation = private_data.reserve("a test", [{"CPU": 0.5}], 60.0)
     assert reservation is not None
     (kept,) = ray.get(reservation.renew()).values()
     assert kept["CPU"] == 0.5
@@ -207,6 +209,7 @@ def test_without_them_less_is_done_and_nothing_fails(tmp_path: Path, monkeypatch
     assert private.running_address() is None
     assert private.token_headers() == {}
     private.skip_lines("first")
+    private_data.look_for_room(0.1)
     private.show_token()
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert callbacks.end_vain_waits(TrainConfig(), None) == []

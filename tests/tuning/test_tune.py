@@ -24,7 +24,7 @@ from support.numpy_learner import Numpy
 from support.training_problem import MakeConfig, write_dataset
 from support.undisturbed import undisturbed
 
-from brain_ray.cluster import private
+from brain_ray.cluster import private_data
 from brain_ray.cluster.capacity import room_for_trials, trials_at_a_time
 from brain_ray.cluster.node_request import MARKET, ON_DEMAND, RENEW_S, NodeRequest
 from brain_ray.config import Config, SweepConfig
@@ -256,7 +256,7 @@ def test_once_a_launch_failed_nodes_on_demand_are_asked_for_as_many_trials_as_th
     def reserve(_: str, bundles: list[Any], __: float, labels: list[Any], first: bool) -> Any:
         assert bundles == [{"CPU": 0.5}] * len(labels)
         asked.append(labels)
-        return private.Reservation(lambda: None, lambda: cancelled.append(True))
+        return private_data.Reservation(lambda: None, lambda: cancelled.append(True))
 
     def ask(resources: dict[str, float], most: int) -> NodeRequest:
         clock = count(step=RENEW_S)

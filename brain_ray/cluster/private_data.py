@@ -1,0 +1,76 @@
+"""Uses of Ray Data's private APIs (2.60), where no public one exists; without them, brain_ray does less.
+
+As in `brain_ray.cluster.private`, each function documents what is lost if Ray has moved an API that it uses.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+
+class Reservation(NamedTuple):
+    """Resources that Ray's autoscaling coordinator has nodes started for, and keeps free of Ray Train's
+    elastic groups and of Ray Data."""
+
+    renew: Callable[[], Any]
+    """Renews the reservation, and makes the coordinator look at the nodes; returns a reference to all
+    reservations."""
+    cancel: Callable[[], Any]
+
+
+def reserve(
+    requester: str,
+    bundles: Sequence[Mapping[str, float]],
+    kept_s: float,
+    labels: Sequence[Mapping[str, str]] | None = None,
+    first: bool = True,
+) -> Reservation | None:
+    """Returns a reservation, which expires `kept_s` seconds after it was renewed.
+
+    The coordinator alone may ask the autoscaler for nodes: every 20 s it replaces what others asked for.
+    Without Ray's `default_autoscaling_coordinator`: None, so that an elastic group may take all CPUs, and
+    whoever asks for nodes has to do that itself.
+
+    Args:
+        requester: name of the reservation at the coordinator.
+        bundles: resources; each has to be on one node.
+        kept_s: seconds.
+        labels: for each bundle, labels that its node has to have.
+        first: whether it gets resources before Ray Train and Ray Data, or after them.
+    """
+    try:
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            ResourceRequestPriority,
+            get_or_create_autoscaling_coordinator,
+        )
+
+        coordinator: Any = get_or_create_autoscaling_coordinator()
+        request, reserved = coordinator.request_resources, coordinator.get_reserved_resources
+        cancel = coordinator.cancel_request
+    except (ImportError, AttributeError):
+        return None
+
+    def renew() -> Any:
+        request.remote(
+            requester_id=requester,
+            resources=[dict(bundle) for bundle in bundles],
+            expire_after_s=kept_s,
+            priority=ResourceRequestPriority.HIGH if first else ResourceRequestPriority.LOW,
+            label_selectors=None if labels is None else [dict(each) for each in labels],
+        )
+        return reserved.remote(requester, recompute=True)
+
+    return Reservation(renew, partial(cancel.remote, requester))
+
+
+def look_for_room(every_s: float) -> None:
+    """Makes later executions of Ray Data in this process look every so many seconds for the room they have.
+
+    They look each second, and the first time before they can know, so that without this each execution of
+    Ray Data runs one task at a time for its first second. Without Ray's `ResourceManager`: it stays so.
+    """
+    try:
+        from ray.data._internal.execution.resource_manager import ResourceManager
+    except ImportError:
+        return
+    ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = every_s
