@@ -14,7 +14,7 @@ from brain_ray.data.rows import ROW_COLUMNS, changes_of, read_input
 from brain_ray.errors import RunError
 from brain_ray.loading.kept_rows import KeptRows
 
-TASK_ROWS = 128
+TASK_ROWS = 256
 """Largest number of rows that a task decodes: some tenths of a second's work."""
 
 TASK_PIXELS = 16_000_000

@@ -41,6 +41,12 @@ class Batch:
     """Number of rows of the global batch, over all workers."""
 
 
+FEW_ROWS = 32
+"""Number of rows below which tasks are not made smaller: Ray needs some 10 ms of CPU time for each task."""
+
+TASKS_PER_PLACE = 4
+"""Tasks for each place that loading has, if there are rows enough: with fewer, places are idle at the end."""
+
 READ_AHEAD = 4
 """Parts (files) are read the shuffle window's rows divided by this before they are needed."""
 
@@ -149,7 +155,7 @@ class ImageLoader(Loader):
         return np.concatenate([step.rows for step in self.cut_order(order, epoch, rank, num_workers, first)])
 
     def _decode(self, workers: Sequence[Indices], epoch: int | None) -> Iterator[tuple[int, Any]]:
-        size = task_rows(self.config.model)
+        size = _rows_of_a_task(self.config, sum(map(len, workers)), cpus())
         turns = [
             (worker, rows[start : start + size])
             for start in range(0, max(map(len, workers)), size)
@@ -201,3 +207,9 @@ class ImageLoader(Loader):
         for bundle in dataset.iter_internal_ref_bundles():
             for entry in bundle.blocks:
                 yield entry.ref
+
+
+def _rows_of_a_task(config: Config, num_rows: int, num_cpus: int) -> int:
+    """Returns how many of an execution's rows a task decodes."""
+    enough = int(num_rows * LOADING_CPUS / (TASKS_PER_PLACE * num_cpus))
+    return min(task_rows(config.model), max(FEW_ROWS, enough))
