@@ -113,7 +113,7 @@ def _timed(batches: Iterator[Any], count: int, epochs: int) -> Figures:
     }
 
 
-def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1, epochs: int = 2) -> Figures:
+def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1, epochs: int = 3) -> Figures:
     """Load as a training does: with one worker, or with several that a dispatcher deals to."""
     import ray
 
@@ -121,11 +121,12 @@ def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1, epoc
     from brain_ray.data.parts import Rows, find_parts
     from brain_ray.loading.dispatcher import dispatched_blocks, start_dispatcher
     from brain_ray.loading.loader import ImageLoader
+    from brain_ray.loading.sampler import held_bytes
     from brain_ray.loading.store import PartStore
 
     connection.connect()
     run, config = Run(str(folder), "run"), config_of(window)
-    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 2 * window)
+    store = ray.remote(PartStore).options(num_cpus=0).remote(run, held_bytes(config.train))
     loader = ImageLoader(config, Rows(find_parts(run, "train")), store)
     if consumers == 1:
 
@@ -252,7 +253,7 @@ def plain(folder: Path, count: int) -> Figures:
 
 LEGS: dict[str, Callable[[Path, int], Figures]] = {
     "draw": draw,
-    "loader": lambda folder, count: ours(folder, count, epochs=3),
+    "loader": ours,
     "loader, 16 windows": lambda folder, count: ours(folder, count, window=count // 16),
     "loader, two consumers": lambda folder, count: ours(folder, count, consumers=2),
     "tf.data": tf_data,

@@ -162,7 +162,7 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
 
     from brain_ray.data.parts import Rows, find_parts
     from brain_ray.loading.loader import ImageLoader
-    from brain_ray.loading.sampler import shuffle_window
+    from brain_ray.loading.sampler import held_bytes
     from brain_ray.loading.store import PartStore
     from brain_ray.runs import Run
 
@@ -174,8 +174,7 @@ def load(folder: Path, images: int, nodes: int, cpus: int) -> Figures:
     )
     parts = find_parts(run, "train")
     counts = [part.num_rows for part in parts]
-    window = shuffle_window(config.train, parts).num_rows
-    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 2 * window)
+    store = ray.remote(PartStore).options(num_cpus=0).remote(run, held_bytes(config.train))
     loader = ImageLoader(config, Rows(parts), store)
     rows, started = 0, 0.0
     for epoch in range(2):

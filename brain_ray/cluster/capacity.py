@@ -43,24 +43,24 @@ def describe_small_batch(settings: "TrainConfig") -> str:
     )
 
 
-def describe_small_stores(window: int, nodes: Nodes | None = None) -> str:
-    """Returns which nodes' object stores are too small for two shuffle windows of so many bytes, and what to
-    do; "" if none is.
+def describe_small_stores(rows: int, nodes: Nodes | None = None) -> str:
+    """Returns which nodes' object stores are too small for the rows that loading holds, and what to do; "" if
+    none is.
 
     Args:
-        window: bytes.
+        rows: bytes of the rows that each node that loads holds at most.
         nodes: resources of each node; None: of the nodes that run.
     """
     nodes = running_nodes() if nodes is None else nodes
     stores = [node["object_store_memory"] for node in nodes if "object_store_memory" in node]
-    small = [size for size in stores if size < 2 * window]
+    small = [size for size in stores if size < rows]
     if not small:
         return ""
     fitting = max(1, int(min(small) / 2e6))
     return (
-        f"two shuffle windows have {2 * window / 1e9:.1f} GB, and of {len(small)} of {len(stores)} nodes the "
-        f"object store is smaller (the smallest: {min(small) / 1e9:.1f} GB): Ray will write rows to disk. "
-        f"Lower train.shuffle_window_mb to {fitting}, or give Ray larger stores"
+        f"loading holds up to {rows / 1e9:.1f} GB of rows on a node, and of {len(small)} of {len(stores)} "
+        f"nodes the object store is smaller (the smallest: {min(small) / 1e9:.1f} GB): Ray will write rows "
+        f"to disk. Lower train.shuffle_window_mb to {fitting}, or give Ray larger stores"
     )
 
 

@@ -104,7 +104,7 @@ class TrainConfig(Settings):
     """Number of rows that are shuffled together; a larger data set is also shuffled by whole files."""
     shuffle_window_mb: Positive = 1_000
     """Size of these rows together, in MB: if rows are large, there are fewer of them. Every node that loads
-    holds up to two windows in its object store."""
+    holds rows of up to twice this size in its object store, and reads no file again while they fit."""
     monitor: Literal["val_cross_entropy", "val_loss"] = "val_cross_entropy"
     """Metric that chooses the best epoch; `val_loss` is Keras' loss, including the head's penalties."""
     dwell: bool = True

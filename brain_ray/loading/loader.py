@@ -96,7 +96,7 @@ class Loader:
     @property
     def window(self) -> int:
         """Number of rows that are shuffled together, at most."""
-        return shuffle_window(self.config.train, self.parts).num_rows
+        return shuffle_window(self.config.train, self.parts)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,22 +78,18 @@ def first_of_each(group: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     return np.asarray(place < count)
 
 
-class Window(NamedTuple):
-    """Rows that are shuffled together."""
-
-    num_rows: int
-    num_bytes: int
-    """Of a window of that many rows, or of all rows if there are fewer."""
-
-
-def shuffle_window(settings: TrainConfig, parts: Sequence[Part]) -> Window:
-    """Returns the largest window: `shuffle_window` rows, or as many rows of mean size as
+def shuffle_window(settings: TrainConfig, parts: Sequence[Part]) -> int:
+    """Returns how many rows are shuffled together at most: `shuffle_window`, or as many rows of mean size as
     `shuffle_window_mb` allows."""
     rows = max(1, sum(part.num_rows for part in parts))
     size = sum(part.num_bytes for part in parts)
     allowed = settings.shuffle_window_mb * 1_000_000 * rows // max(1, size)
-    most = max(1, min(settings.shuffle_window, allowed))
-    return Window(most, size * min(most, rows) // rows)
+    return max(1, min(settings.shuffle_window, allowed))
+
+
+def held_bytes(settings: TrainConfig) -> int:
+    """Returns how many bytes of rows each node that loads holds at most: twice the largest window."""
+    return 2 * settings.shuffle_window_mb * 1_000_000
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:

@@ -21,8 +21,8 @@ LATE_S = 5.0
 class PartStore:
     """Cache of Parquet files in Ray's object store; each is read once for all workers and epochs.
 
-    Runs as an actor. The most recently used files stay, up to `capacity` rows together; a split with fewer
-    rows is read only once.
+    Runs as an actor. The most recently used files stay, up to `capacity` bytes together; splits that are
+    smaller are read only once.
     """
 
     def __init__(self, run: Run, capacity: int) -> None:
@@ -35,10 +35,10 @@ class PartStore:
         """Returns references to the parts' tables, which may still be being read."""
         for part in parts:
             if part.path not in self._held:
-                self._held[part.path] = part.num_rows, self._read.remote(self._run, part.path)
+                self._held[part.path] = part.num_bytes, self._read.remote(self._run, part.path)
             self._held.move_to_end(part.path)
         references = [self._held[part.path][1] for part in parts]
-        while len(self._held) > len(parts) and sum(rows for rows, _ in self._held.values()) > self._capacity:
+        while len(self._held) > len(parts) and sum(size for size, _ in self._held.values()) > self._capacity:
             self._held.popitem(last=False)
         return references
 

@@ -8,11 +8,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
+from brain_ray.cluster.autoscaling import HEAD
 from brain_ray.errors import RunError
 from brain_ray.logs import log
+from brain_ray.serving.hosts import is_loopback
 from brain_ray.serving.problems import RETRY_AFTER_S, ProblemError
 from brain_ray.serving.security import CLIENT_HEADER
+
+T = TypeVar("T")
 
 PORTS = 100
 """Number of ports of each endpoint on a machine: one for Serve's own proxy, the others for replicas."""
@@ -116,12 +121,54 @@ def proxy_settings(
     }
 
 
-def mend_error_page() -> None:
-    """Makes the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
+def describe_out_of_reach(host: str) -> str:
+    """Returns which machines' replicas HAProxy, on the head node, does not reach, and what to do; "" if none.
+
+    Ray Serve has one setting for the address on which HAProxy listens and that on which replicas do, and a
+    loopback address is each machine's own. Ray's own proxy then passes requests on, by Ray.
+    """
     import ray
 
-    there = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
-    ray.get(ray.remote(**there)(_write_error_page).remote())
+    machines: dict[bool, set[str]] = {True: set(), False: set()}
+    for node in ray.nodes():
+        if node["Alive"]:
+            machines[HEAD in node["Resources"]].add(node["NodeManagerAddress"])
+    others = sorted(machines[False] - machines[True])
+    if not (others and is_loopback(host) and _on_head(_uses_haproxy)):
+        return ""
+    named = ", ".join(others[:3]) + (", ..." if others[3:] else "")
+    return (
+        f"on {host}, HAProxy on the head node does not reach replicas on {len(others)} other machines "
+        f"({named}): Ray's own proxy passes their requests on, and fewer of them a second (docs/SERVING.md). "
+        "To let it reach them, end Ray Serve (serve shutdown) and give --host 0.0.0.0 and API keys: "
+        "everybody who reaches these machines then reaches the replicas"
+    )
+
+
+def listening_on() -> tuple[str | None, int]:
+    """Returns the host and the port on which the running Ray Serve listens."""
+    from ray.serve.context import _get_global_client
+
+    options = _get_global_client().http_config
+    return options.host, options.port
+
+
+def mend_error_page() -> None:
+    """Makes the proxy, which is on the head node, answer with `ERROR_PAGE` while there is no replica."""
+    _on_head(_write_error_page)
+
+
+def _on_head(function: Callable[[], T]) -> T:
+    import ray
+
+    found: T = ray.get(ray.remote(num_cpus=0, resources={HEAD: 0.001})(function).remote())
+    return found
+
+
+def _uses_haproxy() -> bool:
+    from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
+
+    return bool(RAY_SERVE_ENABLE_HA_PROXY)
 
 
 def _write_error_page() -> None:

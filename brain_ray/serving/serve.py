@@ -19,7 +19,7 @@ from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.serving.api_keys import KEYS_VARIABLE, hash_keys
 from brain_ray.serving.config import ServingConfig
-from brain_ray.serving.haproxy import front_settings, mend_error_page
+from brain_ray.serving.haproxy import describe_out_of_reach, front_settings, listening_on, mend_error_page
 from brain_ray.serving.hosts import LOOPBACK_NAMES
 from brain_ray.serving.serve_config import pin_models, serve_config, try_out
 from brain_ray.serving.shutdown import drain, end, find_proxies, has_ended
@@ -140,7 +140,12 @@ def _deploy(config: ServingConfig, may_open: bool) -> None:
     if not config.api_keys_sha256 and not may_open:
         _refuse_to_drop_keys()
     put_on_air(config)
-    log.info(f"deployed on the running cluster: {config.bundle}")
+    host, port = listening_on()
+    log.info(f"deployed on the running cluster: {config.bundle}; it listens on {host}:{port}")
+    if (host, port) != (config.host, config.port):
+        log.warning("that is where Ray Serve listened before: it moves only if it is ended (serve shutdown)")
+    if out_of_reach := describe_out_of_reach(host or ""):
+        log.warning(out_of_reach)
     if not config.api_keys_sha256:
         log.warning("it has no API keys: everybody who reaches the cluster's endpoint is let in")
 

@@ -1,6 +1,7 @@
 """What a training loads from: rows, class weights, cached features, the store of rows."""
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from brain_ray.data.dataset import read_groups
 from brain_ray.data.folds import DEVELOPMENT, Folds, read_folds
 from brain_ray.data.parts import Counts, Part, Rows, count_labels, find_parts
 from brain_ray.loading.feed import Sources
-from brain_ray.loading.sampler import shuffle_window
+from brain_ray.loading.sampler import held_bytes
 from brain_ray.loading.store import PartStore
 from brain_ray.logs import log
 from brain_ray.runs import Run
@@ -72,13 +73,13 @@ def open_dataset(run: Run, config: Config, *, by_group: bool = False) -> Dataset
     """
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
     counts = {split: count_labels(run, split, len(config.data.classes)) for split in splits}
-    window = shuffle_window(config.train, splits["train"])
-    if warning := describe_small_stores(window.num_bytes):
+    most = held_bytes(config.train)
+    if warning := describe_small_stores(min(most, sum(part.num_bytes for part in chain(*splits.values())))):
         log.warning(warning)
     store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
     folds = None if config.folds is None else read_folds(run, config)
     group = read_groups(run, "train") if by_group and folds is None else None
-    return Dataset(splits, counts, store.remote(run, 2 * window.num_rows), folds, group)
+    return Dataset(splits, counts, store.remote(run, most), folds, group)
 
 
 def find_sources(

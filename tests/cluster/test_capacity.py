@@ -24,11 +24,14 @@ from brain_ray.runs import Run
 from brain_ray.training import train
 
 
-def test_object_stores_that_do_not_hold_two_windows_are_named() -> None:
+def test_object_stores_that_do_not_hold_the_rows_are_named() -> None:
     nodes = [{"CPU": 4.0, "object_store_memory": size} for size in (4.8e9, 1.5e9, 1.9e9)]
-    assert describe_small_stores(700_000_000, [*nodes, {"CPU": 1.0}]) == ""
-    told = describe_small_stores(1_000_000_000, nodes)
-    assert "two shuffle windows have 2.0 GB, and of 2 of 3 nodes the object store is smaller" in told
+    assert describe_small_stores(1_400_000_000, [*nodes, {"CPU": 1.0}]) == ""
+    told = describe_small_stores(2_000_000_000, nodes)
+    assert (
+        "loading holds up to 2.0 GB of rows on a node, and of 2 of 3 nodes the object store is smaller"
+        in told
+    )
     assert "(the smallest: 1.5 GB)" in told
     assert "Lower train.shuffle_window_mb to 750" in told
 

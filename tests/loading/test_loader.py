@@ -16,13 +16,13 @@ from support.undisturbed import store_of
 
 from brain_ray.config import AugmentConfig
 from brain_ray.data import decoding, transforms
-from brain_ray.data.parts import Rows, find_parts
+from brain_ray.data.parts import Part, Rows, find_parts
 from brain_ray.errors import RunError
 from brain_ray.input_spec import InputSpec
 from brain_ray.loading.blocks import decode_rows
 from brain_ray.loading.dispatcher import Dispatcher, dispatched_blocks, start_dispatcher
 from brain_ray.loading.loader import Batch, ImageLoader
-from brain_ray.loading.sampler import epoch_order, worker_steps
+from brain_ray.loading.sampler import epoch_order, held_bytes, worker_steps
 from brain_ray.runs import Run
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -46,7 +46,7 @@ def test_batches_are_the_rows_of_the_plan(window: int, bound: str, run: Run, mak
         parts = [replace(part, num_bytes=part.num_rows * size) for part in parts]
     counts = [part.num_rows for part in parts]
     order = epoch_order(counts, config.seed, 3, window)
-    store = store_of(run, capacity=2 * window)
+    store = store_of(run, capacity=1 if bound == "rows" else held_bytes(config.train))
     loader = ImageLoader(config, Rows(parts), store)
     labels = [k % 3 for k in range(len(parts))]
     told = [replace(part, label=label) for part, label in zip(parts, labels, strict=True)]
@@ -68,6 +68,23 @@ def test_batches_are_the_rows_of_the_plan(window: int, bound: str, run: Run, mak
             spec = InputSpec(24, 24)
             expected = transforms.to_input(grey, transforms.Box.whole(grey), spec, [*balance, epoch])
             assert_array_equal(pixels, expected)
+
+
+def test_a_file_is_read_again_only_after_others_took_its_place(run: Run) -> None:
+    first, second, third = find_parts(run, "train")[:3]
+
+    def get(store: Any, part: Part) -> Any:
+        (reference,) = ray.get(store.get.remote([part]))
+        return reference
+
+    ample, small = store_of(run), store_of(run, first.num_bytes + second.num_bytes + third.num_bytes - 1)
+    before = {store: get(store, first) for store in (ample, small)}
+    for store in before:
+        get(store, second)
+        get(store, third)
+    assert get(ample, first) == before[ample]
+    assert get(small, first) != before[small]
+    assert ray.get(get(small, first)).equals(ray.get(before[small]))
 
 
 def test_what_is_drawn_for_a_row_depends_on_seed_epoch_and_row_alone(

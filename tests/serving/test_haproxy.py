@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+import httpx
 import pytest
+from support.endpoint import PNG, SERVE, picture
 from support.jobs import environment_of, free_port, wait_for
+from support.ray_cluster import nodes_of
 
 from brain_ray.serving.haproxy import PORTS, proxy_settings
 from brain_ray.serving.security import CLIENT_HEADER
@@ -156,3 +159,57 @@ def test_half_a_header_does_not_hold_a_connection(proxied: tuple[int, list[Morta
                 return True
 
         wait_for(is_ended, 20)
+
+
+def replica_is_up(folder: Path) -> bool:
+    """Whether HAProxy's own checks reach the replica; of one machine that it runs on."""
+    (admin,) = folder.rglob("admin.sock")
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.connect(str(admin))
+        asked.sendall(b"show servers state\n")
+        lines = b"".join(iter(lambda: asked.recv(65_536), b"")).decode().splitlines()
+    (replica,) = (line.split() for line in lines if "SERVE_REPLICA" in line)
+    return replica[5] == "2"
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_replica_on_another_machine_answers(host: str, bundle: Path, tmp_path: Path) -> None:
+    """Simulated by two addresses of this machine: what listens on the one is not reached by the other."""
+    home = tmp_path / "home"
+
+    def deploy(port: int) -> str:
+        command = [sys.executable, str(SERVE), "--bundle", str(bundle), "--host", host, "--port", str(port)]
+        environment = environment_of(home, RAY_ADDRESS=nodes.address)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    def answers() -> bool:
+        with suppress(httpx.TransportError):
+            url = f"http://127.0.0.1:{port}/v1/predict"
+            return httpx.post(url, content=picture(), headers=PNG, timeout=30).status_code == 200
+        return False
+
+    with (
+        tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as folder,
+        nodes_of(home, **proxy_settings(Path(folder))) as nodes,
+    ):
+        nodes.add(2, "127.0.0.2")
+        port = free_port()
+        said = deploy(port)
+        assert f"it listens on {host}:{port}\n" in said
+        assert "that is where Ray Serve listened before" not in said
+        warned = "HAProxy on the head node does not reach replicas on 1 other machines (127.0.0.2)" in said
+        assert warned == (host == "127.0.0.1")
+        wait_for(answers, 60)
+        if warned:
+            assert not replica_is_up(Path(folder))
+            moved = deploy(free_port())
+            assert f"it listens on {host}:{port}\n" in moved
+            assert "that is where Ray Serve listened before" in moved
+        else:
+            wait_for(lambda: replica_is_up(Path(folder)), 60)

@@ -52,9 +52,9 @@ class Nodes:
             self.end()
             raise
 
-    def add(self, cpus: float) -> None:
-        """Start another node, and take its id into `names`."""
-        self.names.append(self._ask(f"add {cpus}"))
+    def add(self, cpus: float, host: str = "") -> None:
+        """Start another node, and take its id into `names`; with an address, as if on another machine."""
+        self.names.append(self._ask(f"add {cpus} {host}"))
 
     def lose(self, name: str) -> None:
         """Kill all processes of a node, and wait until Ray has seen that it is gone."""
@@ -179,9 +179,9 @@ def run_cluster() -> None:
     nodes: dict[str, Any] = {}
     print("answer", cluster.address, flush=True)
     for line in sys.stdin:
-        word, value = line.split()
+        word, value, *host = line.split()
         if word == "add":
-            node = cluster.add_node(num_cpus=float(value))
+            node = cluster.add_node(num_cpus=float(value), **({"node_ip_address": host[0]} if host else {}))
             nodes[node.node_id] = node
             print("answer", node.node_id, flush=True)
         elif word == "count":

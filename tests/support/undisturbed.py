@@ -19,7 +19,7 @@ EXACT = {"batch_norm": "fixed", "dropout": 0.0}
 """A model that computes the same for any number of workers: batch norm does not see the batch."""
 
 
-def store_of(run: Run, capacity: int = 100_000) -> Any:
+def store_of(run: Run, capacity: int = 100_000_000) -> Any:
     return ray.remote(PartStore).options(num_cpus=0).remote(run, capacity)
 
 
