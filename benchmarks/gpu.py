@@ -6,11 +6,9 @@ Each check prints what it found and what is expected; the first broken promise e
 20 minutes there (estimated); `--only` runs some groups. With `--cpu` everything is small and nothing is said
 of speed, so that the script can be tried, and is tested, where there is no GPU. It has not run on a GPU yet.
 
-Not covered: where each operation of a step runs.
-
     python benchmarks/gpu.py
     python benchmarks/gpu.py --share 0.1 \
-        --only machine seen step step1 step2 numerics tile loader training killed features sweep
+        --only machine seen step step1 step2 placement numerics tile loader training killed features sweep
     python benchmarks/gpu.py --cpu
 """
 
@@ -29,10 +27,11 @@ from typing import Any
 
 import gpu_stages
 import numpy as np
-from gpu_checks import CPU_STEPS, GPU_STEPS, Check, Step, config_of
+from gpu_checks import CPU_STEPS, GPU_STEPS, Check, Step, batch_of, config_of, learner_of
+from gpu_placement import placement
 from legs import run_leg
 
-from brain_ray.config import Config, TrainConfig
+from brain_ray.config import TrainConfig
 
 
 def machine(gpu: float) -> Iterator[Check]:
@@ -85,30 +84,13 @@ def seen(gpu: float) -> Iterator[Check]:
     yield Check("a hidden GPU is refused after", seconds, "s", "< 30", bool(told) and seconds < 30, told)
 
 
-def _learner(config: Config) -> Any:
-    from brain_ray.training.tensorflow import devices
-    from brain_ray.training.tensorflow.learner import Learner
-
-    devices.set_up(config.train, 1)
-    return Learner(config, 4, devices.make_strategy(1, use_gpu=config.train.use_gpu))
-
-
-def _batch(step: Step) -> Any:
-    from brain_ray.loading.loader import Batch
-
-    rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (step.batch, step.side, step.side, 1), np.uint8)
-    labels = rng.integers(0, 4, step.batch)
-    return Batch(images, labels, np.ones(step.batch, np.float32), step.batch)
-
-
 def one_step(gpu: float, number: int) -> Iterator[Check]:
     """Time one of the training steps, its batch copied to the GPU each time."""
     import tensorflow as tf
 
     step = (GPU_STEPS if gpu else CPU_STEPS)[number]
     started = time.perf_counter()
-    learner, batch = _learner(config_of(step, gpu)), _batch(step)
+    learner, batch = learner_of(config_of(step, gpu)), batch_of(step)
     learner.start_epoch(0)
     sums = learner.train(batch, 1e-4).numpy()
     first = time.perf_counter() - started
@@ -132,10 +114,10 @@ def one_step(gpu: float, number: int) -> Iterator[Check]:
 def gradient(backbone: str, precision: str, gpu: float, target: str) -> None:
     """Write the gradient of one batch, as the change that one step of SGD makes."""
     step = Step(backbone, 64, 16, False, 0, precision)
-    learner = _learner(config_of(step, gpu, optimizer="SGD", clip_norm=None, ema=None))
+    learner = learner_of(config_of(step, gpu, optimizer="SGD", clip_norm=None, ema=None))
     learner.start_epoch(0)
     before = [np.array(variable) for variable in learner.model.trainable_variables]
-    learner.train(_batch(step), 1.0)
+    learner.train(batch_of(step), 1.0)
     changes = [np.array(v) - b for v, b in zip(learner.model.trainable_variables, before, strict=True)]
     np.save(target, np.concatenate([np.ravel(change) for change in changes]))
 
@@ -219,6 +201,7 @@ GROUPS: dict[str, Callable[[float], Iterator[Check]]] = {
         f"step{i or ''}": lambda gpu, i=i: one_step(gpu, i)  # type: ignore[misc]
         for i in range(len(GPU_STEPS))
     },
+    "placement": placement,
     "numerics": numerics,
     "tile": tile,
     "loader": loader,

@@ -1,7 +1,9 @@
-"""What the groups of `gpu.py` share: a check, a timed step, and a run's settings."""
+"""What the groups of `gpu.py` share: a check, a timed step, its batch, a run's settings."""
 
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from brain_ray.config import Config, DataConfig, ModelConfig, PhantomConfig, TrainConfig
 
@@ -63,3 +65,22 @@ def config_of(step: Step, gpu: float, folder: str = "runs", weights: str = "none
             **train,
         ),
     )
+
+
+def learner_of(config: Config) -> Any:
+    """Return what trains by these settings, in this process alone."""
+    from brain_ray.training.tensorflow import devices
+    from brain_ray.training.tensorflow.learner import Learner
+
+    devices.set_up(config.train, 1)
+    return Learner(config, 4, devices.make_strategy(1, use_gpu=config.train.use_gpu))
+
+
+def batch_of(step: Step) -> Any:
+    """Return a batch of noise."""
+    from brain_ray.loading.loader import Batch
+
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (step.batch, step.side, step.side, 1), np.uint8)
+    labels = rng.integers(0, 4, step.batch)
+    return Batch(images, labels, np.ones(step.batch, np.float32), step.batch)

@@ -44,11 +44,23 @@ def run_gpu_script(*words: str, **variables: str) -> subprocess.CompletedProcess
 @pytest.mark.slow
 @pytest.mark.thorough
 def test_the_script_for_gpus_runs_in_small_without_one() -> None:
-    groups = "seen", "step", "numerics", "tile", "loader", "training", "killed", "features", "sweep"
+    groups = (
+        "seen",
+        "step",
+        "placement",
+        "numerics",
+        "tile",
+        "loader",
+        "training",
+        "killed",
+        "features",
+        "sweep",
+    )
     done = run_gpu_script("--cpu", "--only", *groups)
     assert done.returncode == 0, done.stdout + done.stderr
     values = json.loads(done.stdout.splitlines()[-1])
     assert values["epochs trained"] == 3
+    assert values["operations of a step on the CPU"] > 100
     assert values["a replica without onnxruntime-gpu is refused"] == 1
     assert values["a killed training goes on"] == values["trials that share the machine finish"] == 1
     assert values["cosine of mixed_bfloat16's gradient"] < 1, "another precision has another gradient"
@@ -61,6 +73,21 @@ def test_the_script_for_gpus_ends_at_the_first_broken_promise(tmp_path: Path) ->
     assert "BROKEN" in done.stdout
     assert "step:" not in done.stdout, "no further group ran"
     assert "nvidia-" in done.stdout, "it says what is missing"
+
+
+def test_an_operation_that_is_left_to_the_cpu_of_a_gpu_node_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With lines as TensorFlow writes them."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    checks_of = load("gpu_placement", monkeypatch)["checks_of"]
+    line = "I0000 00:00:1.5 99 placer.cc:162] n/{0}: ({0}): /job:localhost/replica:0/task:0/device:{1}:0"
+    placed = [("_Arg", "CPU"), ("Conv2D", "GPU"), ("MatMul", "GPU"), ("Unique", "CPU")]
+    log = "\n".join(line.format(*each) for each in placed)
+    there, elsewhere = checks_of(log, 1.0)
+    assert (there.value, there.holds) == (2, True)
+    assert (elsewhere.value, elsewhere.holds, elsewhere.why) == (1, False, "Unique (CPU)")
+    assert [check.holds for check in checks_of("", 1.0)] == [False, True]
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
