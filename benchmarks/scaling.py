@@ -237,6 +237,8 @@ if __name__ == "__main__":
     parser.add_argument("--cpus", type=int, default=2, help="CPUs of the one node")
     parser.add_argument("--leg", nargs=5)
     given = parser.parse_args()
+    if min(given.images) < BASE:
+        parser.error(f"--images {min(given.images)}: expected {BASE} or more, as many as are drawn at first")
     if given.leg:
         name, where, *numbers = given.leg
         print(json.dumps(LEGS[name](Path(where), *map(int, numbers))), flush=True)
