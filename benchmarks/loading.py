@@ -2,10 +2,10 @@
 
 512 px JPEGs to 224 px, uint8, with b0's augmentation, in the order of an epoch: by the loader (one execution
 of Ray Data), the same work written in tf.data, the same functions in a PyTorch DataLoader with as many
-processes as cores, and the same functions in plain processes that only count their images. Then the loader
-with 16 shuffle windows an epoch instead of one, and with two consumers that a dispatcher deals to. Each leg
-is a process of its own; they take turns, twice. Seven minutes on two cores; with more cores, take more
-rows. A leg whose library is not installed is left out.
+processes as cores, the same functions in plain processes that only count their images, and in tasks of Ray
+without Ray Data. Then the loader with 16 shuffle windows an epoch instead of one, and with two consumers that
+a dispatcher deals to. Each leg is a process of its own; they take turns, twice. Eight minutes on two slow
+cores; with more cores, take more rows. A leg whose library is not installed is left out.
 
 PyTorch is used here only: `.venv/bin/pip install torch`.
 
@@ -21,6 +21,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,10 @@ def tf_data(folder: Path, count: int) -> Figures:
     return _timed(iter(data.repeat(2).as_numpy_iterator()), count, 2)
 
 
+_HELD: list[Any] = []
+"""What a process holds of all rows."""
+
+
 class _Images:
     """The same functions for a PyTorch DataLoader."""
 
@@ -251,6 +256,34 @@ def plain(folder: Path, count: int) -> Figures:
         return {"images_per_second": count / max(pool.map(_count, shares))}
 
 
+def _decode_some(folder: Path, numbers: range) -> Any:
+    _alone()
+    if not _HELD:
+        _HELD.append(_Images(_rows(folder)))
+    return np.stack([_HELD[0][number] for number in numbers])
+
+
+def ray_tasks(folder: Path, count: int) -> Figures:
+    """Call the same functions in Ray's tasks, without Ray Data: a CPU each, in order, some ahead."""
+    import ray
+
+    from brain_ray.cluster import connection
+
+    connection.connect()
+    decode = ray.remote(num_cpus=1)(_decode_some)
+
+    def batches() -> Iterator[Any]:
+        for _ in range(3):
+            waiting: deque[Any] = deque()
+            for start in range(0, count, PART_ROWS):
+                waiting.append(decode.remote(folder, range(start, start + PART_ROWS)))
+                if len(waiting) == 2 * (os.cpu_count() or 1):
+                    yield ray.get(waiting.popleft())
+            yield from map(ray.get, waiting)
+
+    return _timed(batches(), count, 3)
+
+
 LEGS: dict[str, Callable[[Path, int], Figures]] = {
     "draw": draw,
     "loader": ours,
@@ -259,12 +292,14 @@ LEGS: dict[str, Callable[[Path, int], Figures]] = {
     "tf.data": tf_data,
     "torch DataLoader": torch_dataloader,
     "plain processes": plain,
+    "Ray's tasks alone": ray_tasks,
 }
 
 RATIOS = {
     "vs_tf_data": ("loader", "tf.data"),
     "vs_torch_dataloader": ("loader", "torch DataLoader"),
     "of_plain_loop": ("loader", "plain processes"),
+    "of_ray_tasks": ("loader", "Ray's tasks alone"),
     "many_windows": ("loader, 16 windows", "loader"),
     "two_consumers": ("loader, two consumers", "loader"),
 }

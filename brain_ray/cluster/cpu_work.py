@@ -16,8 +16,8 @@ from brain_ray.cluster.private_data import look_for_room
 TASKS_PER_CPU = 4
 """Tasks that wait or run at a time for each CPU, where no node is started for them."""
 
-LOOK_S = 0.1
-"""Seconds after which an execution of Ray Data looks again how many CPUs it has."""
+LOOK_S, FIRST_S = 0.1, 2.0
+"""Seconds after which an execution of Ray Data looks again how many CPUs it has, for its first seconds."""
 
 
 def cpus_without_new_gpus(config: Mapping[str, Any], running: Nodes) -> float:
@@ -59,6 +59,6 @@ def bound_executions(most: float | None) -> None:
 
     They have all of them from the beginning, not one task at a time until they have looked again.
     """
-    look_for_room(LOOK_S)
+    look_for_room(LOOK_S, FIRST_S)
     limits = ExecutionResources.for_limits(cpu=most)
     DataContext.get_current().execution_options.resource_limits = limits

@@ -3,9 +3,13 @@
 As in `brain_ray.cluster.private`, each function documents what is lost if Ray has moved an API that it uses.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
+
+LOOKS = "GLOBAL_LIMITS_UPDATE_INTERVAL_S"
+"""Constant of Ray's `ResourceManager`: seconds between two looks."""
 
 
 class Reservation(NamedTuple):
@@ -63,14 +67,27 @@ def reserve(
     return Reservation(renew, partial(cancel.remote, requester))
 
 
-def look_for_room(every_s: float) -> None:
-    """Makes later executions of Ray Data in this process look every so many seconds for the room they have.
+def look_for_room(every_s: float, first_s: float) -> None:
+    """Makes later executions of Ray Data in this process look at once, and not a second later, for the room
+    they have.
 
     They look each second, and the first time before they can know, so that without this each execution of
     Ray Data runs one task at a time for its first second. Without Ray's `ResourceManager`: it stays so.
+
+    Args:
+        every_s: seconds between two looks at the beginning of an execution.
+        first_s: seconds for which that is so: all executions of the cluster ask one actor.
     """
     try:
         from ray.data._internal.execution.resource_manager import ResourceManager
     except ImportError:
         return
-    ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = every_s
+    usual = getattr(ResourceManager, LOOKS, None)
+    if not isinstance(usual, int | float):  # done before, or Ray has another way
+        return
+
+    def interval(manager: Any) -> float:
+        started = vars(manager).setdefault("_started_looking", time.monotonic())
+        return every_s if time.monotonic() - started < first_s else usual
+
+    setattr(ResourceManager, LOOKS, property(interval))

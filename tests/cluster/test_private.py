@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import ray
 from ray._private import node, services
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
+from ray.data._internal.execution.resource_manager import ResourceManager
 from ray.train.v2._internal import constants
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.controller import state
@@ -125,7 +127,7 @@ def test_a_token_is_shown_over_http() -> None:
 def test_lines_are_dropped_unless_the_user_has_named_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdout_deduplicator, "skip_re", None)
     private.skip_lines("first")
-    private_data.look_for_room(0.1)
+    private_data.look_for_room(0.1, 2.0)
     private.skip_lines("second")
     assert stdout_deduplicator.skip_re.pattern == "first"
 
@@ -164,6 +166,17 @@ def test_the_autoscaler_s_process_names_its_config(
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_an_execution_of_ray_data_looks_for_room_often_at_first_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ResourceManager, private_data.LOOKS, 1)
+    for _ in range(2):  # the second time changes nothing
+        private_data.look_for_room(0.1, 0.2)
+    execution = object.__new__(ResourceManager)
+    assert execution.GLOBAL_LIMITS_UPDATE_INTERVAL_S == 0.1
+    time.sleep(0.3)
+    assert execution.GLOBAL_LIMITS_UPDATE_INTERVAL_S == 1
+    assert object.__new__(ResourceManager).GLOBAL_LIMITS_UPDATE_INTERVAL_S == 0.1
+
+
 def test_where_nothing_starts_nodes_none_are_coming() -> None:
     assert not private.nodes_are_coming()
 
@@ -209,7 +222,7 @@ def test_without_them_less_is_done_and_nothing_fails(tmp_path: Path, monkeypatch
     assert private.running_address() is None
     assert private.token_headers() == {}
     private.skip_lines("first")
-    private_data.look_for_room(0.1)
+    private_data.look_for_room(0.1, 2.0)
     private.show_token()
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert callbacks.end_vain_waits(TrainConfig(), None) == []
