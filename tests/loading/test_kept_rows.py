@@ -77,10 +77,10 @@ def test_rows_are_given_back_though_no_task_follows(ray_cluster: None) -> None:
 
 def test_what_is_used_again_in_time_stays(ray_cluster: None) -> None:
     store = Store.remote(a=table_of(1), b=table_of(2))
-    kept = KeptRows(kept_s=1.0)
+    kept = KeptRows(kept_s=2.0)
     kept.of(store, parts("a", "b"))
     for _ in range(5):
-        time.sleep(0.4)
+        time.sleep(0.5)
         kept.of(store, parts("a"))
     kept.of(store, parts("b"))
     assert ray.get(store.asked.remote()) == ["a", "b", "b"]
