@@ -115,7 +115,7 @@ def _timed(batches: Iterator[Any], count: int, epochs: int) -> Figures:
     }
 
 
-def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1, epochs: int = 3) -> Figures:
+def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1) -> Figures:
     """Load as a training does: with one worker, or with several that a dispatcher deals to."""
     import ray
 
@@ -129,7 +129,7 @@ def ours(folder: Path, count: int, window: int = 65536, consumers: int = 1, epoc
     connection.connect()
     run, config = Run(str(folder), "run"), config_of(window)
     store = ray.remote(PartStore).options(num_cpus=0).remote(run, held_bytes(config.train))
-    loader = ImageLoader(config, Rows(find_parts(run, "train")), store)
+    loader, epochs = ImageLoader(config, Rows(find_parts(run, "train")), store), 3
     if consumers == 1:
 
         def batches() -> Iterator[Any]:

@@ -43,24 +43,24 @@ def describe_small_batch(settings: "TrainConfig") -> str:
     )
 
 
-def describe_small_stores(rows: int, nodes: Nodes | None = None) -> str:
+def describe_small_stores(num_bytes: int, nodes: Nodes | None = None) -> str:
     """Returns which nodes' object stores are too small for the rows that loading holds, and what to do; "" if
     none is.
 
     Args:
-        rows: bytes of the rows that each node that loads holds at most.
+        num_bytes: size of the rows that each node that loads holds at most.
         nodes: resources of each node; None: of the nodes that run.
     """
     nodes = running_nodes() if nodes is None else nodes
     stores = [node["object_store_memory"] for node in nodes if "object_store_memory" in node]
-    small = [size for size in stores if size < rows]
+    small = [size for size in stores if size < num_bytes]
     if not small:
         return ""
     fitting = max(1, int(min(small) / 2e6))
     return (
-        f"loading holds up to {rows / 1e9:.1f} GB of rows on a node, and of {len(small)} of {len(stores)} "
-        f"nodes the object store is smaller (the smallest: {min(small) / 1e9:.1f} GB): Ray will write rows "
-        f"to disk. Lower train.shuffle_window_mb to {fitting}, or give Ray larger stores"
+        f"loading holds up to {num_bytes / 1e9:.1f} GB of rows on a node, and of {len(small)} of "
+        f"{len(stores)} nodes the object store is smaller (the smallest: {min(small) / 1e9:.1f} GB): Ray "
+        f"will write rows to disk. Lower train.shuffle_window_mb to {fitting}, or give Ray larger stores"
     )
 
 

@@ -43,8 +43,7 @@ class KeptRows:
     def __init__(self, kept_s: float = KEPT_S) -> None:
         """Keeps rows for `kept_s` seconds after their last use."""
         self._kept_s = kept_s
-        self._rows: dict[tuple[int, str], PartRows] = {}
-        self._used: dict[tuple[int, str], float] = {}
+        self._kept: dict[tuple[int, str], tuple[float, PartRows]] = {}  # with the time of their last use
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
@@ -52,23 +51,21 @@ class KeptRows:
         """Returns the rows of files; those that are not kept, from the `PartStore` with this handle."""
         keys = [(hash(store), part.path) for part in parts]
         with self._lock:
-            found = {key: self._rows[key] for key in keys if key in self._rows}
+            found = {key: self._kept[key][1] for key in keys if key in self._kept}
         missing = {key: part for key, part in zip(keys, parts, strict=True) if key not in found}
         if missing:
             tables = fetch(ray.get(store.get.remote(list(missing.values()))))
             found |= {key: PartRows(table) for key, table in zip(missing, tables, strict=True)}
         with self._lock:
-            self._rows |= found
-            self._used |= dict.fromkeys(found, time.monotonic())
+            self._kept |= {key: (time.monotonic(), rows) for key, rows in found.items()}
             self._drop()
         return [found[key] for key in keys]
 
     def _drop(self) -> None:
         """Drops what was not used lately, and comes back while there is something left; under the lock."""
         oldest = time.monotonic() - self._kept_s
-        for key in [key for key, used in self._used.items() if used <= oldest]:
-            del self._rows[key], self._used[key]
-        if self._rows and self._timer is None:
+        self._kept = {key: kept for key, kept in self._kept.items() if kept[0] > oldest}
+        if self._kept and self._timer is None:
             self._timer = threading.Timer(self._kept_s, self._come_back)
             self._timer.daemon = True
             self._timer.start()

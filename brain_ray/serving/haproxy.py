@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
-from brain_ray.cluster.autoscaling import HEAD
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.serving.hosts import is_loopback
@@ -129,11 +128,11 @@ def describe_out_of_reach(host: str) -> str:
     """
     import ray
 
-    machines: dict[bool, set[str]] = {True: set(), False: set()}
-    for node in ray.nodes():
-        if node["Alive"]:
-            machines[HEAD in node["Resources"]].add(node["NodeManagerAddress"])
-    others = sorted(machines[False] - machines[True])
+    from brain_ray.cluster.autoscaling import HEAD
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    heads = {node["NodeManagerAddress"] for node in nodes if HEAD in node["Resources"]}
+    others = sorted({node["NodeManagerAddress"] for node in nodes} - heads)
     if not (others and is_loopback(host) and _on_head(_uses_haproxy)):
         return ""
     named = ", ".join(others[:3]) + (", ..." if others[3:] else "")
@@ -160,6 +159,8 @@ def mend_error_page() -> None:
 
 def _on_head(function: Callable[[], T]) -> T:
     import ray
+
+    from brain_ray.cluster.autoscaling import HEAD
 
     found: T = ray.get(ray.remote(num_cpus=0, resources={HEAD: 0.001})(function).remote())
     return found

@@ -142,8 +142,8 @@ def _deploy(config: ServingConfig, may_open: bool) -> None:
     put_on_air(config)
     host, port = listening_on()
     log.info(f"deployed on the running cluster: {config.bundle}; it listens on {host}:{port}")
-    asked = config.model_dump(include={"host", "port"}, exclude_defaults=True)
-    if {"host": host, "port": port} | asked != {"host": host, "port": port}:
+    there = {"host": host, "port": port}
+    if there | config.model_dump(include=set(there), exclude_defaults=True) != there:
         log.warning("that is where Ray Serve listened before: it moves only if it is ended (serve shutdown)")
     if out_of_reach := describe_out_of_reach(host or ""):
         log.warning(out_of_reach)
