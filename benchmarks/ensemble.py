@@ -36,10 +36,9 @@ from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.models.ensemble import join_networks
 from brain_ray.models.network import build_network
 from brain_ray.models.weights import assign_weights
-from brain_ray.runs import BEST, MEMBERS, Run
+from brain_ray.runs import BEST, MEMBER_FOLDS, MEMBERS, Run
 from brain_ray.scoring.calibration import log_losses
 from brain_ray.scoring.intervals import GroupBootstrap
-from brain_ray.tuning.trial_store import read_trials
 
 BACKBONE = "EfficientNetB0"
 TURNS, CALLS = 8, 12
@@ -102,10 +101,8 @@ def held_out(run_: Run) -> Iterator[tuple[list[NDArray[Any]], Sequence[str], Any
     if answers is None:
         yield read_weights(run_.read_bytes(*BEST)), ["valid"], None
         return
-    folds = {record.trial.id: record.trial.config.train.fold for record in read_trials(run_)}
-    for file in run_.list_files(*MEMBERS, suffix=".npz"):  # of the chosen variant, <rank>-<trial>.npz
-        name = Path(file).name
-        held = answers.image_id[answers.fold == folds[Path(file).stem.partition("-")[2]]]
+    for name, fold in run_.read_json(*MEMBER_FOLDS).items():
+        held = answers.image_id[answers.fold == fold]
         yield read_weights(run_.read_bytes(*MEMBERS, name)), DEVELOPMENT, held
 
 

@@ -6,25 +6,35 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from support.small_road import words
 
 from brain_ray import jobs
+from brain_ray.bundle.mirrored_answers import mirrored_answers
+from brain_ray.bundle.session import open_session
+from brain_ray.bundle.thresholds import run_all
 from brain_ray.config import Config
-from brain_ray.data.dataset import add_source_columns
+from brain_ray.data.dataset import add_source_columns, read_input_facts, read_inputs
 from brain_ray.data.out_of_fold import OutOfFold
+from brain_ray.errors import RunError
 from brain_ray.evaluation.cross_validation import report_folds
 from brain_ray.runs import Run
 from brain_ray.scoring.calibration import fit_temperature
 from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation
+from brain_ray.tuning.trial_store import read_trials
 
 SETTINGS = {"data__phantoms__train_per_class": 16, "train__epochs": 4}
 
 
 def command(storage: Path, *more: str) -> Sequence[str]:
     return [*words(**SETTINGS)[1:], "--storage", str(storage), "--folds", "2", *more]
+
+
+def session_of(run: Run) -> onnxruntime.InferenceSession:
+    return open_session(run.read_bytes("bundle", "model.onnx"), gpu=False)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +186,59 @@ def test_the_models_of_all_folds_can_be_averaged(
     assert "This bundle averages 2 of these models" in run.read_bytes("bundle", "MODEL_CARD.md").decode()
     assert jobs.run("pipeline", "pipeline.py", [*words, "--export.members", "3"]) == 1
     assert "export.members is 3, and " in "".join(capsys.readouterr())
+
+
+@pytest.mark.slow
+def test_a_mirrored_bundle_is_calibrated_by_mirrored_answers_of_each_folds_own_network(
+    finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(Path(finished.storage), tmp_path / "runs")
+    words = command(tmp_path / "runs")
+    assert jobs.run("pipeline", "pipeline.py", [*words, "--export.mirrored", "True"]) == 0
+    run = Run(str(tmp_path / "runs"), "smoke")
+    config = Config.model_validate(run.read_json("config.json")["config"])
+    plain = OutOfFold.read(run)
+    assert plain is not None
+    mirrored = mirrored_answers(run, config, plain, 1000)
+    assert (mirrored.image_id == plain.image_id).all()
+    found = run.read_json("bundle", "bundle.json")
+    assert found["temperature"] == pytest.approx(fit_temperature(mirrored.probabilities, mirrored.label))
+    assert found["temperature"] != finished.read_json("bundle", "bundle.json")["temperature"]
+    right = mirrored.probabilities.argmax(axis=1) == mirrored.label
+    assert found["scores"]["validation"]["accuracy"] == pytest.approx(right.mean())
+    # The exported network's own fold, asked of both bundles.
+    fold = run.read_json("train", "config.json")["train"]["fold"]
+    own = plain.image_id[plain.fold == fold]
+    inputs, _ = read_inputs(run, config, ["train", "valid"], 1000, own)
+    ids = read_input_facts(run, config, ["train", "valid"], 1000, own).index.to_numpy()
+    alone, both = (session_of(one) for one in (finished, run))
+    views = [run_all(alone, view, "probabilities") for view in (inputs, inputs[:, :, ::-1])]
+    for answers in (np.mean(views, axis=0), run_all(both, inputs, "probabilities")):
+        np.testing.assert_allclose(mirrored.of(ids), answers, atol=1e-4)
+    # And each fold's answers are of the network that was trained without it.
+    for name, of_fold in run.read_json("train", "members", "folds.json").items():
+        trial = Run(run.path("sweep", "trials"), Path(name).stem.partition("-")[2])
+        assert trial.read_bytes("train", "best.npz") == run.read_bytes("train", "members", name)
+        (record,) = [one for one in read_trials(run) if one.trial.id == trial.name]
+        assert record.trial.config.train.fold == of_fold
+    few = mirrored_answers(run, config, plain, 5)
+    assert np.unique(few.fold, return_counts=True)[1].tolist() == [5, 5]
+    np.testing.assert_allclose(few.probabilities, mirrored.of(few.image_id), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_networks_of_an_earlier_version_are_not_asked_for_mirrored_answers(
+    finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.path("train"), tmp_path / "smoke" / "train")
+    (tmp_path / "smoke" / "train" / "members" / "folds.json").unlink()
+    run = Run(str(tmp_path), "smoke")
+    plain = OutOfFold.read(run)
+    assert plain is not None
+    with pytest.raises(
+        RunError, match=r"folds\.json is not there, .* an earlier version .*--export.mirrored False"
+    ):
+        mirrored_answers(run, Config(), plain, 1000)
 
 
 @pytest.mark.slow

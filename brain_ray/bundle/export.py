@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.mirrored_answers import mirrored_answers
 from brain_ray.bundle.reference import box_quantities
 from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
 from brain_ray.config import Config
@@ -50,6 +51,8 @@ def export(run: Run, config: Config) -> str:
     run.require(TRAIN, "train")
     weights, *more_members = members_of(run, config)
     answers = OutOfFold.read(run)
+    if answers is not None and config.export.mirrored:
+        answers = mirrored_answers(run, config, answers, MAX_VALIDATION)
     learned, held = _images_of(run, config, answers)
     inputs, labels = read_inputs(run, config, held.splits, MAX_VALIDATION, held.ids)
     facts = read_input_facts(run, config, held.splits, MAX_VALIDATION, held.ids)

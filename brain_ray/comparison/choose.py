@@ -26,6 +26,7 @@ from brain_ray.runs import (
     CHOICE,
     COSTS,
     FOLDS_PAGE,
+    MEMBER_FOLDS,
     MEMBERS,
     REPORT,
     SUSPECT_FILES,
@@ -69,9 +70,14 @@ def choose(run: Run, config: Config) -> str:
     home = trial_run(run, winner.id)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
+    folds = {}
     for place, trial in enumerate(ranked if len(ranked) > 1 else ()):
         weights = trial_run(run, trial.id).read_bytes(*BEST)
-        run.write_bytes(weights, *MEMBERS, f"{place:02d}-{trial.id}.npz")
+        name = f"{place:02d}-{trial.id}.npz"
+        run.write_bytes(weights, *MEMBERS, name)
+        folds[name] = trial.config.train.fold
+    if members:
+        run.write_json(folds, *MEMBER_FOLDS)
     validated, suspects = _keep_folds(run, config, record, members) if members else (None, "")
     curve = learning_curve(record, comparison.rows)
     page, value = write_sweep_report(comparison, created, validated, curve)
