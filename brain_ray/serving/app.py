@@ -13,6 +13,7 @@ from brain_ray.serving.engine import BATCHES, Engine, Found, Item
 from brain_ray.serving.haproxy import FRONT
 from brain_ray.serving.routes import make_app
 from brain_ray.serving.schemas import Answer
+from brain_ray.tracking.mlflow_registry import registry_environment
 
 NAME = "brain_ray"
 """Name of the application and of its deployment, and prefix of its metrics."""
@@ -170,6 +171,7 @@ def build(settings: Mapping[str, Any]) -> serve.Application:
                     "MALLOC_MMAP_THRESHOLD_": "1000000",
                     "MALLOC_TRIM_THRESHOLD_": "1000000",
                     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": FRONT,
+                    **registry_environment((config.bundle, config.challenger)),
                 }
             },
         },

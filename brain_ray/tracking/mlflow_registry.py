@@ -6,7 +6,7 @@ The server is that of MLFLOW_REGISTRY_URI, else of MLFLOW_TRACKING_URI.
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
@@ -118,20 +118,37 @@ def _failed_unless_done(client: Any, run_id: str) -> Iterator[None]:
         raise
 
 
+def registry_environment(locations: Iterable[str | None]) -> dict[str, str]:
+    """Returns the variables by which a process on another machine finds the registry of some bundles; none,
+    if no location is in a registry, or this process knows of none.
+
+    Raises:
+        RunError: as `registry_uri`, of a password.
+    """
+    if _named() and any(map(is_registered, filter(None, locations))):
+        # Both: where no tracking server is named, MLflow makes a database in the current folder.
+        return dict.fromkeys(("MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"), registry_uri())
+    return {}
+
+
 def registry_uri() -> str:
     """Returns the registry's address.
 
     Raises:
         RunError: none is named, or one with a password in it, which errors would show.
     """
-    uri = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = _named()
     if not uri:
         raise RunError(
             "a model of MLflow's registry is asked for, and no registry is named: set MLFLOW_TRACKING_URI, "
-            "such as http://127.0.0.1:5000, on every machine that opens the bundle"
+            "such as http://127.0.0.1:5000"
         )
     refuse_keys(uri)
     return uri
+
+
+def _named() -> str | None:
+    return os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI")
 
 
 def connect() -> Any:

@@ -16,6 +16,7 @@ from support.endpoint import PNG, SERVE, picture
 from support.jobs import environment_of, free_port, wait_for
 from support.ray_cluster import nodes_of
 
+from brain_ray import jobs
 from brain_ray.serving.haproxy import PORTS, proxy_settings
 from brain_ray.serving.security import CLIENT_HEADER
 
@@ -175,13 +176,21 @@ def replica_is_up(folder: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_replica_on_another_machine_answers(host: str, bundle: Path, tmp_path: Path) -> None:
-    """Simulated by two addresses of this machine: what listens on the one is not reached by the other."""
-    home = tmp_path / "home"
+def test_a_replica_on_another_machine_answers(
+    host: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated by two addresses of this machine: what listens on the one is not reached by the other. No
+    variable of the cluster names the registry that the bundle is in: the job's does."""
+    home, registry = tmp_path / "home", (tmp_path / "mlruns").as_uri()
+    with monkeypatch.context() as here:
+        here.setenv("MLFLOW_TRACKING_URI", registry)
+        here.delenv("MLFLOW_REGISTRY_URI", raising=False)
+        assert jobs.run("register", "register.py", ["--bundle", str(bundle), "--name", "brain-mr"]) == 0
 
     def deploy(port: int) -> str:
-        command = [sys.executable, str(SERVE), "--bundle", str(bundle), "--host", host, "--port", str(port)]
-        environment = environment_of(home, RAY_ADDRESS=nodes.address)
+        where = ["--host", host, "--port", str(port)]
+        command = [sys.executable, str(SERVE), "--bundle", "models:/brain-mr/1", *where]
+        environment = environment_of(home, RAY_ADDRESS=nodes.address, MLFLOW_TRACKING_URI=registry)
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=180, check=False
         )
