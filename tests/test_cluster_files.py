@@ -38,11 +38,12 @@ from ray.scripts.scripts import drain_node, start
 from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from brain_ray.cli import parse
-from brain_ray.cluster.autoscaling import HEAD
-from brain_ray.cluster.capacity import LOADING_CPUS, per_worker
+from brain_ray.cluster.autoscaling import startable_nodes
+from brain_ray.cluster.capacity import LOADING_CPUS, per_worker, trials_at_a_time
 from brain_ray.cluster.cpu_work import cpus_without_new_gpus
 from brain_ray.cluster.node_request import MARKET, ON_DEMAND, places_on_demand
-from brain_ray.config import TrainConfig
+from brain_ray.cluster.worker_groups import HEAD, WORKER_GROUPS, config_of
+from brain_ray.config import Config, TrainConfig
 from brain_ray.recipes import RECIPES
 from brain_ray.serving.app import SHUTDOWN_S
 from brain_ray.serving.config import ServingConfig
@@ -722,11 +723,38 @@ def test_the_job_runs_a_pipeline_that_its_cluster_has_room_for() -> None:
     assert job["shutdownAfterJobFinishes"] is True
 
 
+def test_the_pods_that_may_come_are_told_as_they_are() -> None:
+    stated = config_of(environment(pods(JOB)["head"])[WORKER_GROUPS])["available_node_types"]
+    types = autoscaling(JOB).get_node_type_configs()
+    workers = {name: kind for name, kind in types.items() if name != autoscaling(JOB).get_head_node_type()}
+    assert stated.keys() == workers.keys()
+    for name, kind in workers.items():
+        assert stated[name]["max_workers"] == kind.max_worker_nodes
+        found = {resource: kind.resources.get(resource, 0) for resource in stated[name]["resources"]}
+        assert stated[name]["resources"] == found
+        assert ("GPU" in found) == bool(kind.resources.get("GPU"))
+
+
 def test_cpu_tasks_start_no_pod_with_a_gpu() -> None:
-    for tasks in (24, 6 + 2 * 14):
+    head = autoscaling(JOB).get_node_type_configs()[autoscaling(JOB).get_head_node_type()].resources
+    stated = config_of(environment(pods(JOB)["head"])[WORKER_GROUPS])
+    most = cpus_without_new_gpus(stated, [{**head, HEAD: 1.0}])
+    assert most == 6 + 2 * 14
+    for tasks in (24, int(most)):
         started, room = starts(autoscaling(JOB), tasks=[{"CPU": 1.0}] * tasks)
         assert room
         assert started.keys() == {"cpu"}
+    more, _ = starts(autoscaling(JOB), tasks=[{"CPU": 1.0}] * (int(most) + 1))
+    assert "gpu" in more, "that is what the bound is for"
+
+
+def test_a_sweep_on_kubernetes_uses_all_pods_with_a_gpu() -> None:
+    stated = config_of(environment(pods(JOB)["head"])[WORKER_GROUPS])
+    train = TrainConfig(use_gpu=True, cpus_per_worker=1)
+    config = Config(train=train)
+    head, gpu = {"CPU": 6.0}, {"CPU": 3.0, "GPU": 1.0}
+    assert trials_at_a_time(config, [head, gpu], startable_nodes(stated, [gpu])) == (1, 4)
+    assert trials_at_a_time(config, [head, gpu], None) == (1, 1)
 
 
 def test_the_service_survives_a_lost_head_a_lost_node_and_a_drained_one() -> None:

@@ -3,65 +3,50 @@
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import ray
-import yaml
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from brain_ray.cluster import private, private_data
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, check_resources, per_worker, running_nodes
 from brain_ray.cluster.node_request import NodeRequest, places, places_on_demand
 from brain_ray.cluster.waiting import NODES_TIMEOUT_S, RoomWatch, WaitLines
+from brain_ray.cluster.worker_groups import HEAD, launcher_config
 from brain_ray.config import TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 
-HEAD = "node:__internal_head__"
-"""Resource that Ray gives to the head node."""
-
 
 def nodes_to_come() -> Nodes | None:
-    """Returns the nodes that the autoscaler may start, all at once; None if it is unknown which.
-
-    They are read from the config that `ray up` gives to the autoscaler's process on the head node.
-    """
+    """Returns the nodes that the autoscaler may start, all at once; None if it is unknown which, as on
+    Kubernetes where `WORKER_GROUPS` does not state them."""
     config = launcher_config()
-    return startable_nodes(config, len(running_nodes()) - 1) if config else None
+    if config is not None:
+        return startable_nodes(config, [node for node in running_nodes() if HEAD not in node])
+    return None if "KUBERNETES_SERVICE_HOST" in os.environ else ()
 
 
-def launcher_config() -> Any:
-    """Returns the autoscaler's config, from any node; None if this Ray starts no nodes."""
-    head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
-    if head is None:
-        return None
-    if head["NodeID"] == ray.get_runtime_context().get_node_id():
-        return _read_config()
-    there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
-    look = ray.remote(_read_config).options(num_cpus=0, scheduling_strategy=there)
-    return ray.get(look.remote())
-
-
-def _read_config() -> Any:
-    """Returns the autoscaler's config, on the head node; None if this Ray starts no nodes."""
-    file = private.autoscaler_file()
-    return None if file is None else yaml.safe_load(file.read_text())
-
-
-def startable_nodes(config: Mapping[str, Any], running: int) -> Nodes:
-    """Returns the nodes that a launcher's config allows beside `running` workers."""
+def startable_nodes(config: Mapping[str, Any], running: Nodes) -> Nodes:
+    """Returns the nodes that a launcher's config allows beside the `running` workers."""
     most = int(config.get("max_workers", 0))
+    there = Counter(map(_size, running))
     nodes: list[Mapping[str, float]] = []
     for name, kind in config.get("available_node_types", {}).items():
         if name != config.get("head_node_type"):
-            nodes += [kind.get("resources", {})] * min(most, int(kind.get("max_workers", most)))
-    # Kinds that run already are not distinguished: large ones are counted on, as the autoscaler may end
-    # others.
+            resources = kind.get("resources", {})
+            count = min(most, int(kind.get("max_workers", most))) - there.pop(_size(resources), 0)
+            nodes += [resources] * count
+    # Of many, the large ones are counted on: the autoscaler ends others that have no work.
     nodes.sort(key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), reverse=True)
-    return nodes[: max(0, most - running)]
+    return nodes[: max(0, most - len(running))]
+
+
+def _size(node: Mapping[str, float]) -> tuple[float, float]:
+    return node.get("CPU", 0.0), node.get("GPU", 0.0)
 
 
 def check_room(settings: TrainConfig) -> str:
@@ -87,7 +72,7 @@ def check_now_or_later(
         check: function that raises `RunError` if some nodes do not suffice.
         what: name of the work that starts the nodes.
         running: function that returns the nodes that run.
-        to_come: function that returns the nodes that may be started; None if it is unknown which.
+        to_come: as `nodes_to_come`.
 
     Returns a line on the nodes to wait for, or "" if there is room already.
 
@@ -98,10 +83,10 @@ def check_now_or_later(
     try:
         check(there)
     except RunError as error:
-        if nodes_are_unknown():
-            return f"nodes are asked for when {what} starts"
         more = to_come()
         if more is None:
+            return f"nodes are asked for when {what} starts"
+        if not more:
             raise
         try:
             check([*there, *more])
@@ -111,11 +96,6 @@ def check_now_or_later(
             ) from error
         return f"{len(more)} node(s) can be started, and are when {what} starts"
     return ""
-
-
-def nodes_are_unknown() -> bool:
-    """Returns whether an operator of Kubernetes starts nodes, which is not visible here."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def request_nodes(
@@ -203,7 +183,7 @@ def _check_requested(settings: TrainConfig) -> str:
     try:
         check_resources(settings)
     except RunError:
-        if nodes_are_unknown() and not private.nodes_are_coming():
+        if nodes_to_come() is None and not private.nodes_are_coming():
             raise
         return "nodes were asked for"
     return ""

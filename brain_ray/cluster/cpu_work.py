@@ -9,9 +9,9 @@ from typing import Any
 
 from ray.data import DataContext, ExecutionResources
 
-from brain_ray.cluster.autoscaling import HEAD, launcher_config
 from brain_ray.cluster.capacity import Nodes, cpus, running_nodes
 from brain_ray.cluster.private_data import look_for_room
+from brain_ray.cluster.worker_groups import HEAD, launcher_config
 
 TASKS_PER_CPU = 4
 """Tasks that wait or run at a time for each CPU, where no node is started for them."""
@@ -41,10 +41,10 @@ def cpus_without_new_gpus(config: Mapping[str, Any], running: Nodes) -> float:
 
 
 def most_cpus() -> float | None:
-    """Returns how many CPUs work on CPUs may ask for; None where no launcher starts nodes, or it is unknown
-    which (Kubernetes)."""
+    """Returns how many CPUs work on CPUs may ask for; None where no nodes are started, or it is unknown
+    which."""
     config = launcher_config()
-    return cpus_without_new_gpus(config, running_nodes()) if config else None
+    return None if config is None else cpus_without_new_gpus(config, running_nodes())
 
 
 def tasks_at_a_time() -> int:

@@ -128,7 +128,7 @@ def describe_out_of_reach(host: str) -> str:
     """
     import ray
 
-    from brain_ray.cluster.autoscaling import HEAD
+    from brain_ray.cluster.worker_groups import HEAD
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
     heads = {node["NodeManagerAddress"] for node in nodes if HEAD in node["Resources"]}
@@ -160,7 +160,7 @@ def mend_error_page() -> None:
 def _on_head(function: Callable[[], T]) -> T:
     import ray
 
-    from brain_ray.cluster.autoscaling import HEAD
+    from brain_ray.cluster.worker_groups import HEAD
 
     found: T = ray.get(ray.remote(num_cpus=0, resources={HEAD: 0.001})(function).remote())
     return found

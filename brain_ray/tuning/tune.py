@@ -13,7 +13,6 @@ import ray.tune
 from brain_ray.cluster.autoscaling import (
     ask_for_trials,
     check_now_or_later,
-    nodes_are_unknown,
     nodes_to_come,
     request_nodes,
 )
@@ -79,14 +78,14 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     config = space.config
     # For the first trial alone: the others' processes wait for nodes, and with that start them.
     request_nodes(config.train)
-    running, to_come = running_nodes(), (nodes_to_come() or ()) if config.train.use_gpu else ()
-    now, later = trials_at_a_time(config, running, None if nodes_are_unknown() else to_come)
+    running, to_come = running_nodes(), nodes_to_come() if config.train.use_gpu else ()
+    now, later = trials_at_a_time(config, running, to_come)
     by_group = config.train.rows_per_group is not None or "train.rows_per_group" in space.names
     dataset = open_dataset(run, config, by_group=by_group)
     if dataset.folds is not None:
         space = replace(space, folds=dataset.folds.left_out_by(config))
     most = min(later, space.size)
-    shared = _share(run, config, dataset, framework or framework_of(config.model), most, [*running, *to_come])
+    shared = _share(run, config, dataset, framework or framework_of(config.model), most, [*running, *(to_come or ())])
     check_writable(trial_run(run, "probe"))
     with suppress(OSError):  # a bucket's folder vanishes with its only file
         run.fs.delete_dir(trial_run(run, "probe").path())

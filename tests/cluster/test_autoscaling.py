@@ -50,25 +50,39 @@ def check(settings: TrainConfig, to_come: Nodes | None) -> str:
 
 def test_the_launcher_s_file_tells_what_may_come() -> None:
     config = launcher_config()
-    grown = startable_nodes(config, 0)
+    grown = startable_nodes(config, ())
     assert len(grown) == config["max_workers"]
-    assert len(startable_nodes(config, 2)) == config["max_workers"] - 2
-    assert startable_nodes(config, 99) == []
+    assert len(startable_nodes(config, [{"CPU": 1.0}] * 2)) == config["max_workers"] - 2
+    assert startable_nodes(config, [{"CPU": 1.0}] * 99) == []
     assert grown[0]["GPU"] >= 1
 
 
+def test_nodes_that_run_are_not_counted_again() -> None:
+    gpu = {"CPU": 4.0, "GPU": 1.0}
+    config = {
+        "max_workers": 5,
+        "available_node_types": {
+            "cpu": {"max_workers": 3, "resources": {"CPU": 8.0}},
+            "gpu": {"max_workers": 2, "resources": gpu},
+        },
+    }
+    for running, gpus in (([], 2), ([gpu], 1), ([gpu, gpu], 0), ([{"CPU": 8.0}], 2), ([{"CPU": 3.0}], 2)):
+        to_come = startable_nodes(config, running)
+        assert len(to_come) == 5 - len(running)
+        assert to_come.count(gpu) == gpus
+
+
 def test_room_is_here_to_come_or_never() -> None:
-    to_come = startable_nodes(launcher_config(), 0)
+    to_come = startable_nodes(launcher_config(), ())
     assert check(TrainConfig(num_workers=2), to_come) == ""
     assert check(FOUR, to_come) == "6 node(s) can be started, and are when training starts"
     with pytest.raises(RunError, match=r"asks for 64 x .* 64 GPUs.*may start \d node\(s\) more.*not suffice"):
         check(FOUR.model_copy(update={"num_workers": 64}), to_come)
 
 
-def test_where_nothing_starts_nodes_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_starts_nodes_it_is_said_at_once() -> None:
     with pytest.raises(RunError, match=r"or add nodes$"):
-        check(FOUR, None)
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+        check(FOUR, ())
     assert check(FOUR, None) == "nodes are asked for when training starts"
 
 
