@@ -5,13 +5,17 @@ these can take.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.data import DataContext, ExecutionResources
 
-from brain_ray.cluster.capacity import Nodes, cpus, running_nodes
-from brain_ray.cluster.private_data import look_for_room
+from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, cpus, per_worker, running_nodes
+from brain_ray.cluster.private_data import keep_share, look_for_room
 from brain_ray.cluster.worker_groups import HEAD, launcher_config
+
+if TYPE_CHECKING:
+    from brain_ray.config import TrainConfig
 
 TASKS_PER_CPU = 4
 """Tasks that wait or run at a time for each CPU, where no node is started for them."""
@@ -62,3 +66,17 @@ def bound_executions(most: float | None) -> None:
     look_for_room(LOOK_S, FIRST_S)
     limits = ExecutionResources.for_limits(cpu=most)
     DataContext.get_current().execution_options.resource_limits = limits
+
+
+def keep_trials_share(settings: "TrainConfig", processes: int) -> None:
+    """Lets this process, one of so many on its node that each train alone, load with its share of the node's
+    CPUs, however many trials run on other nodes."""
+    node = ray.get_runtime_context().get_node_id()
+    (here,) = (found["Resources"].get("CPU", 0.0) for found in ray.nodes() if found["NodeID"] == node)
+    keep_share(trials_share(here, per_worker(settings)["CPU"], processes))
+
+
+def trials_share(cpus: float, of_each: float, processes: int) -> float:
+    """Returns the CPUs for the loading of each process, of those that a node with `processes` of `of_each`
+    CPUs has left; at least for one task."""
+    return max(LOADING_CPUS, cpus / processes - of_each)

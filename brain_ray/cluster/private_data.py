@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 LOOKS = "GLOBAL_LIMITS_UPDATE_INTERVAL_S"
 """Constant of Ray's `ResourceManager`: seconds between two looks."""
+
+SHARE = "_brain_ray_share"
+"""Our attribute of Ray's class that sizes executions: the CPUs that `keep_share` was told."""
 
 
 class Reservation(NamedTuple):
@@ -91,3 +95,38 @@ def look_for_room(every_s: float, first_s: float) -> None:
         return every_s if time.monotonic() - started < first_s else usual
 
     setattr(ResourceManager, LOOKS, property(interval))
+
+
+def keep_share(cpus: float) -> None:
+    """Gives later executions of Ray Data in this process so many CPUs, if they would have fewer.
+
+    Ray's coordinator divides each node's free CPUs among all executions of the cluster, rounded down: with
+    one for each of a sweep's trials, none is left on small nodes. While two of the process are open, each has
+    half. Without Ray's `RateBasedClusterAutoscaler`: it stays so, and each loads one task at a time.
+
+    Args:
+        cpus: those that nobody else in the cluster counts on.
+    """
+    try:
+        from ray.data._internal.cluster_autoscaler import RateBasedClusterAutoscaler as Autoscaler
+
+        given, end = Autoscaler.get_total_resources, Autoscaler.on_executor_shutdown
+    except (ImportError, AttributeError):
+        return
+    if hasattr(Autoscaler, SHARE):  # this process has trained before
+        setattr(Autoscaler, SHARE, cpus)
+        return
+    setattr(Autoscaler, SHARE, cpus)
+    opened: WeakSet[Any] = WeakSet()
+
+    def get_total_resources(autoscaler: Any) -> Any:
+        opened.add(autoscaler)
+        found = given(autoscaler)
+        return found.copy(cpu=max(found.cpu, getattr(Autoscaler, SHARE) / len(opened)))
+
+    def on_executor_shutdown(autoscaler: Any) -> None:
+        opened.discard(autoscaler)
+        end(autoscaler)
+
+    Autoscaler.get_total_resources = get_total_resources
+    Autoscaler.on_executor_shutdown = on_executor_shutdown

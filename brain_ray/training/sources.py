@@ -9,6 +9,7 @@ import ray
 from numpy.typing import NDArray
 
 from brain_ray.cluster.capacity import describe_small_stores, on_this_node
+from brain_ray.cluster.cpu_work import keep_trials_share
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_groups
 from brain_ray.data.folds import DEVELOPMENT, Folds, read_folds
@@ -92,14 +93,16 @@ def find_sources(
 ) -> Sources:
     """Returns what the workers of a training load from; computes the features that its first phase wants.
 
-    `config` has absolute paths. With `processes_here` the features are computed in this process, one of so
-    many on its node that do the same, and not in actors; with `sweep`, the run is a trial of it, and they are
-    shared with its other trials.
+    `config` has absolute paths. With `processes_here` this process, one of so many on its node, trains alone:
+    the features are computed in it and not in actors, and it loads with its share of the node's CPUs. With
+    `sweep`, the run is a trial of it, and features are shared with its other trials.
 
     Raises:
         RunError: `train.class_weights` names no way to choose them, or as `cache_features` and
             `Dataset.select`.
     """
+    if processes_here is not None:
+        keep_trials_share(config.train, processes_here)
     counts = dataset.count(config)
     weights = class_weights(config.train.class_weights, counts["train"], config.data.classes)
     features: dict[str, Rows] = {}

@@ -2,16 +2,24 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
 import ray.data
+from ray.data._internal.cluster_autoscaler import RateBasedClusterAutoscaler
+from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import STANDARD_RESOURCE_TYPES
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    get_or_create_autoscaling_coordinator,
+)
 
 from brain_ray.cluster import cpu_work
-from brain_ray.cluster.cpu_work import bound_executions, tasks_at_a_time
+from brain_ray.cluster.capacity import LOADING_CPUS
+from brain_ray.cluster.cpu_work import bound_executions, keep_trials_share, tasks_at_a_time, trials_share
 from brain_ray.cluster.tasks import run_tasks
+from brain_ray.config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -37,10 +45,14 @@ def naps(count: int) -> tuple[Any, Any]:
     return starts, ends
 
 
+def most_at_once(starts: Any, ends: Any) -> int:
+    return int(max(((starts <= start) & (start < ends)).sum() for start in starts))
+
+
 def test_an_execution_uses_no_more_cpus_than_its_bound() -> None:
     bound_executions(2.0)
     starts, ends = naps(6)
-    assert max(((starts <= start) & (start < ends)).sum() for start in starts) <= 2
+    assert most_at_once(starts, ends) <= 2
 
 
 def test_an_execution_has_its_cpus_from_the_beginning() -> None:
@@ -48,6 +60,38 @@ def test_an_execution_has_its_cpus_from_the_beginning() -> None:
     naps(1)  # Ray Data starts what it needs once
     starts, ends = naps(8)
     assert (starts < ends.min()).sum() > 1
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nine executions elsewhere, as those of a sweep's trials: this one gets none of the four CPUs."""
+    for name in ("get_total_resources", "on_executor_shutdown"):  # restores what is changed below
+        monkeypatch.setattr(RateBasedClusterAutoscaler, name, getattr(RateBasedClusterAutoscaler, name))
+    coordinator: Any = get_or_create_autoscaling_coordinator()
+    others = [f"other {number}" for number in range(9)]
+    asked = {"resources": [], "expire_after_s": 60.0, "request_remaining": STANDARD_RESOURCE_TYPES}
+    ray.get([coordinator.request_resources.remote(requester_id=each, **asked) for each in others])
+    yield
+    ray.get([coordinator.cancel_request.remote(each) for each in others])
+
+
+@pytest.mark.usefixtures("crowded")
+def test_executions_of_a_process_have_its_share_beside_those_of_many_others() -> None:
+    bound_executions(4.0)
+    assert most_at_once(*naps(4)) == 1
+    keep_trials_share(TrainConfig(cpus_per_worker=2), 1)  # of a node of four CPUs
+    assert most_at_once(*naps(6)) == 2
+    with ThreadPoolExecutor(2) as both:  # an epoch's last batches, and the next epoch's first
+        found = [np.concatenate(times) for times in zip(*both.map(naps, [9, 9]), strict=True)]
+    assert most_at_once(*found) <= 3, "two of the first, until it knows of the second"
+    keep_trials_share(TrainConfig(cpus_per_worker=0.5), 1)  # the process takes another trial
+    assert most_at_once(*naps(8)) > 2
+
+
+def test_trials_share_what_they_leave_of_their_node() -> None:
+    assert trials_share(4.0, 1.0, 1) == 3.0
+    assert trials_share(16.0, 1.0, 4) == 3.0
+    assert trials_share(2.0, 1.0, 2) == LOADING_CPUS, "one task"
 
 
 def test_no_more_tasks_wait_than_nodes_without_gpus_have_cpus(monkeypatch: pytest.MonkeyPatch) -> None:

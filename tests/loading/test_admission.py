@@ -51,8 +51,9 @@ def test_two_get_half_while_the_next_epoch_is_opened() -> None:
     assert cpus > 0.5 * fair
 
 
-def test_one_for_each_worker_would_get_nothing() -> None:
-    """Why there is a dispatcher: the coordinator divides each node's CPUs, rounded down."""
+def test_one_for_each_worker_or_trial_would_get_nothing() -> None:
+    """Why there is a dispatcher, and a share that trials of a sweep keep for themselves (`keep_share`): the
+    coordinator divides each node's CPUs, rounded down."""
     cpus, fair = given(16, 16)
     assert fair > 3
     assert cpus == 0
