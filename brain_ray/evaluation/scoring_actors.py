@@ -15,14 +15,19 @@ from ray.data.expressions import col
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.bundle.reference import box_quantities, grey_quantities
 from brain_ray.bundle.session import check_provider
-from brain_ray.cluster.capacity import TASK_CPUS, running_nodes, scoring_places
+from brain_ray.cluster.autoscaling import nodes_to_come
+from brain_ray.cluster.capacity import TASK_CPUS, Nodes, running_nodes, scoring_places
 from brain_ray.cluster.cpu_work import bound_executions, most_cpus
 from brain_ray.config import EvaluateConfig
 from brain_ray.data.decoding import ImageError, decode
+from brain_ray.data.parts import find_parts
 from brain_ray.data.rows import BOX
 from brain_ray.errors import RunError
 from brain_ray.evaluation.score_predictions import CANDIDATES_SEPARATOR
 from brain_ray.runs import DATASET, Run
+
+ROWS_FOR_A_COPY = 5_000
+"""Images that take a copy of the model as long as a node takes to come: some minutes on a CPU or two."""
 
 
 def open_predictor(bundle: str, threads: int, gpus: float) -> Predictor:
@@ -87,6 +92,18 @@ class Classifier:
         return batch.append_column("decision", pa.array(found.decisions, pa.string()))
 
 
+def copies(settings: EvaluateConfig, running: Nodes, to_come: Nodes, rows: int) -> int:
+    """Returns how many copies of a model score at most.
+
+    As many as the running nodes hold, and more where each has work then for the time in which nodes come.
+    Copies without GPUs start no nodes that have some.
+    """
+    if not settings.gpus_per_actor:
+        to_come = [node for node in to_come if not node.get("GPU")]
+    later = scoring_places(settings, [*running, *to_come])
+    return max(settings.num_actors, scoring_places(settings, running), min(later, rows // ROWS_FOR_A_COPY))
+
+
 def score_by_actors(
     run: Run,
     settings: EvaluateConfig,
@@ -109,11 +126,13 @@ def score_by_actors(
         block_batches: number of batches in a block; an actor takes a block at a time.
         row_ids: rows to score; None: all.
     """
+    num_rows = sum(part.num_rows for part in find_parts(run, "test")) if row_ids is None else len(row_ids)
+    most_copies = copies(settings, running_nodes(), nodes_to_come() or (), num_rows)
     most = most_cpus()
-    if most is not None:  # where only nodes with GPUs have room for the actors, one of these is started
-        most = max(most, settings.num_actors * settings.cpus_per_actor + TASK_CPUS)
+    if most is not None:  # where only nodes with GPUs have room for the actors, these are started
+        asked = most_copies if settings.gpus_per_actor else settings.num_actors
+        most = max(most, asked * settings.cpus_per_actor + TASK_CPUS)
     bound_executions(most)
-    places = max(settings.num_actors, scoring_places(settings, running_nodes()))
     # Ray Data 2.60 starts 32 processes that read the files' footers, however few files there are. (Its older
     # reader does not, but makes so many small blocks that batches are not full.)
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
@@ -133,8 +152,8 @@ def score_by_actors(
             batch_format="pyarrow",
             num_cpus=settings.cpus_per_actor,
             num_gpus=settings.gpus_per_actor,
-            # Ray Data starts more than the fewest while all are busy, up to what the running nodes hold.
-            compute=ActorPoolStrategy(min_size=settings.num_actors, max_size=places),
+            # Ray Data starts more than the fewest while all are busy.
+            compute=ActorPoolStrategy(min_size=settings.num_actors, max_size=most_copies),
             # Ray does not restart such actors reliably, and prints an error on that in every run
             # (ray-project/ray issue 53727). After the loss of one, the whole scoring is repeated.
             max_restarts=0,

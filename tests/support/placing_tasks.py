@@ -1,5 +1,5 @@
-"""Why each row is not decoded on the node of the worker that wants it: Ray Data (2.60) cannot be told the node
-of a single task.
+"""Why rows are not decoded on the node of the worker that wants them: Ray Data (2.60) cannot be told the
+node of a single task.
 
 `ray_remote_args_fn`, the one way to give an operator's tasks different arguments, is deprecated, is not told
 which task it is called for, and is not called once for each. This prints how often it is called for 16.
