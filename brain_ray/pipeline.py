@@ -14,6 +14,7 @@ from brain_ray.checks.preflight import preflight
 from brain_ray.cli import describe
 from brain_ray.cluster import connection
 from brain_ray.config import Config
+from brain_ray.data.sources.find import Source, given_source
 from brain_ray.earlier import as_begun, as_of_now, as_prepared
 from brain_ray.errors import RunError
 from brain_ray.fingerprints import differences, flatten
@@ -69,7 +70,8 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         RunError: a failed check of `preflight`, an error of a stage, or a stage before the named ones is not
             complete.
     """
-    stages = {"prepare": prepare_stage(), **STAGES}
+    source = given_source(config.data)
+    stages = {"prepare": prepare_stage(source), **STAGES}
     if "sweep" in names:  # an error in its search space is raised before any work
         stages["sweep"] = sweep_stage(SearchSpace.parse(config))
     run = Run(config.storage, config.name)
@@ -80,16 +82,16 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
         if names[0] != "prepare":
             stages[names[0]].inputs(run, config)  # left by the stages before it
         if connection.starts_here():
-            refuse_wrong_paths(run, config, checked)
+            refuse_wrong_paths(run, config, checked, source)
         connection.connect()
-        preflight(run, config, checked)
+        preflight(run, config, checked, source)
         _store(run, config)
         for k, name in enumerate(names):
             if name != "prepare":
                 config = as_prepared(run, config)
             # Only when the stages before it are complete is it known whether a finished stage must be
             # repeated.
-            check = partial(_check_rest, run, config, names[k:], checked)
+            check = partial(_check_rest, run, config, names[k:], checked, source)
             with log_context(name), prometheus.stage(run.name, name):
                 run_stage(stages[name], run, config, check)
         log.info("")
@@ -102,9 +104,11 @@ def run_stages(config: Config, names: Sequence[str] = TRAINED) -> None:
             log.info(f"report: {run.uri('report', 'report.html')}")
 
 
-def _check_rest(run: Run, config: Config, names: Sequence[str], checked: set[str]) -> None:
+def _check_rest(
+    run: Run, config: Config, names: Sequence[str], checked: set[str], source: Source | None
+) -> None:
     """Runs the cheap checks of those stages that are not in `checked`, and adds them to it."""
-    preflight(run, config, set(names) - checked)
+    preflight(run, config, set(names) - checked, source)
     checked |= set(names)
 
 

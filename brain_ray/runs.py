@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +12,17 @@ from pyarrow import fs as pafs
 
 from brain_ray.errors import RunError
 from brain_ray.storage import describe_os_error, filesystem, resolve, storage_errors, subfolders
-from brain_ray.storage_retries import read_file, retry_known, write_file
+from brain_ray.storage_retries import (
+    copy_folder,
+    delete_file,
+    delete_folder,
+    is_known,
+    note_answer,
+    patiently,
+    read_file,
+    retry_known,
+    write_file,
+)
 
 MARKER = "stage.json"
 """File written last into a stage's folder: without it, the stage does not count as finished."""
@@ -66,9 +75,6 @@ SUSPECT_FILES = ("suspects.html", "suspects.csv", "labels.csv")
 """Names of the files on out-of-fold answers, and on the labels they contradict: written to `TRAIN`, shown in
 `REPORT`."""
 
-COPIERS = 16
-"""Number of files copied at a time if a folder cannot be renamed: buckets answer slowly."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -80,6 +86,14 @@ class Run:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "storage", resolve(self.storage))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "answered": is_known(self.storage)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state.pop("answered", False):  # to whoever sent it: its address is right
+            note_answer(state["storage"])
+        self.__dict__.update(state)
 
     @cached_property
     def _opened(self) -> tuple[pafs.FileSystem, str]:
@@ -132,8 +146,8 @@ class Run:
         with storage_errors(f"read {self.uri(*parts)}"):
             return retry_known(self.storage, partial(read_file, self.fs, self.path(*parts)))
 
-    def write_bytes(self, data: bytes, *parts: str) -> None:
-        """Writes a file atomically: a reader sees the old content or the new content, complete.
+    def write_bytes(self, data: bytes | Path, *parts: str) -> None:
+        """Writes a file atomically, a local one piece by piece: readers see the old content or the new one.
 
         Raises:
             RunError: the storage refuses, or does not answer.
@@ -168,15 +182,15 @@ class Run:
         with storage_errors(f"empty {self.uri(*parts)}"):
             self._delete_records(*parts)
             if self._makes_folders:
-                self.fs.create_dir(self.path(*parts), recursive=True)
-            self.fs.delete_dir_contents(self.path(*parts), missing_dir_ok=True)
+                patiently()(self.fs.create_dir, self.path(*parts), recursive=True)
+            patiently()(self.fs.delete_dir_contents, self.path(*parts), missing_dir_ok=True)
 
     def remove(self, *parts: str) -> None:
         """Deletes a folder, if it exists, in the same order as `clear`."""
         with storage_errors(f"delete {self.uri(*parts)}"):
             self._delete_records(*parts)
             if self.exists(*parts):
-                self.fs.delete_dir(self.path(*parts))
+                delete_folder(self.fs, self.path(*parts))
 
     def move(self, source: Sequence[str], target: Sequence[str]) -> None:
         """Moves a stage's folder to a path; a folder that is there is deleted first.
@@ -192,40 +206,24 @@ class Run:
         self.remove(*target)
         with storage_errors(f"move {self.uri(*source)} to {self.uri(*target)}"):
             if self._makes_folders:
-                self.fs.create_dir(self.path(*target[:-1]), recursive=True)
+                patiently()(self.fs.create_dir, self.path(*target[:-1]), recursive=True)
             if self.fs.type_name not in ("s3", "gcs"):
                 with suppress(OSError):  # some mounts of buckets rename files only
                     self.fs.move(self.path(*source), self.path(*target))
                     return
-            self._copy(self.path(*source), self.path(*target))
+            copy_folder(self.fs, self.path(*source), self.path(*target), last=(STARTED, MARKER))
         self.remove(*source)
-
-    def _copy(self, source: str, target: str) -> None:
-        """Copies all files below a folder, its records last."""
-        infos = self.fs.get_file_info(pafs.FileSelector(source, recursive=True))
-        files = [info.path.removeprefix(source) for info in infos if info.type == pafs.FileType.File]
-        records = [name for name in (f"/{STARTED}", f"/{MARKER}") if name in files]
-
-        def copy(name: str) -> None:
-            if self._makes_folders:
-                self.fs.create_dir(f"{target}{name}".rpartition("/")[0], recursive=True)
-            self.fs.copy_file(f"{source}{name}", f"{target}{name}")
-
-        with ThreadPoolExecutor(COPIERS) as pool:
-            list(pool.map(copy, [name for name in files if name not in records]))
-        for name in records:
-            copy(name)
 
     def _delete_records(self, *parts: str) -> None:
         # Without STARTED only, a finished stage is still whole; without both, it is none.
         for name in (STARTED, MARKER):
             if self.exists(*parts, name):
-                self.fs.delete_file(self.path(*parts, name))
+                delete_file(self.fs, self.path(*parts, name))
 
     def upload(self, folder: Path, *parts: str) -> None:
-        """Copies a local folder's files into a folder of the run."""
+        """Copies a local folder's files into a folder of the run, piece by piece."""
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            self.write_bytes(file.read_bytes(), *parts, *file.relative_to(folder).parts)
+            self.write_bytes(file, *parts, *file.relative_to(folder).parts)
 
     def finished(self, folder: str) -> dict[str, Any] | None:
         """Returns the inputs with which a stage was finished, or None if it is not finished."""

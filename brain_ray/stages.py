@@ -12,6 +12,7 @@ from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
 from brain_ray.data import identity, prepare, source_changes
+from brain_ray.data.sources.find import Source
 from brain_ray.data.sources.listing import Listing
 from brain_ray.earlier import as_begun
 from brain_ray.evaluation import evaluate
@@ -95,13 +96,14 @@ def _evaluate_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 @dataclass
 class _Preparation:
-    """Work of stage prepare. The source is listed once, for the inputs: a bucket of ten million files takes
-    minutes."""
+    """Work of stage prepare. The source is listed once, by the checks before or for the inputs: a bucket of
+    ten million files takes minutes."""
 
+    source: Source | None
     listing: Listing | None = None
 
     def inputs(self, run: Run, config: Config) -> dict[str, Any]:
-        self.listing = identity.list_images(run, config)
+        self.listing = identity.list_images(run, config, self.source)
         return identity.inputs_of(run, config, self.listing)
 
     def changes(
@@ -127,9 +129,13 @@ class _Preparation:
         return listing
 
 
-def prepare_stage() -> Stage:
-    """Returns the stage that prepares a data set, for one run of it."""
-    preparation = _Preparation()
+def prepare_stage(source: Source | None = None) -> Stage:
+    """Returns the stage that prepares a data set, for one run of it.
+
+    Args:
+        source: the source that the settings name, if the checks before look at it too.
+    """
+    preparation = _Preparation(source)
     return Stage("prepare", DATASET, preparation.inputs, preparation.work, changes=preparation.changes)
 
 

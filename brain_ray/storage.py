@@ -20,7 +20,7 @@ CURES = {
     "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE": (
         "see that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile, are those of this storage"
     ),
-    "UNAVAILABLE|UNAUTHENTICATED|PERMISSION_DENIED": (
+    r"\bUNAVAILABLE|UNAUTHENTICATED|PERMISSION_DENIED": (
         "see that Google's servers are in reach, and that GOOGLE_APPLICATION_CREDENTIALS names a key for it"
     ),
 }

@@ -361,9 +361,10 @@ def test_a_training_is_kept_before_a_machine_that_is_taken_back_goes(
 def test_a_trial_is_kept_before_a_machine_that_is_taken_back_goes(
     nodes: Nodes, undisturbed: Run, tmp_path: Path
 ) -> None:
-    """It trains in a process of its own, without Ray Train, which would tell it."""
+    """It trains in a process of its own, without Ray Train, which would tell it. No limit counts that."""
     run = up_to(undisturbed, tmp_path, "phantoms", "dataset")
-    settings = {"train.epochs": 1, "train.batch-size": 1, "sweep.scheduler": "none"}
+    limits = {"train.max-failures": 0, "sweep.max-failures": 0}
+    settings = {"train.epochs": 1, "train.batch-size": 1, "sweep.scheduler": "none", **limits}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     space = "--sweep.space", "model.dropout=grid(0.0)"
     notes = tmp_path / "notes"

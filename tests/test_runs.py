@@ -38,7 +38,7 @@ def test_a_stage_counts_only_once_its_marker_is_written(run: Run) -> None:
 def test_clearing_takes_the_marker_first(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(fs.SubTreeFileSystem):  # type: ignore[misc]
         def delete_dir_contents(self, path: str, **_: object) -> None:
-            raise OSError(f"killed before {path} was emptied")
+            raise OSError(f"killed before {path} was emptied: ACCESS_DENIED")
 
     run.write_bytes(b"x", "dataset", "part.parquet")
     run.finish("dataset", {}, 1.0)
@@ -174,6 +174,7 @@ def test_names_of_a_runs_files_stand_in_one_module() -> None:
         package / "bundle" / "build.py",
         package / "bundle" / "bundle.py",
         package / "bundle" / "convert.py",
+        package / "bundle" / "mirrored_answers.py",
         package / "comparison" / "cost.py",
     }
     found = {file for file in package.rglob("*.py") if name.search(file.read_text())}

@@ -1,18 +1,19 @@
 """What the stages of a run depend on."""
 
+import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from brain_ray.config import Config, DataConfig, PhantomConfig, TrainConfig
-from brain_ray.data import identity
 from brain_ray.data.dataset import read_table
 from brain_ray.data.phantoms.files import write_tree
 from brain_ray.fingerprints import differences, flatten
-from brain_ray.pipeline import run_stage
-from brain_ray.runs import AUDIT, DATASET, DATASET_MANIFEST, Run
-from brain_ray.stages import STAGES, prepare_stage
+from brain_ray.pipeline import run_stages
+from brain_ray.runs import AUDIT, DATASET, DATASET_MANIFEST, MARKER, Run
+from brain_ray.stages import STAGES
 
 
 @pytest.fixture
@@ -36,30 +37,54 @@ def test_workers_are_no_reason_to_train_again_unless_they_decide_what_a_step_is(
     assert changes(run, scaled | {"num_workers": (1, 4)}, scaled | {"num_workers": (2, 4)}) == []
 
 
-def test_a_source_is_listed_once_whatever_becomes_of_its_data_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+@pytest.fixture
+def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders of disks that this process lists, in their order."""
+    folders, scan = list[str](), os.scandir
+
+    def note_and_scan(folder: Any = ".") -> Any:
+        folders.append(str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", note_and_scan)
+    return folders
+
+
+@pytest.mark.parametrize("kind", ["tree", "manifest"])
+def test_a_source_is_listed_once_in_a_start_whatever_becomes_of_its_data_set(
+    kind: str, scanned: list[str], tmp_path: Path, ray_cluster: None
 ) -> None:
-    source, listed, original = tmp_path / "source", list[str](), identity.list_source
+    source, data = tmp_path / "source", DataConfig()
+    write_tree(source, PhantomConfig(train_per_class=6, test_per_class=4), data.classes, seed=1)
+    folders = [f"{split}/{name}" for split in ("Training", "Testing") for name in data.classes]
+    listed = source
+    if kind == "manifest":
+        listed = source / "images.csv"
+        rows = [f"{folder}/*,{folder.partition('/')[2]},{folder.partition('/')[0]}" for folder in folders]
+        listed.write_text("\n".join(["path,label,split", *rows, ""]))
+    settings = data.model_copy(update={"source": str(listed), "test_fraction": 0.0})
+    config = Config(data=settings, storage=str(tmp_path), name="run")
+    run = Run(str(tmp_path), "run")
 
-    def list_and_count(*args: Any, **settings: Any) -> Any:
-        listed.append("")
-        return original(*args, **settings)
-
-    monkeypatch.setattr(identity, "list_source", list_and_count)
-    write_tree(source, PhantomConfig(train_per_class=6, test_per_class=2), DataConfig().classes, seed=1)
-    run, config = Run(str(tmp_path), "run"), Config(data=DataConfig(source=str(source)))
-
-    def prepare() -> int:
-        listed.clear()
-        run_stage(prepare_stage(), run, config, lambda: None)
+    def start() -> Counter[str]:
+        """Prepare, with all checks before, and return how often each folder was listed."""
+        scanned.clear()
+        run_stages(config, ["prepare"])
         assert run.finished(DATASET) is not None
-        return len(listed)
+        return Counter(scanned)
 
+    once = {str(source / folder): 1 for folder in folders}
     first = min(source.rglob("*.jpg"))
-    assert prepare() == 1
-    assert prepare() == 1, "complete and unchanged"
+    assert once.items() <= start().items()
+    assert once.items() <= start().items(), "complete and unchanged"
     first.touch()
-    assert prepare() == 1, "read, and the same"
+    assert once.items() <= start().items(), "read, and the same"
     first.unlink()
-    assert prepare() == 1, "prepared anew"
+    assert once.items() <= start().items(), "prepared anew"
     assert str(first.relative_to(source)) not in read_table(run, *DATASET_MANIFEST)["path"].tolist()
+
+    second = min(source.rglob("*.jpg"))
+    Path(run.path(DATASET, MARKER)).unlink()  # as if it had been killed
+    second.unlink()
+    assert once.items() <= start().items(), "prepared from what is there now"
+    assert str(second.relative_to(source)) not in read_table(run, *DATASET_MANIFEST)["path"].tolist()

@@ -1,6 +1,6 @@
 """Data, runs, bundles and weights in a bucket, as a user has them: the scores are those of a disk.
 
-The run on a disk is one of the built wheel, without a checkout.
+The buckets refuse every fiftieth call. The run on a disk is one of the built wheel, without a checkout.
 """
 
 import json
@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,17 +25,19 @@ from pyarrow import fs
 from support.endpoint import PNG, picture, stop
 from support.endpoint import start as serve
 from support.jobs import ROOT, finish, kill_at, start
-from support.s3_server import Server, s3_server
+from support.s3_server import Call, Server, s3_server
 from support.small_road import LEFT, small
 from support.small_road import words as road_words
 from support.wheel import begin, call, install
 
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.config import ModelConfig
+from brain_ray.data.dataset import read_table
 from brain_ray.data.phantoms import files
 from brain_ray.models.backbones import build_backbone
-from brain_ray.runs import Run
+from brain_ray.runs import PREDICTIONS, Run
 from brain_ray.serving.offline import predict_offline
+from brain_ray.storage_for_ray import patient
 
 pytestmark = pytest.mark.cluster
 
@@ -45,10 +48,13 @@ words = partial(road_words, train__epochs=EPOCHS)
 
 IN_A_BUCKET = words("pipeline", data__source="s3://images/tree")
 
+REFUSED_ONCE = "POST .*smoke/(report/predictions|train/checkpoint_manager)"
+"""Pattern of calls that are refused besides, the first by each name."""
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with s3_server("images", "runs") as running:
+    with s3_server("images", "runs", refuse_every=50, refuse_first=REFUSED_ONCE) as running:
         yield running
 
 
@@ -90,13 +96,22 @@ def disk(
 
 
 @pytest.fixture(scope="module")
-def run(disk: object, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run in a bucket, killed in training and gone on with."""
+def begun(disk: object, server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Call]]:
+    """A run in a bucket, killed in training, and what the bucket was asked for until then."""
     folder, run = tmp_path_factory.mktemp("jobs"), Run("s3://runs/deep", "smoke")
+    before = len(server.calls())
     kill_at(start(folder, *IN_A_BUCKET, storage=run.storage), f"epoch 1/{EPOCHS}")
+    calls = server.calls()[before:]
     assert run.finished("dataset") is not None
     assert run.finished("train") is None
+    return run, calls
 
+
+@pytest.fixture(scope="module")
+def run(begun: tuple[Run, list[Call]], server: Server, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same run, gone on with."""
+    folder, run = tmp_path_factory.mktemp("jobs"), begun[0]
+    server.refuse_first_again()
     said = finish(start(folder, *IN_A_BUCKET, storage=run.storage))
     assert "prepare: complete and unchanged" in said
     assert "train: goes on where it was interrupted" in said, said
@@ -155,13 +170,30 @@ def sweep(
         yield swept, weights.uri(file.name), job
 
 
+def test_a_bucket_is_asked_once_for_what_it_has(begun: tuple[Run, list[Call]]) -> None:
+    """But for what it refuses: each folder of the source is listed once, and each file of the data set opened
+    once, for its rows, and not for its footer before."""
+    _, calls = begun
+    assert sum(call.refused for call in calls) >= len(calls) // 50
+    asked = [call.name for call in calls if not call.refused]
+    listed = Counter(name for name in asked if name.startswith("LIST /images/"))
+    assert len(listed) == 3 + 2 * 4, "the source, its two splits, and four classes in each"
+    assert set(listed.values()) == {1}
+    images = Counter(name for name in asked if name.startswith("GET /images/"))
+    assert max(images.values()) == 2, "to be looked at, and to be written"
+    written = {name.split()[1] for name in asked if re.match("PUT .*/dataset/(train|valid)/part", name)}
+    assert len(written) > 2
+    prepared = calls.index(("POST /runs/deep/smoke/dataset/stage.json", False))
+    for part in written:
+        of_part = [call for call in calls[prepared:] if call.name.endswith(part)]
+        opened = sum(call.name.startswith("HEAD") for call in of_part)
+        assert 1 <= opened <= 1 + sum(call.refused for call in of_part), part
+
+
 def test_a_run_in_a_bucket_leaves_what_one_on_a_disk_does(run: Run, on_disk: Run, server: Server) -> None:
     for name in LEFT:
         assert run.exists(*name.split("/")), name
-    ours, theirs = (
-        pq.read_table(each.path("report", "predictions.parquet"), filesystem=each.fs).to_pandas()
-        for each in (run, on_disk)
-    )
+    ours, theirs = (read_table(each, *PREDICTIONS) for each in (run, on_disk))
     assert_frame_equal(ours, theirs, rtol=0, atol=1e-5)
     assert run.read_json("dataset", "audit.json") == on_disk.read_json("dataset", "audit.json")
     assert not [key for key in server.objects("runs") if key.endswith(".partial")]
@@ -194,7 +226,7 @@ def test_a_bundle_in_a_bucket_answers_like_a_copy_of_it(
     run: Run, tree: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "copy"
-    fs.copy_files(run.path("bundle"), str(copy), run.fs, fs.LocalFileSystem())
+    fs.copy_files(run.path("bundle"), str(copy), patient(run.fs), fs.LocalFileSystem())
     folder = tree / "Testing/glioma"
     expected = predict_offline(Predictor(copy), sorted(folder.iterdir()))
     monkeypatch.delenv("AWS_ENDPOINT_URL")

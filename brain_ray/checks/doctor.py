@@ -14,12 +14,12 @@ from brain_ray.checks.packages import ROOT
 from brain_ray.checks.upload_size import check_upload
 from brain_ray.cli import complain, parse_or_explain
 from brain_ray.cluster import connection, tokens
-from brain_ray.config import PHANTOMS, Config
-from brain_ray.data.sources.find import list_source
+from brain_ray.config import Config
+from brain_ray.data.sources.find import Source, given_source
 from brain_ray.errors import RunError
 from brain_ray.records import to_json
 from brain_ray.runs import Run
-from brain_ray.storage import refuse_keys_in, resolve
+from brain_ray.storage import refuse_keys_in
 from brain_ray.usage import OneLineParser
 
 OWN = ("--address", "--json")
@@ -109,10 +109,11 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
     yield from problems
     if visits:
         yield from nodes.check_nodes(visits)
-        places = nodes.check_places(run, config, visits)
+        source = given_source(config.data)
+        places = nodes.check_places(run, config, visits, source=source)
         yield from places
         if any(found.name == "data" and found.level == "ok" for found in places):
-            yield _count_files(config)
+            yield _count_files(config, source)
         yield from cluster.check_cluster(config.train)
         yield cluster.check_scoring(config.evaluate)
         yield from cluster.check_gpus(config, visits)
@@ -120,13 +121,13 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
         run.fs.delete_dir(run.path())
 
 
-def _count_files(config: Config) -> Finding:
-    if config.data.source == PHANTOMS:
+def _count_files(config: Config, source: Source | None) -> Finding:
+    if source is None:
         drawn = config.data.phantoms
         number = len(config.data.classes) * (drawn.train_per_class + drawn.test_per_class)
         return Finding("files", "ok", f"about {number} phantoms are drawn when preparation starts")
     try:
-        files = list_source(resolve(config.data.source), config.data).files
+        files = source.files().files
     except RunError as error:
         return Finding("files", "error", str(error))
     counts = files.groupby("source_split").size()

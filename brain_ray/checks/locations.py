@@ -5,16 +5,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pyarrow import fs as pafs
 
 from brain_ray.config import PHANTOMS, BackboneSpec, Config
 from brain_ray.data.outlines import read_outlines
-from brain_ray.data.sources.find import check_source, is_manifest
+from brain_ray.data.sources.find import Source, given_source, is_manifest
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.storage import filesystem, resolve, storage_errors
+from brain_ray.storage_retries import retry_known
 
 PROBE = "probe"
 """Folder of a run for the files that test whether it can be written."""
@@ -56,10 +58,18 @@ def end_probe(run: Run) -> None:
             Path(run.path()).rmdir()
 
 
-def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> None:
+def refuse_wrong_paths(
+    run: Run, config: Config, stages: Collection[str], source: Source | None = None
+) -> None:
     """Checks the paths of this machine before anything is started or written.
 
     Only for a Ray that is started here: nodes of a cluster may see other folders than this process does.
+
+    Args:
+        run: the run.
+        config: its settings.
+        stages: names of the stages.
+        source: the source that the settings name, if others look at it too.
 
     Raises:
         RunError: the storage cannot be written, or the images, the outlines or the weights are not where the
@@ -73,7 +83,7 @@ def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> Non
             raise RunError(f"storage: {folder} is a file: set --storage to a folder")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise RunError(f"storage: {folder} cannot be written to: set --storage elsewhere")
-    if "prepare" in stages and "://" not in config.data.source and (wrong := try_data(config)):
+    if "prepare" in stages and "://" not in config.data.source and (wrong := try_data(config, source)):
         raise RunError(f"data: {wrong}")
     outlines = config.evaluate.outlines
     if "evaluate" in stages and outlines not in (None, PHANTOMS) and "://" not in str(outlines):
@@ -91,20 +101,23 @@ def refuse_wrong_paths(run: Run, config: Config, stages: Collection[str]) -> Non
         raise RunError(f"weights: {wrong}: set --model.weights to a file that is there, or to none")
 
 
-def try_data(config: Config) -> str:
+def try_data(config: Config, source: Source | None = None) -> str:
     """Checks the folders of the images and of their classes, or a manifest and its files.
 
     Returns the error's text, or "". In a bucket of Google's, this lists all images.
+
+    Args:
+        config: the settings.
+        source: the source that they name, if others look at it too.
     """
-    source = config.data.source
-    if source == PHANTOMS:
-        return ""
+    looked_at = source or given_source(config.data)
 
     def look() -> str:
-        check_source(resolve(source), config.data)
+        if looked_at is not None:
+            looked_at.splits()
         return ""
 
-    return _error_of(source, look)
+    return _error_of(config.data.source, look)
 
 
 def try_folder(config: Config) -> str:
@@ -119,12 +132,13 @@ def try_folder(config: Config) -> str:
     def look() -> str:
         opened, root = filesystem(source)
         if is_manifest(resolve(source)):
-            there = opened.get_file_info(root).type == pafs.FileType.File
+            there = _type_of(source, opened, root) == pafs.FileType.File
             return "" if there else f"there is no file {source}"
         folder = config.data.train_folder or "."
-        there = opened.get_file_info("/".join([root.rstrip("/"), *PurePosixPath(folder).parts]))
+        path = "/".join([root.rstrip("/"), *PurePosixPath(folder).parts])
+        there = _type_of(source, opened, path) == pafs.FileType.Directory
         name = f"{folder}/ in {source}" if folder != "." else source
-        return "" if there.type == pafs.FileType.Directory else f"there is no folder {name}"
+        return "" if there else f"there is no folder {name}"
 
     return _error_of(source, look)
 
@@ -139,10 +153,14 @@ def try_weights(config: Config) -> str:
 
     def look() -> str:
         opened, path = filesystem(weights)
-        there = opened.get_file_info(path).type == pafs.FileType.File
+        there = _type_of(weights, opened, path) == pafs.FileType.File
         return "" if there else f"there is no file {weights}"
 
     return _error_of(weights, look)
+
+
+def _type_of(location: str, opened: pafs.FileSystem, path: str) -> pafs.FileType:
+    return retry_known(location, partial(opened.get_file_info, path)).type
 
 
 def _error_of(place: str, look: Callable[[], str]) -> str:

@@ -18,6 +18,7 @@ from brain_ray.cluster.capacity import (
     _some,
 )
 from brain_ray.config import Config
+from brain_ray.data.sources.find import Source
 from brain_ray.runs import Run
 
 NODE_TIMEOUT_S = 60.0
@@ -43,8 +44,11 @@ class Visit:
     gpus: Mapping[str, Any] | None = None
 
 
-def visit(node: str, run: Run, config: Config, mark: str, places: Collection[str], gpus: bool) -> Visit:
+def visit(
+    node: str, storage: str, name: str, config: Config, mark: str, places: Collection[str], gpus: bool
+) -> Visit:
     """Collects this node's facts and checks that it reaches storage, data and weights."""
+    run = Run(storage, name)  # not sent: it would wait for a storage that is out of reach from here
     return Visit(
         node,
         machine.facts(),
@@ -89,7 +93,8 @@ def visit_nodes(
     for address, node in alive_nodes().items():
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         sees = gpus and node["Resources"].get("GPU", 0) > 0
-        task = look.options(scheduling_strategy=there).remote(address, run, config, mark, places, sees)
+        ask = look.options(scheduling_strategy=there).remote
+        task = ask(address, run.storage, run.name, config, mark, places, sees)
         waiting[task] = address
     timeout = NODE_TIMEOUT_S + (machine.TENSORFLOW_TIMEOUT_S if gpus else 0.0)
     done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=timeout)
@@ -115,9 +120,21 @@ def no_answer(node: str, text: str) -> Finding:
 
 
 def check_places(
-    run: Run, config: Config, visits: Iterable[Visit], places: Collection[str] = PLACES
+    run: Run,
+    config: Config,
+    visits: Iterable[Visit],
+    places: Collection[str] = PLACES,
+    source: Source | None = None,
 ) -> list[Finding]:
-    """Checks whether every visited node reaches the storage, data and weights that `places` names."""
+    """Checks whether every visited node reaches the storage, data and weights that `places` names.
+
+    Args:
+        run: has the storage.
+        config: has the locations of data and weights.
+        visits: of the nodes.
+        places: which of PLACES are checked.
+        source: the source that the settings name, if others look at it too.
+    """
     visits = list(visits)
     settings = {
         "storage": (run.storage, STORAGE_CURE),
@@ -126,7 +143,7 @@ def check_places(
     }
     findings = [_check_place(name, *settings[name], visits) for name in PLACES if name in places]
     # Once is enough for the classes' folders: finding them may list all images.
-    classes = try_data(config) if "data" in places else ""
+    classes = try_data(config, source) if "data" in places else ""
     if classes:
         findings = [Finding("data", "error", classes) if each.name == "data" else each for each in findings]
     return findings

@@ -6,17 +6,24 @@ from brain_ray.checks.cluster import check_cluster, check_gpus, check_scoring
 from brain_ray.checks.finding import refuse_errors
 from brain_ray.checks.locations import TRAINING
 from brain_ray.checks.nodes import check_places, visit_nodes
-from brain_ray.config import PHANTOMS, Config, DataConfig
+from brain_ray.config import Config, DataConfig
 from brain_ray.data.image_export import check_export
-from brain_ray.data.sources.find import check_source
+from brain_ray.data.sources.find import Source, given_source
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.storage import resolve
 
 
-def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
+def preflight(run: Run, config: Config, stages: Collection[str], source: Source | None = None) -> None:
     """Checks what the coming stages need, on the connected cluster; logs warnings.
+
+    Args:
+        run: the run.
+        config: its settings.
+        stages: names of the stages.
+        source: the source that the settings name, which stage prepare is going to list; None: it is looked
+            at for these checks alone.
 
     Raises:
         RunError: a node does not answer; storage, data or weights cannot be reached from each node; there are
@@ -31,10 +38,11 @@ def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
     gpus = trains and config.train.use_gpu
     findings, visits = visit_nodes(run, config, places, gpus=gpus)
     refuse_errors(findings)
-    findings = check_places(run, config, visits, places)
+    source = source or given_source(config.data)
+    findings = check_places(run, config, visits, places, source)
     if "prepare" in stages and not any(found.level == "error" for found in findings):
         scores_test = "evaluate" in stages and config.folds is None
-        _check_data(run, config.data, scores_test=scores_test)
+        _check_data(run, config.data, source, scores_test=scores_test)
     if trains:
         findings += check_cluster(config.train)
     if gpus:
@@ -47,12 +55,12 @@ def preflight(run: Run, config: Config, stages: Collection[str]) -> None:
             log.info(f"{found.name}: {found.message()}")
 
 
-def _check_data(run: Run, data: DataConfig, *, scores_test: bool) -> None:
+def _check_data(run: Run, data: DataConfig, source: Source | None, *, scores_test: bool) -> None:
     """Checks that preparation can export images, if it is to, and leaves test images if they are scored."""
     if data.export_images:
         check_export(run, resolve(data.export_images))
-    draws = data.test_fraction > 0 or data.source == PHANTOMS or data.external
-    if scores_test and not draws and "test" not in check_source(resolve(data.source), data):
+    draws = data.test_fraction > 0 or data.external
+    if scores_test and not draws and source is not None and "test" not in source.splits():
         raise RunError(
             f"data: there would be no test images to evaluate: {data.source} has none, and "
             "data.test_fraction is 0: set --data.test-fraction, or name the source's own by "

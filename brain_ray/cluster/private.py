@@ -7,11 +7,15 @@ them with Ray's own, so that an upgrade that moves one fails there.
 import os
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, OutOfMemoryError, RayActorError
+
+from brain_ray.errors import first_line
 
 ASK_S = 5.0
 """Seconds within which the head has to say which nodes are about to go."""
@@ -183,3 +187,36 @@ def is_draining() -> bool:
         return ask is not None and context.get_node_id() in ask(timeout=ASK_S)
     except ray.exceptions.RpcError:  # the head is busy: the next look asks again
         return False
+
+
+class MemoryKillError(RayActorError, OutOfMemoryError):  # type: ignore[misc]
+    """Ray killed an actor's process because its node ran low on memory."""
+
+    def __init__(self, line: str) -> None:
+        RayActorError.__init__(self, error_msg=line)
+
+
+@contextmanager
+def memory_kills_end_trials() -> Iterator[None]:
+    """Makes Ray Tune take a trial's process that Ray killed for its memory as one that died, in the block.
+
+    Tune 2.60 does not know that error, and ends with a RuntimeError, all trials with it. Without Ray's
+    `RayActorManager`: it does so here too.
+    """
+    try:
+        from ray.air.execution._internal.actor_manager import RayActorManager
+    except ImportError:
+        yield
+        return
+    take = RayActorManager._actor_task_failed
+
+    def take_kills_too(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = MemoryKillError(first_line(exception))
+        take(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = take_kills_too
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = take

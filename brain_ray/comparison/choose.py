@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from pyarrow import fs as pafs
 
 from brain_ray.comparison import wording
 from brain_ray.comparison.compare import compare
@@ -39,6 +38,7 @@ from brain_ray.runs import (
 from brain_ray.scoring.calibration import log_loss
 from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation
 from brain_ray.scoring.decisions import wrap
+from brain_ray.storage_retries import copy_folder
 from brain_ray.tuning.fold_records import answers_of
 from brain_ray.tuning.trial_store import best_value, read_sweep, trial_run
 from brain_ray.tuning.trials import SweepRecord, Trial, TrialRecord, models_of
@@ -69,7 +69,7 @@ def choose(run: Run, config: Config) -> str:
     winner = ranked[0]
     home = trial_run(run, winner.id)
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    pafs.copy_files(home.path(TRAIN), run.path(TRAIN), home.fs, run.fs)
+    copy_folder(run.fs, home.path(TRAIN), run.path(TRAIN))
     folds = {}
     for place, trial in enumerate(ranked if len(ranked) > 1 else ()):
         weights = trial_run(run, trial.id).read_bytes(*BEST)

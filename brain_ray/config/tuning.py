@@ -42,8 +42,8 @@ class SweepConfig(Settings):
     trials_per_gpu: Positive = 1
     """Number of one-worker trials that share a GPU; each takes memory as it needs it."""
     max_failures: Annotated[int, Field(ge=0)] = 1
-    """How many times a failed trial is tried again, from its newest checkpoint, before it is marked as
-    failed."""
+    """How many times a trial that ended with an error is tried again, from its newest checkpoint, before it
+    is marked as failed. Losses of its process or node do not count here: see `train.max_failures`."""
     silence_minutes: Annotated[float, Field(gt=0)] = 120.0
     """Minutes without a report of an epoch after which a trial counts as stuck and fails."""
     choice: Literal["cheapest within margin", "best", "cheapest within noise"] = "cheapest within margin"

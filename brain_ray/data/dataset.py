@@ -13,15 +13,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.data.parts import find_parts, no_rows
+from brain_ray.data.parts import READERS, files_of_labels, files_of_rows, find_parts, no_rows
 from brain_ray.data.rows import BOX, ROW_COLUMNS, read_input
 from brain_ray.data.sources.manifest_names import RESERVED, STATED
 from brain_ray.errors import RunError
 from brain_ray.runs import DATASET, DATASET_MANIFEST, Run
+from brain_ray.storage import storage_errors
 from brain_ray.storage_retries import patiently
-
-READERS = 16
-"""Number of files read at a time: a bucket answers slowly."""
 
 ROWS_AT_A_TIME = 16
 """Number of rows that are decoded together."""
@@ -55,7 +53,10 @@ def read_rows(run: Run, split: str, ids: Sequence[int]) -> list[dict[str, Any]]:
     Raises:
         RunError: the split has no files, or no row of that id.
     """
-    found = read_columns(run, split, ROW_COLUMNS, pads.field("row_id").isin(list(ids)))
+    if not ids:
+        return []
+    files, only = files_of_rows(run, split, ids), pads.field("row_id").isin(list(ids))
+    found = _read_files(run, split, files, ROW_COLUMNS, only)
     rows = {row["row_id"]: row for row in found.to_pylist()}
     missing = [number for number in ids if number not in rows]
     if missing:
@@ -83,7 +84,8 @@ def first_rows(run: Run, split: str) -> list[dict[str, Any]]:
     Raises:
         RunError: the split has no files.
     """
-    labels = read_columns(run, split, ["row_id", "label"]).to_pandas()
+    files = files_of_labels(run, split)
+    labels = _read_files(run, split, files, ["row_id", "label"]).to_pandas()
     return read_rows(run, split, labels.groupby("label")["row_id"].first().tolist())
 
 
@@ -167,6 +169,17 @@ def read_table(run: Run, *file: str, columns: Sequence[str] | None = None) -> pd
     return frame
 
 
+def write_table(run: Run, table: pd.DataFrame, *file: str) -> None:
+    """Writes a table without its index as a Parquet file of a run, again after errors that pass.
+
+    Raises:
+        RunError: the storage refuses, or does not answer.
+    """
+    written = pa.Table.from_pandas(table, preserve_index=False)
+    with storage_errors(f"write {run.uri(*file)}"):
+        patiently()(pq.write_table, written, run.path(*file), filesystem=run.fs)
+
+
 def add_source_columns(images: pd.DataFrame, run: Run) -> pd.DataFrame:
     """Adds what the source states of each image: source_split, patient, source, fold, and its own columns.
 
@@ -209,10 +222,14 @@ def read_columns(
     Raises:
         RunError: the split has no files.
     """
-    files = _files(run, split)
+    return _read_files(run, split, _files(run, split), columns, only)
+
+
+def _read_files(
+    run: Run, split: str, files: Sequence[str], columns: Sequence[str], only: pads.Expression | None = None
+) -> pa.Table:
     if not files:
         raise no_rows(run, split)
-
     return pa.concat_tables(_read_each(run, files, columns, only))
 
 

@@ -13,7 +13,7 @@ from brain_ray.data.dataset import read_table
 from brain_ray.data.patients import name_by_table, read_bytes
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.rows import rows_digest
-from brain_ray.data.sources.find import list_source
+from brain_ray.data.sources.find import Source
 from brain_ray.data.sources.listing import Listing, listing_hash
 from brain_ray.fingerprints import digest
 from brain_ray.runs import AUDIT, DATASET, DATASET_IDS, DATASET_MANIFEST, PHANTOM_IMAGES, SALT, Run
@@ -52,15 +52,21 @@ def source_of(run: Run, config: Config) -> str:
     return run.uri(PHANTOM_IMAGES)
 
 
-def list_images(run: Run, config: Config) -> Listing:
+def list_images(run: Run, config: Config, source: Source | None = None) -> Listing:
     """Lists the source of a run's images; for phantoms, with the patients that their table names.
 
+    Args:
+        run: the run.
+        config: its settings.
+        source: the source, if these name one and it was looked at before; its list is handed over.
+
     Raises:
-        RunError: as of `list_source`.
+        RunError: as of `Source.files`.
     """
     data = config.data
     drawn = data.source == PHANTOMS and data.phantoms.slices_per_patient > 1
-    listing = list_source(source_of(run, config), data, read=(phantom.PATIENTS,) if drawn else ())
+    source = source or Source(source_of(run, config), data)
+    listing = source.files(read=(phantom.PATIENTS,) if drawn else ())
     if drawn:
         table = run.uri(PHANTOM_IMAGES, phantom.PATIENTS)
         listing = replace(listing, files=name_by_table(listing.files, table))

@@ -1,6 +1,7 @@
 """Export of the prepared images as a tree of JPEG files (`data.export_images`)."""
 
 import json
+from functools import partial
 from pathlib import PurePosixPath
 
 import cv2
@@ -15,6 +16,7 @@ from brain_ray.data.transforms import Box
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
 from brain_ray.storage import filesystem, storage_errors
+from brain_ray.storage_retries import patiently, read_file, retry_known, write_file
 
 EXPORTED = "export.json"
 """File in the folder of exported images that names their run."""
@@ -28,11 +30,12 @@ def check_export(run: Run, folder: str) -> None:
     """
     with storage_errors(f"read {folder}"):
         opened, root = filesystem(folder)
-        found = opened.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+        selector = pafs.FileSelector(root, allow_not_found=True)
+        found = retry_known(folder, partial(opened.get_file_info, selector))
         names = {info.base_name for info in found if not info.base_name.startswith(".")}
         if EXPORTED in names:
-            with opened.open_input_stream(f"{root.rstrip('/')}/{EXPORTED}") as stream:
-                names = set() if json.loads(stream.read())["run"] == run.uri() else names
+            content = patiently()(read_file, opened, f"{root.rstrip('/')}/{EXPORTED}")
+            names = set() if json.loads(content)["run"] == run.uri() else names
     if names:
         raise RunError(
             f"data.export_images: {folder} is not empty, and not an export of {run.uri()}: set "
@@ -51,10 +54,11 @@ def begin_export(run: Run, folder: str) -> None:
     with storage_errors(f"write {folder}"):
         opened, root = filesystem(folder)
         for split in SPLITS:
-            opened.delete_dir_contents(f"{root.rstrip('/')}/{split}", missing_dir_ok=True)
-        opened.create_dir(root, recursive=True)
-        with opened.open_output_stream(f"{root.rstrip('/')}/{EXPORTED}") as stream:
-            stream.write(json.dumps({"run": run.uri()}).encode())
+            path = f"{root.rstrip('/')}/{split}"
+            patiently()(opened.delete_dir_contents, path, missing_dir_ok=True)
+        patiently()(opened.create_dir, root, recursive=True)
+        content = json.dumps({"run": run.uri()}).encode()
+        patiently()(write_file, opened, f"{root.rstrip('/')}/{EXPORTED}", content)
 
 
 def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
@@ -73,7 +77,6 @@ def export_images(rows: pa.Table, data: DataConfig, split: str) -> None:
             image = augmentation.augment(image, data.balance, np.random.default_rng(row["augment_seed"]))
             name += f"_aug{row['row_id']}"
         folder = f"{root.rstrip('/')}/{split}/{data.classes[row['label']]}"
-        opened.create_dir(folder, recursive=True)
+        patiently()(opened.create_dir, folder, recursive=True)
         encoded = cv2.imencode(".jpg", image)[1].tobytes()
-        with opened.open_output_stream(f"{folder}/{name}.jpg") as stream:
-            stream.write(encoded)
+        patiently()(write_file, opened, f"{folder}/{name}.jpg", encoded)

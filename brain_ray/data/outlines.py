@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +16,7 @@ from brain_ray.data.sources.manifest_names import PATH_COLUMNS, suffix_of
 from brain_ray.data.sources.manifest_rows import read_rows
 from brain_ray.errors import MAX_NAMES, RunError, printable
 from brain_ray.storage import filesystem, storage_errors
+from brain_ray.storage_retries import patiently, retry_known
 
 SIDES = ("left", "top", "right", "bottom")
 """Columns of a table of boxes: pixels left..right-1 and top..bottom-1 are in the box."""
@@ -107,13 +109,12 @@ def read_outlines(location: str) -> Outlines:
     """
     found, path = filesystem(location)
     with storage_errors(f"read {location}"):
-        kind = found.get_file_info(path).type
+        kind = retry_known(location, partial(found.get_file_info, path)).type
         if kind == pafs.FileType.Directory:
             return _read_folder(location, found, path)
         if kind != pafs.FileType.File:
             raise RunError(f"there are no outlines at {location} (evaluate.outlines): {FORMS}")
-        with found.open_input_stream(path) as stream:
-            data = bytes(stream.read())
+        data = patiently()(_read, found, path)
     digest = sha256(data).hexdigest()
     if path.lower().endswith(".json"):
         polygons = _read_json(location, data)
@@ -125,7 +126,7 @@ def read_outlines(location: str) -> Outlines:
 
 
 def _read_folder(location: str, found: pafs.FileSystem, folder: str) -> Outlines:
-    listed = found.get_file_info(pafs.FileSelector(folder, recursive=True))
+    listed = patiently()(found.get_file_info, pafs.FileSelector(folder, recursive=True))
     start = len(folder.rstrip("/")) + 1
     masks = {
         info.path[start:]: info
@@ -136,11 +137,16 @@ def _read_folder(location: str, found: pafs.FileSystem, folder: str) -> Outlines
         raise RunError(f"{location} (evaluate.outlines) holds no mask, a file that ends in {MASK_SUFFIX}")
 
     def load(name: str) -> Outline:
-        with storage_errors(f"read {location}/{name}"), found.open_input_stream(masks[name].path) as stream:
-            return Outline(png=bytes(stream.read()))
+        with storage_errors(f"read {location}/{name}"):
+            return Outline(png=patiently()(_read, found, masks[name].path))
 
     facts = [[name, info.size, info.mtime_ns] for name, info in masks.items()]
     return Outlines(location, list(masks), load, sha256(json.dumps(facts).encode()).hexdigest())
+
+
+def _read(found: pafs.FileSystem, path: str) -> bytes:
+    with found.open_input_stream(path) as stream:
+        return bytes(stream.read())
 
 
 def _read_json(location: str, data: bytes) -> dict[str, list[Polygon]]:

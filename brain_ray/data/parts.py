@@ -1,6 +1,7 @@
 """Files of a prepared data set: their rows, bytes and labels. Imports no pandas: small actors need it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from brain_ray.errors import RunError
 from brain_ray.runs import DATASET, DATASET_PARTS, Run
 from brain_ray.storage_retries import patiently
+
+READERS = 16
+"""Number of files read at a time: a bucket answers slowly."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,37 @@ def parts_of(run: Run, *folder: str) -> list[Part]:
     files = run.list_files(*folder, suffix=".parquet")
     parts = [
         Part(file.path, patiently()(pq.read_metadata, file.path, filesystem=run.fs).num_rows, file.size)
-        for file in (run.fs.get_file_info(files) if files else ())
+        for file in (patiently()(run.fs.get_file_info, files) if files else ())
     ]
     return [part for part in parts if part.num_rows]
+
+
+def files_of_rows(run: Run, split: str, row_ids: Sequence[int]) -> list[str]:
+    """Returns the paths of a split's files that hold rows, in their order; of an earlier version's data set,
+    which has no list of them, all files.
+
+    The `row_id`s of a split count its rows from 0, over the files in the order of their names.
+    """
+    listed = _listed(run, split)
+    if listed is None:
+        return run.list_files(DATASET, split, suffix=".parquet")
+    ends = np.cumsum([row["num_rows"] for row in listed])
+    holding = set(np.minimum(np.searchsorted(ends, row_ids, side="right"), len(listed) - 1).tolist())
+    return [run.path(DATASET, split, row["file"]) for k, row in enumerate(listed) if k in holding]
+
+
+def files_of_labels(run: Run, split: str) -> list[str]:
+    """Returns the paths of a split's files that hold the first row of a label, like `files_of_rows`."""
+    listed = _listed(run, split)
+    if listed is None:
+        return run.list_files(DATASET, split, suffix=".parquet")
+    seen, found = set[int](), []
+    for row in listed:
+        labels = set(np.flatnonzero(row["labels"]).tolist())
+        if labels - seen:
+            found.append(run.path(DATASET, split, row["file"]))
+            seen |= labels
+    return found
 
 
 @dataclass(frozen=True)
@@ -130,14 +162,12 @@ def _listed(run: Run, split: str) -> list[dict[str, Any]] | None:
 
 
 def _read_counts(run: Run, split: str) -> Iterable[Iterable[tuple[Any, int]]]:
-    """Yields the labels of some rows of a split after others, with how often each is there."""
-    import pyarrow.dataset as pads  # imports pandas
+    """Yields the labels of each file of a split, with how often each is there; some are read at a time."""
 
-    files = run.list_files(DATASET, split, suffix=".parquet")
-    if not files:
-        return
-    # The footers of ten thousand files take more memory than their labels: they are not cached.
-    dataset = pads.dataset(files, filesystem=run.fs, format="parquet")
-    for batch in dataset.to_batches(columns=["label"], cache_metadata=False):
-        labels, rows = np.unique(batch["label"].to_numpy(zero_copy_only=False), return_counts=True)
-        yield zip(labels.tolist(), rows.tolist(), strict=True)
+    def read(file: str) -> list[tuple[Any, int]]:
+        table = patiently()(pq.read_table, file, columns=["label"], filesystem=run.fs, partitioning=None)
+        labels, rows = np.unique(table["label"].to_numpy(), return_counts=True)
+        return list(zip(labels.tolist(), rows.tolist(), strict=True))
+
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(read, run.list_files(DATASET, split, suffix=".parquet"))

@@ -11,6 +11,7 @@ from pyarrow import fs as pafs
 from brain_ray.data.file_names import is_no_image
 from brain_ray.errors import RunError, first_line, list_names
 from brain_ray.storage import filesystem, storage_errors
+from brain_ray.storage_retries import retry_known
 
 PATH_COLUMNS = ("path", "file")
 """Names, either of them, of the column of a table of patients that holds the files' paths."""
@@ -130,13 +131,17 @@ def read_bytes(location: str) -> bytes:
         RunError: no such file.
     """
     opened, path = filesystem(location)
-    with storage_errors(f"read {location}"):
+
+    def read() -> bytes:
         if opened.get_file_info(path).type != pafs.FileType.File:
             raise RunError(
                 f"there is no file {location}: set --data.patients csv:FILE to a table of patients"
             )
         with opened.open_input_stream(path) as stream:
             return bytes(stream.read())
+
+    with storage_errors(f"read {location}"):
+        return retry_known(location, read)
 
 
 def _by_folder(images: pd.DataFrame) -> pd.Series:

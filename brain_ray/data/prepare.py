@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import ray.data
 
@@ -18,6 +17,7 @@ from brain_ray.config import PHANTOMS, Config, DataConfig
 from brain_ray.data.audit import account, as_text
 from brain_ray.data.copies import clusters
 from brain_ray.data.copies.find import find_copies
+from brain_ray.data.dataset import write_table
 from brain_ray.data.expansion import expand_files
 from brain_ray.data.file_names import is_no_image
 from brain_ray.data.groups import fold_numbers, join_groups
@@ -77,7 +77,7 @@ def prepare(
     files = listing.files["path"].nunique()
     lap(f"listed {files} files" + (f" with {len(index)} images" if len(index) != files else ""))
     for split in SPLITS:
-        run.fs.create_dir(run.path(DATASET, split), recursive=True)
+        patiently()(run.fs.create_dir, run.path(DATASET, split), recursive=True)
     scanned = _scan(index, source, data, block_images)
     facts = scanned.select_columns(list(FACTS)).to_pandas().set_index("image_id").sort_index()
     manifest = index.join(facts, on="image_id").drop(columns="mtime_ns")
@@ -114,7 +114,7 @@ def prepare(
     found["shortcuts"] = measured()
     lap("measured how well the classes are told without the head")
     for name, table in (("manifest", manifest), ("rejected", _rejected(manifest)), ("pairs", pairs)):
-        _write_parquet(run, table, DATASET, f"{name}.parquet")
+        write_table(run, table, DATASET, f"{name}.parquet")
     run.write_json(found, *AUDIT)
     prometheus.prepared(run.name, manifest["split"].value_counts().to_dict())
     return as_text(found, assigned)
@@ -204,14 +204,9 @@ def _write(scanned: ray.data.Dataset, write: Write) -> None:
     if totals != expected:
         where = write.run.uri(DATASET)
         raise RunError(f"{where}: wrote {totals} rows, expected {expected}: prepare again")
-    _write_parquet(write.run, written.sort_values(["split", "file"]), *DATASET_PARTS)
+    write_table(write.run, written.sort_values(["split", "file"]), *DATASET_PARTS)
 
 
 def _rejected(manifest: pd.DataFrame) -> pd.DataFrame:
     rows = manifest[manifest["split"] == "rejected"]
     return rows[["path", "class_name", "source_split", "reason"]].reset_index(drop=True)
-
-
-def _write_parquet(run: Run, table: pd.DataFrame, *file: str) -> None:
-    written = pa.Table.from_pandas(table, preserve_index=False)
-    patiently()(pq.write_table, written, run.path(*file), filesystem=run.fs)

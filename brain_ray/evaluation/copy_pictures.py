@@ -30,6 +30,7 @@ from brain_ray.evaluation.copy_plates import ClusterRow, CopyPair, LabelDispute,
 from brain_ray.evaluation.image_plates import shrink
 from brain_ray.runs import AUDIT, DATASET, DATASET_MANIFEST, PHANTOM_IMAGES, Run
 from brain_ray.storage import resolve
+from brain_ray.storage_retries import patiently
 
 SIDE = 256
 """Longest side, in pixels, to which images are shrunk as soon as they are read."""
@@ -93,7 +94,7 @@ def read_copies(run: Run, config: Config) -> CopyPictures:
 
 def read_images(run: Run) -> pd.DataFrame:
     """Returns what a data set's manifest says of its usable images, by image_id; see `SOMETIMES`."""
-    names = pq.read_schema(run.path(*DATASET_MANIFEST), filesystem=run.fs).names
+    names = patiently()(pq.read_schema, run.path(*DATASET_MANIFEST), filesystem=run.fs).names
     columns = [*ALWAYS, *(name for name in SOMETIMES if name in names)]
     table = read_table(run, *DATASET_MANIFEST, columns=columns).set_index("image_id")
     table = table[table["split"] != "rejected"]

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from brain_ray.bundle.bundle import add_scores, load_bundle
 from brain_ray.cluster.losses import retry_if_lost
 from brain_ray.config import Config
-from brain_ray.data.dataset import add_source_columns, group_column, read_table
+from brain_ray.data.dataset import add_source_columns, group_column, read_table, write_table
 from brain_ray.errors import RunError
 from brain_ray.evaluation.external import describe_external
 from brain_ray.evaluation.ledger import record_scoring
@@ -95,9 +93,7 @@ def evaluate(run: Run, config: Config) -> str:
     robustness = score_artefacts(run, config, predictions) if config.evaluate.robustness else None
     if robustness is not None:
         metrics["robustness"] = robustness.model_dump(mode="json")
-    table = pa.Table.from_pandas(predictions, preserve_index=False)
-    with run.fs.open_output_stream(run.path(*PREDICTIONS)) as stream:
-        pq.write_table(table, stream)
+    write_table(run, predictions, *PREDICTIONS)
     run.write_json(metrics, *METRICS)
     if not config.data.external:
         add_scores(run.uri(BUNDLE), {name: metrics[name] for name in ("official", "leak_free", "ledger")})

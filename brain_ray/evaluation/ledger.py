@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from brain_ray.runs import Run
 from brain_ray.scoring.scores import Scores
 from brain_ray.scoring.selection import LEDGER_FILE, sum_up_choice
 from brain_ray.storage import filesystem, refuse_keys_in, storage_errors, subfolders
+from brain_ray.storage_retries import retry_known
 
 READERS = 16
 """Number of other runs' ledgers that are read at a time."""
@@ -102,7 +104,7 @@ def _lines_of_others(run: Run) -> Sequence[Mapping[str, Any]]:
 
     try:
         with storage_errors(f"read {run.storage}"):
-            names = subfolders(*filesystem(run.storage))
+            names = retry_known(run.storage, partial(subfolders, *filesystem(run.storage)))
     except RunError as error:
         log.warning(f"scorings of other runs are not counted: {error}")
         return []

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from brain_ray.bundle.heat_maps import over_image
 from brain_ray.config import PHANTOMS, Config
-from brain_ray.data.dataset import group_column, read_table
+from brain_ray.data.dataset import group_column, read_table, write_table
 from brain_ray.data.decoding import ImageError, decode
 from brain_ray.data.file_names import ALONE, image_name
 from brain_ray.data.outline_names import Matched, match_names
@@ -199,6 +198,5 @@ def sum_up(run: Run, config: Config, outlined: OutlinedImages, found: pd.DataFra
     figures = {name: table[name].to_numpy() for name in FACTS}
     labels, answers, groups = (table[name].to_numpy() for name in ("label", "answer", "group"))
     parts = score_parts(figures, labels, answers, groups, config.data.classes)
-    with run.fs.open_output_stream(run.path(*LOCALISATION)) as stream:
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), stream)
+    write_table(run, table, *LOCALISATION)
     return LocalisationScores(outlined.location, outlined.counts, parts)

@@ -25,6 +25,8 @@ from brain_ray.data.rows import BOX
 from brain_ray.errors import RunError
 from brain_ray.evaluation.score_predictions import CANDIDATES_SEPARATOR
 from brain_ray.runs import DATASET, Run
+from brain_ray.storage_for_ray import patient
+from brain_ray.storage_retries import patiently
 
 ROWS_FOR_A_COPY = 5_000
 """Images that take a copy of the model as long as a node takes to come: some minutes on a CPU or two."""
@@ -136,7 +138,10 @@ def score_by_actors(
     # Ray Data 2.60 starts 32 processes that read the files' footers, however few files there are. (Its older
     # reader does not, but makes so many small blocks that batches are not full.)
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
-    rows = ray.data.read_parquet(run.path(DATASET, "test"), filesystem=run.fs, columns=list(columns))
+    # Before there are tasks, which Ray Data repeats, it lists the folder and reads the schema of a file.
+    rows: ray.data.Dataset = patiently()(
+        ray.data.read_parquet, run.path(DATASET, "test"), filesystem=patient(run.fs), columns=list(columns)
+    )
     if row_ids is not None:
         rows = rows.filter(expr=col("row_id").is_in(list(row_ids)))
     # Read as they are, the rows of a small data set are one block, and one copy would score them all.

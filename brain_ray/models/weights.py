@@ -5,15 +5,18 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyarrow import fs as pafs
 
 from brain_ray.config import BackboneSpec
 from brain_ray.errors import RunError, first_line
 from brain_ray.storage import describe_os_error, filesystem
+from brain_ray.storage_retries import retry_known
 
 if TYPE_CHECKING:
     import keras
@@ -44,11 +47,15 @@ def fetch(location: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.rpartition("/")[2]  # Keras tells the formats apart by the name
         try:
-            with found.open_input_stream(path) as source, copy.open("wb") as target:
-                shutil.copyfileobj(source, target)
+            retry_known(location, partial(_copy, found, path, copy))
         except OSError as error:
             raise RunError(f"cannot read the weights file {location}: {describe_os_error(error)}") from error
         yield copy
+
+
+def _copy(found: pafs.FileSystem, path: str, target: Path) -> None:
+    with found.open_input_stream(path) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def assign_weights(model: "keras.Model", weights: Sequence[NDArray[Any]]) -> None:

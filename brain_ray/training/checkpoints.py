@@ -15,7 +15,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.records import from_json, to_json
 from brain_ray.runs import TRAIN, Run
-from brain_ray.storage_retries import patiently, read_file
+from brain_ray.storage_retries import delete_file, delete_folder, patiently, read_file
 from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.commands import ControlState
 from brain_ray.training.dwell import DwellState
@@ -152,7 +152,7 @@ def repair(run: Run) -> list[str]:
             check(run.fs, folder)
         except UnsoundError as error:
             faults.append(str(error))
-            run.fs.delete_dir(folder)
+            delete_folder(run.fs, folder)
     if run.exists(TRAIN, SNAPSHOT):
         try:
             listed = run.read_json(TRAIN, SNAPSHOT)["checkpoint_results"]
@@ -163,7 +163,7 @@ def repair(run: Run) -> list[str]:
             fault = f"is cut short: {error}"
         if fault:
             faults.append(f"{run.uri('train', SNAPSHOT)} {fault}")
-            run.fs.delete_file(run.path(TRAIN, SNAPSHOT))
+            delete_file(run.fs, run.path(TRAIN, SNAPSHOT))
     return faults
 
 
@@ -171,7 +171,7 @@ def prune(run: Run, keep: int) -> None:
     """Deletes all but the `keep` newest checkpoints, also those that are not in Ray's list."""
     folders = checkpoint_folders(run)
     for folder in folders[: max(0, len(folders) - keep)]:
-        run.fs.delete_dir(folder)
+        delete_folder(run.fs, folder)
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -9,6 +9,7 @@ import brain_ray
 from brain_ray.errors import RunError, last_line, short_line
 from brain_ray.runs import TRAIN, Run
 from brain_ray.storage import describe_os_error
+from brain_ray.storage_retries import delete_file
 
 RETRIED = {
     "tensorflow": {
@@ -108,7 +109,7 @@ def check_writable(run: Run) -> None:
     name = "probe"
     run.write_bytes(bytes(4096), TRAIN, name)
     with naming_storage(run.uri(TRAIN, name)):
-        run.fs.delete_file(run.path(TRAIN, name))
+        delete_file(run.fs, run.path(TRAIN, name))
 
 
 def _refusal(place: str, cause: object) -> str:

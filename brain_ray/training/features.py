@@ -25,7 +25,7 @@ from brain_ray.errors import RunError
 from brain_ray.fingerprints import digest
 from brain_ray.loading.blocks import decode_rows, task_rows
 from brain_ray.runs import FEATURES, SHARED_FEATURES, Run
-from brain_ray.storage_retries import patiently
+from brain_ray.storage_retries import delete_folder, patiently
 from brain_ray.training.framework import Framework
 
 FOLDER = "/".join(FEATURES)
@@ -103,7 +103,7 @@ def _find_shared(sweep: Run, inputs: Mapping[str, Any], trial: str) -> Run:
 def drop_features(run: Run) -> None:
     """Deletes what `cache_features` has written, when training has ended."""
     if run.exists(FOLDER):
-        run.fs.delete_dir(run.path(FOLDER))
+        delete_folder(run.fs, run.path(FOLDER))
 
 
 def _compute(

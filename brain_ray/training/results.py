@@ -1,6 +1,8 @@
 """Result files of a training: history.csv, best.npz, result.json, answers.npz."""
 
 import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +47,11 @@ def write_result(run: Run, config: Config, state: TrainState) -> None:
 
 
 def write_best(run: Run, weights: Arrays) -> None:
-    """Writes best.npz."""
-    run.write_bytes(checkpoints.pack({str(i): w for i, w in enumerate(weights)}), *BEST)
+    """Writes best.npz, by way of a local file: the weights are not held twice."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / BEST[-1]
+        np.savez(file, **{str(i): w for i, w in enumerate(weights)})  # type: ignore[arg-type]
+        run.write_bytes(file, *BEST)
 
 
 def read_val_probabilities(run: Run) -> NDArray[np.float32] | None:

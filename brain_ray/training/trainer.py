@@ -12,6 +12,7 @@ from brain_ray.cluster.capacity import per_worker
 from brain_ray.config import Config
 from brain_ray.loading.feed import Sources
 from brain_ray.runs import Run
+from brain_ray.storage_for_ray import patient
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.callbacks import EndAtFaults, end_vain_waits, trainer_class
 from brain_ray.training.failures import to_run_error
@@ -77,7 +78,7 @@ def run_training(
             run_config=ray.train.RunConfig(
                 name="train",
                 storage_path=run.path().rstrip("/"),
-                storage_filesystem=run.fs,
+                storage_filesystem=patient(run.fs),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
                 failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
                 callbacks=[EndAtFaults(messages), *end_vain_waits(settings, messages)],

@@ -1,17 +1,15 @@
 """Ray Tune callback: logs epochs and records how each trial ended."""
 
 import math
-import pickle
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from brain_ray.errors import RunError, last_line
+from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.tracking import prometheus
@@ -19,7 +17,9 @@ from brain_ray.tracking.history import EpochRecord
 from brain_ray.training.failures import naming_storage
 from brain_ray.training.tensorflow.devices import NO_GPU
 from brain_ray.tuning import search_space
+from brain_ray.tuning.failures import Failures, error_of
 from brain_ray.tuning.kept_weights import delete_unneeded
+from brain_ray.tuning.schedulers import Scheduler
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.searcher import TrialSearcher
 from brain_ray.tuning.trainable import LINE, RECORD
@@ -38,13 +38,14 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         space: SearchSpace,
         searcher: TrialSearcher,
         records: Sequence[TrialRecord],
-        reasons: Mapping[str, str],
+        scheduler: Scheduler,
         table: TrialTable | None,
     ) -> None:
         self._run, self._space = run, space
         self._searcher = searcher
         self._records = {record.trial.id: record for record in records}
-        self._reasons = reasons
+        self._scheduler = scheduler
+        self._failures = Failures(space.config)
         self._table = table
         self._started = self._drawn = time.monotonic()
         self._retried: set[str] = set()
@@ -52,10 +53,15 @@ class Reporter(tune.Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """Notes when a trial starts."""
+        self._failures.hear(trial.config["trial"])
+
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
         """Logs a finished epoch and adds it to the trial's history."""
+        self._failures.hear(trial.config["trial"])
         if result[LINE]:
             log.info(f"{self._name(trial)}  {result[LINE]}")
         before = self._known(trial)
@@ -66,31 +72,36 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         prometheus.epoch(self._run.name, record.metrics(), before.trial.id)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Logs that a trial failed and is tried again.
+        """Logs that a trial failed, and is tried again or given up.
 
         Raises:
             RunError: there is no GPU for it to use.
         """
-        reason = _end_without_gpu(_cause(trial))
-        self._retried.add(trial.config["trial"])
-        log.info(f"{self._name(trial)}  failed, is tried again: {reason}")
+        name = trial.config["trial"]
+        failure = self._failures.count(name, error_of(trial))
+        if failure.reason.startswith(NO_GPU):  # other trials would fail in the same way
+            raise RunError(failure.reason)
+        if failure.final:
+            self._give_up(trial, failure.reason)
+            self._scheduler.give_up(trial)
+        else:
+            self._retried.add(name)
+            log.info(f"{self._name(trial)}  failed, is tried again: {failure.reason}")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """Records that a trial failed and is given up.
-
-        Raises:
-            RunError: there is no GPU for it to use.
-        """
-        reason = _end_without_gpu(_cause(trial))
-        log.info(f"{self._name(trial)}  failed, is given up: {reason}")
-        self._end(trial, "failed", reason)
+        """Records that a trial is given up which Ray Tune does not try again: its process was lost before it
+        began."""
+        self._give_up(trial, self._failures.count(trial.config["trial"], error_of(trial)).reason)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Records that a trial finished or was stopped."""
-        if self._read(trial).status == "finished":
+        status = self._read(trial).status
+        if status == "failed":  # given up just now
+            return
+        if status == "finished":
             self._end(trial, "finished", "")
             return
-        reason = self._reasons[trial.config["trial"]]
+        reason = self._scheduler.reasons[trial.config["trial"]]
         log.info(f"{self._name(trial)}  stopped: {reason}")
         self._end(trial, "stopped", reason)
 
@@ -110,6 +121,10 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         prometheus.trials(self._run.name, Counter(line.status for line in lines))
         if self._table is not None:
             self._table.show(lines, time.monotonic() - self._started, self._searcher.total)
+
+    def _give_up(self, trial: Any, reason: str) -> None:
+        log.info(f"{self._name(trial)}  failed, is given up: {reason}")
+        self._end(trial, "failed", reason)
 
     def _end(self, trial: Any, status: Status, reason: str) -> None:
         name = trial.config["trial"]
@@ -176,22 +191,3 @@ def short(trial: Trial) -> str:
     if trial.config.train.fold is not None:
         shown["fold"] = str(trial.config.train.fold)
     return ", ".join(f"{name} {value}" for name, value in shown.items())
-
-
-def _end_without_gpu(reason: str) -> str:
-    """Returns why a trial failed; raises if it saw no GPU, because other trials would fail in the same
-    way."""
-    if reason.startswith(NO_GPU):
-        raise RunError(reason)
-    return reason
-
-
-def _cause(trial: Any) -> str:
-    """Returns the error that ended an attempt, in a line; Tune keeps it beside the trial's other files."""
-    try:
-        error: BaseException = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except (OSError, TypeError):
-        return "its process was lost"
-    while isinstance(inner := getattr(error, "cause", None), BaseException):
-        error = inner
-    return str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {last_line(error)}"

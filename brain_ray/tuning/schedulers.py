@@ -42,8 +42,13 @@ class _Remembering:
             if record.status != "running":
                 self.on_trial_add(None, _Past(record.trial.id, {"trial": record.trial.id, "repeat": 0}))
 
+    def give_up(self, trial: Any) -> None:
+        """Ends a trial that failed, and that Ray Tune is about to try again."""
+        self._controller.stop_trial(trial)
+
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """Adds a trial, with its reports from before a restart."""
+        self._controller = controller
         if trial.config["repeat"]:
             return
         name = trial.config["trial"]

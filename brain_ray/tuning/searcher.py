@@ -8,13 +8,13 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from brain_ray.runs import RESULT, Run
+from brain_ray.runs import Run
 from brain_ray.tracking.history import read_history
 from brain_ray.training.sources import with_absolute_paths
 from brain_ray.tuning.optuna_search import OptunaProposer
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.trainable import VALUE
-from brain_ray.tuning.trial_store import best_value, trial_run, write_trial
+from brain_ray.tuning.trial_store import best_value, read_trial, trial_run, write_trial
 from brain_ray.tuning.trials import Trial, TrialRecord
 
 
@@ -96,9 +96,10 @@ class TrialSearcher(Searcher):  # type: ignore[misc]
         value when the last of its trials has ended."""
         trial = self._handed_out[trial_id]
         self._ended.add(trial.id)
-        if error:
+        status = read_trial(self._run, trial.id, val_probabilities=False).status
+        if error or status == "failed":
             self._failed.add(trial.id)
-        elif trial_run(self._run, trial.id).exists(*RESULT):  # else the scheduler has stopped it
+        elif status == "finished":  # else the scheduler has stopped it
             self._finished.add(trial.id)
         group = self._groups[trial.variant]
         if trial.repeat == 0 and self._space.competes:

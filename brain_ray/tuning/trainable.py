@@ -1,16 +1,13 @@
 """Ray Tune trainable: trains one trial after another in a process."""
 
-import contextlib
 import faulthandler
 import gc
 import math
-import tempfile
 import threading
 import time
 from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -21,16 +18,17 @@ from brain_ray.cluster.private import is_draining
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.loading.feed import Sources
-from brain_ray.runs import RESULT, TRAIN, Run
+from brain_ray.runs import RESULT, Run
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
 from brain_ray.training.failures import classify_error
 from brain_ray.training.framework import Framework
 from brain_ray.training.messages import Controller, Epoch, Message, Reservation
 from brain_ray.training.sources import Dataset, find_sources
-from brain_ray.training.state import TrainState
+from brain_ray.training.state import FinishedEpoch
 from brain_ray.training.trainer import run_training
 from brain_ray.training.worker import run_epochs
+from brain_ray.tuning.training_thread import Epochs, TrainingThread
 from brain_ray.tuning.trial_store import Clock, best_value, read_trial, trial_run
 
 CONTROLLER_SECONDS = 5.0
@@ -41,6 +39,8 @@ ABORT_SECONDS = 20.0
 
 EPOCH, VALUE, LINE, RECORD = "epoch", "best_value", "line", "record"
 """Keys of the report after each epoch: its number, the best value so far, a line for people, its record."""
+
+Reports = Generator[dict[str, Any], None, None]
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ class Shared:
 class TrialProcess(tune.Trainable):  # type: ignore[misc]
     """Trains one trial after another, an epoch for each `step`.
 
-    With one worker a trial trains in this process, so that TensorFlow is imported once for many trials; with
-    several, through Ray Train. A trial's state is in its own folder, not in Tune's checkpoints: a trial that
-    is started again continues from there, on any node.
+    With one worker a trial trains in a thread of this process, so that TensorFlow is imported once for many
+    trials; with several, through Ray Train. A trial's state is in its own folder, not in Tune's checkpoints:
+    a trial that is started again continues from there, on any node.
     """
 
     def setup(self, config: dict[str, Any], shared: Shared) -> None:
         """Takes the first trial; nothing is done before its first step."""
         self._shared = shared
-        self._reports: Generator[dict[str, Any], None, None] | None = None
+        self._reports: Reports | None = None
         self._controller: Any = None
         self._reservation: Any = None
         self._best = math.inf
@@ -109,7 +109,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         while self._reservation is not None and self._controller is None and time.monotonic() < deadline:
             time.sleep(0.05)  # the message comes just after the first epoch's
         if self._controller is not None:
-            with contextlib.suppress(ray.exceptions.RayError):  # it has ended by itself
+            with suppress(ray.exceptions.RayError):  # it has ended by itself
                 ray.get(self._controller.abort.remote(), timeout=ABORT_SECONDS)
         if self._reservation is not None:
             ray.util.remove_placement_group(self._reservation)  # an abort leaves it behind
@@ -121,7 +121,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         self._started = time.monotonic()
         self._home = trial_run(self._shared.run, trial)
 
-    def _begin(self) -> Generator[dict[str, Any], None, None]:
+    def _begin(self) -> Reports:
         self._config = read_trial(self._shared.run, self._home.name, val_probabilities=False).trial.config
         before = Clock.read(self._home)
         self._clock = replace(before, attempts=before.attempts + 1)
@@ -129,7 +129,10 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         checkpoints.repair(self._home)
         # Of epochs before this attempt: in a process that is used again, not those of another trial.
         self._best = best_value(read_history(self._home), self._config.train.monitor)
-        return self._alone() if self._shared.workers == 1 else self._with_workers()
+        if self._shared.workers > 1:
+            return self._report_epochs(self._with_workers())
+        checkpoints.prune(self._home, 1)  # two, if it was killed between writing one and deleting the other
+        return self._report_epochs(TrainingThread(self._home, self._train).epochs())
 
     def _end(self) -> None:
         if self._reports is None:
@@ -141,26 +144,22 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
 
     # --- training in this process
 
-    def _alone(self) -> Generator[dict[str, Any], None, None]:
-        config, home = self._config, self._home
-        checkpoints.prune(home, 1)  # two, if it was interrupted between writing one and deleting the other
-        record, line = None, ""
-        for finished in run_epochs(
-            home,
-            config,
+    def _train(self, thread: TrainingThread) -> Generator[FinishedEpoch, None, None]:
+        def on_step(_: int, step: int) -> None:
+            self._note_first_step(step)
+            thread.pause()
+
+        yield from run_epochs(
+            self._home,
+            self._config,
             self._shared.framework,
             self._find_sources,
-            self._save_checkpoint,
+            thread.save_checkpoint,
             noticed=is_draining,
-            on_step=self._note_first_step,
+            on_step=on_step,
             processes=self._shared.processes,
             keep_val_probabilities=True,
-        ):
-            record, line = finished.record, finished.line
-            self._best = _lowest(finished.state)
-            if not finished.last:
-                yield self._report(record, line, last=False)
-        yield self._report_last(record, line)
+        )
 
     def _find_sources(self) -> Sources:
         shared = self._shared
@@ -168,23 +167,14 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         here = shared.processes if shared.workers == 1 else None
         return find_sources(self._home, self._config, shared.dataset, shared.framework, here, shared.run)
 
-    def _note_first_step(self, _: int, step: int) -> None:
+    def _note_first_step(self, step: int) -> None:
         if step == 1 and len(self._clock.first_step_seconds) < self._clock.attempts:
             times = (*self._clock.first_step_seconds, round(time.monotonic() - self._started, 2))
             self._clock = replace(self._clock, first_step_seconds=times)
 
-    def _save_checkpoint(self, state: TrainState) -> None:
-        """Writes a checkpoint; the one before it is deleted when the new one is complete."""
-        home = self._home
-        name = f"checkpoint_{datetime.now(UTC):%Y%m%d-%H%M%S.%f}"
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoints.write(Path(folder), state)
-            home.upload(Path(folder), TRAIN, name)
-            checkpoints.prune(home, 1)
-
     # --- training by Ray Train
 
-    def _with_workers(self) -> Generator[dict[str, Any], None, None]:
+    def _with_workers(self) -> Epochs:
         config, home = self._config, self._home
         heard: Queue[Message | BaseException | None] = Queue()
 
@@ -206,18 +196,23 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
                 heard.put(error)
 
         threading.Thread(target=work, daemon=True).start()
-        record, line = None, ""
         while (message := heard.get()) is not None:
             if isinstance(message, BaseException):
                 raise message
             if isinstance(message, Epoch):
-                record, line = message.record, message.line
-                self._best = min(self._best, best_value([record], config.train.monitor))
-                if not message.last:
-                    yield self._report(record, line, last=False)
-        yield self._report_last(record, line)
+                yield message
 
     # --- reports to Tune
+
+    def _report_epochs(self, epochs: Epochs) -> Reports:
+        record, line = None, ""
+        with closing(epochs):
+            for epoch in epochs:
+                record, line = epoch.record, epoch.line
+                self._best = min(self._best, best_value([record], self._config.train.monitor))
+                if not epoch.last:
+                    yield self._report(record, line, last=False)
+        yield self._report_last(record, line)
 
     def _report_last(self, record: EpochRecord | None, line: str) -> dict[str, Any]:
         """Returns the last report of a trial: on the epoch that ended it, or on the last one if all were
@@ -239,7 +234,3 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         held = self._clock.held_seconds + time.monotonic() - self._started
         replace(self._clock, held_seconds=held).write(self._home)
         return {EPOCH: record.epoch, VALUE: self._best, LINE: line, RECORD: record.to_json(), "done": last}
-
-
-def _lowest(state: TrainState) -> float:
-    return float("inf") if state.dwell.lowest is None else state.dwell.lowest

@@ -23,6 +23,7 @@ from brain_ray.cluster.capacity import (
     running_nodes,
     trials_at_a_time,
 )
+from brain_ray.cluster.private import memory_kills_end_trials
 from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
 from brain_ray.errors import RunError
@@ -85,7 +86,9 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     if dataset.folds is not None:
         space = replace(space, folds=dataset.folds.left_out_by(config))
     most = min(later, space.size)
-    shared = _share(run, config, dataset, framework or framework_of(config.model), most, [*running, *(to_come or ())])
+    shared = _share(
+        run, config, dataset, framework or framework_of(config.model), most, [*running, *(to_come or ())]
+    )
     check_writable(trial_run(run, "probe"))
     with suppress(OSError):  # a bucket's folder vanishes with its only file
         run.fs.delete_dir(trial_run(run, "probe").path())
@@ -97,7 +100,7 @@ def tune(run: Run, space: SearchSpace, framework: Framework | None = None) -> st
     log.info(_opening(searcher, config, now, most))
     if searcher.left:
         with TrialTable(searcher.total) if on_a_terminal() else nullcontext() as table:
-            reporter = Reporter(run, space, searcher, records, scheduler.reasons, table)
+            reporter = Reporter(run, space, searcher, records, scheduler, table)
             room = partial(check_now_or_later, partial(check_resources, config.train), "the sweep")
             with give_up_without_nodes("the sweep", room):
                 _tune(run, config, shared, most, searcher, scheduler, reporter)
@@ -151,7 +154,7 @@ def _tune(
     # With several workers, each trial's Ray Train asks for nodes itself: two wishes would add up.
     wish = {name.upper(): amount for name, amount in resources.items()}
     nodes = NodesOnDemand(ask_for_trials(wish, most)) if alone else None
-    with _environment(TUNE_ENVIRONMENT):
+    with _environment(TUNE_ENVIRONMENT), memory_kills_end_trials():
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(ray.tune.with_parameters(TrialProcess, shared=shared), resources),
             tune_config=ray.tune.TuneConfig(
@@ -168,7 +171,7 @@ def _tune(
                 storage_path=run.path(SWEEP),
                 storage_filesystem=run.fs,
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
-                failure_config=ray.tune.FailureConfig(max_failures=config.sweep.max_failures),
+                failure_config=ray.tune.FailureConfig(max_failures=-1),  # the reporter gives trials up
                 callbacks=[reporter, *([] if nodes is None else [nodes])],
                 verbose=0,
             ),

@@ -20,7 +20,7 @@ from support.watched_disk import OPENED, BusyRun, CountedRun
 from brain_ray.config import Config, DataConfig, PhantomConfig
 from brain_ray.data import decoding, prepare, transforms
 from brain_ray.data.copies.find import REPEATS
-from brain_ray.data.dataset import read_labels
+from brain_ray.data.dataset import first_rows, read_labels, read_rows
 from brain_ray.data.file_names import ALONE
 from brain_ray.data.parts import count_labels, find_parts, parts_of
 from brain_ray.data.phantoms import files as phantom
@@ -273,6 +273,23 @@ def test_what_is_in_the_files_is_known_without_opening_one(prepared: Prepared) -
     with pytest.raises(RunError, match="dataset/train has rows of label 3, and there are 3 classes"):
         count_labels(run, "train", 3)
     assert count_labels(run, "train", 5).tolist() == [*count_labels(run, "train", 4), 0]
+
+
+def test_rows_are_read_from_the_files_that_hold_them(prepared: Prepared) -> None:
+    run, rows = CountedRun(prepared.run.storage, prepared.run.name), prepared.rows("train")
+    parts = find_parts(run, "train")
+    assert len(parts) > 4
+    for part in parts:
+        ids = pq.read_table(part.path, columns=["row_id"])["row_id"].to_pylist()
+        OPENED.clear()
+        assert [row["row_id"] for row in read_rows(run, "train", [ids[-1], ids[0]])] == [ids[-1], ids[0]]
+        assert set(OPENED) == {"parts.parquet", Path(part.path).name}
+    OPENED.clear()
+    first = rows.groupby("label")["row_id"].first()
+    assert [row["row_id"] for row in first_rows(run, "train")] == first.tolist()
+    assert len(OPENED) <= 1 + len(first)
+    with pytest.raises(RunError, match=rf"dataset/train has no row {len(rows)}: prepare again"):
+        read_rows(run, "train", [len(rows)])
 
 
 def test_full_object_stores_do_not_leave_the_scan_to_a_single_task(

@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
+from support.busy_s3 import AGAIN, CALLS
 from support.jobs import free_port
 
 KEYS = {
@@ -22,6 +25,14 @@ KEYS = {
 
 START_S = 60.0
 """In which the server answers."""
+
+
+class Call(NamedTuple):
+    """What Arrow has asked a server for."""
+
+    name: str
+    """Method, bucket and key: `GET /images/a.png`; of a listing, `LIST` and what is listed."""
+    refused: bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,14 @@ class Server:
         """The keys of a bucket's objects; those that stand for folders end in a slash."""
         return re.findall("<Key>(.*?)</Key>", httpx.get(f"{self.url}/{bucket}").text)
 
+    def calls(self) -> list[Call]:
+        """What it was asked for, if it counts calls."""
+        return [Call(*each) for each in httpx.get(self.url + CALLS).json()]
+
+    def refuse_first_again(self) -> None:
+        """Have it refuse first calls once more."""
+        httpx.get(self.url + AGAIN).raise_for_status()
+
     @contextmanager
     def refusing_keys(self) -> Iterator[None]:
         """Know none of the keys for the while."""
@@ -57,10 +76,19 @@ class Server:
 
 
 @contextmanager
-def s3_server(*buckets: str) -> Iterator[Server]:
-    """Lend a server with some buckets, and give this process the keys and the address of it."""
-    server = Server(f"http://127.0.0.1:{free_port()}")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", server.url.rpartition(":")[2]]
+def s3_server(
+    *buckets: str, refuse_every: int | None = None, refuse_first: str | None = None
+) -> Iterator[Server]:
+    """Lend a server with some buckets, and give this process the keys and the address of it.
+
+    If told so, it counts calls, and refuses every so-many-th, or the first by each name that fits a pattern.
+    """
+    port = free_port()
+    server = Server(f"http://127.0.0.1:{port}")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    if refuse_every or refuse_first:
+        busy = str(Path(__file__).with_name("busy_s3.py"))
+        command = [sys.executable, busy, str(port), str(refuse_every or 0), refuse_first or "$^"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(server, process)

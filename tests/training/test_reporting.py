@@ -18,8 +18,8 @@ from support.undisturbed import undisturbed
 from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.training import checkpoints
-from brain_ray.training.reporting import UPLOADING
 from brain_ray.training.train import train
+from brain_ray.training.uploads import UPLOADING
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from brain_ray.config import DataConfig
-from brain_ray.data.sources.layout import ClassFolder, find_layout
+from brain_ray.data.sources.layout import ClassFolder, Layout
 from brain_ray.data.sources.listing import MASK, LeftOut, Listing, check_counts, make_table
 from brain_ray.data.sources.manifest_names import suffix_of
 from brain_ray.data.sources.names import find_masks
-from brain_ray.data.sources.walk import File, Tree, below, open_tree
+from brain_ray.data.sources.walk import File, Tree, below
 from brain_ray.errors import list_names
 
 NUM_WALKS = 16
@@ -17,14 +17,21 @@ NUM_WALKS = 16
 tenth of a second."""
 
 
-def list_tree(source: str, data: DataConfig, read: Collection[str] = ()) -> Listing:
+def list_tree(
+    tree: Tree, layout: Layout, source: str, data: DataConfig, read: Collection[str] = ()
+) -> Listing:
     """Lists the files in the classes' folders of a source, at any depth.
 
+    Args:
+        tree: the source's folders.
+        layout: from `find_layout`; what is left out is added to it.
+        source: folder or URI, for messages.
+        data: how the source is to be read.
+        read: names of tables at the top that the caller reads itself.
+
     Raises:
-        RunError: the folders are not as `find_layout` requires, or a class has fewer than two files.
+        RunError: a class has fewer than two files.
     """
-    tree = open_tree(source)
-    layout = find_layout(tree, source, data)
     ignored = {str(PurePosixPath(name)) for name in data.ignore_folders}
     found: list[tuple[File, str, int]] = []
     for folder, files in _walk(tree, layout.class_folders, layout.left_out, ignored):

@@ -15,8 +15,9 @@ from brain_ray.data.file_names import local_name
 from brain_ray.data.sources.listing import LeftOut
 from brain_ray.data.sources.manifest_rows import Faults
 from brain_ray.data.sources.reader import FileReader
-from brain_ray.data.sources.walk import open_tree
+from brain_ray.data.sources.stored_tree import open_tree
 from brain_ray.errors import RunError
+from brain_ray.storage_retries import patiently
 
 NUM_LOOKERS = 16
 """Number of folders of a bucket that are listed at a time."""
@@ -146,9 +147,8 @@ def _look_away(
 
     def look(key: tuple[int, str]) -> list[pafs.FileInfo]:
         system, wanted = systems[key[0]], folders[key]
-        if len(wanted) <= FEW:
-            return list(system.get_file_info(list(wanted)))
-        return list(system.get_file_info(pafs.FileSelector(key[1], allow_not_found=True)))
+        asked = list(wanted) if len(wanted) <= FEW else pafs.FileSelector(key[1], allow_not_found=True)
+        return list(patiently()(system.get_file_info, asked))
 
     with ThreadPoolExecutor(NUM_LOOKERS) as pool:
         for key, infos in zip(folders, pool.map(look, folders), strict=True):

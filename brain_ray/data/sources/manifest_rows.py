@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from pyarrow import fs as pafs
 from brain_ray.data.sources.manifest_names import PATH_COLUMNS, suffix_of
 from brain_ray.errors import MAX_NAMES, RunError, printable
 from brain_ray.storage import filesystem, storage_errors
+from brain_ray.storage_retries import retry_known
 
 SEPARATORS = (",", ";", "\t", "|")
 """Separators that a header may show."""
@@ -75,19 +77,24 @@ def read_rows(source: str, path_column: str | None = None) -> Rows:
     """
     found, path = filesystem(source)
     suffix = suffix_of(source)
+
+    def read() -> Rows | bytes:
+        with found.open_input_file(path) as stream:
+            return _read_parquet(source, stream) if suffix == ".parquet" else bytes(stream.read())
+
     with storage_errors(f"read {source}"):
-        if found.get_file_info(path).type != pafs.FileType.File:
+        if retry_known(source, partial(found.get_file_info, path)).type != pafs.FileType.File:
             raise RunError(
                 f"{source} is not there: set --data.source to a manifest, or to a folder of images"
             )
-        with found.open_input_file(path) as stream:
-            rows = _read_parquet(source, stream) if suffix == ".parquet" else None
-            data = b"" if rows else bytes(stream.read())
-    if rows is None:
+        content = retry_known(source, read)
+    if isinstance(content, Rows):
+        rows = content
+    else:
         faults = Faults(source)
-        text = _decode(data, faults)
-        rows = _read_json(text, faults) if suffix in (".jsonl", ".ndjson") else None
-        rows = rows or _read_csv(text, suffix, path_column, faults)
+        text = _decode(content, faults)
+        records = _read_json(text, faults) if suffix in (".jsonl", ".ndjson") else None
+        rows = records or _read_csv(text, suffix, path_column, faults)
     if not len(rows.table):
         raise RunError(f"{source} has no rows: expected one for each image")
     return rows

@@ -1,19 +1,16 @@
-"""Folders of a source, on a disk or in a bucket: what is in one, and all files below it."""
+"""Folders of a source, here of a disk: what is in one, and all files below it."""
 
 import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
-
-from pyarrow import fs as pafs
 
 from brain_ray.data.file_names import local_name, storable
 from brain_ray.data.sources.listing import JUNK, LeftOut
 from brain_ray.data.sources.names import is_junk
-from brain_ray.storage import filesystem, subfolders
 
 NO_FILE = "links to nothing, devices, and other things that are no files"
 LISTED = "links to folders that are listed by themselves, or hold the link"
@@ -136,78 +133,14 @@ class LocalTree(Tree):
                 if path in ignored:
                     continue
                 if path in links:
-                    if any(_within(links[path], one) or _within(one, links[path]) for one in entered):
+                    if any(is_within(links[path], one) or is_within(one, links[path]) for one in entered):
                         left_out.add(folder, LISTED, below(path, folder))
                         del links[path]
                         continue
                     entered.append(links[path])
                 waiting.append(path)
-            out = {path: place for path, place in links.items() if not _within(place, self._real_root)}
+            out = {path: place for path, place in links.items() if not is_within(place, self._real_root)}
             left_out.links_out |= out
-
-
-class StoredTree(Tree):
-    """Folders of a bucket, or of another file system that pyarrow opens."""
-
-    def __init__(self, root: str, found: pafs.FileSystem, base: str) -> None:
-        super().__init__(root)
-        self._found = found
-        self._base = base.rstrip("/")
-        self._seen: dict[str, Content] = {}
-
-    def _path(self, folder: str) -> str:
-        return "/".join([self._base, *PurePosixPath(folder).parts])
-
-    def is_folder(self, folder: str) -> bool:
-        return bool(self._found.get_file_info(self._path(folder)).type == pafs.FileType.Directory)
-
-    def folders(self, folder: str) -> list[str]:
-        return self.look(folder).folders
-
-    def look(self, folder: str) -> Content:
-        if folder not in self._seen:
-            found = Content()
-            infos = self._infos(folder, recursive=False)
-            folders = sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
-            if self._found.type_name == "gcs":  # which lists only folders that were created as such
-                folders = subfolders(self._found, self._path(folder))
-            for name in folders:
-                (found.junk if is_junk(name) else found.folders).append(name)
-            for info in infos:
-                if info.type == pafs.FileType.File and is_junk(info.base_name):
-                    found.junk.append(info.base_name)
-                elif info.type == pafs.FileType.File:
-                    found.files.append(_file(info, join(folder, info.base_name)))
-            self._seen[folder] = found
-        return self._seen[folder]
-
-    def walk(self, folder: str, left_out: LeftOut, ignored: Collection[str] = ()) -> Iterator[File]:
-        base, junk = self._path(folder), set[str]()
-        for info in self._infos(folder, recursive=True):
-            if info.type != pafs.FileType.File:
-                continue
-            parts = info.path.removeprefix(base).strip("/").split("/")
-            hidden = next((k for k, part in enumerate(parts, 1) if is_junk(part)), None)
-            if hidden:
-                junk.add("/".join(parts[:hidden]))
-            elif not any(join(folder, *parts[:k]) in ignored for k in range(1, len(parts))):
-                yield _file(info, join(folder, *parts))
-        for name in sorted(junk):
-            left_out.add(folder, JUNK, name)
-
-    def _infos(self, folder: str, *, recursive: bool) -> list[pafs.FileInfo]:
-        selector = pafs.FileSelector(self._path(folder), allow_not_found=True, recursive=recursive)
-        return list(self._found.get_file_info(selector))
-
-
-def open_tree(root: str) -> Tree:
-    """Opens a folder or URI; whether it exists, `is_folder(".")` tells.
-
-    Raises:
-        RunError: as of `storage.filesystem`.
-    """
-    found, base = filesystem(root)
-    return LocalTree(base) if isinstance(found, pafs.LocalFileSystem) else StoredTree(root, found, base)
 
 
 def join(folder: str, *names: str) -> str:
@@ -237,9 +170,6 @@ def _kind(entry: "os.DirEntry[str]") -> int | None:
         return None
 
 
-def _file(info: pafs.FileInfo, path: str) -> File:
-    return File(path, int(info.size or 0), int(info.mtime_ns or 0))
-
-
-def _within(path: str, folder: str) -> bool:
+def is_within(path: str, folder: str) -> bool:
+    """Returns whether a path is a folder's, or lies in it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

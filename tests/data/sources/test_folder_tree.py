@@ -1,17 +1,20 @@
 """Folder trees: what is used, what is left out and told, and what is refused before anything is computed."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from pyarrow import fs
 from support.s3_server import s3_server
 
 from brain_ray.checks.locations import try_data, try_folder
 from brain_ray.config import Config, DataConfig
-from brain_ray.data.sources.find import check_source, list_source
+from brain_ray.data.sources import stored_tree
+from brain_ray.data.sources.find import Source, list_source
 from brain_ray.data.sources.listing import Listing, listing_hash
 from brain_ray.data.sources.walk import File, LocalTree
 from brain_ray.errors import RunError
@@ -187,7 +190,7 @@ def test_splits_are_found_by_their_names(train: str, valid: str, test: str, tmp_
         f"splits by folders: train from {train}/, valid from {valid}/, test from {test}/",
     )
     assert listing.left_out.empty
-    assert check_source(str(tmp_path), TWO) == {"train", "valid", "test"}
+    assert Source(str(tmp_path), TWO).splits() == {"train", "valid", "test"}
 
 
 def test_a_named_training_folder_has_the_others_found_beside_it(tmp_path: Path) -> None:
@@ -314,7 +317,7 @@ def test_splits_within_the_folders_of_the_classes_are_splits(tmp_path: Path) -> 
         "no/odd": (3, "beside the folders of the splits"),
         "no": (1, "beside the folders of the splits"),
     }
-    assert check_source(str(tmp_path), TWO) == {"train", "valid", "test"}
+    assert Source(str(tmp_path), TWO).splits() == {"train", "valid", "test"}
     fill(tmp_path, "test/no")
     with pytest.raises(RunError, match=r"\(\*/train\), and there is test/ beside them: leave one out"):
         find(tmp_path)
@@ -367,7 +370,7 @@ def test_test_images_without_labels_are_left_out_and_said_to_be_for_prediction(t
     listing = find(tmp_path)
     assert splits(listing) == {"train": 6}
     assert left_out(listing) == {"Testing": (3, "images without labels, which are for jobs/predict.py")}
-    assert check_source(str(tmp_path), TWO) == {"train"}
+    assert Source(str(tmp_path), TWO).splits() == {"train"}
 
 
 @pytest.mark.parametrize("names", [("no", "positive"), ("negative", "positive")])
@@ -465,6 +468,57 @@ def test_folders_are_seen_in_a_bucket_as_on_a_disk(tmp_path: Path) -> None:
             assert there.files.drop(columns="mtime_ns").equals(here.files.drop(columns="mtime_ns"))
             assert left_out(there) == left_out(here)
             assert left_out(there).keys() == {".", "pred", "no"}
-            assert check_source(place, data) == {"train", "test"}
+            assert Source(place, data).splits() == {"train", "test"}
             config = Config(data=data.model_copy(update={"source": place}))
             assert try_folder(config) == try_data(config) == ""
+
+
+def test_each_folder_in_a_bucket_is_listed_once_and_again_where_that_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "split/Training/no", "split/Training/yes", "split/Testing/no", "split/Testing/yes")
+    fill(tmp_path, "whole/no", "whole/yes")  # the folders of classes are looked into for those of splits
+    with s3_server("images", refuse_first="LIST .*(split|Testing|whole/no)/$") as server:
+        Run("s3://images", "tree").upload(tmp_path)
+        for name, folders in (("split", 7), ("whole", 3)):
+            there, here = Source(f"s3://images/tree/{name}", TWO), Source(str(tmp_path / name), TWO)
+            assert there.splits() == here.splits()
+            found = there.files().files
+            assert found.drop(columns="mtime_ns").equals(here.files().files.drop(columns="mtime_ns"))
+            assert there.splits() == here.splits()
+            listed = Counter(
+                call.name
+                for call in server.calls()
+                if call.name.startswith(f"LIST /images/tree/{name}/") and not call.refused
+            )
+            assert len(listed) == folders
+            assert set(listed.values()) == {1}
+        assert sum(call.refused for call in server.calls()) == 3
+
+
+def test_a_bucket_of_googles_is_listed_once_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated, by a disk that lists no folder: nobody has created one there."""
+
+    class Google:
+        type_name = "gcs"
+        calls = 0
+
+        def get_file_info(self, selector: fs.FileSelector) -> list[fs.FileInfo]:
+            self.calls += 1
+            assert selector.recursive
+            infos = fs.LocalFileSystem().get_file_info(selector)
+            return [info for info in infos if info.type == fs.FileType.File]
+
+    fill(tmp_path, "train/no/deep/er", "train/yes", "test/no", "test/yes", "pred", "train/yes/.hidden/x")
+    touch(tmp_path, "stray.png", "train/no/Thumbs.db", ".git/config", "train/no/old/a.png")
+    data, google = TWO.model_copy(update={"ignore_folders": ("train/no/old",)}), Google()
+    here = list_source(str(tmp_path), data)
+    monkeypatch.setattr(stored_tree, "filesystem", lambda _: (google, str(tmp_path)))
+    source = Source("gs://images/tree", data)
+    assert source.splits() == {"train", "test"}
+    there = source.files()
+    assert google.calls == 1
+    assert there.files.equals(here.files)
+    assert there.left_out.equals(here.left_out)
+    with pytest.raises(RunError, match=r"none \(in gs://images/tree\)|has no folder"):
+        list_source("gs://images/tree", TWO.model_copy(update={"train_folder": "none"}))

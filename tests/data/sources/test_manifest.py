@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from support.s3_server import s3_server
 
 from brain_ray.checks.locations import try_data, try_folder
 from brain_ray.config import ColumnsConfig, Config, DataConfig
-from brain_ray.data.sources.find import check_source, list_source
+from brain_ray.data.sources.find import Source, list_source
 from brain_ray.data.sources.listing import Listing, listing_hash
 from brain_ray.errors import RunError
 from brain_ray.runs import Run
@@ -69,7 +70,7 @@ def test_rows_become_files_with_all_that_is_known_of_them(folder: Path) -> None:
     assert files.loc["sub/c.png", ["age", "manifest_size"]].tolist() == ["61", "XL"]
     assert listing.root == str(folder)
     assert listing.notes == ("columns: path, label, split, patient, source, fold; carried along: age, size",)
-    assert check_source(str(folder / "images.csv"), TWO) == {"train", "valid", "test"}
+    assert Source(str(folder / "images.csv"), TWO).splits() == {"train", "valid", "test"}
 
 
 @pytest.mark.parametrize(
@@ -499,6 +500,27 @@ def test_a_manifest_in_a_bucket_and_uris_and_patterns_of_it(
         assert (
             list_source(str(local / "uris.csv"), TWO).files["path"].tolist() == listing.files["path"].tolist()
         )
+
+
+def test_a_manifest_in_a_bucket_and_its_files_are_looked_for_once_and_again_where_that_is_refused(
+    folder: Path,
+) -> None:
+    (folder / "many").mkdir()
+    names = [f"many/{k}.png" for k in range(30)]
+    for name in names:
+        (folder / name).touch()
+    (folder / "images.csv").write_text(ROWS + "".join(f"{name},no\n" for name in names))
+    with s3_server("images", refuse_first=r"GET .*csv$|HEAD .*/a\.png$|LIST .*many/$") as server:
+        Run("s3://images", "set").upload(folder)
+        source = Source("s3://images/set/images.csv", TWO)
+        before = len(server.calls())
+        assert source.splits() == Source(str(folder / "images.csv"), TWO).splits()
+        assert len(source.files().files) == len(list_source(str(folder / "images.csv"), TWO).files)
+        calls = server.calls()[before:]
+    assert sum(call.refused for call in calls) == 3
+    asked = Counter(call.name for call in calls if not call.refused)
+    assert asked["GET /images/set/images.csv"] == asked["LIST /images/set/many/"] == 1
+    assert asked["HEAD /images/set/a.png"] == 1
 
 
 def test_rows_of_other_classes_are_left_out_of_an_external_set(folder: Path) -> None:
