@@ -45,6 +45,7 @@ GPU_STEPS = (
     Step("EfficientNetB0", 224, 256, True, 1000, "float32"),
     Step("EfficientNetB3", 300, 128, True, 1000),
     Step("EfficientNetB7", 600, 16, True, 60),
+    Step("EfficientNetB0", 224, 512, True, 4000),
 )
 CPU_STEPS = (Step("tiny", 32, 8, False, 0),)
 
@@ -76,6 +77,25 @@ def learner_of(config: Config) -> Any:
     return Learner(config, 4, devices.make_strategy(1, use_gpu=config.train.use_gpu))
 
 
+def operations_outside(learner: Any) -> int:
+    """Count the operations of a training step that no program of XLA holds; each program counts as one.
+
+    Call it after `start_epoch`. The arguments, which include the variables, are not operations.
+    """
+    graph = learner.train_step.get_concrete_function().graph.as_graph_def()
+    functions = {each.signature.name: each.node_def for each in graph.library.function}
+
+    def count(nodes: Any) -> int:
+        found = 0
+        for node in nodes:
+            called = [value.func.name for value in node.attr.values() if value.func.name in functions]
+            inside = not called or node.attr["_XlaMustCompile"].b
+            found += node.op != "Placeholder" if inside else sum(count(functions[name]) for name in called)
+        return found
+
+    return count(graph.node)
+
+
 def batch_of(step: Step) -> Any:
     """Return a batch of noise."""
     from brain_ray.loading.loader import Batch
@@ -83,4 +103,4 @@ def batch_of(step: Step) -> Any:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (step.batch, step.side, step.side, 1), np.uint8)
     labels = rng.integers(0, 4, step.batch)
-    return Batch(images, labels, np.ones(step.batch, np.float32), step.batch)
+    return Batch(images, labels, np.ones(step.batch, np.float32), step.batch, step.batch)

@@ -192,6 +192,13 @@ def sweep(gpu: float) -> Iterator[Check]:
     )
 
 
+def end(gpu: float) -> Iterator[Check]:
+    """Check that nothing of the groups before is left on the GPU."""
+    if gpu:
+        used = _gpu_memory()
+        yield Check("GPU's memory in use at the end", used, "MiB", "< 500", used < 500, "see nvidia-smi")
+
+
 def _command(job: str, config: Config) -> Sequence[str]:
     return [sys.executable, str(JOBS / f"{job}.py"), "--storage", config.storage, "--name", config.name]
 

@@ -2,7 +2,8 @@
 
 TensorFlow 2.21 searches the folders of most of these wheels, but not that of libcusolver, and uses no GPU
 without it. If a job's virtual environment has the wheels and the image has TensorFlow, it searches none of
-their folders. It uses a library that is loaded already, wherever it came from.
+their folders. It uses a library that is loaded already, wherever it came from; XLA is told where its
+compiler is.
 
 Imports only the standard library.
 """
@@ -10,8 +11,10 @@ Imports only the standard library.
 import ctypes
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 REQUIRED = (
     "libcudart.so.12",
@@ -28,6 +31,12 @@ LIBRARIES = ("libnvJitLink.so.12", "libnvrtc.so.12", *REQUIRED, "libnccl.so.2")
 """REQUIRED, and libraries that these or TensorFlow load later: two compilers, and communication of
 workers."""
 
+COMPILER = Path("bin", "ptxas")
+"""What XLA compiles with, within the folder `nvidia/cuda_nvcc` of the wheels."""
+
+COMPILER_FLAG = "--xla_gpu_cuda_data_dir"
+"""Flag of XLA, in the variable XLA_FLAGS, that names that folder."""
+
 DRIVER = Path("/proc/driver/nvidia/version")
 """File in which NVIDIA's kernel module gives its version."""
 
@@ -40,8 +49,13 @@ def preload() -> None:
 
     Call it before the first import of TensorFlow in a process that computes on a GPU. The wheels are searched
     in the folders of `sys.path`, in order. Libraries that are not installed, or cannot be loaded, are
-    skipped; `why_no_gpu` reports them.
+    skipped; `why_no_gpu` reports them. XLA, which calls a compiler, finds it by XLA_FLAGS.
     """
+    compilers = [folder for entry in sys.path for folder in Path(entry or ".").glob("nvidia/cuda_nvcc")]
+    flags = os.environ.get("XLA_FLAGS", "")
+    compiler = next((folder.resolve() for folder in compilers if (folder / COMPILER).exists()), None)
+    if compiler is not None and COMPILER_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f'{flags} {COMPILER_FLAG}="{compiler}"'.strip()
     folders = [folder for entry in sys.path for folder in Path(entry or ".").glob("nvidia/*/lib")]
     for name in LIBRARIES:
         file = next((folder / name for folder in folders if (folder / name).exists()), None)
@@ -75,6 +89,28 @@ def _error_of_driver() -> str:
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = "" if shown is None else f", with CUDA_VISIBLE_DEVICES {shown!r}"
     return f"the driver says {(name.value or b'error').decode()} ({code}){hidden}"
+
+
+def cache() -> dict[str, Any]:
+    """Returns where CUDA keeps what the driver compiles for this process, so that the next one need not.
+
+    `path` is its folder, `limit` the most that it keeps, in bytes (0: nothing), and `writable` and `free`
+    tell whether the folder can be written to, or made, and how many bytes are free there.
+    https://docs.nvidia.com/cuda/cuda-c-programming-guide/#cuda-environment-variables
+    """
+    path = Path(os.environ.get("CUDA_CACHE_PATH") or Path.home() / ".nv" / "ComputeCache")
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    limit = os.environ.get("CUDA_CACHE_MAXSIZE", "")
+    return {
+        "path": str(path),
+        "limit": 0
+        if os.environ.get("CUDA_CACHE_DISABLE") == "1"
+        else int(limit)
+        if limit.isdigit()
+        else 2**30,
+        "writable": there.is_dir() and os.access(there, os.W_OK),
+        "free": shutil.disk_usage(there).free,
+    }
 
 
 def driver_version(driver: Path = DRIVER) -> str:

@@ -15,9 +15,10 @@ DEFAULTS: dict[str, tuple[Any, str | None]] = {
     "data.copy_similarity": (0.99, "data.folds"),
     "choice.choice": ("cheapest within noise", "choice.margin"),
     "sweep.grace_epochs": (1, None),
+    "train.xla": (False, None),
 }
 """Settings whose default was another before a version that also introduced the second setting; None: the
-earlier default means the same as the default of now, or is no longer allowed."""
+earlier default means nearly the same as the default of now, or is no longer allowed."""
 
 BEFORE: dict[str, Any] = {
     "train.last_batch": "keep",
@@ -63,8 +64,8 @@ def as_begun(config: Config, inputs: Mapping[str, Any] | None) -> Config:
     """Returns the config for going on with a training, or with what was made of it, that began with some
     inputs (None: nothing began).
 
-    Settings of `BEFORE` that the inputs do not have are as they were, unless they were asked for: half a
-    training in one way and half in another would be neither's.
+    Settings of `BEFORE` that the inputs do not have are as they were, and so are those of `DEFAULTS`, unless
+    another value was asked for: half a training in one way and half in another would be neither's.
     """
     if not (inputs or {}).get("train"):
         return config
@@ -83,13 +84,17 @@ def as_stored(value: Mapping[str, Any]) -> Config:
 
 
 def _settings_before(config: Config, stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Returns the settings of `BEFORE` that were not stored, and are at their defaults now."""
+    """Returns the settings of `BEFORE` that were not stored, and those that were stored at the default of
+    then, if they are at their defaults now."""
     known, defaults = flatten(stored), flatten(Config().model_dump())
     now = flatten(config.model_dump())
+    then = {name: before for name, (before, since) in DEFAULTS.items() if since is None}
+    then = {name: before for name, before in then.items() if name in known and known[name] == before}
+    then |= {name: before for name, before in BEFORE.items() if name not in known}
     return {
         name: before
-        for name, before in BEFORE.items()
-        if name.startswith(prefix) and name not in known and now[name] == defaults[name]
+        for name, before in then.items()
+        if name.startswith(prefix) and now[name] == defaults[name]
     }
 
 

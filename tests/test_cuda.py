@@ -131,6 +131,32 @@ def test_a_wheel_whose_library_is_damaged_is_passed_over(
     cuda.preload()
 
 
+def test_the_image_lists_the_wheels_folders_for_other_programs_once_they_are_there() -> None:
+    dockerfile = (ROOT / "docs" / "cluster" / "Dockerfile").read_text()
+    (version,) = re.findall(r"^FROM python:(\d+\.\d+)", dockerfile, re.MULTILINE)
+    stage = dockerfile.partition(" AS all\n")[2]
+    folders = f"/usr/local/lib/python{version}/site-packages/nvidia/*/lib > /etc/ld.so.conf.d/"
+    assert stage.index("--extra gpu") < stage.index(folders) < stage.index("&& ldconfig")
+
+
+def test_xla_is_told_where_its_compiler_is_unless_it_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a job's environment, which TensorFlow in the image does not search."""
+    compiler = tmp_path / "a job" / "nvidia" / "cuda_nvcc" / "bin" / "ptxas"
+    compiler.parent.mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "image"), str(tmp_path / "a job")])
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=there")
+    cuda.preload()
+    assert os.environ["XLA_FLAGS"] == "--xla_dump_to=there"
+    compiler.touch()
+    cuda.preload()
+    told = f'--xla_dump_to=there --xla_gpu_cuda_data_dir="{tmp_path}/a job/nvidia/cuda_nvcc"'
+    assert os.environ["XLA_FLAGS"] == told
+    cuda.preload()
+    assert os.environ["XLA_FLAGS"] == told
+
+
 def test_of_two_folders_the_first_on_the_path_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

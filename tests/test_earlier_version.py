@@ -16,7 +16,7 @@ from brain_ray.bundle.predictor import Predictor
 from brain_ray.bundle.schema import TrainingFacts
 from brain_ray.config import AugmentConfig, Config, DataConfig, PhantomConfig, TrainConfig
 from brain_ray.data.identity import SHOWN, source_of
-from brain_ray.earlier import as_begun, as_of_now, as_prepared
+from brain_ray.earlier import as_begun, as_of_now, as_prepared, as_stored
 from brain_ray.fingerprints import differences, flatten
 from brain_ray.runs import DATASET, HISTORY, RESULT, Run
 from brain_ray.tuning.trial_store import read_trial
@@ -138,6 +138,22 @@ def test_a_training_of_an_earlier_version_is_described_as_it_was() -> None:
     for train in (config.train, asked):
         inputs = {"train": train.model_dump(mode="json")}
         assert differences(as_of_now(then, inputs), flatten(inputs)) == [], "neither trains it again"
+
+
+def test_a_training_that_began_without_xla_goes_on_without_it() -> None:
+    config = Config()
+    assert config.train.xla == "auto"
+    for begun in (False, True, "auto"):
+        then = {"train": config.train.model_dump(mode="json") | {"xla": begun}}
+        inputs = {"train": config.train.model_dump(mode="json")}
+        told = [] if begun in (False, "auto") else ['train.xla: true -> "auto"']
+        assert differences(as_of_now(then, inputs), flatten(inputs)) == told
+        assert as_begun(config, then).train.xla == (False if begun is False else "auto")
+    asked = Config(train=TrainConfig(xla=True))
+    without = {"train": config.train.model_dump(mode="json") | {"xla": False}}
+    assert as_begun(asked, without) == asked
+    stored = Config(train=TrainConfig(xla=False)).model_dump(mode="json")
+    assert as_stored(stored).train.xla is False
 
 
 def test_balancing_copies_of_an_earlier_version_stay_as_they_were(tmp_path: Path) -> None:

@@ -9,18 +9,19 @@ from brain_ray.checks.finding import Finding
 from brain_ray.checks.machine import GIB
 from brain_ray.checks.nodes import WORKER_GIB, Visit, alive_nodes
 from brain_ray.cluster.autoscaling import check_now_or_later, check_room
-from brain_ray.cluster.capacity import describe_scoring, describe_small_batch, refuse_scoring, running_nodes
+from brain_ray.cluster.capacity import describe_scoring, refuse_scoring, running_nodes
+from brain_ray.cluster.small_batches import describe_small_batch
 from brain_ray.config import Config, EvaluateConfig, TrainConfig
 from brain_ray.cuda import CURE
 from brain_ray.errors import RunError
 
 
-def check_cluster(settings: TrainConfig) -> list[Finding]:
+def check_cluster(config: Config) -> list[Finding]:
     """Checks whether the cluster has, or can get, the resources that a training needs, and shares its batch
     among as many GPUs."""
-    batch = describe_small_batch(settings)
+    batch = describe_small_batch(config.train, config.model, running_nodes())
     advice = [Finding("batch", "warning", *batch.split(": ", 1))] if batch else []
-    return [*_check_room(settings), *advice]
+    return [*_check_room(config.train), *advice]
 
 
 def _check_room(settings: TrainConfig) -> list[Finding]:
@@ -75,7 +76,35 @@ def check_machine_code(node: str, seen: Mapping[str, Any]) -> list[Finding]:
         text += f"and the driver, {driver}, cannot compile it"
         return [Finding("gpu code", "error", text, f"install driver {LEAST_DRIVER} or newer")]
     text += "which the driver compiles at first use: it may take half an hour or longer, TensorFlow says"
-    return [Finding("gpu code", "warning", text, "keep ~/.nv/ComputeCache in the machine's image")]
+    cure = "keep ~/.nv/ComputeCache, or the folder of CUDA_CACHE_PATH, in the machine's image"
+    return [Finding("gpu code", "warning", text, cure)]
+
+
+LEAST_CACHE = 2**31
+"""Bytes that CUDA's cache should hold, as TensorFlow's guide for GPUs asked for where these are newer than
+its machine code (https://www.tensorflow.org/install/gpu)."""
+
+
+def check_cuda_cache(node: str, cache: Mapping[str, Any]) -> Finding:
+    """Checks that what the driver compiles on a node is kept for the next process; `cache` is of
+    `cuda.cache`."""
+    path, limit, free = cache["path"], cache["limit"], cache["free"]
+    again, cure = f"{node}: processes may have to compile TensorFlow's kernels anew: ", ""
+    if not limit:
+        again, cure = f"{again}CUDA_CACHE_DISABLE is 1", "unset it"
+    elif limit < LEAST_CACHE:
+        again += f"CUDA's cache keeps {limit / GIB:.1f} GiB at most"
+        cure = f"set CUDA_CACHE_MAXSIZE to {2 * LEAST_CACHE} before Ray is started there"
+    elif not cache["writable"]:
+        again, cure = f"{again}{path} cannot be written to", "set CUDA_CACHE_PATH to another folder"
+    elif free < LEAST_CACHE:
+        again += f"{path} is for them, and {free / GIB:.1f} GiB are free there"
+        cure = f"make room to {LEAST_CACHE / GIB:g} GiB, or set CUDA_CACHE_PATH to a folder on another disk"
+    if cure:
+        return Finding("cuda cache", "warning", again, cure)
+    return Finding(
+        "cuda cache", "ok", f"{node}: up to {limit / GIB:.1f} GiB of machine code are kept in {path}"
+    )
 
 
 def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
@@ -95,7 +124,10 @@ def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
             onnx = "CUDAExecutionProvider" in each.gpus["onnxruntime"]
             text = f"{each.node}: TensorFlow sees {each.gpus['tensorflow']}; ONNX Runtime computes on "
             findings.append(Finding("gpus", "ok", text + ("GPUs" if onnx else "CPUs")))
-            findings += check_machine_code(each.node, each.gpus)
+            compiles = check_machine_code(each.node, each.gpus)
+            findings += compiles
+            if any(found.level == "warning" for found in compiles):
+                findings.append(check_cuda_cache(each.node, each.facts["cuda_cache"]))
     if not findings:
         needs = "and none is asked for"
         if config.train.use_gpu:

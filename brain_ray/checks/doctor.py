@@ -114,7 +114,7 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
         yield from places
         if any(found.name == "data" and found.level == "ok" for found in places):
             yield _count_files(config, source)
-        yield from cluster.check_cluster(config.train)
+        yield from cluster.check_cluster(config)
         yield cluster.check_scoring(config.evaluate)
         yield from cluster.check_gpus(config, visits)
     if not existed and run.exists():

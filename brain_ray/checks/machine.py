@@ -14,6 +14,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from brain_ray import cuda
 from brain_ray.checks import packages
 from brain_ray.checks.finding import Finding
 
@@ -36,6 +37,7 @@ def facts() -> dict[str, Any]:
         "free_gib": shutil.disk_usage(temporary).free / GIB,
         "temporary": temporary,
         "shm_gib": shutil.disk_usage("/dev/shm").total / GIB if Path("/dev/shm").is_dir() else None,
+        "cuda_cache": cuda.cache(),
     }
 
 

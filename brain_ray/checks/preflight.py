@@ -44,7 +44,7 @@ def preflight(run: Run, config: Config, stages: Collection[str], source: Source 
         scores_test = "evaluate" in stages and config.folds is None
         _check_data(run, config.data, source, scores_test=scores_test)
     if trains:
-        findings += check_cluster(config.train)
+        findings += check_cluster(config)
     if gpus:
         findings += check_gpus(config, visits)
     if "evaluate" in stages:

@@ -26,23 +26,6 @@ def per_worker(settings: "TrainConfig") -> dict[str, float]:
     return {"CPU": math.ceil(cpus * 16) / 16 if settings.elastic else cpus}
 
 
-LEAST_ROWS = 32
-"""Images for each GPU in a step below which several GPUs are advised against. Estimated, not measured: with
-fewer, an L4 computes B3's gradients about as fast as 10 Gbit/s carry them."""
-
-
-def describe_small_batch(settings: "TrainConfig") -> str:
-    """Returns what is wrong with a batch that is small for its GPUs, and what to do; "" if nothing is."""
-    rows = settings.step_images / settings.max_workers
-    if not settings.use_gpu or settings.max_workers == 1 or rows >= LEAST_ROWS:
-        return ""
-    enough = LEAST_ROWS * settings.max_workers // settings.batch_factor
-    return (
-        f"a step has {rows:g} images for each of {settings.max_workers} GPUs, and may be slower than on one: "
-        f"lower train.num_workers, or raise train.batch_size to {enough} and train.learning_rate with it"
-    )
-
-
 def describe_small_stores(num_bytes: int, nodes: Nodes | None = None) -> str:
     """Returns which nodes' object stores are too small for the rows that loading holds, and what to do; "" if
     none is.

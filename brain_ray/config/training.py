@@ -33,9 +33,10 @@ class TrainConfig(Settings):
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     """Data type in which the network computes; its weights are float32. `auto`: chosen by the GPU's compute
     capability; float32 on CPUs."""
-    xla: bool = False
-    """Whether the training step is compiled with XLA on GPUs. It never is on CPUs, where it would be many
-    times slower."""
+    xla: bool | Literal["auto"] = "auto"
+    """Whether the training step is compiled with XLA. `auto`: on GPUs, where its speed was not measured, and
+    not on CPUs, where it is many times slower. True means the same; False: never. It compiles one size of
+    batches: an epoch's smaller ones are filled up by some of their own rows, which weigh nothing."""
     frozen_epochs: Annotated[int, Field(ge=0)] = 0
     """Number of epochs at the start that train only the head, with the backbone frozen; 0: none."""
     frozen_learning_rate: Annotated[float, Field(gt=0)] = 0.001
@@ -116,7 +117,8 @@ class TrainConfig(Settings):
     """Number of epochs without improvement after which training ends; `jobs/control.py` can change it while
     it runs. None: never. Frozen epochs do not count."""
     max_failures: Annotated[int, Field(ge=0)] = 3
-    """How many times training resumes from its newest checkpoint after workers were lost."""
+    """How many times training, or each trial of a sweep, resumes from its newest checkpoint after workers
+    were lost."""
     checkpoint_minutes: Annotated[float, Field(gt=0)] | None = 10.0
     """Minutes of training within an epoch after which a checkpoint is written there too, so that no more is
     lost with a worker; looked at every 20 steps. None: after each epoch only."""

@@ -60,6 +60,7 @@ class FeatureLoader(Loader):
                 np.array([labels[part][row] for part, row in pairs]),
                 np.full(len(step.rows), step.weight, np.float32),
                 step.total,
+                step.largest,
             )
 
 

@@ -39,6 +39,8 @@ class Batch:
     """(n,), 1 for a row that counts, 0 for a row that fills an empty part."""
     total: int
     """Number of rows of the global batch, over all workers."""
+    largest: int = 0
+    """Number of rows of the worker's largest batch in the epoch; 0: not known."""
 
 
 FEW_ROWS = 32
@@ -148,7 +150,7 @@ class ImageLoader(Loader):
                     found += len(pieces[-1][1])
                 images, labels = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
             weights = np.full(size, step.weight, np.float32)
-            yield Batch(images[:size], labels[:size], weights, step.total)
+            yield Batch(images[:size], labels[:size], weights, step.total, step.largest)
             images, labels = images[size:], labels[size:]
 
     def _rows(self, order: Indices, epoch: int | None, rank: int, num_workers: int, first: int) -> Indices:

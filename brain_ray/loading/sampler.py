@@ -22,6 +22,8 @@ class Step:
     """1 if the rows count; 0 for the one row of a worker that has no row of its own."""
     total: int
     """Number of rows of the global batch, over all workers."""
+    largest: int
+    """Number of rows of the worker's largest part in the epoch."""
 
 
 def epoch_order(
@@ -118,12 +120,14 @@ def worker_steps(
         batches = np.array_split(order, num_steps(len(order), batch_size))
     else:
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    largest = 1
     for batch in batches:
         part = np.array_split(batch, num_workers)[rank]
+        largest = max(largest, len(part))  # that of the first batch
         if len(part):
-            yield Step(part, 1.0, len(batch))
+            yield Step(part, 1.0, len(batch), largest)
         else:
-            yield Step(batch[:1], 0.0, len(batch))
+            yield Step(batch[:1], 0.0, len(batch), largest)
 
 
 def locate(rows: Indices, rows_per_part: Sequence[int]) -> tuple[Indices, Indices]:

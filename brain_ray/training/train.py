@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from brain_ray.cluster.autoscaling import check_now_or_later, request_nodes
-from brain_ray.cluster.capacity import check_resources, describe_small_batch
+from brain_ray.cluster.capacity import check_resources, running_nodes
+from brain_ray.cluster.small_batches import describe_small_batch
 from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.config import Config
 from brain_ray.data.out_of_fold import OutOfFold
@@ -45,7 +46,8 @@ def train(run: Run, config: Config, framework: Framework | None = None) -> str:
     """
     framework = framework or framework_of(config.model)
     dataset = open_dataset(run, config, by_group=config.train.rows_per_group is not None)
-    for warning in filter(None, [describe_small_batch(config.train), describe_small_norms(config)]):
+    small_batch = describe_small_batch(config.train, config.model, running_nodes())
+    for warning in filter(None, [small_batch, describe_small_norms(config)]):
         log.warning(warning)
     request_nodes(config.train)
     check_writable(run)

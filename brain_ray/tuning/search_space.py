@@ -176,7 +176,10 @@ class SearchSpace:
         except ValidationError as error:
             found = error.errors()[0]
             message = found["msg"].removeprefix("Value error, ")
-            name = ".".join(map(str, found["loc"])) or ", ".join(changes)
+            place = ".".join(map(str, found["loc"]))
+            # Of several types that a setting may have, pydantic names one behind the setting.
+            name = next((each for each in changes if f"{place}.".startswith(f"{each}.")), place)
+            name = name or ", ".join(changes)
             raise RunError(f"sweep.space sets {name}: {message[0].lower()}{message[1:]}") from error
 
     def make_trials(self, variant: int, changes: Mapping[str, Any]) -> list[Trial]:

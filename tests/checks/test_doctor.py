@@ -10,6 +10,7 @@ import pytest
 from brain_ray.checks import cluster, doctor, locations, machine, nodes
 from brain_ray.checks.finding import Finding, refuse_errors
 from brain_ray.checks.nodes import Visit
+from brain_ray.cluster import connection
 from brain_ray.config import Config, DataConfig, ModelConfig, TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.records import to_json
@@ -190,6 +191,72 @@ def test_gpus_newer_than_tensorflow_want_a_driver_that_compiles(
     found = cluster.check_machine_code("gpu-7", seen)
     assert [each.level for each in found] == ([] if level == "ok" else [level])
     assert told in "".join(each.text for each in found)
+
+
+@pytest.mark.parametrize(
+    ("variables", "changes", "level", "told"),
+    [
+        ({}, {"free": 2**32}, "warning", "cache keeps 1.0 GiB at most"),
+        ({"CUDA_CACHE_MAXSIZE": "268435456"}, {"free": 2**32}, "warning", "cache keeps 0.2 GiB at most"),
+        ({"CUDA_CACHE_DISABLE": "1"}, {}, "warning", "CUDA_CACHE_DISABLE is 1"),
+        (
+            connection.WORKER_ENV,
+            {"free": 2**32},
+            "ok",
+            "up to 4.0 GiB of machine code are kept in {home}/.nv/Com",
+        ),
+        (
+            connection.LOCAL_ENV,
+            {"free": 2**32},
+            "ok",
+            "up to 4.0 GiB of machine code are kept in {home}/.nv/Com",
+        ),
+        (
+            connection.WORKER_ENV,
+            {"free": 2**30},
+            "warning",
+            "{home}/.nv/ComputeCache is for them, and 1.0 GiB",
+        ),
+        (
+            {**connection.WORKER_ENV, "CUDA_CACHE_PATH": "{home}/file/cache"},
+            {},
+            "warning",
+            "{home}/file/cache cannot be written to",
+        ),
+    ],
+)
+def test_a_node_keeps_what_its_driver_compiles_for_the_next_process(
+    variables: dict[str, str],
+    changes: dict[str, int],
+    level: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also with the variables of this project's workers; nodes on clusters get no others."""
+    for name in ("CUDA_CACHE_PATH", "CUDA_CACHE_MAXSIZE", "CUDA_CACHE_DISABLE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "{home}", **variables}.items():
+        monkeypatch.setenv(name, value.format(home=tmp_path))
+    (tmp_path / "file").touch()
+    found = cluster.check_cuda_cache("gpu-7", {**machine.facts()["cuda_cache"], **changes})
+    assert (found.name, found.level) == ("cuda cache", level)
+    assert found.text.startswith("gpu-7: ")
+    assert told.format(home=tmp_path) in found.text
+    assert bool(found.cure) == (level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("capability", "names"), [((9, 0), ["gpus", "gpu code", "cuda cache"]), ((8, 9), ["gpus"])]
+)
+def test_the_cache_is_looked_at_where_the_driver_compiles(
+    capability: tuple[int, int], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "alive_nodes", lambda: {"gpu-7": {"Resources": {"GPU": 1.0}}})
+    seen = {"tensorflow": 1, "onnxruntime": [], "reason": "", "compiled": COMPILED, "driver": "580.1"}
+    visit = Visit("gpu-7", machine.facts(), gpus=seen | {"capabilities": [capability]})
+    found = cluster.check_gpus(Config(train=TrainConfig(use_gpu=True)), [visit])
+    assert [each.name for each in found] == names
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from support.training_problem import MakeConfig, write_dataset
 
 from brain_ray.cluster.capacity import (
     check_resources,
-    describe_small_batch,
     describe_small_stores,
     per_worker,
     refuse_preparing,
@@ -113,27 +112,3 @@ def test_a_group_starts_with_what_there_is_and_leaves_room_for_loading(
     assert warning.startswith("batch norms learn from 2 images at a time")
     assert started == "starts with 1 of 4 workers"
     assert [line.split()[1] for line in epochs] == ["1/1"]
-
-
-@pytest.mark.parametrize(
-    ("use_gpu", "workers", "batch", "told"),
-    [
-        (True, 4, 30, "7.5 images for each of 4 GPUs"),
-        (True, (1, 2), 32, "16 images for each of 2 GPUs"),
-        (True, 4, 128, ""),
-        (True, 1, 8, ""),
-        (False, 4, 30, ""),
-    ],
-)
-def test_a_batch_that_is_small_for_its_gpus_is_told(
-    use_gpu: bool, workers: int | tuple[int, int], batch: int, told: str
-) -> None:
-    found = describe_small_batch(TrainConfig(use_gpu=use_gpu, num_workers=workers, batch_size=batch))
-    assert told in found
-    assert bool(told) == bool(found)
-
-
-def test_a_batch_that_follows_the_workers_is_enough_for_any_number_of_them() -> None:
-    settings = {"use_gpu": True, "num_workers": 16, "scale_batch": True}
-    assert describe_small_batch(TrainConfig(batch_size=32, **settings)) == ""
-    assert "raise train.batch_size to 32 " in describe_small_batch(TrainConfig(batch_size=8, **settings))

@@ -58,7 +58,7 @@ def test_batches_are_the_rows_of_the_plan(window: int, bound: str, run: Run, mak
     batches = list(loader.batches(3, 1, 2))
     assert len(batches) == len(steps) == 4
     for batch, step in zip(batches, steps, strict=True):
-        assert batch.total == step.total
+        assert (batch.total, batch.largest) == (step.total, 8)
         assert batch.labels.tolist() == [rows[i]["label"] for i in step.rows]
         for pixels, i in zip(batch.inputs, step.rows, strict=True):
             seed = rows[i]["augment_seed"]

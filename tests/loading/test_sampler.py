@@ -28,6 +28,8 @@ def test_workers_see_each_row_once_in_as_many_steps(num_rows: int, batch_size: i
         batch = order[k * batch_size : (k + 1) * batch_size]
         assert np.concatenate([step.rows for step in steps if step.weight]).tolist() == batch.tolist()
         assert {step.total for step in steps} == {len(batch)}
+    for plan in plans:
+        assert {step.largest for step in plan} == {max(len(step.rows) for step in plan)}
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3, 5])
@@ -55,6 +57,8 @@ def test_rows_left_over_are_spread_over_as_many_steps(
     assert {len(batch) for batch in batches} == sizes
     for k, batch in enumerate(batches):
         assert {plan[k].total for plan in plans} == {len(batch)}
+    for plan in plans:
+        assert {step.largest for step in plan} == {max(len(step.rows) for step in plan)}
 
 
 @pytest.mark.parametrize("window", [1000, 91, 40, 10, 1])

@@ -21,6 +21,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 SLOWEST_S = 600.0
 """In which all of it ends, on a slow machine."""
 
+MOST_S = 60.0
+"""In which each kind of work ends."""
+
 LINE = "train.use_gpu is true, and TensorFlow sees no GPU on "
 
 
@@ -76,6 +79,7 @@ def check_reason(found: dict[str, Any]) -> None:
     assert found["error"].startswith(LINE), found
     assert "cannot load libcuda.so.1: " in found["error"], found
     assert "\n" not in found["error"]
+    assert found["seconds"] < MOST_S
     assert not [line for line in found["said"] if "again" in line or "ended with" in line], found
 
 
@@ -85,6 +89,7 @@ def test_no_trial_is_given_up_for_it_and_none_follows(ended: dict[str, dict[str,
 
 def test_it_is_seen_before_anything_is_begun(ended: dict[str, dict[str, Any]]) -> None:
     assert "Ray offers 2 GPU(s) and TensorFlow sees none: cannot load libcuda" in ended["preflight"]["error"]
+    assert ended["preflight"]["seconds"] < MOST_S
 
 
 def main(folder: str, *names: str) -> None:

@@ -19,6 +19,7 @@ from brain_ray.training.tensorflow.draws import Draws
 from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
 from brain_ray.training.tensorflow.losses import BatchLoss
 from brain_ray.training.tensorflow.mixup import draw_mixture, mix
+from brain_ray.training.tensorflow.one_shape import fill
 from brain_ray.training.tensorflow.optimizer import build_optimizer
 
 if TYPE_CHECKING:
@@ -46,12 +47,15 @@ class Learner:
         class_weights: NDArray[np.float32] | None = None,
     ) -> None:
         import keras
+        import tensorflow as tf
 
         self.config = config
         self.rank = rank
         self.reduction = Reduction(strategy, GPU_BUCKET if config.train.use_gpu else BUCKET)
         self.num_workers = self.reduction.num_replicas
         self.num_classes = num_classes
+        # Compiled by XLA, a step is many times slower on CPUs.
+        self._xla = bool(config.train.xla) and bool(tf.config.list_logical_devices("GPU"))
         self.model: keras.Model = build_network(config.model, num_classes, config.seed)
         fuse(self.model)
         if self.num_workers > 1:
@@ -98,6 +102,8 @@ class Learner:
         self._num_steps += 1
         seed = self.config.seed, self._num_steps, self.rank
         partner, share = draw_mixture(self.config.train.mixup, len(batch.labels), *seed)
+        if self._xla:
+            batch, partner = fill(batch, partner)
         sums: tf.Tensor = self.train_step(
             batch.inputs,
             batch.labels,
@@ -178,22 +184,17 @@ class Learner:
         batch = [inputs, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
         scalar = tf.TensorSpec([])
         mixture = [tf.TensorSpec([None], tf.int32), scalar]
-        # Compiled by XLA, a step is many times slower on CPUs. autograph would only slow down the tracing.
-        options = {"jit_compile": False, "autograph": False}
-        xla = self.config.train.xla and bool(tf.config.list_logical_devices("GPU"))
+        options = {"jit_compile": False, "autograph": False}  # autograph would only slow down the tracing
         # All but the sums over the workers: by XLA, each is one operation of the step instead of thousands.
-        self._differentiate = tf.function(self._gradients, autograph=False, jit_compile=xla)
-        self._apply = tf.function(self._update, autograph=False, jit_compile=xla)
-
-        def train(*inputs: Any) -> Any:
-            return self._train(*inputs)
+        self._differentiate = tf.function(self._gradients, autograph=False, jit_compile=self._xla)
+        self._apply = tf.function(self._update, autograph=False, jit_compile=self._xla)
 
         def validate(inputs: Any, labels: Any, weights: Any) -> Any:
             targets = tf.one_hot(labels, self.num_classes)
             return self._forward(inputs, targets, weights, training=False)[1:]
 
         return (
-            tf.function(train, input_signature=[*batch, *mixture, scalar, scalar, scalar], **options),
+            tf.function(self._train, input_signature=[*batch, *mixture, scalar, scalar, scalar], **options),
             tf.function(validate, input_signature=batch, **options),
         )
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -88,6 +89,24 @@ def test_threads_share_the_cores_of_a_container_and_not_the_machines(
     assert threads <= len(os.sched_getaffinity(0))
 
 
+@pytest.mark.parametrize(("quota", "expected"), [("300000 100000", 3), ("max 100000", 96)])
+def test_threads_keep_to_the_quota_of_a_container_that_may_use_any_core(
+    quota: str, expected: int, tensorflow: MagicMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Kubernetes limits a pod's CPUs: the kernel's file is faked."""
+    kernel, fake = "/sys/fs/cgroup/cpu.max", tmp_path / "cpu.max"
+    fake.write_text(f"{quota}\n")
+    exists, read = os.path.exists, open
+    monkeypatch.setattr("os.path.exists", lambda path: path == kernel or exists(path))
+    monkeypatch.setattr(
+        "builtins.open", lambda file, *how, **more: read(fake if file == kernel else file, *how, **more)
+    )
+    monkeypatch.setattr("os.cpu_count", lambda: 96)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(96)))
+    devices.set_up(TrainConfig(cpus_per_worker=0.5), 1)
+    tensorflow.threading.set_intra_op_parallelism_threads.assert_called_once_with(expected)
+
+
 def test_a_gpu_that_is_asked_for_and_not_seen_is_an_error_with_the_reason(
     tensorflow: MagicMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,10 +168,10 @@ from brain_ray.config import Config, ModelConfig, TrainConfig
 from brain_ray.training.tensorflow.devices import set_up
 from brain_ray.loading.loader import Batch
 from brain_ray.training.tensorflow.learner import Learner
-settings = TrainConfig(precision=sys.argv[1], xla=sys.argv[2] == "xla", optimizer="Adam")
+settings = TrainConfig(precision=sys.argv[1], optimizer="Adam")
 assert set_up(settings, 1) == sys.argv[1]
 import tensorflow as tf
-if settings.xla:
+if sys.argv[2] == "xla":
     tf.config.list_logical_devices = lambda kind: ["a GPU"]
 model = ModelConfig(backbone="tiny", weights="none", height=24, width=24, head="seed")
 learner = Learner(Config(seed=7, model=model, train=settings), 4, tf.distribute.get_strategy())
@@ -190,3 +209,47 @@ def test_a_network_learns_in_every_precision_and_compiled(precision: str, xla: s
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == expected
+
+
+ONE_SHAPE = """
+import numpy as np
+from brain_ray.config import Config, ModelConfig, TrainConfig
+from brain_ray.loading.loader import Batch
+from brain_ray.training.tensorflow.devices import set_up
+from brain_ray.training.tensorflow.learner import Learner
+settings = TrainConfig(optimizer="SGD", mixup=0.4)
+set_up(settings, 1)
+import tensorflow as tf
+# Norms that are fixed: no row looks at the others.
+model = ModelConfig(
+    backbone="tiny", weights="none", height=24, width=24, dropout=0.0, batch_norm="fixed"
+)
+config = Config(seed=7, model=model, train=settings)
+plain = Learner(config, 4, tf.distribute.get_strategy())
+tf.config.list_logical_devices = lambda kind: ["a GPU"]
+compiled = Learner(config, 4, tf.distribute.get_strategy())
+for learner in (plain, compiled):
+    learner.start_epoch(0)
+rng = np.random.default_rng(0)
+for rows in (8, 7, 3):
+    images = rng.integers(0, 256, (rows, 24, 24, 1), np.uint8)
+    batch = Batch(images, np.arange(rows) % 4, np.ones(rows, np.float32), rows, 8)
+    sums = [learner.train(batch, 0.1).numpy() for learner in (plain, compiled)]
+    np.testing.assert_allclose(*sums, rtol=1e-4)
+for one, other in zip(plain.weights(), compiled.weights()):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+def test_xla_compiles_one_shape_whatever_the_sizes_of_batches(tmp_path: Path) -> None:
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_SHAPE],
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list(tmp_path.glob("*before_optimizations.txt"))) == 2, "gradients and update, once each"

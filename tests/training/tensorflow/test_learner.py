@@ -1,11 +1,14 @@
 """The losses, decays and limits that the settings name are those of Keras."""
 
+import importlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
+from support.jobs import ROOT
 from support.training_problem import MakeConfig, quarters
 
 from brain_ray.config import Config, TrainConfig
@@ -15,6 +18,7 @@ from brain_ray.models.network import blocks_of, build_network
 from brain_ray.training.tensorflow.learner import Learner
 from brain_ray.training.tensorflow.losses import check_rows, loss_function
 from brain_ray.training.tensorflow.mixup import draw_mixture
+from brain_ray.training.tensorflow.one_shape import fill
 from brain_ray.training.tensorflow.optimizer import build_optimizer
 
 SEED_HEAD = {"head": "seed", "dropout": 0.0}
@@ -197,6 +201,71 @@ def test_a_step_is_a_handful_of_operations_beside_what_is_compiled(make_config: 
     # Gradients and update; the optimizer, the moving average and the batch norms are within these two.
     assert sum("PartitionedCall" in kind for kind in kinds) == 2
     assert sum(kind not in ("Placeholder", "NoOp", "Const", "Identity") for kind in kinds) < 20
+
+
+class Alone:
+    """A strategy of several workers of which one is there: what it adds up is its own. It counts that."""
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_replicas_in_sync = num_workers
+        self.sums = 0
+
+    def run(self, function: Any, args: tuple[Any, ...]) -> Any:
+        self.sums += 1
+        return function(*args)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "workers", "settings", "sums", "outside"),
+    [
+        ("EfficientNetB0", 1, {"use_gpu": True}, 0, range(300)),
+        ("EfficientNetB0", 2, {"use_gpu": True}, 1, range(300)),
+        ("EfficientNetB0", 2, {}, 5, range(300)),
+        ("tiny", 1, {"use_gpu": True, "xla": False}, 0, range(1000, 10_000)),
+    ],
+)
+def test_of_a_step_of_b0_little_is_left_outside_of_what_xla_compiles(
+    backbone: str,
+    workers: int,
+    settings: dict[str, Any],
+    sums: int,
+    outside: range,
+    make_config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Simulated: no GPU is there, and the other worker neither."""
+    import tensorflow as tf
+
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    operations_outside = importlib.import_module("gpu_checks").operations_outside
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["a GPU"])
+    network = {"backbone": backbone, "height": 32, "width": 32}
+    config = make_config(network, clip_norm=1.0, ema=0.99, **settings)
+    strategy: Any = Alone(workers)
+    learner = Learner(config, 4, strategy)
+    before = strategy.sums
+    learner.start_epoch(0)
+    assert strategy.sums - before == sums, "16 MB of gradients: together between GPUs, else in 4 MB"
+    assert operations_outside(learner) in outside
+
+
+@pytest.mark.parametrize(("batch_norm", "rows"), [("fixed", 5), ("learned", 4)])
+def test_a_step_on_a_filled_batch_is_the_step_on_its_rows(
+    batch_norm: str, rows: int, make_config: MakeConfig
+) -> None:
+    """Norms that learn see means over all rows: the same if each row is there twice."""
+    config = make_config({"batch_norm": batch_norm, "dropout": 0.0}, optimizer="SGD")
+    plain, filled = make_learner(config), make_learner(config)
+    batch = replace(make_batch(rows), largest=8)
+    more, partner = fill(batch, np.arange(rows, dtype=np.int32)[::-1])
+    assert [len(each) for each in (more.inputs, more.labels, more.sample_weight, partner)] == [8] * 4
+    assert more.sample_weight.tolist() == [1.0] * rows + [0.0] * (8 - rows)
+    assert partner.tolist() == [*range(rows)[::-1], *range(rows)[::-1]][:8]
+    assert_allclose(filled.train(more, 0.1), plain.train(batch, 0.1), rtol=1e-5)
+    for ours, theirs in zip(filled.weights(), plain.weights(), strict=True):
+        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert fill(more, partner) == (more, partner), "as large as the largest"
 
 
 def test_a_mixed_step_is_the_step_of_keras_on_mixed_images(make_config: MakeConfig) -> None:
