@@ -12,6 +12,7 @@ from brain_ray.cluster.waiting import give_up_without_nodes
 from brain_ray.comparison.choose import choose, settings_of, show_pages
 from brain_ray.config import Config
 from brain_ray.data import identity, prepare, source_changes
+from brain_ray.data.outline_masks import outlines_at
 from brain_ray.data.sources.find import Source
 from brain_ray.data.sources.listing import Listing
 from brain_ray.earlier import as_begun
@@ -51,8 +52,10 @@ def _train_inputs(run: Run, config: Config) -> dict[str, Any]:
     if config.train.scale_batch:  # then they decide what a step is
         train["num_workers"] = config.train.max_workers
     folds = {"folds": config.folds, "valid_fraction": config.data.valid_fraction}
+    location = config.train.outlines
     return {
         **({} if config.folds is None else folds),
+        **({} if location is None else {"outlines": outlines_at(run, location).digest}),
         "dataset": identity.id_of(run),
         "seed": config.seed,
         "model": config.model.model_dump(mode="json"),

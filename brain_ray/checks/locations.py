@@ -85,10 +85,11 @@ def refuse_wrong_paths(
             raise RunError(f"storage: {folder} cannot be written to: set --storage elsewhere")
     if "prepare" in stages and "://" not in config.data.source and (wrong := try_data(config, source)):
         raise RunError(f"data: {wrong}")
-    outlines = config.evaluate.outlines
-    if "evaluate" in stages and outlines not in (None, PHANTOMS) and "://" not in str(outlines):
+    outlines = {config.evaluate.outlines} if "evaluate" in stages else set()
+    outlines |= {config.train.outlines} if TRAINING & set(stages) else set()
+    for location in sorted(str(each) for each in outlines - {None, PHANTOMS} if "://" not in str(each)):
         try:
-            read_outlines(str(outlines))
+            read_outlines(location)
         except RunError as error:
             raise RunError(f"outlines: {error}") from error
     weights = config.model.weights

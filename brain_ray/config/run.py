@@ -109,11 +109,15 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _outlines_of_phantoms(self) -> Self:
-        if self.evaluate.outlines == PHANTOMS and self.data.source != PHANTOMS:
-            raise ValueError(
-                f"evaluate.outlines is {PHANTOMS} and data.source {self.data.source}: set evaluate.outlines "
-                "to a file or folder of outlines of these images"
-            )
+        for setting, location in (
+            ("evaluate.outlines", self.evaluate.outlines),
+            ("train.outlines", self.train.outlines),
+        ):
+            if location == PHANTOMS and self.data.source != PHANTOMS:
+                raise ValueError(
+                    f"{setting} is {PHANTOMS} and data.source {self.data.source}: set {setting} to a file or "
+                    "folder of outlines of these images"
+                )
         return self
 
     @model_validator(mode="after")

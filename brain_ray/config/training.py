@@ -69,6 +69,13 @@ class TrainConfig(Settings):
     one of the same worker, labels too, by a share drawn from Beta(alpha, alpha) for the step; the row itself
     has the larger share. Training accuracy is then that of mixed images. The number of workers changes the
     result. None: not mixed."""
+    outlines: str | None = None
+    """Path or URI of outlines of tumours, in the forms of `evaluate.outlines`, or `phantoms`. Of images that
+    have one, the network then also learns, at each place of its last map, whether a tumour of the image's
+    class is there. The exported network is the same as without. None: it learns the classes alone."""
+    outline_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Factor of the loss of that, a mean over places, beside the loss of the classes; 0: the outlines are not
+    used."""
     rows_per_group: Positive | None = None
     """Most rows of a group (a patient, or the copies of a slice) that an epoch visits, drawn anew for each
     epoch; None: all. Patients with many slices count less, and epochs are shorter."""
@@ -128,6 +135,11 @@ class TrainConfig(Settings):
     mlflow_uri: str = "auto"
     """Where MLflow (the extra `mlflow`) records this run: a server's URI or a folder. `none`: not recorded.
     `auto`: in the folder `mlruns` beside the run, if MLflow is installed and the run is on a disk."""
+
+    @property
+    def learns_outlines(self) -> bool:
+        """Whether the network learns from outlines too."""
+        return self.outlines is not None and self.outline_weight > 0
 
     @property
     def total_epochs(self) -> int:

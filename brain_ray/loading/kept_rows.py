@@ -74,3 +74,19 @@ class KeptRows:
         with self._lock:
             self._timer = None
             self._drop()
+
+
+class KeptMasks:
+    """Masks of the last training that this process has loaded for."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[int, dict[str, bytes]] | None = None
+
+    def of(self, store: Any) -> dict[str, bytes]:
+        """Returns the masks, by the names of their images, of the `PartStore` with this handle."""
+        kept, key = self._kept, hash(store)
+        if kept is None or kept[0] != key:
+            (table,) = fetch(ray.get(store.masks.remote()))
+            names, masks = (table[name].to_pylist() for name in ("path", "mask"))
+            kept = self._kept = key, dict(zip(names, masks, strict=True))
+        return kept[1]

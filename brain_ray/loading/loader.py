@@ -41,6 +41,10 @@ class Batch:
     """Number of rows of the global batch, over all workers."""
     largest: int = 0
     """Number of rows of the worker's largest batch in the epoch; 0: not known."""
+    masks: NDArray[np.uint8] | None = None
+    """Masks of the tumours, (n, height, width) of `mask_size`, 255 inside; None: outlines are not learned."""
+    outlined: NDArray[np.float32] | None = None
+    """(n,), 1 for an image whose mask is known, else 0."""
 
 
 FEW_ROWS = 32
@@ -140,18 +144,19 @@ class ImageLoader(Loader):
         Raises:
             RunError: a row cannot be decoded.
         """
-        images, labels = read_block(next(blocks), self.config.model)
+        held = read_block(next(blocks), self.config)
         for step in self.steps(epoch, rank, num_workers, first):
             size = len(step.rows)
-            if len(labels) < size:
-                pieces, found = [(images, labels)], len(labels)
+            if len(held[0]) < size:
+                pieces, found = [held], len(held[0])
                 while found < size:
-                    pieces.append(read_block(next(blocks), self.config.model))
-                    found += len(pieces[-1][1])
-                images, labels = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+                    pieces.append(read_block(next(blocks), self.config))
+                    found += len(pieces[-1][0])
+                held = tuple(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+            images, labels, *of_outlines = (array[:size] for array in held)
             weights = np.full(size, step.weight, np.float32)
-            yield Batch(images[:size], labels[:size], weights, step.total, step.largest)
-            images, labels = images[size:], labels[size:]
+            yield Batch(images, labels, weights, step.total, step.largest, *of_outlines)
+            held = tuple(array[size:] for array in held)
 
     def _rows(self, order: Indices, epoch: int | None, rank: int, num_workers: int, first: int) -> Indices:
         return np.concatenate([step.rows for step in self.cut_order(order, epoch, rank, num_workers, first)])

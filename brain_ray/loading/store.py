@@ -25,9 +25,11 @@ class PartStore:
     smaller are read only once.
     """
 
-    def __init__(self, run: Run, capacity: int) -> None:
+    def __init__(self, run: Run, capacity: int, masks: Sequence[Any] = ()) -> None:
+        """Takes the number of bytes of rows that it keeps, and the reference of the table of `draw_masks`."""
         self._run = run
         self._capacity = capacity
+        self._masks = list(masks)
         self._read = ray.remote(_read_part).options(num_cpus=LOADING_CPUS)
         self._held: OrderedDict[str, tuple[int, Any]] = OrderedDict()
 
@@ -41,6 +43,10 @@ class PartStore:
         while len(self._held) > len(parts) and sum(size for size, _ in self._held.values()) > self._capacity:
             self._held.popitem(last=False)
         return references
+
+    def masks(self) -> list[Any]:
+        """Returns the reference of the masks, in a list, so that Ray does not fetch them."""
+        return self._masks
 
 
 def _read_part(run: Run, path: str) -> pa.Table:

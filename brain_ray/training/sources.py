@@ -13,6 +13,7 @@ from brain_ray.cluster.cpu_work import keep_trials_share
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_groups
 from brain_ray.data.folds import DEVELOPMENT, Folds, read_folds
+from brain_ray.data.outline_masks import draw_masks
 from brain_ray.data.parts import Counts, Part, Rows, count_labels, find_parts
 from brain_ray.loading.feed import Sources
 from brain_ray.loading.sampler import held_bytes
@@ -70,7 +71,7 @@ def open_dataset(run: Run, config: Config, *, by_group: bool = False) -> Dataset
     With `by_group`, a training may set `train.rows_per_group`.
 
     Raises:
-        RunError: a split has no rows, or as `read_folds`.
+        RunError: a split has no rows, or as `read_folds` or `draw_masks`.
     """
     splits = {split: find_parts(run, split) for split in ("train", "valid")}
     counts = {split: count_labels(run, split, len(config.data.classes)) for split in splits}
@@ -80,7 +81,8 @@ def open_dataset(run: Run, config: Config, *, by_group: bool = False) -> Dataset
     store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
     folds = None if config.folds is None else read_folds(run, config)
     group = read_groups(run, "train") if by_group and folds is None else None
-    return Dataset(splits, counts, store.remote(run, most), folds, group)
+    masks = [] if config.train.outlines is None else [ray.put(draw_masks(run, config))]
+    return Dataset(splits, counts, store.remote(run, most, masks), folds, group)
 
 
 def find_sources(

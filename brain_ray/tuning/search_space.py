@@ -80,6 +80,11 @@ class SearchSpace:
                     f"sweep.space has {name}: only settings under model and train can be varied, and none "
                     "that says what machine trains; all trials share one prepared data set"
                 )
+            if name == "train.outlines":
+                raise RunError(
+                    "sweep.space has train.outlines: set it for the sweep, and vary train.outline_weight, of "
+                    "which 0 leaves them unused"
+                )
             if name == "train.fold":
                 raise RunError("sweep.space has train.fold: set --folds, and each variant is trained on each")
             if names.count(name) > 1:

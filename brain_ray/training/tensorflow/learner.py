@@ -8,22 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
-from brain_ray.config.training import Phase
 from brain_ray.loading.loader import Batch
 from brain_ray.models.fused_layers import fuse
-from brain_ray.models.network import build_network, rate_factors, set_trainable, split_network
+from brain_ray.models.network import build_network, rate_factors, set_trainable
 from brain_ray.models.weights import assign_weights
 from brain_ray.training.framework import Arrays
 from brain_ray.training.tensorflow.allreduce import BUCKET, GPU_BUCKET, Reduction
 from brain_ray.training.tensorflow.draws import Draws
 from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
-from brain_ray.training.tensorflow.losses import BatchLoss
+from brain_ray.training.tensorflow.forward import Forward
 from brain_ray.training.tensorflow.mixup import draw_mixture, mix
 from brain_ray.training.tensorflow.one_shape import fill
 from brain_ray.training.tensorflow.optimizer import build_optimizer
 
 if TYPE_CHECKING:
-    import keras
     import tensorflow as tf
 
 
@@ -62,22 +60,25 @@ class Learner:
             # The seed alone does not make them equal: Keras draws from Python's global generator, and so may
             # any other thread of a worker's process.
             assign_weights(self.model, self.reduction.of_first(self.weights(), rank))
-        self.features, self.head = split_network(self.model)
-        equal = np.ones(num_classes, np.float32)
-        self._loss = BatchLoss(config.train, equal if class_weights is None else class_weights)
+        self.forward = Forward(self.model, config, num_classes, class_weights)
         # Built over everything that any epoch trains: a run has the same state in all of its epochs.
         self._set_trainable(config.train.total_epochs)
         rates = rate_factors(self.model, config.model.backbone_spec, config.train.layer_decay or 1.0)
-        variables = self.model.trainable_variables
-        self.optimizer: keras.Optimizer = build_optimizer(config.train, variables, rates)
+        rates += [1.0] * len(self.forward.extra_variables)
+        self.optimizer: keras.Optimizer = build_optimizer(config.train, self._learning, rates)
         self._fresh = [np.asarray(v).flat[0] for v in self.optimizer.variables]
         self.average = MovingAverage(self.model, config.train.ema)
         self._draws = Draws(self.model)
         self._drawn: Arrays = []  # of the epoch within which the state was kept that was loaded
-        self._phase: Phase | None = None
         self._num_steps = 0
         self.train_step: Any  # a `tf.function`, of the phase that `start_epoch` began
         self._valid_step: Any
+
+    @property
+    def _learning(self) -> list[Any]:
+        """Variables that the optimizer changes in this phase; before the first, in any."""
+        extra = self.forward.phase is None or self.forward.learns_outlines
+        return [*self.model.trainable_variables, *(self.forward.extra_variables if extra else ())]
 
     # --- an epoch
 
@@ -89,9 +90,9 @@ class Learner:
         what it would have.
         """
         phase = self.config.train.phase(epoch)
-        if phase != self._phase:
+        if phase != self.forward.phase:
             self._set_trainable(epoch)
-            self._phase = phase
+            self.forward.phase = phase
             self.train_step, self._valid_step = self._compile_steps()
             # Traced here, and not by the first batch: loading, whose threads slow that down, begins later.
             self.train_step.get_concrete_function()
@@ -111,6 +112,7 @@ class Learner:
             partner,
             share,
             np.float32(batch.total),
+            *self.forward.masks_of(batch),
             np.float32(rate),
             np.float32(self.average.momentum(self._num_steps)),
         )
@@ -161,6 +163,7 @@ class Learner:
             "averages": [np.array(average) for average in self.average.variables],
             "num_steps": [np.array(self._num_steps)],
             "draws": self._draws.counts(),
+            "outlines": [np.array(variable) for variable in self.forward.extra_variables],
         }
 
     def load(self, state: dict[str, Arrays]) -> None:
@@ -170,6 +173,8 @@ class Learner:
             variable.assign(value)
         for average, value in zip(self.average.variables, state["averages"], strict=True):
             average.assign(value)
+        for variable, value in zip(self.forward.extra_variables, state.get("outlines", []), strict=True):
+            variable.assign(value)
         self._num_steps = int(state["num_steps"][0])
         self._drawn = state.get("draws", [])  # earlier versions kept states of finished epochs only
 
@@ -179,11 +184,12 @@ class Learner:
         import tensorflow as tf
 
         inputs = tf.TensorSpec((None, self.config.model.height, self.config.model.width, 1), tf.uint8)
-        if self._phase == "frozen_features":
-            inputs = tf.TensorSpec(self.head.input_shape)
+        if self.forward.phase == "frozen_features":
+            inputs = tf.TensorSpec(self.forward.head.input_shape)
         batch = [inputs, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
         scalar = tf.TensorSpec([])
         mixture = [tf.TensorSpec([None], tf.int32), scalar]
+        masks = [tf.TensorSpec([None] * 3, tf.uint8), batch[2]] if self.forward.learns_outlines else []
         options = {"jit_compile": False, "autograph": False}  # autograph would only slow down the tracing
         # All but the sums over the workers: by XLA, each is one operation of the step instead of thousands.
         self._differentiate = tf.function(self._gradients, autograph=False, jit_compile=self._xla)
@@ -191,10 +197,12 @@ class Learner:
 
         def validate(inputs: Any, labels: Any, weights: Any) -> Any:
             targets = tf.one_hot(labels, self.num_classes)
-            return self._forward(inputs, targets, weights, training=False)[1:]
+            return self.forward(inputs, targets, weights, training=False)[1:]
 
         return (
-            tf.function(self._train, input_signature=[*batch, *mixture, scalar, scalar, scalar], **options),
+            tf.function(
+                self._train, input_signature=[*batch, *mixture, scalar, *masks, scalar, scalar], **options
+            ),
             tf.function(validate, input_signature=batch, **options),
         )
 
@@ -205,44 +213,36 @@ class Learner:
         return sums
 
     def _update(self, packed: Any, rate: Any, momentum: Any) -> None:
-        variables = self.model.trainable_variables
+        variables = self._learning
         self.optimizer.learning_rate.assign(rate)
         self.optimizer.apply(self.reduction.unpack_gradients(packed, variables), variables)
-        self.average.update(momentum, self.model if self._phase == "finetune" else self.head)
+        self.average.update(momentum, self.model if self.forward.phase == "finetune" else self.forward.head)
 
-    def _gradients(self, inputs: Any, labels: Any, weights: Any, partner: Any, share: Any, total: Any) -> Any:
+    def _gradients(
+        self,
+        inputs: Any,
+        labels: Any,
+        weights: Any,
+        partner: Any,
+        share: Any,
+        total: Any,
+        *of_outlines: Any,
+    ) -> Any:
         import tensorflow as tf
 
-        variables = self.model.trainable_variables
+        variables = self._learning
         targets = tf.one_hot(labels, self.num_classes)
         if self.config.train.mixup is not None:
             inputs, targets = (mix(each, partner, share) for each in (inputs, targets))
+            if of_outlines:  # of a mixed image, both have to be known
+                masks, outlined = of_outlines
+                of_outlines = mix(masks, partner, share), outlined * tf.gather(outlined, partner)
         with tf.GradientTape() as tape:
-            loss, sums, _ = self._forward(inputs, targets, weights, training=True)
+            loss, sums, _ = self.forward(inputs, targets, weights, *of_outlines, training=True)
             # This worker's share of the mean over the global batch: the shares' gradients add up to its own.
             loss = self.optimizer.scale_loss(loss / total)
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
         return self.reduction.pack_gradients(gradients), sums
-
-    def _forward(self, inputs: Any, targets: Any, weights: Any, *, training: bool) -> tuple[Any, Any, Any]:
-        """Returns the loss and the sums of a batch, as `BatchLoss`, and the probabilities, (n, classes)."""
-        probabilities, called = self._call(inputs, training=training)
-        loss, sums = self._loss(probabilities, targets, weights, called, training=training)
-        return loss, sums, probabilities
-
-    def _call(self, inputs: Any, *, training: bool) -> "tuple[tf.Tensor, keras.Model]":
-        """Returns probabilities, and the model that was called and so knows its penalties."""
-        import tensorflow as tf
-
-        match self._phase:
-            case "frozen_features":
-                return self.head(inputs, training=training), self.head
-            case "frozen":
-                # The backbone as it is used later: without dropout inside.
-                features = self.features(tf.cast(inputs, tf.float32), training=False)
-                return self.head(features, training=training), self.head
-            case _:
-                return self.model(tf.cast(inputs, tf.float32), training=training), self.model
 
     def _set_trainable(self, epoch: int) -> None:
         blocks = 0 if self.config.train.phase(epoch) != "finetune" else self.config.train.learning_blocks

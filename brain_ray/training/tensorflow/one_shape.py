@@ -30,4 +30,6 @@ def fill(batch: Batch, partner: NDArray[np.int32]) -> tuple[Batch, NDArray[np.in
     weight = np.zeros(batch.largest, np.float32)
     weight[:rows] = batch.sample_weight
     filled = replace(batch, inputs=batch.inputs[source], labels=batch.labels[source], sample_weight=weight)
+    if batch.masks is not None and batch.outlined is not None:
+        filled = replace(filled, masks=batch.masks[source], outlined=batch.outlined[source])
     return filled, partner[source]
