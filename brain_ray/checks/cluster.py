@@ -114,6 +114,14 @@ def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
     for each in visits:
         if each.gpus is None:
             continue
+        if wheels := each.gpus["wheels"]:
+            text = f"{each.node}: {'; '.join(wheels[:5])}" + (
+                f" and {len(wheels) - 5} more" if wheels[5:] else ""
+            )
+            cure = (
+                "pip install -c constraints.txt '.[gpu]', unless CUDA's libraries come from elsewhere there"
+            )
+            findings.append(Finding("gpu packages", "warning", text, cure))
         if "error" in each.gpus:
             findings.append(Finding("gpus", "error", f"{each.node}: TensorFlow: {each.gpus['error']}", CURE))
         elif each.gpus["tensorflow"] < offered.get(each.node, 0):
@@ -128,7 +136,7 @@ def check_gpus(config: Config, visits: Iterable[Visit]) -> list[Finding]:
             findings += compiles
             if any(found.level == "warning" for found in compiles):
                 findings.append(check_cuda_cache(each.node, each.facts["cuda_cache"]))
-    if not findings:
+    if not any(found.name == "gpus" for found in findings):
         needs = "and none is asked for"
         if config.train.use_gpu:
             needs = "yet; those that come are looked at when training starts"

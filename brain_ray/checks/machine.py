@@ -148,7 +148,7 @@ def see_gpus() -> dict[str, Any]:
 
     `reason` says why TensorFlow sees no GPU, "" if it sees one; `capabilities` are the GPUs' compute
     capabilities, `compiled` those that TensorFlow has machine code for, and `driver` is the driver's version.
-    If the process fails, there is only `error`.
+    If the process fails, there are only `error` and `wheels`, the phrases of `wrong_wheels`.
 
     The process is separate because TensorFlow would reserve the GPUs, and because a crash in a CUDA library
     would end this process.
@@ -180,10 +180,19 @@ def see_gpus() -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"did not answer within {TENSORFLOW_TIMEOUT_S:.0f} s"}
+        return {"error": f"did not answer within {TENSORFLOW_TIMEOUT_S:.0f} s", "wheels": wrong_wheels()}
     try:
         seen: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         lines = [line for line in done.stderr.splitlines() if re.match(r"\w*(Error|Exception)\b", line)]
-        return {"error": (lines or ["ended without a word"])[-1]}
-    return seen
+        seen = {"error": (lines or ["ended without a word"])[-1]}
+    return {**seen, "wheels": wrong_wheels()}
+
+
+def wrong_wheels(root: Path = packages.ROOT) -> list[str]:
+    """Returns which of CUDA's wheels, of the extra `gpu`, are missing here or have another version than
+    constraints.txt, a phrase each; none where that file is not at hand, as in an installed package."""
+    try:
+        return packages.differences(root, ["gpu"])
+    except FileNotFoundError:
+        return []

@@ -5,6 +5,7 @@ import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 
 from brain_ray.checks import cluster, doctor, locations, machine, nodes
@@ -139,10 +140,38 @@ def gpus_of(monkeypatch: pytest.MonkeyPatch, seen: dict[str, object] | None, use
     """Check a cluster of one node with two GPUs, of which a process there has seen so much."""
     offered = {"10.0.0.7-aa": {"Resources": {"GPU": 2.0}}}
     monkeypatch.setattr(cluster, "alive_nodes", lambda: offered)
+    gpus = None if seen is None else {"wheels": [], **seen}
     (found,) = cluster.check_gpus(
-        Config(train=TrainConfig(use_gpu=use_gpu)), [Visit("10.0.0.7-aa", {}, gpus=seen)]
+        Config(train=TrainConfig(use_gpu=use_gpu)), [Visit("10.0.0.7-aa", {}, gpus=gpus)]
     )
     return found
+
+
+def test_cuda_s_wheels_are_compared_on_nodes_with_gpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cluster, "alive_nodes", lambda: {"gpu-7": {"Resources": {"GPU": 1.0}}})
+    seen = {
+        "tensorflow": 1,
+        "onnxruntime": [],
+        "reason": "",
+        "capabilities": [],
+        "compiled": [],
+        "driver": "",
+    }
+    wheels = [f"nvidia-{k}-cu12 is missing" for k in range(7)]
+    visit = Visit("gpu-7", {}, gpus=seen | {"wheels": wheels})
+    found, other = cluster.check_gpus(Config(train=TrainConfig(use_gpu=True)), [visit])
+    assert (found.level, found.name, other.name) == ("warning", "gpu packages", "gpus")
+    assert found.text == f"gpu-7: {'; '.join(wheels[:5])} and 2 more"
+    assert "constraints.txt" in found.cure
+    # What a machine has is told against constraints.txt, if that is at hand.
+    assert machine.wrong_wheels(tmp_path) == []
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["numpy"]\n[project.optional-dependencies]\ngpu = ["nvidia-none"]\n'
+    )
+    (tmp_path / "constraints.txt").write_text(f"numpy=={np.__version__}\nnvidia-none==1.0\n")
+    assert machine.wrong_wheels(tmp_path) == ["nvidia-none is missing"]
 
 
 def test_gpus_that_tensorflow_does_not_see_are_an_error_with_the_reason(
@@ -254,7 +283,7 @@ def test_the_cache_is_looked_at_where_the_driver_compiles(
 ) -> None:
     monkeypatch.setattr(cluster, "alive_nodes", lambda: {"gpu-7": {"Resources": {"GPU": 1.0}}})
     seen = {"tensorflow": 1, "onnxruntime": [], "reason": "", "compiled": COMPILED, "driver": "580.1"}
-    visit = Visit("gpu-7", machine.facts(), gpus=seen | {"capabilities": [capability]})
+    visit = Visit("gpu-7", machine.facts(), gpus=seen | {"capabilities": [capability], "wheels": []})
     found = cluster.check_gpus(Config(train=TrainConfig(use_gpu=True)), [visit])
     assert [each.name for each in found] == names
 
@@ -263,7 +292,8 @@ def test_the_cache_is_looked_at_where_the_driver_compiles(
 def test_a_process_apart_sees_what_training_would_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as Ray sets it for a task without a GPU
     seen = machine.see_gpus()
-    assert set(seen) == {"tensorflow", "onnxruntime", "reason", "capabilities", "compiled", "driver"}
+    names = {"tensorflow", "onnxruntime", "reason", "capabilities", "compiled", "driver", "wheels"}
+    assert set(seen) == names
     assert "sm_80" in seen["compiled"]
     assert not any(name.startswith("sm_9") for name in seen["compiled"])  # else an H100 needs no warning
     assert "CPUExecutionProvider" in seen["onnxruntime"]
