@@ -20,6 +20,7 @@ from brain_ray.errors import RunError
 from brain_ray.records import to_json
 from brain_ray.runs import Run
 from brain_ray.storage import refuse_keys_in
+from brain_ray.storage_retries import delete_folder
 from brain_ray.usage import OneLineParser
 
 OWN = ("--address", "--json")
@@ -118,7 +119,7 @@ def _on_cluster(config: Config) -> Iterator[Finding]:
         yield cluster.check_scoring(config.evaluate)
         yield from cluster.check_gpus(config, visits)
     if not existed and run.exists():
-        run.fs.delete_dir(run.path())
+        delete_folder(run.fs, run.path())
 
 
 def _count_files(config: Config, source: Source | None) -> Finding:

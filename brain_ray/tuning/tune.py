@@ -29,6 +29,7 @@ from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 from brain_ray.runs import SHARED_FEATURES, SWEEP, Run
+from brain_ray.storage_for_ray import patient
 from brain_ray.tracking.progress_bar import on_a_terminal
 from brain_ray.training.failures import check_writable
 from brain_ray.training.framework import Framework, framework_of
@@ -169,7 +170,7 @@ def _tune(
             run_config=ray.tune.RunConfig(
                 name="tune",
                 storage_path=run.path(SWEEP),
-                storage_filesystem=run.fs,
+                storage_filesystem=patient(run.fs),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
                 failure_config=ray.tune.FailureConfig(max_failures=-1),  # the reporter gives trials up
                 callbacks=[reporter, *([] if nodes is None else [nodes])],
