@@ -12,6 +12,7 @@ less plain, of log loss (raw, lower is better) and accuracy, with its 95 % inter
 """
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from brain_ray.bundle.convert import convert_served
-from brain_ray.bundle.export import MAX_VALIDATION, read_weights
+from brain_ray.bundle.export import MAX_VALIDATION
 from brain_ray.bundle.session import open_session, run
 from brain_ray.bundle.thresholds import run_all
 from brain_ray.config import Config, ModelConfig
@@ -35,7 +36,7 @@ from brain_ray.data.folds import DEVELOPMENT
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.models.ensemble import join_networks
 from brain_ray.models.network import build_network
-from brain_ray.models.weights import assign_weights
+from brain_ray.models.weights import assign_weights, read_weights
 from brain_ray.runs import BEST, MEMBER_FOLDS, MEMBERS, Run
 from brain_ray.scoring.calibration import log_losses
 from brain_ray.scoring.intervals import GroupBootstrap
@@ -99,11 +100,11 @@ def held_out(run_: Run) -> Iterator[tuple[list[NDArray[Any]], Sequence[str], Any
     of a cross-validation, or of the one training with its validation images."""
     answers = OutOfFold.read(run_)
     if answers is None:
-        yield read_weights(run_.read_bytes(*BEST)), ["valid"], None
+        yield read_weights(io.BytesIO(run_.read_bytes(*BEST))), ["valid"], None
         return
     for name, fold in run_.read_json(*MEMBER_FOLDS).items():
         held = answers.image_id[answers.fold == fold]
-        yield read_weights(run_.read_bytes(*MEMBERS, name)), DEVELOPMENT, held
+        yield read_weights(io.BytesIO(run_.read_bytes(*MEMBERS, name))), DEVELOPMENT, held
 
 
 def gains(folder: str, temporary: Path) -> dict[str, float]:

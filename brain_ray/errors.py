@@ -35,6 +35,12 @@ def list_names(names: Sequence[str], number: int = 0) -> str:
     return printable(", ".join(names[:MAX_NAMES])) + (f" and {others} more" if others else "")
 
 
+def list_faults(faults: Sequence[str]) -> str:
+    """Returns the first few of some faults, each on a line of its own, and how many others there are."""
+    more = [f"and {len(faults) - MAX_NAMES} more"] if len(faults) > MAX_NAMES else []
+    return "".join(f"\n  {line}" for line in [*map(printable, faults[:MAX_NAMES]), *more])
+
+
 def first_line(error: Exception) -> str:
     """Returns the first line of an error's text; Keras' errors have pages."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -26,7 +26,7 @@ from brain_ray.models.ensemble import heat_map, join_networks, members_of, serve
 from brain_ray.models.fused_layers import make_convertible
 from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import build_network
-from brain_ray.models.weights import assign_weights
+from brain_ray.models.weights import assign_weights, read_weights
 
 if TYPE_CHECKING:
     import keras
@@ -39,8 +39,7 @@ def convert(config: Config, weights_files: Sequence[Path], destination: Path) ->
     networks = []
     for file in weights_files:
         networks.append(build_network(settings, len(config.data.classes), config.seed))
-        with np.load(file) as arrays:
-            assign_weights(networks[-1], [arrays[str(i)] for i in range(len(arrays.files))])
+        assign_weights(networks[-1], read_weights(file))
     model = join_networks(networks, mirrored=config.export.mirrored)
     model.save(destination / KERAS_FILE)
     convert_served(model, settings.backbone_spec, destination / ONNX_FILE, config.export.opset)

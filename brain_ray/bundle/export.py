@@ -19,6 +19,7 @@ from brain_ray.data.folds import DEVELOPMENT
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.data.rows import BOX
 from brain_ray.errors import RunError
+from brain_ray.models.weights import read_weights
 from brain_ray.runs import (
     AUDIT,
     BEST,
@@ -127,7 +128,7 @@ def members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
     """
     wanted = config.export.members
     if wanted in ("best", 1):
-        return [read_weights(run.read_bytes(*BEST))]
+        return [read_weights(io.BytesIO(run.read_bytes(*BEST)))]
     files = run.list_files(*MEMBERS, suffix=".npz")
     if not files or (isinstance(wanted, int) and wanted > len(files)):
         raise RunError(
@@ -136,15 +137,9 @@ def members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
         )
     names = [file.rpartition("/")[2] for file in files]
     return [
-        read_weights(run.read_bytes(*MEMBERS, name))
+        read_weights(io.BytesIO(run.read_bytes(*MEMBERS, name)))
         for name in names[: wanted if isinstance(wanted, int) else None]
     ]
-
-
-def read_weights(data: bytes) -> list[NDArray[Any]]:
-    """Returns the arrays of a file of weights, in the order of `model.weights`."""
-    with np.load(io.BytesIO(data)) as stored:
-        return [stored[str(k)] for k in range(len(stored.files))]
 
 
 def _facts(run: Run, members: int) -> Facts:

@@ -21,7 +21,7 @@ from brain_ray.errors import RunError
 from brain_ray.models.ensemble import join_networks
 from brain_ray.models.keras_import import import_keras
 from brain_ray.models.network import build_network
-from brain_ray.models.weights import assign_weights
+from brain_ray.models.weights import assign_weights, read_weights
 from brain_ray.runs import BEST, MEMBER_FOLDS, MEMBERS, Run
 
 BATCH_SIZE = 32
@@ -83,8 +83,7 @@ def main() -> None:
     config = Config.model_validate_json((job / "config.json").read_bytes())
     settings = config.model.model_copy(update={"weights": "none"})
     network = build_network(settings, len(config.data.classes), config.seed)
-    with np.load(job / "weights.npz") as stored:
-        assign_weights(network, [stored[str(k)] for k in range(len(stored.files))])
+    assign_weights(network, read_weights(job / "weights.npz"))
     model = join_networks([network], mirrored=True)
     images: NDArray[np.uint8] = np.load(job / "images.npy", mmap_mode="r")
     answers = [

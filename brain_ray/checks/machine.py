@@ -190,8 +190,9 @@ def see_gpus() -> dict[str, Any]:
 
 
 def wrong_wheels(root: Path = packages.ROOT) -> list[str]:
-    """Returns which of CUDA's wheels, of the extra `gpu`, are missing here or have another version than
-    constraints.txt, a phrase each; none where that file is not at hand, as in an installed package."""
+    """Returns which packages, CUDA's wheels of the extra `gpu` among them, are missing here or have another
+    version than constraints.txt, a phrase each; none where that file is not at hand, as in an installed
+    package."""
     try:
         return packages.differences(root, ["gpu"])
     except FileNotFoundError:

@@ -113,10 +113,10 @@ def keep_share(cpus: float) -> None:
         given, end = Autoscaler.get_total_resources, Autoscaler.on_executor_shutdown
     except (ImportError, AttributeError):
         return
-    if hasattr(Autoscaler, SHARE):  # this process has trained before
-        setattr(Autoscaler, SHARE, cpus)
-        return
+    patched = hasattr(Autoscaler, SHARE)
     setattr(Autoscaler, SHARE, cpus)
+    if patched:  # this process has trained before
+        return
     opened: WeakSet[Any] = WeakSet()
 
     def get_total_resources(autoscaler: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -21,7 +22,7 @@ from brain_ray.data.outline_names import match_names
 from brain_ray.data.outlines import Outlines, read_outlines
 from brain_ray.data.phantoms.files import OUTLINES
 from brain_ray.data.transforms import Box, shrink, to_input
-from brain_ray.errors import MAX_NAMES, RunError, list_names, printable
+from brain_ray.errors import RunError, list_faults, list_names
 from brain_ray.runs import DATASET_MANIFEST, PHANTOM_IMAGES, Run
 
 if TYPE_CHECKING:
@@ -82,12 +83,13 @@ def draw_masks(run: Run, config: Config) -> pa.Table:
         crop = shrink(box.crop(as_grey(mask.astype(np.uint8) * 255)), CROP_SIDE)
         masks[paths[place]] = cv2.imencode(".png", crop)[1].tobytes()
     if faults:
-        first = "".join(f"\n  {printable(fault)}" for fault in faults[:MAX_NAMES])
-        raise RunError(f"{len(faults)} outlines of {outlines.location} (train.outlines) do not fit:{first}")
+        raise RunError(
+            f"{len(faults)} outlines of {outlines.location} (train.outlines) do not fit:{list_faults(faults)}"
+        )
     if not masks:
         raise RunError(
             f"no image of training has an outline in {outlines.location} (train.outlines), which has "
-            f"those of {list_names([printable(name) for name in outlines.names])}"
+            f"those of {list_names(outlines.names)}"
         )
     return pa.table({"path": list(masks), "mask": pa.array(list(masks.values()), pa.binary())})
 
@@ -111,9 +113,13 @@ def read_mask(
     spec = replace(config.model.input_spec, height=height, width=width, background="keep")
     mask: Grey = as_grey(to_input(crop, Box.whole(crop), spec)[..., 0])
     for ranges, rng in changes:
-        placed = ranges.model_copy(update=dict.fromkeys(GREY_LEVELS, 0.0) | {"keep_black": True})
-        mask = augment(mask, placed, rng)
+        mask = augment(mask, _moves_of(ranges), rng)
     return mask
+
+
+@lru_cache(maxsize=8)  # asked for with each image
+def _moves_of(ranges: "AugmentConfig") -> "AugmentConfig":
+    return ranges.model_copy(update=dict.fromkeys(GREY_LEVELS, 0.0) | {"keep_black": True})
 
 
 GREY_LEVELS = ("brightness", "contrast", "noise", "artefact_share", "curve", "invert")

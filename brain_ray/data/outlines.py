@@ -14,7 +14,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.data.sources.manifest_names import PATH_COLUMNS, suffix_of
 from brain_ray.data.sources.manifest_rows import read_rows
-from brain_ray.errors import MAX_NAMES, RunError, printable
+from brain_ray.errors import RunError, list_faults, printable
 from brain_ray.storage import filesystem, storage_errors
 from brain_ray.storage_retries import patiently, retry_known
 
@@ -234,6 +234,4 @@ def _add_box(
 
 def _refuse(location: str, faults: Sequence[str]) -> None:
     if faults:
-        first = "".join(f"\n  {printable(fault)}" for fault in faults[:MAX_NAMES])
-        more = f"\n  and {len(faults) - MAX_NAMES} more" if len(faults) > MAX_NAMES else ""
-        raise RunError(f"{location} has {len(faults)} fault{'s' * (len(faults) > 1)}:{first}{more}")
+        raise RunError(f"{location} has {len(faults)} fault{'s' * (len(faults) > 1)}:{list_faults(faults)}")

@@ -9,16 +9,16 @@ import pandas as pd
 import pyarrow as pa
 
 from brain_ray.bundle.heat_maps import over_image
-from brain_ray.config import PHANTOMS, Config
+from brain_ray.config import Config
 from brain_ray.data.dataset import group_column, read_table, write_table
 from brain_ray.data.decoding import ImageError, decode
 from brain_ray.data.file_names import ALONE, image_name
+from brain_ray.data.outline_masks import outlines_at
 from brain_ray.data.outline_names import Matched, match_names
-from brain_ray.data.outlines import Outline, Outlines, read_outlines
-from brain_ray.data.phantoms.files import OUTLINES
-from brain_ray.errors import MAX_NAMES, RunError, list_names, printable
+from brain_ray.data.outlines import Outline, Outlines
+from brain_ray.errors import RunError, list_faults, list_names
 from brain_ray.evaluation.scoring_actors import open_predictor
-from brain_ray.runs import DATASET_MANIFEST, LOCALISATION, PHANTOM_IMAGES, Run
+from brain_ray.runs import DATASET_MANIFEST, LOCALISATION, Run
 from brain_ray.scoring.localisation import Map, brightness_map, centre_map, localise
 from brain_ray.scoring.localisation_scores import (
     BRIGHTEST,
@@ -116,9 +116,7 @@ def outlines_of(run: Run, config: Config) -> Outlines | None:
         RunError: they are not there, or have another form than `read_outlines` knows.
     """
     location = config.evaluate.outlines
-    if location is None:
-        return None
-    return read_outlines(run.uri(PHANTOM_IMAGES, OUTLINES) if location == PHANTOMS else location)
+    return None if location is None else outlines_at(run, location)
 
 
 def find_outlined(run: Run, config: Config) -> OutlinedImages | None:
@@ -159,9 +157,7 @@ def find_outlined(run: Run, config: Config) -> OutlinedImages | None:
         except ValueError as error:
             faults.append(f"{name}, of {paths[k]}: {error}")
     if faults:
-        first = "".join(f"\n  {printable(fault)}" for fault in faults[:MAX_NAMES])
-        more = f"\n  and {len(faults) - MAX_NAMES} more" if len(faults) > MAX_NAMES else ""
-        raise RunError(f"{len(faults)} outlines of {outlines.location} do not fit:{first}{more}")
+        raise RunError(f"{len(faults)} outlines of {outlines.location} do not fit:{list_faults(faults)}")
     return OutlinedImages(outlines.location, loaded, counts)
 
 

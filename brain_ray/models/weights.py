@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,12 @@ def fetch(location: str) -> Iterator[Path]:
 def _copy(found: pafs.FileSystem, path: str, target: Path) -> None:
     with found.open_input_stream(path) as source, target.open("wb") as file:
         shutil.copyfileobj(source, file)
+
+
+def read_weights(file: str | Path | BinaryIO) -> list[NDArray[Any]]:
+    """Returns the arrays "0", "1", ... of a file of weights (.npz), in the order of `model.weights`."""
+    with np.load(file) as stored:
+        return [stored[str(k)] for k in range(len(stored.files))]
 
 
 def assign_weights(model: "keras.Model", weights: Sequence[NDArray[Any]]) -> None:

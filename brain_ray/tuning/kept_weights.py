@@ -9,6 +9,7 @@ import numpy as np
 
 from brain_ray.config import Config
 from brain_ray.runs import BEST, Run
+from brain_ray.storage_retries import delete_file
 from brain_ray.training import checkpoints
 from brain_ray.training.features import drop_features
 from brain_ray.training.results import read_val_probabilities
@@ -44,7 +45,7 @@ def delete_unneeded(run: Run, space: SearchSpace, records: Sequence[TrialRecord]
         checkpoints.prune(home, 0)
         drop_features(home)
         if record.trial.id not in kept and home.exists(*BEST):
-            home.fs.delete_file(home.path(*BEST))
+            delete_file(home.fs, home.path(*BEST))
 
 
 def _worth_keeping(run: Run, space: SearchSpace, records: Sequence[TrialRecord]) -> list[str]:

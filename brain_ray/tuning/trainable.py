@@ -19,6 +19,7 @@ from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.loading.feed import Sources
 from brain_ray.runs import RESULT, Run
+from brain_ray.storage_retries import delete_file
 from brain_ray.tracking.history import EpochRecord, read_history
 from brain_ray.training import checkpoints
 from brain_ray.training.failures import classify_error
@@ -225,7 +226,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         home = self._home
         result = home.read_json(*RESULT)
         if result["diverged"] or not result["best_epoch"]:
-            home.fs.delete_file(home.path(*RESULT))
+            delete_file(home.fs, home.path(*RESULT))
             checkpoints.prune(home, 0)
             raise RunError(f"no finite loss in the last epochs, up to epoch {result['epochs']}")
         return self._report(record or read_history(home)[-1], line, last=True)

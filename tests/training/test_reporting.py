@@ -1,9 +1,7 @@
 """What workers report to Ray Train: a bucket takes a state while training goes on, or a line says why not."""
 
-import tempfile
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from numpy.testing import assert_allclose
 from support.filling_disk import FillingRun
 from support.messages import messages_to
 from support.numpy_learner import Numpy
-from support.slow_uploads import SlowRun
+from support.slow_uploads import SlowRun, check_uploads, nothing_left_behind
 from support.training_problem import MakeConfig, write_dataset
 from support.undisturbed import undisturbed
 
@@ -19,7 +17,6 @@ from brain_ray.config import Config
 from brain_ray.errors import RunError
 from brain_ray.training import checkpoints
 from brain_ray.training.train import train
-from brain_ray.training.uploads import UPLOADING
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -27,13 +24,8 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """A folder from which something was uploaded is gone."""
-    before = waiting_uploads()
-    yield
-    assert waiting_uploads() <= before
-
-
-def waiting_uploads() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"{UPLOADING}*"))
+    with nothing_left_behind():
+        yield
 
 
 def test_a_state_is_uploaded_while_the_next_epoch_is_trained(tmp_path: Path, make_config: MakeConfig) -> None:
@@ -49,17 +41,7 @@ def test_a_state_is_uploaded_while_the_next_epoch_is_trained(tmp_path: Path, mak
     said: list[float] = []
     with messages_to(lambda line: said.append(time.time()) if line.startswith("epoch") else None):
         train(run, config, Numpy(note))
-    times: dict[str, list[float]] = {}
-    for line in run.notes.read_text().splitlines():
-        moment, _, folder = line.split()
-        times.setdefault(folder, []).append(float(moment))
-    assert [len(found) for found in times.values()] == [3, 3, 3], "each is begun twice, and ends"
-    first = next(iter(times.values()))
-    second_epoch = [float(line.split()[0]) for line in steps.read_text().splitlines() if line[-1] == "1"]
-    assert sum(first[0] < moment < first[-1] for moment in second_epoch) > 2
-    assert all(one[-1] <= other[0] for one, other in pairwise(times.values())), "one at a time"
-    kept = [found[-1] for found in times.values()]
-    assert all(one <= other for one, other in zip(kept, said, strict=True)), "told of when they are kept"
+    check_uploads(run.notes, steps, said)
     state, faults = checkpoints.newest(run)
     assert state is not None
     assert not faults

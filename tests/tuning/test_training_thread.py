@@ -2,11 +2,9 @@
 
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 from support.filling_disk import FillingRun
 from support.messages import messages_to
 from support.numpy_learner import Numpy
-from support.slow_uploads import SlowRun
+from support.slow_uploads import SlowRun, check_uploads, nothing_left_behind, waiting_uploads
 from support.training_problem import MakeConfig, write_dataset
 from support.trial_records import make_history
 from support.undisturbed import undisturbed
@@ -25,7 +23,6 @@ from brain_ray.runs import Run
 from brain_ray.training import checkpoints
 from brain_ray.training.dwell import DwellState
 from brain_ray.training.state import FinishedEpoch, TrainState
-from brain_ray.training.uploads import UPLOADING
 from brain_ray.tuning import tune
 from brain_ray.tuning.search_space import SearchSpace
 from brain_ray.tuning.training_thread import TrainingThread
@@ -37,13 +34,8 @@ Make = Callable[..., Config]
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """A folder from which something was uploaded is gone."""
-    before = waiting_uploads()
-    yield
-    assert waiting_uploads() <= before
-
-
-def waiting_uploads() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"{UPLOADING}*"))
+    with nothing_left_behind():
+        yield
 
 
 @pytest.fixture
@@ -137,17 +129,7 @@ def test_the_states_of_a_trial_are_uploaded_while_it_trains_on(tmp_path: Path, m
     said: list[float] = []
     with messages_to(lambda line: said.append(time.time()) if " | val ce " in line else None):
         tune.tune(run, SearchSpace.parse(make(epochs=3)), Numpy(note))
-    times: dict[str, list[float]] = {}
-    for line in trial_run(run, "000").notes.read_text().splitlines():
-        moment, _, folder = line.split()
-        times.setdefault(folder, []).append(float(moment))
-    assert [len(found) for found in times.values()] == [3, 3, 3], "each is begun twice, and ends"
-    first = next(iter(times.values()))
-    second_epoch = [float(line.split()[0]) for line in steps.read_text().splitlines() if line[-1] == "1"]
-    assert sum(first[0] < moment < first[-1] for moment in second_epoch) > 2
-    assert all(one[-1] <= other[0] for one, other in pairwise(times.values())), "one at a time"
-    kept = [found[-1] for found in times.values()]
-    assert all(one <= other for one, other in zip(kept, said, strict=True)), "told of when they are kept"
+    check_uploads(trial_run(run, "000").notes, steps, said)
     (record,) = read_trials(run)
     expected = undisturbed(run, record.trial.config, Numpy()).history
     assert [epoch.loss for epoch in record.history] == [epoch.loss for epoch in expected]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
 from brain_ray.data.sources.manifest_names import PATH_COLUMNS, suffix_of
-from brain_ray.errors import MAX_NAMES, RunError, printable
+from brain_ray.errors import RunError, list_faults, printable
 from brain_ray.storage import filesystem, storage_errors
 from brain_ray.storage_retries import retry_known
 
@@ -47,9 +47,7 @@ class Faults:
         found = [f"{self.unit} {line}: {printable(text)}" for line, text in sorted(self.found)]
         if len(found) == 1:
             raise RunError(f"{self.source}, {found[0]}")
-        more = [f"and {len(found) - MAX_NAMES} more"] if len(found) > MAX_NAMES else []
-        first = "".join(f"\n  {text}" for text in found[:MAX_NAMES] + more)
-        raise RunError(f"{self.source} has {len(found)} faults:{first}")
+        raise RunError(f"{self.source} has {len(found)} faults:{list_faults(found)}")
 
 
 @dataclass(frozen=True)
