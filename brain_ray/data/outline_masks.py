@@ -51,8 +51,8 @@ def outlines_at(run: Run, location: str) -> Outlines:
     return read_outlines(run.uri(PHANTOM_IMAGES, OUTLINES) if location == PHANTOMS else location)
 
 
-def draw_masks(run: Run, config: Config) -> pa.Table:
-    """Draws the outlines that `train.outlines` names, of the images of training and validation.
+def draw_masks(run: Run, location: str) -> pa.Table:
+    """Draws the outlines of the images of training and validation, from where `train.outlines` says.
 
     Returns:
         A row for each image that has one: `path`, its name in the prepared rows, and `mask`, a PNG of the
@@ -61,8 +61,7 @@ def draw_masks(run: Run, config: Config) -> pa.Table:
     Raises:
         RunError: the outlines cannot be read, no image has one, or one does not fit its image.
     """
-    assert config.train.outlines is not None, "train.outlines names none"
-    outlines = outlines_at(run, config.train.outlines)
+    outlines = outlines_at(run, location)
     manifest = read_table(run, *DATASET_MANIFEST)
     manifest = manifest[manifest["split"] != "rejected"].reset_index(drop=True)
     paths = _names(manifest)

@@ -113,7 +113,7 @@ def read_outlines(location: str) -> Outlines:
         if kind == pafs.FileType.Directory:
             return _read_folder(location, found, path)
         if kind != pafs.FileType.File:
-            raise RunError(f"there are no outlines at {location} (evaluate.outlines): {FORMS}")
+            raise RunError(f"there are no outlines at {location}: {FORMS}")
         data = patiently()(_read, found, path)
     digest = sha256(data).hexdigest()
     if path.lower().endswith(".json"):
@@ -121,7 +121,7 @@ def read_outlines(location: str) -> Outlines:
     elif suffix_of(location):
         polygons = _read_table(location)
     else:
-        raise RunError(f"{location} (evaluate.outlines) is of an unknown kind: {FORMS}")
+        raise RunError(f"{location} is of an unknown kind: {FORMS}")
     return Outlines(location, list(polygons), lambda name: Outline(tuple(polygons[name])), digest)
 
 
@@ -134,7 +134,7 @@ def _read_folder(location: str, found: pafs.FileSystem, folder: str) -> Outlines
         if info.type == pafs.FileType.File and info.path.lower().endswith(MASK_SUFFIX)
     }
     if not masks:
-        raise RunError(f"{location} (evaluate.outlines) holds no mask, a file that ends in {MASK_SUFFIX}")
+        raise RunError(f"{location} holds no mask, a file that ends in {MASK_SUFFIX}")
 
     def load(name: str) -> Outline:
         with storage_errors(f"read {location}/{name}"):

@@ -1,7 +1,7 @@
 """Ray actor that keeps Parquet files in the object store, and `fetch`, which waits for them."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,11 +25,13 @@ class PartStore:
     smaller are read only once.
     """
 
-    def __init__(self, run: Run, capacity: int, masks: Sequence[Any] = ()) -> None:
-        """Takes the number of bytes of rows that it keeps, and the reference of the table of `draw_masks`."""
+    def __init__(self, run: Run, capacity: int, draw_masks: Callable[[], pa.Table] | None = None) -> None:
+        """Takes the number of bytes of rows that it keeps, and what draws the masks when they are asked for:
+        after a restart of the actor, which loses them, once more."""
         self._run = run
         self._capacity = capacity
-        self._masks = list(masks)
+        self._draw_masks = draw_masks
+        self._masks: Any = None
         self._read = ray.remote(_read_part).options(num_cpus=LOADING_CPUS)
         self._held: OrderedDict[str, tuple[int, Any]] = OrderedDict()
 
@@ -45,8 +47,15 @@ class PartStore:
         return references
 
     def masks(self) -> list[Any]:
-        """Returns the reference of the masks, in a list, so that Ray does not fetch them."""
-        return self._masks
+        """Returns the reference of the masks, in a list, so that Ray does not fetch them.
+
+        Raises:
+            RunError: as `draw_masks`.
+        """
+        if self._masks is None:
+            assert self._draw_masks is not None, "the training learns from no outlines"
+            self._masks = ray.put(self._draw_masks())
+        return [self._masks]
 
 
 def _read_part(run: Run, path: str) -> pa.Table:

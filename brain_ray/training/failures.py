@@ -38,7 +38,7 @@ def classify_error(error: Exception) -> RunError | WorkerLostError:
     A `RunError` ends the training at once; after a `WorkerLostError` it is resumed. Both can be unpickled in
     a process without TensorFlow.
     """
-    found = _unwrapped(error)
+    found = unwrapped(error)
     judged: RunError | WorkerLostError
     if isinstance(found, RunError):
         judged = RunError(str(found))
@@ -116,7 +116,7 @@ def _refusal(place: str, cause: object) -> str:
     return f"cannot write {place}: {cause}; mend the storage, and the same command goes on from there"
 
 
-def _unwrapped(error: BaseException) -> BaseException:
+def unwrapped(error: BaseException) -> BaseException:
     """Returns the error of a Ray task, which Ray wraps in one of its own."""
     while "RayTaskError" in {kind.__name__ for kind in type(error).__mro__}:
         cause = getattr(error, "cause", None)

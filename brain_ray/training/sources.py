@@ -1,6 +1,7 @@
 """What a training loads from: rows, class weights, cached features, the store of rows."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from brain_ray.cluster.capacity import describe_small_stores, on_this_node
 from brain_ray.cluster.cpu_work import keep_trials_share
-from brain_ray.config import Config
+from brain_ray.config import PHANTOMS, Config
 from brain_ray.data.dataset import read_groups
 from brain_ray.data.folds import DEVELOPMENT, Folds, read_folds
 from brain_ray.data.outline_masks import draw_masks
 from brain_ray.data.parts import Counts, Part, Rows, count_labels, find_parts
+from brain_ray.errors import RunError
 from brain_ray.loading.feed import Sources
 from brain_ray.loading.sampler import held_bytes
 from brain_ray.loading.store import PartStore
@@ -22,6 +24,7 @@ from brain_ray.logs import log
 from brain_ray.runs import Run
 from brain_ray.storage import resolve
 from brain_ray.training.class_weights import class_weights
+from brain_ray.training.failures import unwrapped
 from brain_ray.training.features import cache_features
 from brain_ray.training.framework import Framework
 
@@ -81,8 +84,16 @@ def open_dataset(run: Run, config: Config, *, by_group: bool = False) -> Dataset
     store = ray.remote(PartStore).options(num_cpus=0, max_restarts=-1, scheduling_strategy=on_this_node())
     folds = None if config.folds is None else read_folds(run, config)
     group = read_groups(run, "train") if by_group and folds is None else None
-    masks = [] if config.train.outlines is None else [ray.put(draw_masks(run, config))]
-    return Dataset(splits, counts, store.remote(run, most, masks), folds, group)
+    location = config.train.outlines
+    if location is None:
+        return Dataset(splits, counts, store.remote(run, most), folds, group)
+    draw = partial(draw_masks, run, location if location == PHANTOMS else resolve(location))
+    dataset = Dataset(splits, counts, store.remote(run, most, draw), folds, group)
+    try:
+        ray.get(dataset.store.masks.remote())
+    except RunError as error:
+        raise unwrapped(error) from None
+    return dataset
 
 
 def find_sources(

@@ -43,7 +43,7 @@ def config_of(folder: Path, outlines: Any, **model: Any) -> Config:
 def test_images_of_training_and_validation_have_masks(run: Run, tmp_path: Path) -> None:
     names = ["glioma/0.png", "1.png", "glioma/2.png", "glioma/3.png", "glioma/5.png[3]", "glioma/9.png"]
     config = config_of(tmp_path, dict.fromkeys(names, TUMOUR))
-    table = draw_masks(run, config)
+    table = draw_masks(run, str(tmp_path / "outlines.json"))
     assert table["path"].to_pylist() == ["glioma/0.png", "glioma/1.png", "glioma/5.png[3]"]
     assert {read_mask(data, config).shape for data in table["mask"].to_pylist()} == {(64, 43)}
 
@@ -64,7 +64,7 @@ def test_a_mask_is_where_the_tumour_is_in_the_network_s_input(
     config = config_of(tmp_path, {"glioma/0.png": TUMOUR}, **model)
     image = np.full((HEIGHT, WIDTH), 60, np.uint8)
     cv2.fillPoly(image, [np.array(TUMOUR, np.int32)], 255)
-    ((data,),) = (draw_masks(run, config)["mask"].to_pylist(),)
+    ((data,),) = (draw_masks(run, str(tmp_path / "outlines.json"))["mask"].to_pylist(),)
     size = mask_size(config)[::-1]
     for seed in [None, *range(20)]:
         changes = lambda: [] if seed is None else [(MOVES, np.random.default_rng(seed))]  # noqa: B023, E731
@@ -77,8 +77,10 @@ def test_a_mask_is_where_the_tumour_is_in_the_network_s_input(
 
 
 def test_outlines_that_fit_no_image_are_told(run: Run, tmp_path: Path) -> None:
+    location = str(tmp_path / "outlines.json")
+    config_of(tmp_path, {"a.png": TUMOUR, "glioma/2.png": TUMOUR})
     with pytest.raises(RunError, match=r"no image of training has an outline in .*outlines\.json.*a\.png"):
-        draw_masks(run, config_of(tmp_path, {"a.png": TUMOUR, "glioma/2.png": TUMOUR}))
-    outside = [[0, 0], [500, 0], [500, 500]]
+        draw_masks(run, location)
+    config_of(tmp_path, {"glioma/0.png": [[0, 0], [500, 0], [500, 500]], "glioma/1.png": TUMOUR})
     with pytest.raises(RunError, match=r"1 outlines of .* do not fit:\n  glioma/0\.png: it reaches from"):
-        draw_masks(run, config_of(tmp_path, {"glioma/0.png": outside, "glioma/1.png": TUMOUR}))
+        draw_masks(run, location)

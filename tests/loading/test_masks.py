@@ -1,5 +1,7 @@
 """The loader gives each row's mask with its image, turned and flipped as the image is."""
 
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,19 @@ import pyarrow as pa
 import pytest
 import ray
 from numpy.testing import assert_array_equal
+from ray.exceptions import ActorUnavailableError
 from support.training_problem import MakeConfig, write_dataset
 
 from brain_ray.config import AugmentConfig, Config
 from brain_ray.data.outline_masks import mask_size, read_mask
 from brain_ray.data.parts import Rows, find_parts
 from brain_ray.data.rows import changes_of
+from brain_ray.errors import RunError
 from brain_ray.loading.dispatcher import dispatched_blocks, start_dispatcher
 from brain_ray.loading.loader import ImageLoader
 from brain_ray.loading.store import PartStore
 from brain_ray.runs import Run
+from brain_ray.training.sources import open_dataset
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -45,7 +50,7 @@ def masks_of(config: Config) -> dict[str, bytes]:
 
 def loader_of(run: Run, config: Config, masks: dict[str, bytes], split: str = "train") -> ImageLoader:
     table = pa.table({"path": list(masks), "mask": pa.array(list(masks.values()), pa.binary())})
-    store = ray.remote(PartStore).options(num_cpus=0).remote(run, 10**8, [ray.put(table)])
+    store = ray.remote(PartStore).options(num_cpus=0, max_restarts=1).remote(run, 10**8, lambda: table)
     return ImageLoader(config, Rows(find_parts(run, split)), store)
 
 
@@ -94,3 +99,24 @@ def test_a_process_has_the_masks_of_the_training_that_it_loads_for(run: Run, mak
         (batch,) = loader_of(run, config, masks).batches(0)
         assert batch.outlined is not None
         assert batch.outlined.sum() == len(masks)
+
+
+def test_a_store_that_was_lost_has_the_masks_again(run: Run, make_config: MakeConfig) -> None:
+    config = make_config(batch_size=61, outlines="outlines.json")
+    masks = masks_of(config)
+    loader = loader_of(run, config, masks)
+    first = ray.get(loader.store.masks.remote())
+    ray.kill(loader.store, no_restart=False)  # asks for it; the next call may still be answered
+    again, deadline = first, time.monotonic() + 60
+    while again == first and time.monotonic() < deadline:
+        time.sleep(0.1)
+        with suppress(ActorUnavailableError):
+            again = ray.get(loader.store.masks.remote())
+    assert again != first
+    assert ray.get(again[0])["path"].to_pylist() == list(masks)
+
+
+def test_outlines_that_do_not_fit_end_a_training_before_it_begins(run: Run, make_config: MakeConfig) -> None:
+    with pytest.raises(RunError, match=r"^there are no outlines at .*/nowhere\.json: ") as found:
+        open_dataset(run, make_config(outlines="nowhere.json"))
+    assert "Traceback" not in str(found.value)

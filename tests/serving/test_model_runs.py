@@ -5,8 +5,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from ray.serve._private.constants import HEALTH_CHECK_METHOD
 
 from brain_ray.bundle.bundle import BundleError
+from brain_ray.serving.app import Endpoint
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.model_runs import ModelRuns
@@ -34,6 +36,21 @@ def test_a_run_that_hangs_fails_the_health_check_until_it_ends() -> None:
     runs.check_progress()
     assert asyncio.run(ask()) == "done"
     runs.check_progress()
+
+
+def test_ray_serve_is_told_by_the_replica_that_a_run_hangs(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_serve = Endpoint.__mro__[1]  # `serve.ingress` makes __init__ and __del__ coroutines
+    ask = getattr(without_serve({"bundle": str(bundle)}), HEALTH_CHECK_METHOD)
+    ask()
+
+    def hangs(_: ModelRuns) -> None:
+        raise RuntimeError("a run of the model takes 30 s by now")
+
+    monkeypatch.setattr(ModelRuns, "check_progress", hangs)
+    with pytest.raises(RuntimeError, match=r"^a run of the model takes 30 s by now$"):
+        ask()
 
 
 def test_a_run_that_fails_is_no_run_that_hangs() -> None:
