@@ -4,19 +4,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from support.slices import framed, gamma, moved
 
 from brain_ray.arrays import Grey
 from brain_ray.config import CropConfig
 from brain_ray.data import decoding, transforms
-from brain_ray.data.copies.candidates import index, search
+from brain_ray.data.copies.candidates import Index, index, search
 from brain_ray.data.copies.head_view import view_twice
 from brain_ray.data.copies.verification import Pairs, verify
+from brain_ray.data.copies.whitening import moments, whitening
 from brain_ray.data.phantoms import files as phantom
 from brain_ray.data.transforms import Box
 
-REAL = Path(__file__).parents[3] / "shared/data/brain-mri"
+SHARED = Path(__file__).parents[3] / "shared/data"
+REAL = SHARED / "brain-mri"
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
 LEAKS = {
@@ -50,9 +54,28 @@ def phantoms() -> list[bytes]:
     return [phantom.encode(phantom.draw(CLASSES[k % 4], 5, k), ".jpg") for k in range(120)]
 
 
-def copies(images: list[Grey]) -> Pairs:
+def patients() -> tuple[list[bytes], list[str]]:
+    """All slices that have a patient's number, and the numbers."""
+    table = SHARED / "figshare/patients.csv"
+    if not table.is_file():
+        pytest.skip(f"no table at ../{table.relative_to(SHARED.parents[1])}")
+    rows = pd.read_csv(table)
+    return [(table.parent / name).read_bytes() for name in rows["file"]], rows["person"].tolist()
+
+
+def phantom_patients() -> tuple[list[bytes], list[str]]:
+    return [phantom.encode(phantom.draw(CLASSES[k % 4], 11, k), ".png") for k in range(500)], [
+        *map(str, range(500))
+    ]
+
+
+def views_of(images: list[Grey]) -> NDArray[np.uint8]:
     boxes = [transforms.find_box(image, CropConfig()) or Box.whole(image) for image in images]
-    views = np.stack([view_twice(image, box)[0] for image, box in zip(images, boxes, strict=True)])
+    return np.stack([view_twice(image, box)[0] for image, box in zip(images, boxes, strict=True)])
+
+
+def copies(images: list[Grey]) -> Pairs:
+    views = views_of(images)
     return verify(views, search(index(views)), 0.97)
 
 
@@ -90,6 +113,22 @@ def test_the_audit_finds_changed_copies(source: Callable[[], list[bytes]]) -> No
         if b == a + count and s >= 0.97
     }
     assert len(copied) >= 0.96 * count
+
+
+@pytest.mark.parametrize("source", [patients, phantom_patients])
+def test_hardly_any_pair_of_different_patients_is_aligned(
+    source: Callable[[], tuple[list[bytes], list[str]]],
+) -> None:
+    files, names = source()
+    views, patient = views_of([decoding.decode(data) for data in files]), np.array(names)
+    own = index(views)
+    white = whitening([moments(own.embeddings)])
+    found = search(Index(white.apply(own.embeddings), own.packed), None, white.floor)
+    found = found[patient[found["a"]] != patient[found["b"]]]
+    sizes = np.unique(patient, return_counts=True)[1]
+    num_pairs = (len(views) ** 2 - (sizes**2).sum()) / 2
+    assert len(found) < 1e-4 * num_pairs
+    assert verify(views, found, 0.97).num_aligned < 5e-6 * num_pairs
 
 
 @pytest.mark.parametrize("leaks", [LEAKS, MORE_LEAKS])
