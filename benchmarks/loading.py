@@ -2,10 +2,11 @@
 
 512 px JPEGs to 224 px, uint8, with b0's augmentation, in the order of an epoch: by the loader (one execution
 of Ray Data), the same work written in tf.data, the same functions in a PyTorch DataLoader with as many
-processes as cores, the same functions in plain processes that only count their images, and in tasks of Ray
-without Ray Data. Then the loader with 16 shuffle windows an epoch instead of one, and with two consumers that
-a dispatcher deals to. Each leg is a process of its own; they take turns, twice. Four minutes on two cores,
-nine on two that are a third as fast (estimated); with more cores, take more rows. A leg whose library is not
+processes as cores, the same functions in plain processes that only count their images, in tasks of Ray
+without Ray Data, and by Ray Data without the loader, whose processes hold all rows and whose blocks are only
+counted. Then the loader with 16 shuffle windows an epoch instead of one, and with two consumers that a
+dispatcher deals to. Each leg is a process of its own; they take turns, twice. Five minutes on two cores, ten
+on two that are a third as fast (estimated); with more cores, take more rows. A leg whose library is not
 installed is left out.
 
 PyTorch is used here only: `.venv/bin/pip install torch`.
@@ -23,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,7 @@ def plain(folder: Path, count: int) -> Figures:
         return {"images_per_second": count / max(pool.map(_count, shares))}
 
 
-def _decode_some(folder: Path, numbers: range) -> Any:
+def _decode_some(folder: Path, numbers: Sequence[int]) -> Any:
     _alone()
     if not _HELD:
         _HELD.append(_Images(_rows(folder)))
@@ -285,6 +286,46 @@ def ray_tasks(folder: Path, count: int) -> Figures:
     return _timed(batches(), count, 2)
 
 
+def decode_block(plan: pa.Table, folder: Path) -> pa.Table:
+    """Call the same functions in a task of Ray Data; a row of the block is the bytes of all images."""
+    images = _decode_some(folder, plan["number"].to_pylist())
+    return pa.table({"image": pa.array([images.tobytes()], pa.large_binary()), "count": [len(images)]})
+
+
+def ray_data(folder: Path, count: int) -> Figures:
+    """Call the same functions by an execution of Ray Data an epoch, with the loader's settings."""
+    import ray
+    from loading import decode_block  # by its name: a task keeps what another one of its process has read
+    from ray.data import DataContext
+
+    from brain_ray.cluster import connection
+    from brain_ray.cluster.capacity import LOADING_CPUS, cpus
+    from brain_ray.cluster.cpu_work import bound_executions
+
+    connection.connect()
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    bound_executions(cpus())
+    plans = [pa.table({"number": range(start, start + PART_ROWS)}) for start in range(0, count, PART_ROWS)]
+
+    def batches() -> Iterator[Any]:
+        for _ in range(3):
+            dataset = ray.data.from_blocks(plans).map_batches(
+                decode_block,
+                batch_size=None,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                num_cpus=LOADING_CPUS,
+                fn_kwargs={"folder": folder},
+            )
+            for bundle in dataset.iter_internal_ref_bundles():
+                for block in ray.get([entry.ref for entry in bundle.blocks]):
+                    yield range(block["count"][0].as_py())
+
+    return _timed(batches(), count, 3)
+
+
 LEGS: dict[str, Callable[[Path, int], Figures]] = {
     "draw": draw,
     "loader": ours,
@@ -294,6 +335,7 @@ LEGS: dict[str, Callable[[Path, int], Figures]] = {
     "torch DataLoader": torch_dataloader,
     "plain processes": plain,
     "Ray's tasks alone": ray_tasks,
+    "Ray Data alone": ray_data,
 }
 
 RATIOS = {
@@ -301,6 +343,7 @@ RATIOS = {
     "vs_torch_dataloader": ("loader", "torch DataLoader"),
     "of_plain_loop": ("loader", "plain processes"),
     "of_ray_tasks": ("loader", "Ray's tasks alone"),
+    "of_ray_data": ("loader", "Ray Data alone"),
     "many_windows": ("loader, 16 windows", "loader"),
     "two_consumers": ("loader, two consumers", "loader"),
 }

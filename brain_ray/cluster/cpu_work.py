@@ -11,7 +11,7 @@ import ray
 from ray.data import DataContext, ExecutionResources
 
 from brain_ray.cluster.capacity import LOADING_CPUS, Nodes, cpus, per_worker, running_nodes
-from brain_ray.cluster.private_data import keep_share, look_for_room
+from brain_ray.cluster.private_data import keep_share, look_for_room, pause_while_full
 from brain_ray.cluster.worker_groups import HEAD, launcher_config
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ def tasks_at_a_time() -> int:
 def bound_executions(most: float | None) -> None:
     """Bounds the CPUs that later executions of Ray Data in this process use and ask for; None: no bound.
 
-    They have all of them from the beginning, not one task at a time until they have looked again.
+    They have all of them from the beginning, not one task at a time until they have looked again, and use
+    none while their blocks wait to be taken.
     """
+    context = DataContext.get_current()
     look_for_room(LOOK_S, FIRST_S)
-    limits = ExecutionResources.for_limits(cpu=most)
-    DataContext.get_current().execution_options.resource_limits = limits
+    pause_while_full(context)
+    context.execution_options.resource_limits = ExecutionResources.for_limits(cpu=most)
 
 
 def keep_trials_share(settings: "TrainConfig", processes: int) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import ray
 import ray.data
+from ray.data import DataContext
 from ray.data._internal.cluster_autoscaler import RateBasedClusterAutoscaler
 from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import STANDARD_RESOURCE_TYPES
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
     get_or_create_autoscaling_coordinator,
 )
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from brain_ray.cluster import cpu_work
 from brain_ray.cluster.capacity import LOADING_CPUS
@@ -73,6 +75,31 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ray.get([coordinator.request_resources.remote(requester_id=each, **asked) for each in others])
     yield
     ray.get([coordinator.cancel_request.remote(each) for each in others])
+
+
+@pytest.mark.usefixtures("crowded")
+def test_an_execution_pauses_while_its_blocks_wait_to_be_taken() -> None:
+    looks: list[float] = []
+
+    class Count(ExecutionCallback):
+        def on_execution_step(self, executor: Any) -> None:
+            looks.append(time.monotonic())
+
+    for _ in range(2):  # the second time changes nothing
+        bound_executions(4.0)
+    context = DataContext.get_current()
+    context.custom_execution_callback_classes.append(Count)
+    try:
+        blocks = ray.data.range(8, override_num_blocks=8).map_batches(lambda batch: batch, batch_size=None)
+        taken = blocks.iter_internal_ref_bundles()
+        next(taken)
+        time.sleep(1.0)
+        looks.clear()
+        time.sleep(1.0)
+        assert 1 <= len(looks) <= 20
+        assert len(list(taken)) == 7
+    finally:
+        context.custom_execution_callback_classes.remove(Count)
 
 
 @pytest.mark.usefixtures("crowded")

@@ -13,6 +13,7 @@ import ray
 from ray._private import node, services
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
+from ray.data import DataContext
 from ray.data._internal.execution.resource_manager import ResourceManager
 from ray.train.v2._internal import constants
 from ray.train.v2._internal.execution.callback import ControllerCallback
@@ -44,6 +45,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "ray.autoscaler.v2.sdk",
         "ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator",
         "ray.data._internal.execution.resource_manager",
+        "ray.data._internal.execution.execution_callback",
         "ray.air.execution._internal.actor_manager",
     ):
         monkeypatch.setitem(sys.modules, name, None)
@@ -226,6 +228,8 @@ def test_without_them_less_is_done_and_nothing_fails(tmp_path: Path, monkeypatch
         pass
     private.skip_lines("first")
     private_data.look_for_room(0.1, 2.0)
+    private_data.pause_while_full(context := DataContext())
+    assert not context.custom_execution_callback_classes
     private.show_token()
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert callbacks.end_vain_waits(TrainConfig(), None) == []
