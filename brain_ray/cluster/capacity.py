@@ -168,7 +168,7 @@ LOADING_CPUS = 0.5
 """CPUs that a loading task reserves, which have to be free beside the workers. No task of loading may reserve
 more, as those of `ray.data.from_arrow` do, with a whole CPU each: it would wait forever. With whole CPUs
 loading has 0.75 of the speed, since Ray Data lets them idle between tasks (docs/RESULTS.md). What the
-processes take from TensorFlow's threads beside a GPU was not measured."""
+processes, which have the lowest priority, take from TensorFlow's threads beside a GPU was not measured."""
 
 
 TASK_CPUS = 1.0

@@ -1,5 +1,6 @@
 """Blocks of decoded rows: what a task of Ray Data makes of a part of the plan, and how it is read."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ TASK_ROWS = 256
 
 TASK_PIXELS = 16_000_000
 """Approximate number of pixels that a task returns; large inputs are split into smaller pieces."""
+
+LEAST_PRIORITY = 19
+"""Niceness of what decodes; Ray starts its processes, those that train too, with 15."""
 
 _KEPT, _MASKS = KeptRows(), KeptMasks()
 
@@ -42,6 +46,7 @@ def decode_plan(
         Errors are returned and not raised, because Ray Data would wrap them beyond recognition.
     """
     cv2.setNumThreads(1)  # the other CPUs have rows of their own
+    _let_training_go_first()
     numbers = plan["part"].to_numpy()
     needed = np.unique(numbers).tolist()
     rows_of = dict(zip(needed, _KEPT.of(store, [parts[number] for number in needed]), strict=True))
@@ -57,6 +62,12 @@ def decode_plan(
         masks, outlined = _masks(rows, _MASKS.of(store), config, epoch)
         columns |= {"mask": _in_one(masks), "outlined": [outlined]}
     return pa.table(columns)
+
+
+def _let_training_go_first() -> None:
+    """Gives this thread the lowest priority: a step waits for each of its threads, loading is ahead of it."""
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, 0, LEAST_PRIORITY)
 
 
 def _in_one(array: NDArray[np.uint8]) -> pa.Array:

@@ -1,5 +1,6 @@
 """The loader: batches are the rows of the plan, whoever decodes them, for one worker or dealt to several."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from brain_ray.data import decoding, transforms
 from brain_ray.data.parts import Part, Rows, find_parts
 from brain_ray.errors import RunError
 from brain_ray.input_spec import InputSpec
-from brain_ray.loading.blocks import decode_rows
+from brain_ray.loading.blocks import LEAST_PRIORITY, decode_plan, decode_rows
 from brain_ray.loading.dispatcher import Dispatcher, dispatched_blocks, start_dispatcher
 from brain_ray.loading.loader import Batch, ImageLoader
 from brain_ray.loading.sampler import epoch_order, held_bytes, worker_steps
@@ -110,6 +111,19 @@ def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) ->
     plain = [decoding.decode(row["bytes"]) for row in table.to_pylist() if row["augment_seed"] < 0]
     kept = [i for i, row in enumerate(table.to_pylist()) if row["augment_seed"] < 0]
     assert_array_equal(batch.inputs[kept, ..., 0], plain)
+
+
+def test_what_decodes_goes_behind_what_trains(run: Run, make_config: MakeConfig) -> None:
+    parts = find_parts(run, "train")
+    config, store = make_config(), store_of(run)
+
+    @ray.remote(num_cpus=0)
+    def priority() -> int:
+        plan = pa.table({"part": np.zeros(1, np.int32), "row": np.zeros(1, np.int32)})
+        decode_plan(plan, parts, store, config, None)
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    assert ray.get(priority.remote()) == LEAST_PRIORITY
 
 
 def test_a_damaged_row_is_named(run: Run, make_config: MakeConfig) -> None:
