@@ -119,15 +119,17 @@ def pause_while_full(context: Any) -> None:
 
 
 class _Pause:
-    """Waits after a look that did not wait itself; called after each."""
+    """Waits after a look that did not wait itself, until the consumer has taken all; called after each."""
 
     def __init__(self) -> None:
         self._looked = time.monotonic()
 
     def on_execution_step(self, executor: Any) -> None:
         has_nothing_to_take = getattr(executor, "_consumer_idling", lambda: True)
-        if time.monotonic() - self._looked < PAUSE_S / 2 and not has_nothing_to_take():
-            time.sleep(PAUSE_S)
+        now = time.monotonic()
+        end = now + PAUSE_S if now - self._looked < PAUSE_S / 2 else now
+        while time.monotonic() < end and not has_nothing_to_take():
+            time.sleep(PAUSE_S / 10)
         self._looked = time.monotonic()
 
 
