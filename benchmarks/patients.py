@@ -1,6 +1,7 @@
 """One answer for a patient: what each rule is worth on the out-of-fold answers of a cross-validation.
 
     python benchmarks/patients.py runs/cv
+    python benchmarks/patients.py runs/cv runs/cv124   # the mean answers of two seeds
 
 Of each patient (or other group) and class: the slices' probabilities, calibrated by one temperature, and put
 together by each rule. Log losses are by temperatures of other groups. What is answered at an allowed error is
@@ -9,6 +10,8 @@ told of the patients that chose the threshold, as the export does it.
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +25,40 @@ from brain_ray.scoring.calibration import calibrate, fit_temperature
 from brain_ray.scoring.intervals import GroupBootstrap
 
 
+def read(run: Run) -> OutOfFold:
+    """Return the answers of a finished cross-validation."""
+    answers = OutOfFold.read(run)
+    if answers is None:
+        raise SystemExit(f"{run.uri()} is no cross-validation: it has no out-of-fold answers")
+    return answers
+
+
+def mean_of(several: Sequence[OutOfFold]) -> OutOfFold:
+    """Return the mean answers of cross-validations that differ in their seeds alone."""
+    first = several[0]
+    for other in several[1:]:
+        for name in ("image_id", "fold", "label", "group"):
+            if not np.array_equal(getattr(first, name), getattr(other, name)):
+                raise SystemExit(f"the runs are not of the same images and folds: they differ in {name}")
+    mean = np.stack([each.probabilities for each in several]).mean(axis=0, dtype=np.float32)
+    return replace(first, probabilities=mean)
+
+
 def main() -> None:
     """Print the rules, then what is answered, and last a line of JSON."""
     words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    words.add_argument("run", help="folder of a finished cross-validation")
+    words.add_argument("runs", nargs="+", help="folders of finished cross-validations of the same images")
     given = words.parse_args()
-    run = Run(str(Path(given.run).resolve().parent), Path(given.run).name)
-    answers = OutOfFold.read(run)
-    if answers is None:
-        raise SystemExit(f"{given.run} is no cross-validation: it has no out-of-fold answers")
+    run, *_ = runs = [Run(str(Path(name).resolve().parent), Path(name).name) for name in given.runs]
+    answers = mean_of([read(run) for run in runs])
     temperature = fit_temperature(answers.probabilities, answers.label)
     chances = calibrate(answers.probabilities, temperature).astype(np.float32)
+    right = chances.argmax(axis=1) == answers.label
+    images = GroupBootstrap(answers.group).share(right)
+    share = f"{images.value:.4f} ({images.low:.4f} to {images.high:.4f})"
+    print(f"{right.sum()} of {len(right)} images right, {share};")
+    of_folds = [f"{right[answers.fold == fold].mean():.4f}" for fold in np.unique(answers.fold)]
+    print(f"of the folds {', '.join(of_folds)}\n")
     units = Units.of(answers.label, answers.group)
     bootstrap = GroupBootstrap(units.groups)
     sizes = np.bincount(units.place)
@@ -42,7 +68,7 @@ def main() -> None:
     print(f"median, {sizes.max()} at most, {(sizes == 1).sum()} with one\n")
     losses = choose_rule(units, chances).losses
     print(f"{'rule':17}{'log loss':>10}  accuracy (95 % interval over groups)")
-    found: dict[str, float] = {}
+    found: dict[str, float] = {"images": images.value}
     for rule in RULES:
         right = units.aggregate(rule, chances).argmax(axis=1) == units.labels
         share = bootstrap.share(right)
