@@ -34,13 +34,15 @@ def read(run: Run) -> OutOfFold:
 
 
 def mean_of(several: Sequence[OutOfFold]) -> OutOfFold:
-    """Return the mean answers of cross-validations that differ in their seeds alone."""
+    """Return the mean answers of cross-validations that differ in their seeds alone: those decide which of
+    the images choose the epoch, and with that the order of the rows."""
     first = several[0]
     for other in several[1:]:
         for name in ("image_id", "fold", "label", "group"):
-            if not np.array_equal(getattr(first, name), getattr(other, name)):
+            ordered = (getattr(each, name)[np.argsort(each.image_id)] for each in (first, other))
+            if not np.array_equal(*ordered):
                 raise SystemExit(f"the runs are not of the same images and folds: they differ in {name}")
-    mean = np.stack([each.probabilities for each in several]).mean(axis=0, dtype=np.float32)
+    mean = np.stack([each.of(first.image_id) for each in several]).mean(axis=0, dtype=np.float32)
     return replace(first, probabilities=mean)
 
 
