@@ -293,35 +293,20 @@ def decode_block(plan: pa.Table, folder: Path) -> pa.Table:
 
 
 def ray_data(folder: Path, count: int) -> Figures:
-    """Call the same functions by an execution of Ray Data an epoch, with the loader's settings."""
+    """Call the same functions by an execution of Ray Data an epoch, as the loader starts it."""
     import ray
     from loading import decode_block  # by its name: a task keeps what another one of its process has read
-    from ray.data import DataContext
 
     from brain_ray.cluster import connection
-    from brain_ray.cluster.capacity import LOADING_CPUS, cpus
-    from brain_ray.cluster.cpu_work import bound_executions
+    from brain_ray.loading.loader import execute
 
     connection.connect()
-    context = DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    bound_executions(cpus())
     plans = [pa.table({"number": range(start, start + PART_ROWS)}) for start in range(0, count, PART_ROWS)]
 
     def batches() -> Iterator[Any]:
         for _ in range(3):
-            dataset = ray.data.from_blocks(plans).map_batches(
-                decode_block,
-                batch_size=None,
-                batch_format="pyarrow",
-                zero_copy_batch=True,
-                num_cpus=LOADING_CPUS,
-                fn_kwargs={"folder": folder},
-            )
-            for bundle in dataset.iter_internal_ref_bundles():
-                for block in ray.get([entry.ref for entry in bundle.blocks]):
-                    yield range(block["count"][0].as_py())
+            for block in map(ray.get, execute(decode_block, plans, folder=folder)):
+                yield range(block["count"][0].as_py())
 
     return _timed(batches(), count, 3)
 

@@ -1,6 +1,6 @@
 """Data loader: batches from Parquet rows, which Ray Data decodes ahead of the training step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -175,7 +175,10 @@ class ImageLoader(Loader):
             for part, row in (locate(rows, counts) for _, rows in turns)
         ]
         read = self._parts_to_read(plans)
-        for number, ((worker, _), block) in enumerate(zip(turns, self._execute(plans, epoch), strict=True)):
+        blocks = execute(
+            decode_plan, plans, parts=list(self.parts), store=self.store, config=self.config, epoch=epoch
+        )
+        for number, ((worker, _), block) in enumerate(zip(turns, blocks, strict=True)):
             if number in read:
                 self.store.get.remote(read[number])
             yield worker, block
@@ -192,28 +195,24 @@ class ImageLoader(Loader):
         ]
         return dict(zip(starts, needed[1:], strict=False))
 
-    def _execute(self, plans: list[pa.Table], epoch: int | None) -> Iterator[Any]:
-        """Yields the references of the blocks of some plans, in order."""
-        context = DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
-        bound_executions(cpus())  # a training asks for its nodes itself
-        dataset = ray.data.from_blocks(plans).map_batches(
-            decode_plan,
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            num_cpus=LOADING_CPUS,
-            fn_kwargs={
-                "parts": list(self.parts),
-                "store": self.store,
-                "config": self.config,
-                "epoch": epoch,
-            },
-        )
-        for bundle in dataset.iter_internal_ref_bundles():
-            for entry in bundle.blocks:
-                yield entry.ref
+
+def execute(task: Callable[..., pa.Table], blocks: list[pa.Table], **arguments: Any) -> Iterator[Any]:
+    """Yields the references of what a task makes of each block, in order, by one execution of Ray Data."""
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    bound_executions(cpus())  # a training asks for its nodes itself
+    dataset = ray.data.from_blocks(blocks).map_batches(
+        task,
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        num_cpus=LOADING_CPUS,
+        fn_kwargs=arguments,
+    )
+    for bundle in dataset.iter_internal_ref_bundles():
+        for entry in bundle.blocks:
+            yield entry.ref
 
 
 def _rows_of_a_task(config: Config, num_rows: int, num_cpus: int) -> int:
