@@ -14,6 +14,8 @@ from brain_ray.config import PHANTOMS, BackboneSpec, Config
 from brain_ray.data.outlines import read_outlines
 from brain_ray.data.sources.find import Source, given_source, is_manifest
 from brain_ray.errors import RunError
+from brain_ray.models.efficientnet_lite import find_weights
+from brain_ray.models.weights import missing_package
 from brain_ray.runs import Run
 from brain_ray.storage import filesystem, resolve, storage_errors
 from brain_ray.storage_retries import retry_known
@@ -150,7 +152,10 @@ def try_weights(config: Config) -> str:
     if weights == "none":
         return ""
     if weights == "imagenet":
-        return _try_download(config.model.backbone_spec)
+        package = config.model.backbone_spec.weights_package
+        if package is None:
+            return _try_download(config.model.backbone_spec)
+        return "" if find_weights(package) else missing_package(config.model.backbone, package)
 
     def look() -> str:
         opened, path = filesystem(weights)

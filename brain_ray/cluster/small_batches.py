@@ -20,9 +20,10 @@ NETWORKS = {
     "EfficientNetB5": (28_340_784, 9.9e9),
     "EfficientNetB6": (40_735_704, 19e9),
     "EfficientNetB7": (63_786_960, 37e9),
+    "EfficientNetLite0": (3_371_008, 0.41e9),
 }
 """Numbers that learn, as Keras counts them without the top, and multiply-adds for an image of the backbone's
-native side (Tan and Le 2019, arxiv.org/abs/1905.11946, table 2)."""
+native side (Tan and Le 2019, arxiv.org/abs/1905.11946, table 2; Lite0: its page at github.com/tensorflow)."""
 
 GPUS = {
     "V100": 305 * 0.39e9,

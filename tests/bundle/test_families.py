@@ -22,10 +22,10 @@ from brain_ray.models.weights import factory_of
 
 keras = import_keras()
 
-FAMILIES = ("ConvNeXtTiny", "ResNet50", "MobileNetV3Small")
+FAMILIES = ("ConvNeXtTiny", "ResNet50", "EfficientNetLite0", "MobileNetV3Small")
 SIDE = 64
 
-ONE_AND_MORE = [pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES[:2]] + [FAMILIES[2]]
+ONE_AND_MORE = [pytest.param(name, marks=pytest.mark.thorough) for name in FAMILIES[:3]] + [FAMILIES[3]]
 
 
 def settings(name: str, **changes: Any) -> ModelConfig:
@@ -58,7 +58,8 @@ def test_raw_grey_is_all_that_a_network_needs(family: tuple[str, Any]) -> None:
     for ours, theirs in zip(backbone.weights, plain.weights, strict=True):
         theirs.assign(ours)
     grey = np.repeat(noise(2, SIDE, SIDE).astype(np.float32), 3, axis=-1)
-    module = {"ConvNeXtTiny": "convnext", "ResNet50": "resnet50", "MobileNetV3Small": "mobilenet_v3"}[name]
+    others = {"ConvNeXtTiny": "convnext", "ResNet50": "resnet50", "MobileNetV3Small": "mobilenet_v3"}
+    module = others.get(name, "efficientnet")
     fed = getattr(keras.applications, module).preprocess_input(grey.copy())
     expected = np.asarray(plain(fed, training=False))
     assert np.ptp(expected) > 0
@@ -108,7 +109,12 @@ def test_maps_are_block_outputs_at_a_quarter_and_an_eighth(family: tuple[str, An
     }
     *_, statistics = with_maps(network, BACKBONES[name]).output
     assert statistics.shape == (None, 2 * (outputs[SIDE // 4] + outputs[SIDE // 8]))
-    channels = {"ConvNeXtTiny": 96 + 192, "ResNet50": 256 + 512, "MobileNetV3Small": 16 + 24}
+    channels = {
+        "ConvNeXtTiny": 96 + 192,
+        "ResNet50": 256 + 512,
+        "EfficientNetLite0": 24 + 40,
+        "MobileNetV3Small": 16 + 24,
+    }
     assert statistics.shape[1] == 2 * channels[name]
 
 
