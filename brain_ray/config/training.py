@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from brain_ray.config.augmentation import AugmentConfig
-from brain_ray.config.base import Fraction, Positive, Settings
+from brain_ray.config.base import Fraction, Positive, Settings, Share
 
 Phase = Literal["frozen_features", "frozen", "finetune"]
 """What an epoch trains: the head on cached features of the frozen backbone, the head on images, or the
@@ -69,6 +69,10 @@ class TrainConfig(Settings):
     one of the same worker, labels too, by a share drawn from Beta(alpha, alpha) for the step; the row itself
     has the larger share. Training accuracy is then that of mixed images. The number of workers changes the
     result. None: not mixed."""
+    histogram_matching: Share = 0.0
+    """Probability that an image takes the grey levels of another one of its step (histogram matching), so
+    that both heads have the same quantiles: an image of one source then has the contrast of another. Of the
+    same worker, so that the number of workers changes the result."""
     outlines: str | None = None
     """Path or URI of outlines of tumours, in the forms of `evaluate.outlines`, or `phantoms`. Of images that
     have one, the network then also learns, at each place of its last map, whether a tumour of the image's

@@ -14,6 +14,7 @@ from ray.data import DataContext
 from brain_ray.cluster.capacity import LOADING_CPUS, cpus
 from brain_ray.cluster.cpu_work import bound_executions
 from brain_ray.config import Config
+from brain_ray.data.histogram_matching import match_histograms
 from brain_ray.data.parts import Part, Rows
 from brain_ray.loading.blocks import decode_plan, read_block, task_rows
 from brain_ray.loading.sampler import (
@@ -145,7 +146,8 @@ class ImageLoader(Loader):
             RunError: a row cannot be decoded.
         """
         held = read_block(next(blocks), self.config)
-        for step in self.steps(epoch, rank, num_workers, first):
+        share = self.config.train.histogram_matching
+        for number, step in enumerate(self.steps(epoch, rank, num_workers, first), start=first):
             size = len(step.rows)
             if len(held[0]) < size:
                 pieces, found = [held], len(held[0])
@@ -154,6 +156,9 @@ class ImageLoader(Loader):
                     found += len(pieces[-1][0])
                 held = tuple(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
             images, labels, *of_outlines = (array[:size] for array in held)
+            if epoch is not None and share:
+                rng = np.random.default_rng([self.config.seed, epoch, number, rank])
+                images = match_histograms(images, share, rng)
             weights = np.full(size, step.weight, np.float32)
             yield Batch(images, labels, weights, step.total, step.largest, *of_outlines)
             held = tuple(array[size:] for array in held)

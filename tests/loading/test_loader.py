@@ -113,6 +113,23 @@ def test_validation_rows_are_not_augmented(run: Run, make_config: MakeConfig) ->
     assert_array_equal(batch.inputs[kept, ..., 0], plain)
 
 
+def test_grey_levels_are_matched_in_training_alone(run: Run, make_config: MakeConfig) -> None:
+    rows, store = Rows(find_parts(run, "train")), store_of(run)
+    plain = ImageLoader(make_config(batch_size=20), rows, store)
+    matching = ImageLoader(make_config(batch_size=20, histogram_matching=0.7), rows, store)
+    before, found = (list(loader.batches(3, 1, 2)) for loader in (plain, matching))
+    later = list(matching.batches(3, 1, 2, first=2))  # as a run that is taken up within the epoch
+    for batch, one in zip(found, before, strict=True):
+        assert batch.labels.tolist() == one.labels.tolist()
+        changed = (batch.inputs != one.inputs).any(axis=(1, 2, 3))
+        assert changed.any()
+        assert not changed.all()
+    for batch, one in zip(found[2:], later, strict=True):
+        assert_array_equal(batch.inputs, one.inputs)
+    for batch, one in zip(matching.batches(None), plain.batches(None), strict=True):
+        assert_array_equal(batch.inputs, one.inputs)
+
+
 def test_what_decodes_goes_behind_what_trains(run: Run, make_config: MakeConfig) -> None:
     parts = find_parts(run, "train")
     config, store = make_config(), store_of(run)
