@@ -23,7 +23,7 @@ class BackboneSpec:
     are taken from their outputs. None: there are no blocks; the statistics are taken from the layers'
     outputs, and the two settings are refused."""
     weights_file: str | None
-    """Name of the file with ImageNet weights that Keras downloads; None: there are none."""
+    """Name of the file with ImageNet weights that Keras downloads; None: it has none."""
     preprocessing: Literal["inside", "caffe", "tf", "torch"] = "inside"
     """Preprocessing of raw pixels: `inside` if the network scales them itself, else the mode of
     `preprocess_input` in the backbone's module of keras.applications."""
