@@ -97,7 +97,7 @@ def refuse_wrong_paths(
     weights = config.model.weights
     if (
         TRAINING & set(stages)
-        and weights != "imagenet"
+        and (weights != "imagenet" or config.model.backbone_spec.weights_package)
         and "://" not in weights
         and (wrong := try_weights(config))
     ):

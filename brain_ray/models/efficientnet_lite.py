@@ -36,7 +36,7 @@ INITIALIZER = {
     "class_name": "VarianceScaling",
     "config": {"scale": 2.0, "mode": "fan_out", "distribution": "truncated_normal"},
 }
-
+"""What Keras' EfficientNets are initialised with."""
 
 INPUT_MEAN, INPUT_DEVIATION = 127 / 255, 128 / 255
 """What they were trained with: (x - 127) / 128, here of inputs that are divided by 255 first."""
@@ -47,8 +47,8 @@ def efficientnet_lite0(
 ) -> "keras.Model":
     """Builds the network, with layers in the order and of the names of Keras' EfficientNetB0.
 
-    Like that one it takes raw 0..255 and normalises inside, and in training a row of residual blocks, the
-    later the more often, is skipped by up to a fifth of the images.
+    Like that one it takes raw 0..255 and normalises inside. In training, images skip residual blocks at
+    random: none the first, nearly a fifth of them the last.
 
     Takes the arguments of a network of keras.applications; it has no top, and loads no weights.
     """

