@@ -69,10 +69,10 @@ def main() -> None:
     of_folds = [f"{right[answers.fold == fold].mean():.4f}" for fold in np.unique(answers.fold)]
     print(f"of the folds {', '.join(of_folds)}")
     crossed = calibrate_across(answers.probabilities, answers.label, answers.fold, answers.group)
-    errors = [
+    raw, calibrated = (
         expected_calibration_error(each, answers.label, bins=15) for each in (answers.probabilities, crossed)
-    ]
-    print(f"calibration error {errors[0]:.4f}, with the temperatures of other folds {errors[1]:.4f}\n")
+    )
+    print(f"calibration error {raw:.4f}, with the temperatures of other folds {calibrated:.4f}\n")
     units = Units.of(answers.label, answers.group)
     bootstrap = GroupBootstrap(units.groups)
     sizes = np.bincount(units.place)
@@ -82,7 +82,7 @@ def main() -> None:
     print(f"median, {sizes.max()} at most, {(sizes == 1).sum()} with one\n")
     losses = choose_rule(units, chances).losses
     print(f"{'rule':17}{'log loss':>10}  accuracy (95 % interval over groups)")
-    found: dict[str, float] = {"images": images.value, "calibration error": errors[0]}
+    found = {"images": images.value, "calibration error": raw, "calibration error, calibrated": calibrated}
     for rule in RULES:
         right = units.aggregate(rule, chances).argmax(axis=1) == units.labels
         share = bootstrap.share(right)

@@ -71,7 +71,7 @@ class TrainConfig(Settings):
     result. None: not mixed."""
     histogram_matching: Share = 0.0
     """Probability that an image takes the grey levels of another one of its step (histogram matching), so
-    that both heads have the same quantiles: an image of one source then has the contrast of another. Of the
+    that both heads have the same quantiles: an image of one source can have the contrast of another. Of the
     same worker, so that the number of workers changes the result."""
     outlines: str | None = None
     """Path or URI of outlines of tumours, in the forms of `evaluate.outlines`, or `phantoms`. Of images that

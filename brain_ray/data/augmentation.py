@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from brain_ray.arrays import Grey
 from brain_ray.data.artefacts.table import SEVERITIES, corrupt
 from brain_ray.data.decoding import as_grey
+from brain_ray.data.intensity import air_below
 
 if TYPE_CHECKING:  # its import takes longer than all others of decoding
     from brain_ray.config import AugmentConfig
@@ -82,7 +83,7 @@ def _mapped_levels(mean: float, ranges: "AugmentConfig", rng: np.random.Generato
     levels = np.arange(256, dtype=np.float64)
     inverts, curves = rng.random(2) < (ranges.invert, ranges.curve)
     if inverts:
-        air = max(1.0, mean / 5)
+        air = air_below(mean)
         levels = np.interp(levels, (0.0, air, 255.0), (0.0, 255.0, air))
     if curves:
         levels = np.interp(levels, *_bezier(rng))

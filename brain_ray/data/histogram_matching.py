@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.data.intensity import count_pixels
+from brain_ray.data.intensity import air_below, count_pixels
 
 KNOTS = 65
 """Number of quantiles, from the darkest to the brightest, that are matched; between them, levels are
@@ -16,7 +16,7 @@ def match_histograms(images: NDArray[np.uint8], share: float, rng: np.random.Gen
 
     The head of an image has then the quantiles of the other's head, and air stays dark; no pixel moves. That
     is histogram matching as in scikit-image's `match_histograms`, but of heads: there may be more air in one
-    image than in the other. What is below a fifth of an image's mean counts as air.
+    image than in the other. What is air is told by `air_below`.
 
     Args:
         images: (n, height, width, 1).
@@ -39,7 +39,7 @@ def match_histograms(images: NDArray[np.uint8], share: float, rng: np.random.Gen
 def _quantiles(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Returns the quantiles of the grey levels of a head, (KNOTS,)."""
     counts = count_pixels(image).astype(np.float64)
-    air = max(1.0, float(counts @ np.arange(256)) / image.size / 5)
+    air = air_below(float(counts @ np.arange(256)) / image.size)
     counts[: int(air) + 1] = 0
     if not counts.any():
         return np.linspace(air, 255, KNOTS)

@@ -134,6 +134,11 @@ _MEDIAN_TYPES = (np.dtype(np.uint16), np.dtype(np.int16), np.dtype(np.float32))
 """Number types, in this machine's byte order, of which OpenCV takes medians."""
 
 
+def air_below(mean: float) -> float:
+    """Returns the grey level below which pixels of an image with this mean are taken for air."""
+    return max(1.0, mean / 5)
+
+
 def count_levels(image: Grey) -> int:
     """Returns the number of different grey levels of an image."""
     return int(np.count_nonzero(count_pixels(image)))

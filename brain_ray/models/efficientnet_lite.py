@@ -80,8 +80,8 @@ def find_weights(package: str) -> Path | None:
     return next((file for folder in folders or () for file in Path(folder).glob("models/*.pth")), None)
 
 
-def read_weights(file: Path) -> list[NDArray[Any]]:
-    """Returns the weights of such a file, in the order of the network's own.
+def published_weights(file: Path) -> list[NDArray[Any]]:
+    """Returns the weights of a file of `find_weights`, in the order of the network's own.
 
     They are the published ones (github.com/tensorflow/tpu, models/official/efficientnet/lite; Apache 2.0),
     which others converted for PyTorch.

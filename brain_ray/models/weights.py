@@ -15,8 +15,7 @@ from pyarrow import fs as pafs
 
 from brain_ray.config import BackboneSpec
 from brain_ray.errors import RunError, first_line
-from brain_ray.models.efficientnet_lite import find_weights
-from brain_ray.models.efficientnet_lite import read_weights as read_lite_weights
+from brain_ray.models.efficientnet_lite import find_weights, published_weights
 from brain_ray.storage import describe_os_error, filesystem
 from brain_ray.storage_retries import retry_known
 
@@ -132,7 +131,7 @@ def _packaged_weights(name: str, package: str) -> list[NDArray[Any]]:
     if file is None:
         raise RunError(f"{missing_package(name, package)}; or set model.weights to a file, or to none")
     try:
-        return read_lite_weights(file)
+        return published_weights(file)
     except ValueError as error:
         raise RunError(f"{file}, of the package {package}, has no weights of {name}: {error}") from error
 
