@@ -69,6 +69,11 @@ class TrainConfig(Settings):
     one of the same worker, labels too, by a share drawn from Beta(alpha, alpha) for the step; the row itself
     has the larger share. Training accuracy is then that of mixed images. The number of workers changes the
     result. None: not mixed."""
+    cutmix: Annotated[float, Field(gt=0)] | None = None
+    """Alpha of CutMix (Yun et al. 2019, arxiv.org/abs/1905.04899): each row of a step gets a box of another
+    one of the same worker pasted in, drawn for the step; its label is mixed by the areas, of which the box's
+    is drawn from Beta(alpha, alpha) and may be most of the image. Training accuracy is then that of mixed
+    images. Cached features are not mixed. The number of workers changes the result. None: no box."""
     histogram_matching: Share = 0.0
     """Probability that an image takes the grey levels of another one of its step (histogram matching), so
     that both heads have the same quantiles: an image of one source can have the contrast of another. Of the
@@ -186,6 +191,14 @@ class TrainConfig(Settings):
         if self.min_workers > self.max_workers:
             raise ValueError(
                 f"num_workers is {self.min_workers} {self.max_workers}: expected the fewest, then the most"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_mixture(self) -> Self:
+        if self.mixup and self.cutmix:
+            raise ValueError(
+                f"mixup is {self.mixup:g} and cutmix is {self.cutmix:g}: expected one of them, the other none"
             )
         return self
 

@@ -10,7 +10,8 @@ from brain_ray.config.training import Phase
 from brain_ray.loading.loader import Batch
 from brain_ray.models.network import split_network
 from brain_ray.training.tensorflow.losses import BatchLoss
-from brain_ray.training.tensorflow.outline_head import OutlineHead
+from brain_ray.training.tensorflow.mixing import Mixture, mix_batch
+from brain_ray.training.tensorflow.outline_head import OutlineHead, class_masks
 
 if TYPE_CHECKING:
     import keras
@@ -36,6 +37,7 @@ class Forward:
         self.features, self.head = split_network(model)
         self.outlines = OutlineHead(model, config, num_classes) if config.train.learns_outlines else None
         equal = np.ones(num_classes, np.float32)
+        self._config = config.train
         self._loss = BatchLoss(config.train, equal if class_weights is None else class_weights)
 
     @property
@@ -56,6 +58,22 @@ class Forward:
         assert batch.outlined is not None
         return [batch.masks, batch.outlined]
 
+    def prepare(self, mixture: Mixture, inputs: Any, targets: Any, *of_outlines: Any) -> list[Any]:
+        """Returns what a step of training calls this with: the masks by class, and all mixed, if it is to be.
+
+        Args:
+            mixture: of `draw_mixture`.
+            inputs: (n, height, width, 1), or (n, channels) where features are cached.
+            targets: (n, classes), one-hot.
+            of_outlines: of `masks_of`.
+        """
+        if of_outlines:
+            masks, known = of_outlines
+            of_outlines = class_masks(masks, targets), known
+        if self._config.mixup or (self._config.cutmix and self.phase != "frozen_features"):
+            return mix_batch(self._config, mixture, inputs, targets, *of_outlines)
+        return [inputs, targets, *of_outlines]
+
     def __call__(
         self, inputs: Any, targets: Any, weights: Any, *of_outlines: Any, training: bool
     ) -> tuple[Any, Any, Any]:
@@ -67,8 +85,8 @@ class Forward:
             inputs: (n, height, width, 1), or (n, channels) where features are cached.
             targets: (n, classes), one-hot or mixed.
             weights: (n,), 0 for a row that does not count.
-            of_outlines: where they are learned, masks, (n, height, width), 0 to 255; and (n,), 1 for each
-                that is known, else 0.
+            of_outlines: where they are learned, masks of each class, (n, height, width, classes), 0 to 1; and
+                (n,), 1 for each that is known, else 0.
             training: whether this is a step of training.
         """
         probabilities, called, places = self._call(inputs, training=training, places=bool(of_outlines))
@@ -76,7 +94,7 @@ class Forward:
         if of_outlines:
             assert self.outlines is not None, "masks are given where outlines are learned"
             masks, known = of_outlines
-            loss += self.outlines.loss(places, masks, targets, weights * known)
+            loss += self.outlines.loss(places, masks, weights * known)
         return loss, sums, probabilities
 
     def _call(self, inputs: Any, *, training: bool, places: bool) -> "tuple[tf.Tensor, keras.Model, Any]":

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.config import Config
+from brain_ray.data.outline_masks import mask_size
 from brain_ray.loading.loader import Batch
 from brain_ray.models.fused_layers import fuse
 from brain_ray.models.network import build_network, rate_factors, set_trainable
@@ -17,7 +18,7 @@ from brain_ray.training.tensorflow.allreduce import BUCKET, GPU_BUCKET, Reductio
 from brain_ray.training.tensorflow.draws import Draws
 from brain_ray.training.tensorflow.ema import STATISTICS, MovingAverage
 from brain_ray.training.tensorflow.forward import Forward
-from brain_ray.training.tensorflow.mixup import draw_mixture, mix
+from brain_ray.training.tensorflow.mixing import Mixture, draw_mixture
 from brain_ray.training.tensorflow.one_shape import fill
 from brain_ray.training.tensorflow.optimizer import build_optimizer
 
@@ -102,15 +103,15 @@ class Learner:
         """Takes one step; returns this worker's sums: loss, cross-entropy, correct, rows. (4,) float64."""
         self._num_steps += 1
         seed = self.config.seed, self._num_steps, self.rank
-        partner, share = draw_mixture(self.config.train.mixup, len(batch.labels), *seed)
+        mixture = draw_mixture(self.config.train, len(batch.labels), *seed)
         if self._xla:
-            batch, partner = fill(batch, partner)
+            batch, partner = fill(batch, mixture.partner)
+            mixture = mixture._replace(partner=partner)
         sums: tf.Tensor = self.train_step(
             batch.inputs,
             batch.labels,
             batch.sample_weight,
-            partner,
-            share,
+            *mixture,
             np.float32(batch.total),
             *self.forward.masks_of(batch),
             np.float32(rate),
@@ -188,8 +189,9 @@ class Learner:
             inputs = tf.TensorSpec(self.forward.head.input_shape)
         batch = [inputs, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])]
         scalar = tf.TensorSpec([])
-        mixture = [tf.TensorSpec([None], tf.int32), scalar]
-        masks = [tf.TensorSpec([None] * 3, tf.uint8), batch[2]] if self.forward.learns_outlines else []
+        mixture = [tf.TensorSpec([None], tf.int32), scalar, tf.TensorSpec([4])]
+        of_masks = [tf.TensorSpec((None, *mask_size(self.config)), tf.uint8), batch[2]]
+        masks = of_masks if self.forward.learns_outlines else []
         options = {"jit_compile": False, "autograph": False}  # autograph would only slow down the tracing
         # All but the sums over the workers: by XLA, each is one operation of the step instead of thousands.
         self._differentiate = tf.function(self._gradients, autograph=False, jit_compile=self._xla)
@@ -225,6 +227,7 @@ class Learner:
         weights: Any,
         partner: Any,
         share: Any,
+        box: Any,
         total: Any,
         *of_outlines: Any,
     ) -> Any:
@@ -232,13 +235,10 @@ class Learner:
 
         variables = self._learning
         targets = tf.one_hot(labels, self.num_classes)
-        if self.config.train.mixup is not None:
-            inputs, targets = (mix(each, partner, share) for each in (inputs, targets))
-            if of_outlines:  # of a mixed image, both have to be known
-                masks, outlined = of_outlines
-                of_outlines = mix(masks, partner, share), outlined * tf.gather(outlined, partner)
+        mixture = Mixture(partner, share, box)
+        inputs, targets, *masks = self.forward.prepare(mixture, inputs, targets, *of_outlines)
         with tf.GradientTape() as tape:
-            loss, sums, _ = self.forward(inputs, targets, weights, *of_outlines, training=True)
+            loss, sums, _ = self.forward(inputs, targets, weights, *masks, training=True)
             # This worker's share of the mean over the global batch: the shares' gradients add up to its own.
             loss = self.optimizer.scale_loss(loss / total)
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")

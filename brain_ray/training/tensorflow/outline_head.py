@@ -10,6 +10,7 @@ from brain_ray.data.outline_masks import mask_size
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from brain_ray.config import Config
 
@@ -39,25 +40,32 @@ class OutlineHead:
         height, width = mask_size(config)
         self._rows, self._columns = share_matrix(height, rows), share_matrix(width, columns).T
 
-    def loss(self, logits: Any, masks: Any, targets: Any, weights: Any) -> Any:
+    def loss(self, logits: Any, masks: Any, weights: Any) -> Any:
         """Returns the sum over the rows of their places' mean cross-entropy, times the setting's factor.
 
         Of a place that the tumour covers in part, that share is of its class, the rest of no tumour.
 
         Args:
             logits: (n, rows, columns, classes + 1).
-            masks: (n, height, width), 0 to 255, mixed as the images are.
-            targets: (n, classes), one-hot or mixed.
+            masks: (n, height, width, classes), of `class_masks`, mixed as the images are.
             weights: (n,), 0 for an image that does not count or has no outline.
         """
         import tensorflow as tf
 
-        shares = tf.cast(masks, tf.float32) / 255
-        covered = tf.einsum("rh,nhw,wc->nrc", self._rows, shares, self._columns)[..., tf.newaxis]
-        of_classes = covered * targets[:, tf.newaxis, tf.newaxis, :]
-        wanted = tf.concat([of_classes, 1 - covered], axis=-1)
+        covered = tf.einsum("rh,nhwk,wc->nrck", self._rows, masks, self._columns)
+        of_none = 1 - tf.reduce_sum(covered, axis=-1, keepdims=True)
+        wanted = tf.concat([covered, of_none], axis=-1)
         of_places = tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
         return self._weight * tf.reduce_sum(weights * tf.reduce_mean(of_places, axis=(1, 2)))
+
+
+def class_masks(masks: Any, targets: Any) -> "tf.Tensor":
+    """Returns masks of each class, (n, height, width, classes), 0 to 1, of (n, height, width), 0 to 255, and
+    one-hot targets, (n, classes); within a compiled step."""
+    import tensorflow as tf
+
+    shares = tf.cast(masks, tf.float32)[..., tf.newaxis] / 255
+    return shares * targets[:, tf.newaxis, tf.newaxis, :]
 
 
 def share_matrix(pixels: int, places: int) -> NDArray[np.float32]:

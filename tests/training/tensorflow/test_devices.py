@@ -217,7 +217,7 @@ from brain_ray.config import Config, ModelConfig, TrainConfig
 from brain_ray.loading.loader import Batch
 from brain_ray.training.tensorflow.devices import set_up
 from brain_ray.training.tensorflow.learner import Learner
-settings = TrainConfig(optimizer="SGD", mixup=0.4)
+settings = TrainConfig(optimizer="SGD", cutmix=1.0)
 set_up(settings, 1)
 import tensorflow as tf
 # Norms that are fixed: no row looks at the others.

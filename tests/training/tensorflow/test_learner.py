@@ -17,7 +17,7 @@ from brain_ray.loading.loader import Batch
 from brain_ray.models.network import blocks_of, build_network
 from brain_ray.training.tensorflow.learner import Learner
 from brain_ray.training.tensorflow.losses import check_rows, loss_function
-from brain_ray.training.tensorflow.mixup import draw_mixture
+from brain_ray.training.tensorflow.mixing import draw_mixture
 from brain_ray.training.tensorflow.one_shape import fill
 from brain_ray.training.tensorflow.optimizer import build_optimizer
 
@@ -274,7 +274,7 @@ def test_a_mixed_step_is_the_step_of_keras_on_mixed_images(make_config: MakeConf
     learner = make_learner(make_config(SEED_HEAD, optimizer="SGD", mixup=0.4))
     twin = make_twin(learner, optimizer=keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
     batch = make_batch()
-    partner, share = draw_mixture(0.4, 8, learner.config.seed, 1, 0)
+    partner, share, _ = draw_mixture(learner.config.train, 8, learner.config.seed, 1, 0)
     assert 0.5 <= share < 1
     assert sorted(partner) == list(range(8))
     images, targets = batch.inputs.astype(np.float32), np.eye(4, dtype=np.float32)[batch.labels]
@@ -285,8 +285,60 @@ def test_a_mixed_step_is_the_step_of_keras_on_mixed_images(make_config: MakeConf
         assert_allclose(ours, theirs, rtol=2e-3, atol=2e-5)
 
 
-def test_mixtures_go_on_after_a_resumption_as_they_would_have(make_config: MakeConfig) -> None:
-    config = make_config(SEED_HEAD, mixup=0.4)
+def test_a_step_of_cutmix_is_the_step_of_keras_on_images_with_a_pasted_box(make_config: MakeConfig) -> None:
+    import keras
+
+    learner = make_learner(make_config(SEED_HEAD, optimizer="SGD", cutmix=1.0))
+    twin = make_twin(learner, optimizer=keras.optimizers.SGD(0.1), loss="categorical_crossentropy")
+    batch = make_batch()
+    partner, share, box = draw_mixture(learner.config.train, 8, learner.config.seed, 1, 0)
+    side = batch.inputs.shape[1]
+    top, bottom, left, right = np.round(box * side).astype(int)
+    assert 0 < (bottom - top) * (right - left) < side**2
+    images = batch.inputs.copy()
+    images[:, top:bottom, left:right] = batch.inputs[partner, top:bottom, left:right]
+    labels = np.eye(4, dtype=np.float32)[batch.labels]
+    twin.train_on_batch(images.astype(np.float32), share * labels + (1 - share) * labels[partner])
+    learner.train(batch, 0.1)
+    for ours, theirs in zip(learner.weights(), twin.get_weights(), strict=True):
+        assert_allclose(ours, theirs, rtol=2e-3, atol=2e-5)
+
+
+def test_boxes_have_the_drawn_area_where_the_image_does_not_end(make_config: MakeConfig) -> None:
+    config = make_config(cutmix=1.0).train
+    drawn = [draw_mixture(config, 8, 0, step, 0) for step in range(400)]
+    boxes = np.array([one.box for one in drawn])
+    heights, widths = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
+    assert_allclose([one.share for one in drawn], 1 - heights * widths, atol=1e-6)
+    whole = (boxes > 0).all(axis=1) & (boxes < 1).all(axis=1)
+    assert_allclose(heights[whole], widths[whole], atol=1e-6)
+    assert whole.mean() == pytest.approx(1 / 6, abs=0.06), "the mean of (1 - side) ** 2"
+    assert boxes.min() == 0
+    assert boxes.max() == 1
+    shares = [float(np.random.default_rng((0, step, 0)).beta(1, 1)) for step in range(400)]
+    assert_allclose(np.array([one.share for one in drawn])[whole], np.array(shares)[whole], atol=1e-6)
+
+
+def test_cached_features_are_not_cut(make_config: MakeConfig, tiny_weights: str) -> None:
+    features = np.random.default_rng(0).random((8, 64), np.float32)
+    moved = []
+    for cutmix in (None, 1.0):
+        model = SEED_HEAD | {"weights": tiny_weights}
+        learner = make_learner(make_config(model, optimizer="SGD", cutmix=cutmix, frozen_epochs=1))
+        learner.train(replace(make_batch(), inputs=features), 0.1)
+        moved.append(learner.weights())
+    for plain, ours in zip(*moved, strict=True):
+        np.testing.assert_array_equal(plain, ours)
+
+
+def test_one_way_of_mixing_is_chosen(make_config: MakeConfig) -> None:
+    with pytest.raises(ValueError, match=r"mixup is 0\.2 and cutmix is 1: expected one of them"):
+        make_config(mixup=0.2, cutmix=1.0)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixtures_go_on_after_a_resumption_as_they_would_have(kind: str, make_config: MakeConfig) -> None:
+    config = make_config(SEED_HEAD, **{kind: 0.4})
     undisturbed, resumed = make_learner(config), make_learner(config)
     undisturbed.train(make_batch(seed=1), 0.01)
     resumed.load(undisturbed.state())

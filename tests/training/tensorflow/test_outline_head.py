@@ -11,8 +11,9 @@ from brain_ray.config import Config
 from brain_ray.data.outline_masks import mask_size
 from brain_ray.loading.loader import Batch
 from brain_ray.training.tensorflow.learner import Learner
+from brain_ray.training.tensorflow.mixing import Mixture
 from brain_ray.training.tensorflow.one_shape import fill
-from brain_ray.training.tensorflow.outline_head import OutlineHead, share_matrix
+from brain_ray.training.tensorflow.outline_head import OutlineHead, class_masks, share_matrix
 
 KNOWN = {"outlines": "outlines.json", "optimizer": "SGD", "learning_rate": 0.05}
 
@@ -55,7 +56,7 @@ def test_the_loss_is_the_cross_entropy_of_the_places(make_config: MakeConfig) ->
     rows, columns = head.model.output_shape[1][1:3]
     logits = np.random.default_rng(1).normal(size=(4, rows, columns, 5)).astype(np.float32)
     targets, weights = np.eye(4, dtype=np.float32)[batch.labels], np.array([1, 1, 0, 1], np.float32)
-    found = float(head.loss(logits, batch.masks, targets, weights))
+    found = float(head.loss(logits, class_masks(batch.masks, targets), weights))
     logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     expected = 0.0
     for image in (0, 1, 3):
@@ -137,6 +138,30 @@ def test_a_frozen_backbone_learns_nothing_from_them(make_config: MakeConfig) -> 
     learner.train(make_batch(config), 0.05)
     for after, before in zip(learner.state()["outlines"], head, strict=True):
         assert_allclose(after, before)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_mixed_image_shows_each_tumour_with_its_own_class(kind: str, make_config: MakeConfig) -> None:
+    import tensorflow as tf
+
+    config = make_config(**KNOWN | {kind: 1.0})
+    learner, batch = make_learner(config), make_batch(config)
+    assert batch.masks is not None
+    assert batch.outlined is not None
+    targets = np.eye(4, dtype=np.float32)[batch.labels]
+    batch.outlined[2] = 0
+    box = np.array([0.25, 0.75, 0.5, 1.0], np.float32)
+    mixture = Mixture(np.roll(np.arange(8, dtype=np.int32), 1), np.float32(0.75), box)
+    _, _, masks, known = learner.forward.prepare(
+        mixture, tf.constant(batch.inputs), targets, batch.masks, batch.outlined
+    )
+    own = (batch.masks / 255)[..., None] * targets[:, None, None]
+    outside = np.full((64, 64, 1), 0.75)
+    if kind == "cutmix":
+        outside[:] = 1
+        outside[16:48, 32:64] = 0
+    assert_allclose(masks, outside * own + (1 - outside) * np.roll(own, 1, axis=0), atol=1e-6)
+    assert_array_equal(known, [1, 1, 0, 0, 1, 1, 1, 1])
 
 
 def test_rows_that_fill_a_batch_bring_their_masks(make_config: MakeConfig) -> None:
