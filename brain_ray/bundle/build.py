@@ -130,7 +130,7 @@ def export_bundle(
             valid_labels,
             train_inputs,
             valid_groups,
-            _models_tried(known, chose_epoch=out_of_fold is None),
+            _models_tried(known, chose_epoch=out_of_fold is None and config.train.keep_epoch == "best"),
             out_of_fold,
             valid_ids,
         )

@@ -40,7 +40,9 @@ def meaning(comparison: Comparison) -> str:
     of = f"Scores are of {images:,} {kind(comparison)} images in {groups:,} groups"
     models = len(comparison.rows)
     if comparison.record.folds is None:
-        return f"{of}, which chose the epoch and the model: they are optimistic. No test image was read."
+        last = all(one.trial.config.train.keep_epoch == "last" for one in comparison.record.trials)
+        chosen = "the model" if last else "the epoch and the model"
+        return f"{of}, which chose {chosen}: they are optimistic. No test image was read."
     told = f"{of}, each answered by a model that saw none of its group, and chose nothing of that model"
     if models > 1:
         told += f"; they chose among {models} models, and those of the best of them are optimistic"

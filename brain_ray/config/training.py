@@ -26,7 +26,7 @@ class TrainConfig(Settings):
     cores."""
     fold: Annotated[int, Field(ge=0)] | None = None
     """Fold, of `folds`, whose images the training leaves out and only answers. Of the others' groups, the
-    share `data.valid_fraction` chooses the epoch. None: it trains on the train split."""
+    share `data.valid_fraction` chooses the epoch (see `keep_epoch`). None: it trains on the train split."""
     group_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training groups (of patients and copies) of each class that are learned from, with
     `folds`. A smaller share is part of a larger one, so that a sweep over it gives a learning curve."""
@@ -124,6 +124,10 @@ class TrainConfig(Settings):
     holds rows of up to twice this size in its object store, and reads no file again while they fit."""
     monitor: Literal["val_cross_entropy", "val_loss"] = "val_cross_entropy"
     """Metric that chooses the best epoch; `val_loss` is Keras' loss, including the head's penalties."""
+    keep_epoch: Literal["best", "last"] = "best"
+    """Which epoch's weights a training gives: those of the lowest `monitor`, or of the last epoch with a
+    finite loss. With `last`, few validation images do (`data.valid_fraction`), and the others are learned
+    from; it needs `dwell` False, and `ask_epoch` never asks."""
     dwell: bool = True
     """Whether an epoch without improvement is followed by a return to the best weights and a learning rate
     multiplied by `dwell_factor`."""
@@ -199,6 +203,14 @@ class TrainConfig(Settings):
         if self.mixup and self.cutmix:
             raise ValueError(
                 f"mixup is {self.mixup:g} and cutmix is {self.cutmix:g}: expected one of them, the other none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _last_without_dwell(self) -> Self:
+        if self.keep_epoch == "last" and self.dwell:
+            raise ValueError(
+                "keep_epoch is last and dwell is True, which goes back to the best: set dwell False"
             )
         return self
 

@@ -19,7 +19,7 @@ class DwellState:
     lowest_loss: float | None = None
     """Lowest training loss."""
     best_epoch: int = 0
-    """Epoch of `lowest`, counted from 1; 0: none yet, the best weights are those before training."""
+    """Epoch whose weights are kept, counted from 1; 0: none yet, these are the weights before training."""
     rate_scale: float = 1.0
     """What the planned learning rate is multiplied by."""
     diverged: int = 0
@@ -50,7 +50,7 @@ class Decision:
     """What follows from an epoch."""
 
     best: bool
-    """Its weights are the best ones now."""
+    """Its weights are the ones that are kept now."""
     roll_back: bool
     """Go back to the best weights."""
     diverged: bool
@@ -66,23 +66,25 @@ class Decision:
 
 
 def decide(
-    state: DwellState, value: float, loss: float, *, dwell: bool, factor: float
+    state: DwellState, value: float, loss: float, *, dwell: bool, factor: float, last: bool = False
 ) -> tuple[DwellState, Decision]:
     """Decides on an epoch from its monitored value and its training loss.
 
     The rules are those of the callback LR_ASK of the notebooks that this project replaces, without its
     prompt: a value below the lowest is a new best; any other multiplies the rate by `factor` and goes back
     to the best weights if `dwell`, and does nothing if not. A value or loss that is not finite is never
-    a best; it goes back and lowers the rate even without `dwell`, and the third in a row ends the run.
+    a best; it goes back and lowers the rate even without `dwell`, and the third in a row ends the run. With
+    `last`, each epoch that is finite takes the place of the one before it.
     """
     diverged = not (math.isfinite(value) and math.isfinite(loss))
     improvement = None if diverged else _below(value, state.lowest)
-    best = not diverged and (state.lowest is None or value < state.lowest)
+    lower = not diverged and (state.lowest is None or value < state.lowest)
+    best = lower or (last and not diverged)
     roll_back = diverged or (dwell and not best)
     now = replace(
         state,
         epochs=state.epochs + 1,
-        lowest=value if best else state.lowest,
+        lowest=value if lower else state.lowest,
         best_epoch=state.epochs + 1 if best else state.best_epoch,
         rate_scale=state.rate_scale * factor if roll_back else state.rate_scale,
         diverged=state.diverged + 1 if diverged else 0,
@@ -97,7 +99,7 @@ def decide(
         halt=now.halted,
         rate_scale=now.rate_scale,
         improvement_percent=improvement,
-        message=_message(now, best, roll_back, diverged, improvement),
+        message=_message(now, lower, roll_back, diverged, improvement),
     )
     return now, decision
 
@@ -113,9 +115,9 @@ def _lower(loss: float, lowest: float | None) -> float | None:
 
 
 def _message(
-    state: DwellState, best: bool, roll_back: bool, diverged: bool, improvement: float | None
+    state: DwellState, lower: bool, roll_back: bool, diverged: bool, improvement: float | None
 ) -> str:
-    if best:
+    if lower:
         return "best" if improvement is None else f"best ({-improvement:+.1f} %)"
     change = "not finite" if diverged else "" if improvement is None else f"{-improvement:+.1f} %"
     where = f"epoch {state.best_epoch}" if state.best_epoch else "the start"

@@ -102,7 +102,12 @@ def epochs(
             averaged = learner.weights()
         monitored = validated[settings.monitor.removeprefix("val_")]
         dwell, decision = decide(
-            dwell, monitored, trained["loss"], dwell=settings.dwell, factor=settings.dwell_factor
+            dwell,
+            monitored,
+            trained["loss"],
+            dwell=settings.dwell,
+            factor=settings.dwell_factor,
+            last=settings.keep_epoch == "last",
         )
         if decision.best:
             best, best_probabilities = averaged, probabilities

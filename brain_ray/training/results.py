@@ -36,7 +36,8 @@ def write_result(run: Run, config: Config, state: TrainState) -> None:
         "best_epoch": state.dwell.best_epoch,
         "epochs": state.epoch,
         "monitor": config.train.monitor,
-        "value": state.dwell.lowest,
+        "keep_epoch": config.train.keep_epoch,
+        "value": getattr(best[0], config.train.monitor) if best else None,
         "val_accuracy": best[0].val_accuracy if best else None,
         "diverged": state.dwell.halted,
         "seconds": sum(record.seconds for record in state.history),
@@ -79,6 +80,6 @@ def summary(run: Run) -> str:
             "train.clip_norm"
         )
     return (
-        f"best epoch {result['best_epoch']} of {result['epochs']}: "
+        f"{result.get('keep_epoch', 'best')} epoch {result['best_epoch']} of {result['epochs']}: "
         f"{result['monitor']} {result['value']:.4f}, val_accuracy {result['val_accuracy']:.4f}"
     )

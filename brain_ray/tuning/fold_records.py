@@ -73,8 +73,8 @@ def _status(trials: Sequence[TrialRecord], folds: int) -> Status:
 def mean_history(histories: Sequence[Sequence[EpochRecord]]) -> tuple[EpochRecord, ...]:
     """Returns the means of the epochs that all have reached, with the seconds added up.
 
-    The epoch with the lowest mean validation cross-entropy so far is marked as best; each fold's own best
-    epoch, whose weights answered its images, may be another.
+    Marked as best is each epoch with the lowest mean validation cross-entropy so far, and each whose weights
+    all folds kept; each fold's own best epoch, whose weights answered its images, may be another.
     """
     means: list[EpochRecord] = []
     lowest = math.inf
@@ -85,7 +85,7 @@ def mean_history(histories: Sequence[Sequence[EpochRecord]]) -> tuple[EpochRecor
         values = {name: float(np.mean([getattr(one, name) for one in epochs])) for name in names}
         values["seconds"] = sum(one.seconds for one in epochs)
         value = values["val_cross_entropy"]
-        best = value < lowest
+        best = value < lowest or all(one.best for one in epochs)
         lowest = min(lowest, value) if math.isfinite(value) else lowest
         means.append(replace(epochs[0], best=best, rolled_back=False, operator="", **values))
     return tuple(means)

@@ -55,6 +55,17 @@ def test_a_loss_that_is_not_finite_is_never_the_best() -> None:
     assert (second.best, second.roll_back, second.diverged) == (False, True, True)
 
 
+def test_the_last_epoch_with_a_finite_loss_is_kept_if_it_is_to_be() -> None:
+    state, kept, messages = DwellState(), [], []
+    for value in (2.0, 1.0, 1.5, math.nan, 1.2):
+        state, decision = decide(state, value, value, dwell=False, factor=0.4, last=True)
+        kept.append(state.best_epoch)
+        messages.append(decision.message)
+    assert kept == [1, 2, 3, 3, 5]
+    assert state.lowest == 1.0
+    assert messages == ["best", "best (-50.0 %)", "+50.0 %", "not finite, back to epoch 3", "+20.0 %"]
+
+
 def test_the_third_epoch_in_a_row_that_diverges_ends_the_run() -> None:
     nan = math.nan
     assert [d.halt for d in run([1.0, nan, nan, nan])] == [False, False, False, True]

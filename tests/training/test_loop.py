@@ -18,12 +18,14 @@ from brain_ray.errors import RunError
 from brain_ray.loading.feed import Feed
 from brain_ray.loading.loader import Batch
 from brain_ray.models.network import build_network
+from brain_ray.runs import RESULT, Run
 from brain_ray.tracking.history import to_csv
 from brain_ray.training import checkpoints
 from brain_ray.training.commands import Command, ControlState
 from brain_ray.training.epoch import Keeping
 from brain_ray.training.framework import Framework
 from brain_ray.training.loop import PollCommands, epochs
+from brain_ray.training.results import summary, write_result
 from brain_ray.training.schedule import FLOOR, planned_rates
 from brain_ray.training.state import TrainState
 from brain_ray.training.tensorflow.framework import TensorFlow
@@ -181,6 +183,27 @@ def test_the_moving_average_is_one_and_is_what_is_kept(make_config: MakeConfig) 
     for now, before in zip(learner.weights(), raw, strict=True):
         assert_array_equal(now, before)
     assert any(not np.allclose(a, b) for a, b in zip(raw, average, strict=True))
+
+
+def test_the_last_epoch_is_kept_if_it_is_to_be(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(epochs=3, dwell=False, keep_epoch="last", ask_epoch=1)
+    feed = memory_feed(config)
+    contrary = replace(make_batch(), labels=(make_batch().labels + 1) % 4)
+    states, _ = run(config, feed=replace(feed, valid=lambda _: iter([contrary])))
+    assert len(states) == 3, "ask_epoch never asks"
+    losses = [record.val_cross_entropy for record in states[-1].history]
+    assert losses[-1] > min(losses), "else the best epoch would be kept as well"
+    for kept, reached in zip(states[-1].best, states[-1].learner["weights"], strict=True):
+        assert_array_equal(kept, reached)
+    target = Run(str(tmp_path), "last")
+    write_result(target, config, states[-1])
+    assert target.read_json(*RESULT)["value"] == losses[-1]
+    assert summary(target).startswith("last epoch 3 of 3: val_cross_entropy")
+
+
+def test_the_last_epoch_cannot_be_kept_where_training_goes_back(make_config: MakeConfig) -> None:
+    with pytest.raises(ValueError, match="keep_epoch is last and dwell is True"):
+        make_config(keep_epoch="last")
 
 
 @pytest.mark.parametrize("cut", [1, 2])
