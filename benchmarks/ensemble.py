@@ -59,7 +59,8 @@ def session_of(
     if weights is not None:
         assign_weights(networks[0], weights)
     target = folder / "model.onnx"
-    convert_served(join_networks(networks, mirrored=mirrored), settings.backbone_spec, target, 17)
+    specs = [settings.backbone_spec] * members
+    convert_served(join_networks(networks, mirrored=mirrored), specs, target, 17)
     return open_session(target.read_bytes(), gpu=False)
 
 

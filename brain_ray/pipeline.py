@@ -47,6 +47,11 @@ def as_sweep(config: Config) -> Config | None:
         RunError: all models are to be averaged, and there is one.
     """
     sweep, members = config.sweep, config.export.members
+    if members == "models":
+        raise RunError(
+            "export.members is models, and one model is trained: compare several by jobs/tune.py, or "
+            "pipeline.py --tune"
+        )
     over_folds = config.folds is not None and config.train.fold is None
     if not over_folds:
         if members == "all" and sweep.seeds == 1:

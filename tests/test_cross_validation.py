@@ -16,12 +16,13 @@ from brain_ray import jobs
 from brain_ray.bundle.mirrored_answers import mirrored_answers
 from brain_ray.bundle.session import open_session
 from brain_ray.bundle.thresholds import run_all
+from brain_ray.comparison.choose import settings_of
 from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, read_input_facts, read_inputs
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.errors import RunError
 from brain_ray.evaluation.cross_validation import report_folds
-from brain_ray.runs import Run
+from brain_ray.runs import MODELS, MODELS_OUT_OF_FOLD, Run
 from brain_ray.scoring.calibration import fit_temperature
 from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation
 from brain_ray.tuning.trial_store import read_trials
@@ -186,6 +187,48 @@ def test_the_models_of_all_folds_can_be_averaged(
     assert "This bundle averages 2 of these models" in run.read_bytes("bundle", "MODEL_CARD.md").decode()
     assert jobs.run("pipeline", "pipeline.py", [*words, "--export.members", "3"]) == 1
     assert "export.members is 3, and " in "".join(capsys.readouterr())
+
+
+@pytest.mark.slow
+def test_the_mean_of_a_sweeps_models_is_calibrated_by_its_own_answers(
+    tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--tune", "--sweep.scheduler", "none", "--sweep.space", "model.head=grid(gap, seed)"]
+    words = command(tmp_path, *more, "--export.members", "models")
+    assert jobs.run("pipeline", "pipeline.py", words) == 0
+    assert "--export.members models averages tiny" in capsys.readouterr().out
+    run = Run(str(tmp_path), "smoke")
+    trained = {one.trial.id: one for one in read_trials(run)}
+    mean = OutOfFold.read(run, MODELS_OUT_OF_FOLD)
+    assert mean is not None
+    networks = run.read_json(*MODELS)
+    for fold in (1, 2):
+        pair = [trained[one["trial"]] for one in networks if one["fold"] == fold]
+        assert sorted(one.trial.config.model.head for one in pair) == ["gap", "seed"]
+        assert {one.trial.config.train.fold for one in pair} == {fold}
+        answers = np.mean([one.probabilities for one in pair], axis=0)
+        np.testing.assert_allclose(mean.probabilities[mean.fold == fold], answers, atol=1e-6)
+    info = run.read_json("bundle", "bundle.json")
+    assert info["temperature"] == pytest.approx(fit_temperature(mean.probabilities, mean.label))
+    right = mean.probabilities.argmax(axis=1) == mean.label
+    assert info["scores"]["validation"]["accuracy"] == pytest.approx(right.mean())
+    assert info["training"]["members"] == 2
+    assert sorted(info["training"]["models"]) == ["tiny (gap)", "tiny (seed)"]
+    # The bundle answers as the mean of the networks that left out the fold of the run's training.
+    fold = run.read_json("train", "config.json")["train"]["fold"]
+    config = Config.model_validate(run.read_json("config.json")["config"])
+    own = mean.image_id[mean.fold == fold]
+    inputs, _ = read_inputs(run, config, ["train", "valid"], 1000, own)
+    ids = read_input_facts(run, config, ["train", "valid"], 1000, own).index.to_numpy()
+    np.testing.assert_allclose(run_all(session_of(run), inputs, "probabilities"), mean.of(ids), atol=1e-4)
+    assert (
+        "each answered by the mean of networks like these that"
+        in run.read_bytes("bundle", "MODEL_CARD.md").decode()
+    )
+    # Mirrored, each fold is answered by the two networks that left it out.
+    turned = mirrored_answers(run, settings_of(run, config), mean, 1000)
+    views = [run_all(session_of(run), view, "probabilities") for view in (inputs, inputs[:, :, ::-1])]
+    np.testing.assert_allclose(turned.of(ids), np.mean(views, axis=0), atol=1e-4)
 
 
 @pytest.mark.slow

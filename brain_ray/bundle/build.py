@@ -24,6 +24,7 @@ from brain_ray.bundle.bundle import (
 from brain_ray.bundle.canaries import canary_probabilities, draw_canaries
 from brain_ray.bundle.differences import TOLERANCES
 from brain_ray.bundle.isolated import run_module
+from brain_ray.bundle.members import Member, write_members
 from brain_ray.bundle.onnx_facts import describe, with_facts
 from brain_ray.bundle.reference import ANSWER, Reference, grey_quantities
 from brain_ray.bundle.schema import BundleInfo, Check, Facts, Input, ModelScores
@@ -79,7 +80,7 @@ def export_bundle(
     valid_boxes: Mapping[str, ArrayLike] | None = None,
     out_of_fold: OutOfFold | None = None,
     valid_ids: NDArray[np.int64] | None = None,
-    more_members: Sequence[Sequence[NDArray[Any]]] = (),
+    more_members: Sequence[Member] = (),
 ) -> BundleInfo:
     """Writes a bundle into a local folder, completely or not at all.
 
@@ -103,7 +104,7 @@ def export_bundle(
             thresholds; the validation images are then those of the fold that this model did not see. None:
             its own answers to the validation images.
         valid_ids: (n,) `image_id`s of the validation images, by which their out-of-fold answers are found.
-        more_members: weights of further networks, with which this one's probabilities are averaged.
+        more_members: further networks, with which this one's probabilities are averaged.
 
     Raises:
         BundleError: no usable images; the destination is in use; a model could not be made; an output of the
@@ -119,7 +120,7 @@ def export_bundle(
     try:
         partial.mkdir(parents=True)
         with tempfile.TemporaryDirectory() as folder:
-            members = [weights, *more_members]
+            members = [Member(weights, config.model), *more_members]
             difference = _check_models(make_models, Path(folder), partial, config, members, valid_inputs)
         models = {name: (partial / name).read_bytes() for name in (KERAS_FILE, ONNX_FILE, EXPLAIN_FILE)}
         session = open_session(models[ONNX_FILE], gpu=False)
@@ -202,14 +203,12 @@ def _check_models(
     job: Path,
     folder: Path,
     config: Config,
-    members: Sequence[Sequence[NDArray[Any]]],
+    members: Sequence[Member],
     inputs: NDArray[np.uint8],
 ) -> Check:
     """Writes the models into a folder and compares them; returns the comparison if they agree."""
     (job / "config.json").write_text(config.model_dump_json())
-    for number, weights in enumerate(members):
-        arrays: dict[str, Any] = {str(i): array for i, array in enumerate(weights)}
-        np.savez(job / f"weights-{number}.npz", **arrays)
+    write_members(job, members)
     most = CANDIDATES * config.export.verify_images
     spread = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).astype(np.int64)
     np.save(job / "images.npy", inputs[spread])

@@ -1,9 +1,9 @@
 """Converts Keras weights to model.keras and its ONNX graphs, and compares them, in a separate process.
 
-`python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json, for each member a file
-weights-<number>.npz with arrays "0", "1", ... in the order of `model.weights`, and images.npy, (n, height,
-width, 1) uint8, validation images to choose from; <destination> is a folder that exists. Prints one line of
-JSON, a `schema.Check`: the differences between the two models, each loaded from its file.
+`python -m brain_ray.bundle.convert <job> <destination>`: <job> holds config.json, what `write_members` writes
+of the networks, and images.npy, (n, height, width, 1) uint8, validation images to choose from; <destination>
+is a folder that exists. Prints one line of JSON, a `schema.Check`: the differences between the two models,
+each loaded from its file.
 """
 
 import gc
@@ -18,43 +18,43 @@ import onnx
 
 from brain_ray.bundle.bundle import EXPLAIN_FILE, KERAS_FILE, ONNX_FILE
 from brain_ray.bundle.heat_maps import MAP_SHIFT, shift_text
+from brain_ray.bundle.members import models_in, networks_in
 from brain_ray.bundle.onnx_facts import name_batch
 from brain_ray.bundle.parity import compare_models
 from brain_ray.config import BackboneSpec, Config
+from brain_ray.errors import RunError
 from brain_ray.models.alignment import map_shift
 from brain_ray.models.ensemble import heat_map, join_networks, members_of, served_model
 from brain_ray.models.fused_layers import make_convertible
 from brain_ray.models.keras_import import import_keras
-from brain_ray.models.network import build_network
-from brain_ray.models.weights import assign_weights, read_weights
 
 if TYPE_CHECKING:
     import keras
 
 
-def convert(config: Config, weights_files: Sequence[Path], destination: Path) -> None:
-    """Writes model.keras, model.onnx and explain.onnx of the mean of networks with the given weights into a
-    folder."""
-    settings = config.model.model_copy(update={"weights": "none"})  # one graph, whatever the initial weights
-    networks = []
-    for file in weights_files:
-        networks.append(build_network(settings, len(config.data.classes), config.seed))
-        assign_weights(networks[-1], read_weights(file))
-    model = join_networks(networks, mirrored=config.export.mirrored)
+def convert(config: Config, job: Path, destination: Path) -> None:
+    """Writes model.keras, model.onnx and explain.onnx of the mean of the networks in a folder of
+    `write_members` into another folder."""
+    model = join_networks(networks_in(job, config), mirrored=config.export.mirrored)
     model.save(destination / KERAS_FILE)
-    convert_served(model, settings.backbone_spec, destination / ONNX_FILE, config.export.opset)
+    convert_served(model, specs_in(job), destination / ONNX_FILE, config.export.opset)
     convert_explanation(model, destination / EXPLAIN_FILE, config.export.opset)
 
 
-def convert_served(model: "keras.Model", spec: BackboneSpec, target: Path, opset: int) -> None:
-    """Writes a bundle's model.onnx of a model of `join_networks`.
+def specs_in(job: Path) -> list[BackboneSpec]:
+    """Returns the rows of the networks' backbones."""
+    return [model.backbone_spec for model in models_in(job)]
+
+
+def convert_served(model: "keras.Model", specs: Sequence[BackboneSpec], target: Path, opset: int) -> None:
+    """Writes a bundle's model.onnx of a model of `join_networks`, of networks with these backbones.
 
     Changes some of the networks' layers (`make_convertible`): save it before.
     """
     import tensorflow as tf
 
     make_convertible(model)
-    served = served_model(model, spec)
+    served = served_model(model, specs)
 
     def serve(image: Any) -> Any:
         return served(image, training=False)
@@ -70,13 +70,20 @@ def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
     import tensorflow as tf
 
     members = members_of(model)
-    *cells, channels = members[0].get_layer("pool").input.shape[1:]
+    maps = [member.get_layer("pool").input.shape[1:] for member in members]
+    places = {(*cells, map_shift(member)) for member, (*cells, _) in zip(members, maps, strict=True)}
+    if len(places) > 1:
+        raise RunError(
+            f"the last maps of the averaged networks look at different places of the image, {sorted(places)} "
+            "(rows, columns, shift of their middle in pixels): they have no common heat map"
+        )
+    *cells, _ = maps[0]
 
     def explain(feature_map: Any, label: Any) -> Any:
         return [heat_map(model, feature_map, label)]
 
     signature = [
-        tf.TensorSpec([None, *cells, len(members) * channels], tf.float32, "feature_map"),
+        tf.TensorSpec([None, *cells, sum(each[-1] for each in maps)], tf.float32, "feature_map"),
         tf.TensorSpec([None], tf.int64, "label"),
     ]
     graph = _to_onnx(explain, model, signature, ["heatmap"], opset)
@@ -151,10 +158,9 @@ def _frequent_collection() -> Iterator[None]:
 def make_models(job: Path, destination: Path) -> str:
     """Does in this process what the command line does; returns the line of JSON."""
     config = Config.model_validate_json((job / "config.json").read_bytes())
-    count = len(list(job.glob("weights-*.npz")))
-    convert(config, [job / f"weights-{number}.npz" for number in range(count)], destination)
+    convert(config, job, destination)
     images = np.load(job / "images.npy")
-    check = compare_models(destination, config.model.backbone_spec, images, config.export)
+    check = compare_models(destination, specs_in(job), images, config.export)
     return check.model_dump_json()
 
 

@@ -1,6 +1,5 @@
 """Stage export: makes the bundle of a run from its best weights and validation images."""
 
-import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.bundle.build import export_bundle
+from brain_ray.bundle.members import Member, answers_of, members_of
 from brain_ray.bundle.mirrored_answers import mirrored_answers
 from brain_ray.bundle.reference import box_quantities
 from brain_ray.bundle.schema import DataFacts, Facts, SplitFacts, TrainingFacts
@@ -18,16 +18,12 @@ from brain_ray.data.dataset import group_column, read_input_facts, read_inputs, 
 from brain_ray.data.folds import DEVELOPMENT
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.data.rows import BOX
-from brain_ray.errors import RunError
-from brain_ray.models.weights import read_weights
 from brain_ray.runs import (
     AUDIT,
-    BEST,
     BUNDLE,
     CHOICE,
     DATASET,
     DATASET_MANIFEST,
-    MEMBERS,
     RESULT,
     TRAIN,
     Run,
@@ -50,8 +46,8 @@ def export(run: Run, config: Config) -> str:
     """
     run.require(DATASET, "prepare")
     run.require(TRAIN, "train")
-    weights, *more_members = members_of(run, config)
-    answers = OutOfFold.read(run)
+    members = members_of(run, config)
+    answers = answers_of(run, config)
     if answers is not None and config.export.mirrored:
         answers = mirrored_answers(run, config, answers, MAX_VALIDATION)
     learned, held = _images_of(run, config, answers)
@@ -64,16 +60,16 @@ def export(run: Run, config: Config) -> str:
         info = export_bundle(
             made,
             config,
-            weights,
+            members[0].weights,
             inputs,
             labels,
             train_inputs,
-            _facts(run, 1 + len(more_members)),
+            _facts(run, members, models=config.export.members == "models"),
             valid_groups=group_column(facts),
             valid_boxes=boxes,
             out_of_fold=answers,
             valid_ids=facts.index.to_numpy(np.int64),
-            more_members=more_members,
+            more_members=members[1:],
         )
         run.upload(made, BUNDLE)
     scores, check, decision = info.scores.validation, info.check, info.decision
@@ -120,29 +116,7 @@ def _kind_of(folds: int | None) -> str:
     return "validation" if folds is None else f"out of fold, {folds} fold{'s' * (folds != 1)}"
 
 
-def members_of(run: Run, config: Config) -> list[list[NDArray[Any]]]:
-    """Returns the weights of the networks that a bundle averages, the best first.
-
-    Raises:
-        RunError: several are asked for, and the run has fewer.
-    """
-    wanted = config.export.members
-    if wanted in ("best", 1):
-        return [read_weights(io.BytesIO(run.read_bytes(*BEST)))]
-    files = run.list_files(*MEMBERS, suffix=".npz")
-    if not files or (isinstance(wanted, int) and wanted > len(files)):
-        raise RunError(
-            f"export.members is {wanted}, and {run.uri(TRAIN)} has {len(files) or 'one'}: train over more "
-            "folds (--folds) or seeds (--sweep.seeds), or set --export.members best"
-        )
-    names = [file.rpartition("/")[2] for file in files]
-    return [
-        read_weights(io.BytesIO(run.read_bytes(*MEMBERS, name)))
-        for name in names[: wanted if isinstance(wanted, int) else None]
-    ]
-
-
-def _facts(run: Run, members: int) -> Facts:
+def _facts(run: Run, members: Sequence[Member], *, models: bool) -> Facts:
     audit: dict[str, Any] = run.read_json(*AUDIT)
     result: dict[str, Any] = run.read_json(*RESULT)
     rows = {split: sum(audit["splits"][split].values()) for split in ("train", "valid", "test")}
@@ -170,7 +144,8 @@ def _facts(run: Run, members: int) -> Facts:
             best_epoch=result["best_epoch"],
             backbone=result["backbone"],
             setups=result.get("setups", ()),  # not there in an earlier version's training
-            members=members,
+            members=len(members),
+            models=tuple(f"{one.model.backbone} ({one.model.head})" for one in members) if models else (),
         ),
         sweep=run.read_json(*CHOICE) if run.exists(*CHOICE) else None,
     )

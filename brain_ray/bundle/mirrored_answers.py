@@ -1,28 +1,26 @@
 """Out-of-fold answers as a mirrored bundle gives them: each image as it is and mirrored, averaged.
 
-`python -m brain_ray.bundle.mirrored_answers <job>`: <job> holds config.json, weights.npz with arrays "0",
-"1", ... in the order of `model.weights`, and images.npy, (n, height, width, 1) uint8. Writes answers.npy
-there, (n, classes) float32.
+`python -m brain_ray.bundle.mirrored_answers <job>`: <job> holds config.json, what `write_members` writes of
+each network, and images.npy, (n, height, width, 1) uint8. Writes answers.npy there, (n, classes) float32.
 """
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brain_ray.bundle.isolated import run_module
+from brain_ray.bundle.members import Member, members_by_fold, networks_in, write_members
 from brain_ray.config import Config
 from brain_ray.data.dataset import read_input_facts, read_inputs
 from brain_ray.data.folds import DEVELOPMENT
 from brain_ray.data.out_of_fold import OutOfFold
-from brain_ray.errors import RunError
 from brain_ray.models.ensemble import join_networks
 from brain_ray.models.keras_import import import_keras
-from brain_ray.models.network import build_network
-from brain_ray.models.weights import assign_weights, read_weights
-from brain_ray.runs import BEST, MEMBER_FOLDS, MEMBERS, Run
+from brain_ray.runs import Run
 
 BATCH_SIZE = 32
 
@@ -34,14 +32,14 @@ def mirrored_answers(run: Run, config: Config, plain: OutOfFold, limit: int) -> 
     `read_inputs` draws are answered.
 
     Raises:
-        RunError: the networks' weights are not there, or it is not known which fold each left out.
+        RunError: as `members_by_fold`.
     """
     found: dict[int, NDArray[np.float32]] = {}
-    for fold, weights in _weights_of(run, config, plain).items():
+    for fold, members in members_by_fold(run, config, plain).items():
         held = plain.image_id[plain.fold == fold]
         inputs, _ = read_inputs(run, config, DEVELOPMENT, limit, held)
         ids = read_input_facts(run, config, DEVELOPMENT, limit, held).index
-        found |= zip(ids, _answer(config, run.read_bytes(*weights), inputs), strict=True)
+        found |= zip(ids, _answer(config, members, inputs), strict=True)
     kept = np.isin(plain.image_id, list(found))
     return OutOfFold(
         image_id=plain.image_id[kept],
@@ -52,24 +50,11 @@ def mirrored_answers(run: Run, config: Config, plain: OutOfFold, limit: int) -> 
     )
 
 
-def _weights_of(run: Run, config: Config, plain: OutOfFold) -> dict[int, tuple[str, ...]]:
-    """Returns the file of the weights of the network that left out each fold."""
-    if config.train.fold is not None and set(plain.fold) == {config.train.fold}:
-        return {config.train.fold: BEST}
-    if not run.exists(*MEMBER_FOLDS):
-        raise RunError(
-            f"{run.uri(*MEMBER_FOLDS)} is not there, so it is not known which of the networks answers which "
-            "fold mirrored: an earlier version chose them. Train under another --name, or set "
-            "--export.mirrored False"
-        )
-    return {fold: (*MEMBERS, name) for name, fold in run.read_json(*MEMBER_FOLDS).items()}
-
-
-def _answer(config: Config, weights: bytes, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _answer(config: Config, members: Sequence[Member], inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder)
         (job / "config.json").write_text(config.model_dump_json())
-        (job / "weights.npz").write_bytes(weights)
+        write_members(job, members)
         np.save(job / "images.npy", inputs)
         run_module(__name__, job)
         answers: NDArray[np.float32] = np.load(job / "answers.npy")
@@ -81,10 +66,7 @@ def main() -> None:
     import_keras()
     job = Path(sys.argv[1])
     config = Config.model_validate_json((job / "config.json").read_bytes())
-    settings = config.model.model_copy(update={"weights": "none"})
-    network = build_network(settings, len(config.data.classes), config.seed)
-    assign_weights(network, read_weights(job / "weights.npz"))
-    model = join_networks([network], mirrored=True)
+    model = join_networks(networks_in(job, config), mirrored=True)
     images: NDArray[np.uint8] = np.load(job / "images.npy", mmap_mode="r")
     answers = [
         np.asarray(model(images[start : start + BATCH_SIZE].astype(np.float32), training=False), np.float32)

@@ -1,7 +1,7 @@
 """Comparison of a bundle's Keras and ONNX models, each loaded from its file, in all their outputs."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ ODD_BATCH_SIZE = 7
 
 
 def compare_models(
-    folder: Path, spec: BackboneSpec, candidates: NDArray[np.uint8], export: ExportConfig
+    folder: Path, specs: Sequence[BackboneSpec], candidates: NDArray[np.uint8], export: ExportConfig
 ) -> Check:
     """Compares the models of a folder in all outputs; returns the largest difference of each.
 
@@ -46,7 +46,7 @@ def compare_models(
 
     Args:
         folder: the folder of model.keras, model.onnx and explain.onnx.
-        spec: the row of the backbone.
+        specs: the rows of the averaged networks' backbones; or one.
         candidates: (n, height, width, 1) uint8, at least one: validation images to choose from, by what
             model.onnx makes of them.
         export: number of validation images to compare, and tolerances.
@@ -59,7 +59,7 @@ def compare_models(
     model = _load_keras(folder / KERAS_FILE)
     session = open_session((folder / ONNX_FILE).read_bytes(), gpu=False)
     explain = open_session((folder / EXPLAIN_FILE).read_bytes(), gpu=False)
-    expected_of, plain, found_of = _of_keras(model, spec), _of_plain_keras(model), _of_onnx(session, explain)
+    expected_of, plain, found_of = _of_keras(model, specs), _of_plain_keras(model), _of_onnx(session, explain)
     confidence = [run(session, batch)[0].max(axis=1) for batch in _batches(candidates, size)]
     images = candidates[choose(np.concatenate(confidence), export.verify_images)]
     names = [f"validation image {k + 1} of {len(images)} by rising certainty" for k in range(len(images))]
@@ -128,10 +128,10 @@ def _load_keras(file: Path) -> "keras.Model":
         raise BundleError(f"{file} cannot be loaded safely: {first_line(error)}") from error
 
 
-def _of_keras(model: "keras.Model", spec: BackboneSpec) -> Compute:
+def _of_keras(model: "keras.Model", specs: Sequence[BackboneSpec]) -> Compute:
     import tensorflow as tf
 
-    served, num_classes = served_model(model, spec), model.output_shape[-1]
+    served, num_classes = served_model(model, specs), model.output_shape[-1]
 
     def compute(image: Any) -> dict[str, Any]:
         outputs = dict(zip(OUTPUTS, served(image, training=False), strict=True))

@@ -95,6 +95,9 @@ class TrainingFacts(_Part):
     """Empty if a version trained that did not record it."""
     members: Annotated[int, Field(ge=1)] = 1
     """Number of networks whose probabilities are averaged; epochs and setups are the first one's."""
+    models: tuple[str, ...] = ()
+    """Backbone and head of each of these networks, if they are the models of a sweep; out-of-fold answers are
+    then of such means."""
 
 
 class Facts(_Part):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from brain_ray.comparison import wording
+from brain_ray.comparison.averages import keep_models
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.learning_curve import format_curve, learning_curve
@@ -48,8 +49,8 @@ def choose(run: Run, config: Config) -> str:
     """Fills the empty train/ of a run with the training of its sweep's winner; returns a table of the models.
 
     Also writes config.json there, the winner's settings; choice.json, the evidence for the bundle; the
-    weights of the winner's folds, or else of its seeds, by rank; and sweep.html and sweep.json, which go to
-    report/ too. Reads nothing of the test split.
+    weights of the winner's folds, or else of its seeds, by rank; what `keep_models` writes; and sweep.html
+    and sweep.json, which go to report/ too. Reads nothing of the test split.
 
     Raises:
         RunError: the sweep is not complete, no trial can win, or the winner's weights are gone.
@@ -78,7 +79,11 @@ def choose(run: Run, config: Config) -> str:
         folds[name] = trial.config.train.fold
     if members:
         run.write_json(folds, *MEMBER_FOLDS)
-    validated, suspects = _keep_folds(run, config, record, members) if members else (None, "")
+    answers = _pool(record, members)
+    validated, suspects = (
+        (None, "") if answers is None else _keep_folds(run, config, record, answers, members)
+    )
+    averaged = keep_models(run, record, comparison, answers)
     curve = learning_curve(record, comparison.rows)
     page, value = write_sweep_report(comparison, created, validated, curve)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
@@ -90,7 +95,9 @@ def choose(run: Run, config: Config) -> str:
     if validated is None:
         text = f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
         alone = len(ranked) == 1 or config.export.members not in ("best", 1)
-        return text if alone else f"{text}\n{wrap(_averaged(len(ranked)))}"
+        offers = [averaged] if averaged else []
+        offers += [] if alone else [_averaged(len(ranked))]
+        return "\n".join([text, *map(wrap, offers)])
     parts = [format_table(comparison)] if len(comparison.rows) > 1 else []
     parts += [] if curve is None else [f"{format_curve(curve)}\n{wrap(curve.sentence)}"]
     exported = (
@@ -98,7 +105,8 @@ def choose(run: Run, config: Config) -> str:
         "temperature and thresholds are fitted on the answers to all folds (--export.members all averages "
         "their models)"
     )
-    return "\n\n".join([*parts, format_cross_validation(validated), wrap(suspects), wrap(exported)])
+    parts += [format_cross_validation(validated), wrap(suspects), wrap(exported)]
+    return "\n\n".join([*parts, wrap(averaged)] if averaged else parts)
 
 
 def _averaged(seeds: int) -> str:
@@ -131,13 +139,19 @@ def _seeds_of(winner: str, record: SweepRecord, run: Run) -> list[Trial]:
     return [best, *(one.trial for one in others if trial_run(run, one.trial.id).exists(*BEST))]
 
 
+def _pool(record: SweepRecord, members: Sequence[TrialRecord]) -> OutOfFold | None:
+    """Returns the answers of the trials of the folds, if there are any."""
+    if not members:
+        return None
+    assert record.folds is not None, "a sweep with members is one over folds"
+    return OutOfFold.pool(record.folds, answers_of(members))
+
+
 def _keep_folds(
-    run: Run, config: Config, record: SweepRecord, members: Sequence[TrialRecord]
+    run: Run, config: Config, record: SweepRecord, answers: OutOfFold, members: Sequence[TrialRecord]
 ) -> tuple[CrossValidation, str]:
     """Writes the out-of-fold answers and what there is to say of them into train/; returns their scores, and
     a sentence on suspected labels."""
-    assert record.folds is not None, "a sweep with members is one over folds"
-    answers = OutOfFold.pool(record.folds, answers_of(members))
     answers.write(run)
     of_variant = [one for one in record.trials if one.trial.variant == members[0].trial.variant]
     seeds = [one.probabilities for one in of_variant if one.probabilities is not None]

@@ -121,7 +121,7 @@ def main() -> None:
     plain = config.model.model_copy(update={"weights": "none"})
     network = build_network(plain, len(config.data.classes), config.seed)
     spec = plain.backbone_spec
-    convert_served(network, spec, file, config.export.opset)
+    convert_served(network, [spec], file, config.export.opset)
     counts = {"parameters": network.count_params(), "gflops": count_flops(with_maps(network, spec)) / 1e9}
     print(json.dumps(counts))
 

@@ -1,6 +1,6 @@
 """Out-of-fold answers: each image's probabilities by a model that saw no image of its group."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,20 +57,20 @@ class OutOfFold:
         ]
         return places
 
-    def write(self, run: Run) -> None:
-        """Writes out_of_fold.parquet into the run's train/."""
+    def write(self, run: Run, file: Sequence[str] = OUT_OF_FOLD) -> None:
+        """Writes out_of_fold.parquet into the run's train/, or another file."""
         columns = {name: getattr(self, name) for name in ("image_id", "fold", "label", "group")}
         columns |= {f"probability_{k}": column for k, column in enumerate(self.probabilities.T)}
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table(columns), sink)
-        run.write_bytes(sink.getvalue().to_pybytes(), *OUT_OF_FOLD)
+        run.write_bytes(sink.getvalue().to_pybytes(), *file)
 
     @classmethod
-    def read(cls, run: Run) -> "OutOfFold | None":
+    def read(cls, run: Run, file: Sequence[str] = OUT_OF_FOLD) -> "OutOfFold | None":
         """Reads it; None where a run's training left out no fold."""
-        if not run.exists(*OUT_OF_FOLD):
+        if not run.exists(*file):
             return None
-        table: pd.DataFrame = read_table(run, *OUT_OF_FOLD)
+        table: pd.DataFrame = read_table(run, *file)
         chances = table[[name for name in table.columns if name.startswith("probability_")]]
         image_id, fold, label, group = (
             table[name].to_numpy(np.int64) for name in ("image_id", "fold", "label", "group")

@@ -1,4 +1,4 @@
-"""Ensembles: networks of one kind that are averaged, as one model; a single network is one of one member.
+"""Ensembles: networks of one input that are averaged, as one model; a single network is one of one member.
 
 Of a mirrored ensemble each member answers the image and its mirror image, left for right.
 """
@@ -24,7 +24,7 @@ def join_networks(networks: "Sequence[keras.Model]", *, mirrored: bool = False) 
     """Returns a model whose probabilities are the mean of those of some networks; of one, the network itself.
 
     Args:
-        networks: of `build_network`, of the same settings. They become layers, and are named anew.
+        networks: of `build_network`, with inputs of the same size. They become layers, and are named anew.
         mirrored: whether each answers the image and its mirror image, and all these answers are averaged.
     """
     import keras
@@ -52,8 +52,8 @@ def members_of(model: "keras.Model") -> "list[keras.Model]":
     return [layer for layer in model.layers if layer.name.startswith(MEMBER)] or [model]
 
 
-def served_model(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
-    """Returns a model of `join_networks` with the outputs that are served.
+def served_model(model: "keras.Model", specs: Sequence[BackboneSpec]) -> "keras.Model":
+    """Returns a model of `join_networks`, of networks with these backbones, with the outputs that are served.
 
     The mean of the members' probabilities; their feature maps, one after the other along the channels; and
     the statistics of the first member, by which a bundle's detector tells what is unlike the training images.
@@ -65,7 +65,7 @@ def served_model(model: "keras.Model", spec: BackboneSpec) -> "keras.Model":
     import keras
 
     members = members_of(model)
-    first, *others = [with_maps(member, spec) for member in members]
+    first, *others = [with_maps(member, spec) for member, spec in zip(members, specs, strict=True)]
     mirrored = model.name == MIRRORED
     if not others and not mirrored:
         return first
@@ -84,7 +84,7 @@ def heat_map(model: "keras.Model", feature_map: Any, label: Any) -> Any:
 
     Args:
         model: of `join_networks`.
-        feature_map: (n, rows, columns, members * channels), from `served_model`.
+        feature_map: (n, rows, columns, the channels of all members), from `served_model`.
         label: (n,) indices of the classes to explain.
 
     Returns:
@@ -93,7 +93,8 @@ def heat_map(model: "keras.Model", feature_map: Any, label: Any) -> Any:
     import tensorflow as tf
 
     members = members_of(model)
-    maps = tf.split(feature_map, len(members), axis=-1)
+    channels = [member.get_layer("pool").input.shape[-1] for member in members]
+    maps = tf.split(feature_map, channels, axis=-1)
     heat = [grad_cam(member, each, label) for member, each in zip(members, maps, strict=True)]
     if len(heat) == 1:
         return heat[0]

@@ -91,6 +91,11 @@ class SearchSpace:
                 raise RunError(f"sweep.space has {name} twice")
         if not names and self.config.folds is None and self.config.sweep.seeds == 1:
             raise RunError("sweep.space is empty: give at least one NAME=RANGE, or set sweep.seeds or folds")
+        if self.config.export.members == "models" and not {"model.backbone", "model.head"} & set(names):
+            raise RunError(
+                "export.members is models, and sweep.space varies neither model.backbone nor model.head: "
+                "there would be one model"
+            )
 
     def _check_grace(self) -> None:
         sweep, warmup = self.config.sweep, self._longest_warmup()

@@ -90,14 +90,14 @@ def test_models_that_differ_are_found(bundle: Path, config: Config) -> None:
     bias.assign_add([0.5, 0, 0])
     model.save(bundle / "model.keras")
     spec, export = config.model.backbone_spec, config.export
-    assert compare_models(bundle, spec, noise(4), export).largest_difference > 0.05
+    assert compare_models(bundle, [spec], noise(4), export).largest_difference > 0.05
     image = keras.Input((48, 40, 1))
     keras.Model(image, keras.layers.Lambda(lambda x: x)(image)).save(bundle / "model.keras")
     with pytest.raises(BundleError, match=r"model\.keras cannot be loaded safely"):  # it could run any code
-        compare_models(bundle, spec, noise(4), export)
+        compare_models(bundle, [spec], noise(4), export)
     (bundle / "model.keras").write_bytes(b"PK no archive")
     with pytest.raises(BundleError, match=r"model\.keras is missing or damaged"):
-        compare_models(bundle, spec, noise(4), export)
+        compare_models(bundle, [spec], noise(4), export)
 
 
 def test_models_further_apart_than_the_tolerance_make_no_bundle(

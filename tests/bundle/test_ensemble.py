@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
-from support.models import FACTS, changed_weights, noise
+from support.models import FACTS, changed_weights, noise, phantom_inputs, settle, tiny
 
 from brain_ray.bundle.build import export_bundle
 from brain_ray.bundle.bundle import ONNX_FILE
-from brain_ray.bundle.convert import make_models
+from brain_ray.bundle.convert import convert_explanation, make_models
+from brain_ray.bundle.members import Member
 from brain_ray.bundle.predictor import Predictor
 from brain_ray.bundle.session import OUTPUTS, open_session, run
-from brain_ray.config import Config
+from brain_ray.config import Config, ModelConfig
+from brain_ray.errors import RunError
+from brain_ray.models.ensemble import join_networks
 
 MEMBERS = 3
 
@@ -61,7 +64,8 @@ def mirrored(
 
 def export(folder: Path, config: Config, members: list[list[NDArray[Any]]]) -> None:
     labels, images = np.arange(24) % 3, noise(24)
-    first, *more = members
+    first, *others = members
+    more = [Member(each, config.model) for each in others]
     export_bundle(
         folder, config, first, images, labels, noise(40, seed=9), FACTS, make_models, more_members=more
     )
@@ -139,3 +143,51 @@ def test_a_mirrored_bundle_averages_the_answers_to_both_views_and_shows_the_imag
     assert_allclose(found["probabilities"], expected, atol=1e-5)
     assert "as it is and mirrored left for right" in (folder / "MODEL_CARD.md").read_text()
     assert "mirrored left for right" not in (alone[0] / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.slow
+def test_networks_of_two_backbones_are_averaged(tmp_path: Path) -> None:
+    from brain_ray.models.network import build_network
+
+    lite = ModelConfig(backbone="EfficientNetLite0", weights="none", height=64, width=64)
+    models = [tiny(height=64, width=64), lite]
+    inputs, networks = phantom_inputs(64, 64, range(64)), []
+    for number, model in enumerate(models):
+        networks.append(build_network(model, 4, seed=number))
+        settle(networks[-1], inputs)
+    first, second = ([np.asarray(weight) for weight in network.weights] for network in networks)
+    config, labels = Config(name="two", model=models[0]), np.arange(40) % 4
+    facts = {
+        **FACTS,
+        "training": {**FACTS["training"], "members": 2, "models": ["tiny (gap)", "Lite0 (gap)"]},
+    }
+    more = [Member(second, models[1])]
+    folder = tmp_path / "bundle"
+    export_bundle(
+        folder, config, first, inputs[:40], labels, inputs[40:], facts, make_models, more_members=more
+    )
+    images = inputs[:5]
+    found = outputs(folder, images)
+    answers = [np.asarray(network(images.astype(np.float32), training=False)) for network in networks]
+    assert_allclose(found["probabilities"], np.mean(answers, axis=0), atol=1e-5)
+    assert np.ptp(answers, axis=0).max() > 0.01, "they differ"
+    assert found["feature_map"].shape == (5, 2, 2, 64 + 1280)
+    heat = Predictor(str(folder)).explain(found["feature_map"], [0, 1, 2, 3, 0])
+    assert heat.shape[0] == 5
+    assert heat.max() > 0
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "The mean of 2 networks, tiny (gap), Lite0 (gap); what is said of the training here" in card
+
+
+@pytest.mark.slow
+def test_networks_whose_maps_look_elsewhere_are_not_averaged(tmp_path: Path) -> None:
+    from brain_ray.models.network import build_network
+
+    models = [
+        tiny(height=64, width=64),
+        ModelConfig(backbone="ResNet50", weights="none", height=64, width=64),
+    ]
+    networks = [build_network(model, 4, seed=1) for model in models]
+    model = join_networks(networks)
+    with pytest.raises(RunError, match="look at different places of the image"):
+        convert_explanation(model, tmp_path / "explain.onnx", 17)

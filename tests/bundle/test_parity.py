@@ -77,7 +77,7 @@ def test_logits_that_are_off_by_a_thousandth_make_no_bundle_where_all_answers_ar
     insert(bundle / "model.onnx", logits, "Add", bias)
     export(bundle, config, network_weights, tmp_path / "right")
     insert(bundle / "model.onnx", logits, "Mul", 1.001)
-    check = compare_models(bundle, config.model.backbone_spec, noise(24), config.export)
+    check = compare_models(bundle, [config.model.backbone_spec], noise(24), config.export)
     assert check.largest_difference < config.export.tolerance / 10  # it alone would not tell
     with pytest.raises(
         BundleError, match=r"their logits differ by 1\.\de-02 nats on .*export\.logit_tolerance"
@@ -125,7 +125,7 @@ def test_rounding_on_a_drawn_input_is_no_difference_and_an_error_there_is_one(
 ) -> None:
     spec = config.model.backbone_spec
     none_allowed = config.export.model_copy(update={"tolerance": 1e-12, "logit_tolerance": 1e-12})
-    check = compare_models(bundle, spec, noise(24), none_allowed)
+    check = compare_models(bundle, [spec], noise(24), none_allowed)
     assert {one.input for one in check.magnified} <= set(AWKWARD)
     assert {one.output for one in check.magnified} == {"probabilities", "logits"}
     assert all(1e-12 < one.difference < 64 * one.rounding < 1e-3 for one in check.magnified)
@@ -133,7 +133,7 @@ def test_rounding_on_a_drawn_input_is_no_difference_and_an_error_there_is_one(
     assert all(found.input.endswith("of 24 by rising certainty") for found in check.outputs.values())
     assert check.outputs["probabilities"].largest > 1e-12
     insert(bundle / "model.onnx", logits_of(bundle / "model.onnx"), "Mul", 1.1)
-    wrong = compare_models(bundle, spec, noise(24) // 64, none_allowed)
+    wrong = compare_models(bundle, [spec], noise(24) // 64, none_allowed)
     assert not any(one.difference > 1e-4 for one in wrong.magnified)
     assert wrong.outputs["logits"].largest > 1e-3
 

@@ -2,13 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.training_problem import write_dataset
 from support.trial_records import make_record, sweep_config
 
-from brain_ray.bundle.export import members_of
+from brain_ray.bundle.members import members_of
 from brain_ray.comparison.choose import choose
 from brain_ray.comparison.cost import Cost
 from brain_ray.config import Config
@@ -32,11 +33,18 @@ def config() -> Config:
 @pytest.fixture
 def run(tmp_path: Path, config: Config) -> Run:
     """A finished sweep of two variants; of the better one, 003 to 005, the second seed is the best one."""
+    return make_run(tmp_path, config)
+
+
+def make_run(tmp_path: Path, config: Config, first: dict[str, Any] | None = None) -> Run:
+    """Write such a sweep; of its first variant, settings of the model may be others."""
     run = Run(str(tmp_path), "swept")
     write_dataset(run)
-    labels = read_labels(run, "valid")
+    labels, costs = read_labels(run, "valid"), {}
     for number, certain in enumerate((0.4, 0.5, 0.45, 0.7, 0.9, 0.8)):
-        made = make_record(number, [1 - certain], config=replace_seed(config, number % SEEDS))
+        changes = first if first and number < SEEDS else {}
+        changed = config.model_copy(update={"model": config.model.model_copy(update=changes)})
+        made = make_record(number, [1 - certain], config=replace_seed(changed, number % SEEDS))
         trial = Trial(f"{number:03d}", number // SEEDS, number % SEEDS, {}, made.trial.config)
         chances = np.full((len(labels), 4), (1 - certain) / 3, np.float32)
         chances[np.arange(len(labels)), labels] = certain
@@ -45,8 +53,9 @@ def run(tmp_path: Path, config: Config) -> Run:
         home.write_bytes(to_csv(made.history), *HISTORY)
         home.write_bytes(checkpoints.pack({"probabilities": chances}), *VAL_PROBABILITIES)
         home.write_bytes(checkpoints.pack({"0": np.array([number])}), *BEST)
+        costs[trial.model] = asdict(Cost(100, 0.1, 1.0, 1000.0))
     write_rungs(run, [])
-    run.write_json({trial.model: asdict(Cost(100, 0.1, 1.0, 1000.0))}, *COSTS)
+    run.write_json(costs, *COSTS)
     run.finish(SWEEP, {}, 1.0)
     Path(run.path(TRAIN)).mkdir()  # the empty folder that a stage fills
     return run
@@ -59,7 +68,7 @@ def replace_seed(config: Config, seed: int) -> Config:
 def exported(run: Run, config: Config, members: object) -> list[int]:
     """Numbers of the trials whose weights an export with this setting averages."""
     changed = config.model_copy(update={"export": config.export.model_copy(update={"members": members})})
-    return [int(weights[0][0]) for weights in members_of(run, changed)]
+    return [int(member.weights[0][0]) for member in members_of(run, changed)]
 
 
 def test_the_seeds_of_the_winner_are_kept_the_best_first(run: Run, config: Config) -> None:
@@ -81,6 +90,35 @@ def test_a_sweep_of_an_earlier_version_has_the_winner_s_weights_alone(run: Run, 
     assert not run.exists(*MEMBERS)
     with pytest.raises(RunError, match=r"export\.members is all, and .*/train has one"):
         exported(run, config, "all")
+
+
+def test_the_best_training_of_each_model_can_be_averaged(tmp_path: Path, config: Config) -> None:
+    run = make_run(tmp_path, config, {"head": "seed"})
+    said = " ".join(choose(run, config).split())
+    assert "trial 004 wins" in said
+    assert "--export.members models averages tiny 64x64 gap and tiny 64x64 seed, for the time of all" in said
+    assert "(validation); the chosen one alone: accuracy 1.0000, log loss 0.1054" in said
+    assert exported(run, config, "models") == [4, 1]
+    changed = config.model_copy(update={"export": config.export.model_copy(update={"members": "models"})})
+    assert [member.model.head for member in members_of(run, changed)] == ["gap", "seed"]
+    home = trial_run(run, "001")
+    home.fs.delete_file(home.path(*BEST))
+    with pytest.raises(RunError, match=r"the weights of trial 001 are gone from .*: sweep again"):
+        exported(run, config, "models")
+
+
+def test_models_with_other_inputs_are_not_averaged(tmp_path: Path, config: Config) -> None:
+    run = make_run(tmp_path, config, {"height": 32})
+    assert "averages tiny" not in choose(run, config)
+    with pytest.raises(RunError, match=r"export\.members is models, and .*/train has one: compare several"):
+        exported(run, config, "models")
+
+
+def test_models_of_one_training_are_an_error_before_any_work() -> None:
+    config = Config.model_validate({"export": {"members": "models"}})
+    for asked in (config, config.model_copy(update={"folds": 5})):
+        with pytest.raises(RunError, match=r"export\.members is models, and one model is trained: compare"):
+            as_sweep(asked)
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,6 @@ def models_of(bundle: Path) -> MakeModels:
             (folder / name).write_bytes((bundle / name).read_bytes())
         config = Config.model_validate_json((job / "config.json").read_bytes())
         images = np.load(job / "images.npy")
-        return compare_models(folder, config.model.backbone_spec, images, config.export).model_dump_json()
+        return compare_models(folder, [config.model.backbone_spec], images, config.export).model_dump_json()
 
     return make

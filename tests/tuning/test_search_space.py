@@ -379,6 +379,13 @@ def with_warmup(warmup: float, *space: str, **sweep: Any) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"warmup_epochs": warmup})})
 
 
+def test_models_to_average_are_varied() -> None:
+    export = {"members": "models"}
+    with pytest.raises(RunError, match="there would be one model"):
+        SearchSpace.parse(Config(export=export, sweep={"space": ("train.learning_rate=grid(0.1, 0.2)",)}))
+    SearchSpace.parse(Config(export=export, sweep={"space": ("model.head=grid(gap, seed)",)}))
+
+
 @pytest.mark.parametrize(
     ("warmup", "space", "grace"),
     [
