@@ -53,15 +53,14 @@ def as_sweep(config: Config) -> Config | None:
             "pipeline.py --tune"
         )
     over_folds = config.folds is not None and config.train.fold is None
-    if not over_folds:
-        if members == "all" and sweep.seeds == 1:
-            raise RunError(
-                "export.members is all, and one model is trained: set --export.members to the number of "
-                "seeds to train, or train over --folds"
-            )
-        if members in ("best", 1):
-            return None
-    seeds = sweep.seeds if over_folds or members == "all" else max(sweep.seeds, int(members))
+    if sweep.seeds == 1 and (members == "seeds" or (members == "all" and not over_folds)):
+        raise RunError(
+            f"export.members is {members}, and one model is trained: set --sweep.seeds"
+            + (", or train over --folds" if members == "all" else "")
+        )
+    if not over_folds and members in ("best", 1):
+        return None
+    seeds = max(sweep.seeds, members) if isinstance(members, int) and not over_folds else sweep.seeds
     return config.model_copy(update={"sweep": sweep.model_copy(update={"space": (), "seeds": seeds})})
 
 

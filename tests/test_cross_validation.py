@@ -22,7 +22,7 @@ from brain_ray.data.dataset import add_source_columns, read_input_facts, read_in
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.errors import RunError
 from brain_ray.evaluation.cross_validation import report_folds
-from brain_ray.runs import MODELS, MODELS_OUT_OF_FOLD, Run
+from brain_ray.runs import AVERAGES, AVERAGES_OUT_OF_FOLD, Run
 from brain_ray.scoring.calibration import fit_temperature
 from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation
 from brain_ray.tuning.trial_store import read_trials
@@ -199,9 +199,9 @@ def test_the_mean_of_a_sweeps_models_is_calibrated_by_its_own_answers(
     assert "--export.members models averages tiny" in capsys.readouterr().out
     run = Run(str(tmp_path), "smoke")
     trained = {one.trial.id: one for one in read_trials(run)}
-    mean = OutOfFold.read(run, MODELS_OUT_OF_FOLD)
+    mean = OutOfFold.read(run, AVERAGES_OUT_OF_FOLD["models"])
     assert mean is not None
-    networks = run.read_json(*MODELS)
+    networks = run.read_json(*AVERAGES)["models"]
     for fold in (1, 2):
         pair = [trained[one["trial"]] for one in networks if one["fold"] == fold]
         assert sorted(one.trial.config.model.head for one in pair) == ["gap", "seed"]

@@ -20,6 +20,7 @@ from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.data.rows import BOX
 from brain_ray.runs import (
     AUDIT,
+    AVERAGES_OUT_OF_FOLD,
     BUNDLE,
     CHOICE,
     DATASET,
@@ -64,7 +65,7 @@ def export(run: Run, config: Config) -> str:
             inputs,
             labels,
             train_inputs,
-            _facts(run, members, models=config.export.members == "models"),
+            _facts(run, members, averaged=config.export.members in AVERAGES_OUT_OF_FOLD),
             valid_groups=group_column(facts),
             valid_boxes=boxes,
             out_of_fold=answers,
@@ -116,7 +117,7 @@ def _kind_of(folds: int | None) -> str:
     return "validation" if folds is None else f"out of fold, {folds} fold{'s' * (folds != 1)}"
 
 
-def _facts(run: Run, members: Sequence[Member], *, models: bool) -> Facts:
+def _facts(run: Run, members: Sequence[Member], *, averaged: bool) -> Facts:
     audit: dict[str, Any] = run.read_json(*AUDIT)
     result: dict[str, Any] = run.read_json(*RESULT)
     rows = {split: sum(audit["splits"][split].values()) for split in ("train", "valid", "test")}
@@ -145,7 +146,7 @@ def _facts(run: Run, members: Sequence[Member], *, models: bool) -> Facts:
             backbone=result["backbone"],
             setups=result.get("setups", ()),  # not there in an earlier version's training
             members=len(members),
-            models=tuple(f"{one.model.backbone} ({one.model.head})" for one in members) if models else (),
+            models=tuple(f"{one.model.backbone} ({one.model.head})" for one in members) if averaged else (),
         ),
         sweep=run.read_json(*CHOICE) if run.exists(*CHOICE) else None,
     )

@@ -13,11 +13,11 @@ from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.errors import RunError
 from brain_ray.models.weights import assign_weights, read_weights
 from brain_ray.runs import (
+    AVERAGES,
+    AVERAGES_OUT_OF_FOLD,
     BEST,
     MEMBER_FOLDS,
     MEMBERS,
-    MODELS,
-    MODELS_OUT_OF_FOLD,
     OUT_OF_FOLD,
     TRAIN,
     Run,
@@ -42,8 +42,8 @@ def members_of(run: Run, config: Config) -> list[Member]:
         RunError: several are asked for, and the run has fewer.
     """
     wanted = config.export.members
-    if wanted == "models":
-        return _of_models(run, config.train.fold)
+    if wanted in AVERAGES_OUT_OF_FOLD:
+        return _averaged(run, str(wanted), config.train.fold)
     if wanted in ("best", 1):
         return [_member(run, BEST, config.model)]
     files = run.list_files(*MEMBERS, suffix=".npz")
@@ -62,9 +62,10 @@ def members_of(run: Run, config: Config) -> list[Member]:
 def answers_of(run: Run, config: Config) -> OutOfFold | None:
     """Returns the out-of-fold answers of networks like those of `members_of`; None: no fold was left out.
 
-    Of the mean of several models that is the mean of their answers; else they are those of a single network.
+    Of the mean of several models or seeds that is the mean of their answers; else they are those of a single
+    network.
     """
-    return OutOfFold.read(run, MODELS_OUT_OF_FOLD if config.export.members == "models" else OUT_OF_FOLD)
+    return OutOfFold.read(run, AVERAGES_OUT_OF_FOLD.get(str(config.export.members), OUT_OF_FOLD))
 
 
 def members_by_fold(run: Run, config: Config, answers: OutOfFold) -> dict[int, list[Member]]:
@@ -74,8 +75,8 @@ def members_by_fold(run: Run, config: Config, answers: OutOfFold) -> dict[int, l
         RunError: their weights are not there, or it is not known which fold each left out.
     """
     folds = [int(fold) for fold in np.unique(answers.fold)]
-    if config.export.members == "models":
-        return {fold: _of_models(run, fold) for fold in folds}
+    if config.export.members in AVERAGES_OUT_OF_FOLD:
+        return {fold: _averaged(run, str(config.export.members), fold) for fold in folds}
     if config.train.fold is not None and folds == [config.train.fold]:
         return {config.train.fold: [_member(run, BEST, config.model)]}
     if not run.exists(*MEMBER_FOLDS):
@@ -88,15 +89,16 @@ def members_by_fold(run: Run, config: Config, answers: OutOfFold) -> dict[int, l
     return {fold: [_member(run, (*MEMBERS, name), config.model)] for name, fold in known.items()}
 
 
-def _of_models(run: Run, fold: int | None) -> list[Member]:
-    if not run.exists(*MODELS):
+def _averaged(run: Run, kind: str, fold: int | None) -> list[Member]:
+    """Returns the networks of one kind of average that left out a fold."""
+    networks = run.read_json(*AVERAGES).get(kind) if run.exists(*AVERAGES) else None
+    if not networks:
         raise RunError(
-            f"export.members is models, and {run.uri(TRAIN)} has one: compare several of one input size "
-            "(--sweep.space model.backbone=grid(...), with jobs/tune.py or pipeline.py --tune), or set "
-            "--export.members best"
+            f"export.members is {kind}, and {run.uri(TRAIN)} has one: sweep over several backbones of one "
+            "input size (models), or with --sweep.seeds (seeds), or set --export.members best"
         )
     found = []
-    for one in run.read_json(*MODELS):
+    for one in networks:
         if one["fold"] == fold:
             if not run.exists(*one["weights"]):
                 raise RunError(

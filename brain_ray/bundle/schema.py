@@ -96,8 +96,8 @@ class TrainingFacts(_Part):
     members: Annotated[int, Field(ge=1)] = 1
     """Number of networks whose probabilities are averaged; epochs and setups are the first one's."""
     models: tuple[str, ...] = ()
-    """Backbone and head of each of these networks, if they are the models of a sweep; out-of-fold answers are
-    then of such means."""
+    """Backbone and head of each of these networks, if they are models or seeds of a sweep; out-of-fold
+    answers are then of such means."""
 
 
 class Facts(_Part):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from brain_ray.comparison import wording
-from brain_ray.comparison.averages import keep_models
+from brain_ray.comparison.averages import keep_averages
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.learning_curve import format_curve, learning_curve
@@ -49,7 +49,7 @@ def choose(run: Run, config: Config) -> str:
     """Fills the empty train/ of a run with the training of its sweep's winner; returns a table of the models.
 
     Also writes config.json there, the winner's settings; choice.json, the evidence for the bundle; the
-    weights of the winner's folds, or else of its seeds, by rank; what `keep_models` writes; and sweep.html
+    weights of the winner's folds, or else of its seeds, by rank; what `keep_averages` writes; and sweep.html
     and sweep.json, which go to report/ too. Reads nothing of the test split.
 
     Raises:
@@ -83,7 +83,7 @@ def choose(run: Run, config: Config) -> str:
     validated, suspects = (
         (None, "") if answers is None else _keep_folds(run, config, record, answers, members)
     )
-    averaged = keep_models(run, record, comparison, answers)
+    offers = [wrap(each) for each in keep_averages(run, record, comparison, answers)]
     curve = learning_curve(record, comparison.rows)
     page, value = write_sweep_report(comparison, created, validated, curve)
     run.write_json(winner.config.model_dump(mode="json"), *WINNER)
@@ -94,10 +94,7 @@ def choose(run: Run, config: Config) -> str:
     show_pages(run)
     if validated is None:
         text = f"{format_table(comparison)}\ntrial {winner.id} wins, and its training is now the run's"
-        alone = len(ranked) == 1 or config.export.members not in ("best", 1)
-        offers = [averaged] if averaged else []
-        offers += [] if alone else [_averaged(len(ranked))]
-        return "\n".join([text, *map(wrap, offers)])
+        return "\n".join([text, *offers])
     parts = [format_table(comparison)] if len(comparison.rows) > 1 else []
     parts += [] if curve is None else [f"{format_curve(curve)}\n{wrap(curve.sentence)}"]
     exported = (
@@ -106,11 +103,7 @@ def choose(run: Run, config: Config) -> str:
         "their models)"
     )
     parts += [format_cross_validation(validated), wrap(suspects), wrap(exported)]
-    return "\n\n".join([*parts, wrap(averaged)] if averaged else parts)
-
-
-def _averaged(seeds: int) -> str:
-    return f"--export.members all averages the models of its {seeds} seeds, for {seeds} times the time of one"
+    return "\n\n".join([*parts, *offers])
 
 
 def _by_answers(members: Sequence[TrialRecord], record: SweepRecord) -> list[Trial]:

@@ -162,12 +162,13 @@ class ExportConfig(Settings):
     map_tolerance: Annotated[float, Field(gt=0)] = 5e-3
     """Largest difference of the statistics that decide on `not_mr`, of the feature map and of a heat map, as
     a share of the largest value in the channel, or of the heat map's."""
-    members: Literal["best", "all", "models"] | Positive = "best"
+    members: Literal["best", "all", "seeds", "models"] | Positive = "best"
     """Models that the bundle averages: the `best`, `all`, or so many of the best; of a cross-validation those
     of the folds, by their answers to them, and otherwise those of the seeds. Without `folds` the pipeline
-    trains so many seeds, or for `all` `sweep.seeds`, also where --tune is not asked for. `models`: of a sweep
-    over several models (backbones) of one input, the best training of each, all without the same fold if
-    there are folds; their temperature and thresholds are those of their mean answers to each fold."""
+    trains so many seeds, or for `all` `sweep.seeds`, also where --tune is not asked for. `seeds`
+    and `models`: of a sweep, all seeds of the chosen settings, or the best training of each model (backbones
+    of one input); with `folds`, of those that left out the same fold, with a temperature and thresholds
+    fitted on the mean answers of such networks to each fold."""
     mirrored: bool = False
     """Whether each image is answered twice, as it is and mirrored left for right, and the probabilities are
     averaged: about twice the time of an answer. Heat map and unlikeness are those of the image itself."""

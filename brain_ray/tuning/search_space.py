@@ -96,6 +96,8 @@ class SearchSpace:
                 "export.members is models, and sweep.space varies neither model.backbone nor model.head: "
                 "there would be one model"
             )
+        if self.config.export.members == "seeds" and self.config.sweep.seeds == 1:
+            raise RunError("export.members is seeds, and sweep.seeds is 1: there would be one network")
 
     def _check_grace(self) -> None:
         sweep, warmup = self.config.sweep, self._longest_warmup()

@@ -72,12 +72,13 @@ def exported(run: Run, config: Config, members: object) -> list[int]:
 
 
 def test_the_seeds_of_the_winner_are_kept_the_best_first(run: Run, config: Config) -> None:
-    said = choose(run, config)
+    said = " ".join(choose(run, config).split())
     assert "trial 004 wins" in said
-    assert "--export.members all averages the models of its 3 seeds" in said
+    assert "--export.members seeds averages 3 seeds of tiny 64x64 gap, for the time of all of them: " in said
     assert exported(run, config, "best") == [4]
     assert exported(run, config, "all") == [4, 5, 3]
     assert exported(run, config, 2) == [4, 5]
+    assert exported(run, config, "seeds") == [4, 3, 5]
     with pytest.raises(RunError, match=r"export\.members is 4, and .*/train has 3: train over more folds"):
         exported(run, config, 4)
 
@@ -109,8 +110,10 @@ def test_the_best_training_of_each_model_can_be_averaged(tmp_path: Path, config:
 
 def test_models_with_other_inputs_are_not_averaged(tmp_path: Path, config: Config) -> None:
     run = make_run(tmp_path, config, {"height": 32})
-    assert "averages tiny" not in choose(run, config)
-    with pytest.raises(RunError, match=r"export\.members is models, and .*/train has one: compare several"):
+    assert "members models averages" not in " ".join(choose(run, config).split())
+    with pytest.raises(
+        RunError, match=r"export\.members is models, and .*/train has one: sweep over several"
+    ):
         exported(run, config, "models")
 
 
@@ -122,7 +125,8 @@ def test_models_of_one_training_are_an_error_before_any_work() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "seeds", "trained"), [("best", 2, None), (1, 2, None), (3, 1, 3), (2, 5, 5), ("all", 4, 4)]
+    ("members", "seeds", "trained"),
+    [("best", 2, None), (1, 2, None), (3, 1, 3), (2, 5, 5), ("all", 4, 4), ("seeds", 4, 4)],
 )
 def test_the_pipeline_trains_the_seeds_that_a_bundle_shall_average(
     members: object, seeds: int, trained: int | None
@@ -136,7 +140,16 @@ def test_the_pipeline_trains_the_seeds_that_a_bundle_shall_average(
     assert folds.sweep == config.sweep.model_copy(update={"space": ()})
 
 
+def test_seeds_of_one_are_an_error_before_any_work_over_folds_too() -> None:
+    config = Config.model_validate({"export": {"members": "seeds"}})
+    for asked in (config, config.model_copy(update={"folds": 5})):
+        with pytest.raises(
+            RunError, match=r"export\.members is seeds, and one model is trained: set --sweep"
+        ):
+            as_sweep(asked)
+
+
 def test_all_of_one_model_is_an_error_before_any_work() -> None:
     config = Config.model_validate({"export": {"members": "all"}})
-    with pytest.raises(RunError, match=r"export\.members is all, and one model is trained: set --export"):
+    with pytest.raises(RunError, match=r"export\.members is all, and one model is trained: set --sweep"):
         as_sweep(config)

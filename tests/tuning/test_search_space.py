@@ -379,6 +379,13 @@ def with_warmup(warmup: float, *space: str, **sweep: Any) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"warmup_epochs": warmup})})
 
 
+def test_seeds_to_average_are_several() -> None:
+    space = ("train.learning_rate=grid(0.1, 0.2)",)
+    with pytest.raises(RunError, match=r"sweep\.seeds is 1: there would be one network"):
+        SearchSpace.parse(Config(export={"members": "seeds"}, sweep={"space": space}))
+    SearchSpace.parse(Config(export={"members": "seeds"}, sweep={"space": space, "seeds": 2}))
+
+
 def test_models_to_average_are_varied() -> None:
     export = {"members": "models"}
     with pytest.raises(RunError, match="there would be one model"):
