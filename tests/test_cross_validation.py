@@ -264,6 +264,9 @@ def test_a_mirrored_bundle_is_calibrated_by_mirrored_answers_of_each_folds_own_n
         assert trial.read_bytes("train", "best.npz") == run.read_bytes("train", "members", name)
         (record,) = [one for one in read_trials(run) if one.trial.id == trial.name]
         assert record.trial.config.train.fold == of_fold
+    card = run.read_bytes("bundle", "MODEL_CARD.md").decode()
+    assert "on it; each image as it is and mirrored): accuracy" in card
+    assert "are those of single" not in card
     few = mirrored_answers(run, config, plain, 5)
     assert np.unique(few.fold, return_counts=True)[1].tolist() == [5, 5]
     np.testing.assert_allclose(few.probabilities, mirrored.of(few.image_id), atol=1e-5)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from brain_ray.config import Config, ModelConfig
 from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.errors import RunError
-from brain_ray.models.weights import assign_weights, read_weights
+from brain_ray.models.network import build_network
+from brain_ray.models.weights import assign_weights, read_weights, write_weights
 from brain_ray.runs import (
     AVERAGES,
     AVERAGES_OUT_OF_FOLD,
@@ -114,11 +115,10 @@ def _member(run: Run, weights: Sequence[str], model: ModelConfig) -> Member:
 
 
 def write_members(folder: Path, members: Sequence[Member]) -> None:
-    """Writes each network's `model-<number>.json` and `weights-<number>.npz`, with arrays "0", "1", ..."""
+    """Writes each network's `model-<number>.json` and `weights-<number>.npz`."""
     for number, member in enumerate(members):
         (folder / f"model-{number}.json").write_text(member.model.model_dump_json())
-        arrays: dict[str, Any] = {str(i): array for i, array in enumerate(member.weights)}
-        np.savez(folder / f"weights-{number}.npz", **arrays)
+        write_weights(folder / f"weights-{number}.npz", member.weights)
 
 
 def models_in(folder: Path) -> list[ModelConfig]:
@@ -132,8 +132,6 @@ def models_in(folder: Path) -> list[ModelConfig]:
 
 def networks_in(folder: Path, config: Config) -> "list[keras.Model]":
     """Builds the networks that `write_members` wrote."""
-    from brain_ray.models.network import build_network
-
     networks = []
     for number, model in enumerate(models_in(folder)):
         networks.append(build_network(model, len(config.data.classes), config.seed))

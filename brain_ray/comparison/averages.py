@@ -31,7 +31,7 @@ def keep_averages(
     """
     by_id = {one.trial.id: one for one in record.trials}
     chosen = by_id[comparison.winner]
-    kinds = {"models": _models(chosen, by_id, comparison), "seeds": _seeds(chosen, record)}
+    kinds = {"models": _models(chosen, by_id, comparison), "seeds": other_seeds(chosen, record)}
     networks, sentences = {}, []
     for kind, others in kinds.items():
         averaged = [one for one in (chosen, *others) if _is_complete(run, record, one)]
@@ -77,18 +77,20 @@ def _models(
     return [one for one in best if one is not chosen and one.trial.config.model.input_spec == wanted]
 
 
-def _seeds(chosen: TrialRecord, record: SweepRecord) -> list[TrialRecord]:
-    """Returns the other seeds of the chosen settings."""
-    return [one for one in record.trials if one.trial.variant == chosen.trial.variant and one is not chosen]
+def other_seeds(chosen: TrialRecord, record: SweepRecord) -> list[TrialRecord]:
+    """Returns the finished trainings of the chosen settings with other seeds."""
+    return [
+        one
+        for one in record.trials
+        if (one.trial.variant, one.status) == (chosen.trial.variant, "finished") and one is not chosen
+    ]
 
 
 def _is_complete(run: Run, record: SweepRecord, one: TrialRecord) -> bool:
     """Tells whether a training has answers, and its weights, of each fold, are there."""
     trials = record.members.get(one.trial.id, (one,))
-    return (
-        one.status == "finished"
-        and one.probabilities is not None
-        and all(trial_run(run, each.trial.id).exists(*BEST) for each in trials)
+    return one.probabilities is not None and all(
+        trial_run(run, each.trial.id).exists(*BEST) for each in trials
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from brain_ray.comparison import wording
-from brain_ray.comparison.averages import keep_averages
+from brain_ray.comparison.averages import keep_averages, other_seeds
 from brain_ray.comparison.compare import compare
 from brain_ray.comparison.cost import Cost, measure
 from brain_ray.comparison.learning_curve import format_curve, learning_curve
@@ -122,14 +122,10 @@ def _by_answers(members: Sequence[TrialRecord], record: SweepRecord) -> list[Tri
 
 def _seeds_of(winner: str, record: SweepRecord, run: Run) -> list[Trial]:
     """Returns the winner, and the other trials of its variant whose weights are there, the best first."""
-    (best,) = (one.trial for one in record.trials if one.trial.id == winner)
-    others = [
-        one
-        for one in record.trials
-        if (one.trial.variant, one.status) == (best.variant, "finished") and one.trial.id != winner
-    ]
+    (best,) = (one for one in record.trials if one.trial.id == winner)
+    others = other_seeds(best, record)
     others.sort(key=lambda one: best_value(one.history, "val_cross_entropy"))
-    return [best, *(one.trial for one in others if trial_run(run, one.trial.id).exists(*BEST))]
+    return [best.trial, *(one.trial for one in others if trial_run(run, one.trial.id).exists(*BEST))]
 
 
 def _pool(record: SweepRecord, members: Sequence[TrialRecord]) -> OutOfFold | None:

@@ -76,7 +76,7 @@ def validation_curves(comparison: Comparison) -> Figure | None:
         handles[plain(f"{model.short_name} ({count})")] = Line2D([], [], color=model.colour, lw=2.2)
     if len(models) > MAX_LEGEND:
         handles[f"and {len(models) - MAX_LEGEND} more"] = Line2D([], [], lw=0)
-    handles["chosen, its best epoch"] = Line2D([], [], lw=0, marker="*", ms=12, mfc=INK, mec="white")
+    handles["chosen, its kept epoch"] = Line2D([], [], lw=0, marker="*", ms=12, mfc=INK, mec="white")
     for status, marker in ends.items():
         if any(one.status == status and one.history for one in record.trials):
             handles[status] = Line2D([], [], color=MUTED, ls=(0, (3, 1.5)), marker=marker, ms=5)

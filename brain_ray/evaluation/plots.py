@@ -70,13 +70,13 @@ def balance(splits: Mapping[str, Mapping[str, int]], classes: Sequence[str]) -> 
     return figure
 
 
-def learning_curves(history: pd.DataFrame) -> Figure:
+def learning_curves(history: pd.DataFrame, kept: str = "best") -> Figure:
     """Draws accuracy and loss per epoch for training and validation, from the rows of history.csv.
 
-    The best epoch, the last one with best = 1, is marked; so are the epochs after which training went back to
-    the best weights. Both losses are the cross-entropy alone, so that they can be compared (training images
-    are augmented, and dropout is on); the validation loss with the head's penalties is drawn too, if it
-    differs.
+    The epoch that was kept, the last one with best = 1, is marked, as the `kept` one of `train.keep_epoch`;
+    so are the epochs after which training went back to the best weights. Both losses are the cross-entropy
+    alone, so that they can be compared (training images are augmented, and dropout is on); the validation
+    loss with the head's penalties is drawn too, if it differs.
     """
     figure = new_figure(WIDTH, 3.7)
     panels = figure.subplots(1, 2)
@@ -105,7 +105,9 @@ def learning_curves(history: pd.DataFrame) -> Figure:
             )
         for epoch, value in zip(best["epoch"], best[watched], strict=True):
             axes.axvline(epoch, color=INK, lw=0.8, ls=(0, (4, 3)), zorder=0)
-            (handles[f"best epoch ({epoch})"],) = axes.plot(epoch, value, "*", ms=13, color=INK, mec="white")
+            (handles[f"{kept} epoch ({epoch})"],) = axes.plot(
+                epoch, value, "*", ms=13, color=INK, mec="white"
+            )
         axes.set_title(title, fontsize=10.5, color=INK, loc="left")
         axes.set_xlabel("epoch", fontsize=9, color=MUTED)
         tidy(axes, grid="y")

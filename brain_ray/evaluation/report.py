@@ -119,7 +119,7 @@ def _figures(data: ReportData) -> dict[str, Figure]:
     curve = risk_coverage(calibrated.max(axis=1), calibrated.argmax(axis=1) == labels)
     figures["risk_coverage.png"] = risk_plot.draw(curve, data.bundle["decision"]["max_error"])
     if len(data.history):
-        figures["curves.png"] = plots.learning_curves(data.history)
+        figures["curves.png"] = plots.learning_curves(data.history, data.config.train.keep_epoch)
     if data.samples:
         figures["samples.png"] = image_plates.sample_grid(data.samples, classes)
     if data.crop_examples:

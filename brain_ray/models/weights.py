@@ -65,6 +65,11 @@ def read_weights(file: str | Path | BinaryIO) -> list[NDArray[Any]]:
         return [stored[str(k)] for k in range(len(stored.files))]
 
 
+def write_weights(file: Path, weights: Sequence[NDArray[Any]]) -> None:
+    """Writes a local file that `read_weights` reads; uncompressed, since weights do not compress."""
+    np.savez(file, **{str(k): weight for k, weight in enumerate(weights)})  # type: ignore[arg-type]
+
+
 def assign_weights(model: "keras.Model", weights: Sequence[NDArray[Any]]) -> None:
     """Sets all weights of a model, in the order of `model.weights`.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from brain_ray.config import Config
 from brain_ray.errors import RunError
+from brain_ray.models.weights import write_weights
 from brain_ray.records import to_json
 from brain_ray.runs import BEST, HISTORY, RESULT, VAL_PROBABILITIES, Run
 from brain_ray.tracking import tensorboard
@@ -51,7 +52,7 @@ def write_best(run: Run, weights: Arrays) -> None:
     """Writes best.npz, by way of a local file: the weights are not held twice."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / BEST[-1]
-        np.savez(file, **{str(i): w for i, w in enumerate(weights)})  # type: ignore[arg-type]
+        write_weights(file, weights)
         run.write_bytes(file, *BEST)
 
 

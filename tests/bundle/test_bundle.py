@@ -251,3 +251,16 @@ def test_a_sweep_is_kept_and_a_bundle_from_before_it_stays_readable(bundle: Path
     del content["sweep"]
     file.write_text(json.dumps(content))
     assert load_bundle(str(bundle)).info.sweep is None
+
+
+def test_the_card_names_no_choice_of_the_epoch_where_the_last_one_is_kept(
+    exported: tuple[Path, BundleInfo],
+) -> None:
+    _, info = exported
+    assert "best of 7 epochs: 6." in render_card(info)
+    assert "which also chose the epoch and the temperature)" in render_card(info)
+    train = {**info.config["train"], "keep_epoch": "last"}
+    card = render_card(info.model_copy(update={"config": {**info.config, "train": train}}))
+    assert "last of 7 epochs: 6." in card
+    assert "which also chose the temperature)" in card
+    assert "they chose the epoch all the same" not in card

@@ -107,6 +107,7 @@ def test_learning_curves_mark_the_best_and_the_rolled_back_epochs():
     figure = plots.learning_curves(HISTORY)
     check(figure)
     assert "best epoch (4)" in texts(figure)
+    assert "last epoch (4)" in texts(plots.learning_curves(HISTORY, "last"))
     assert "back to the best weights" in texts(figure)
     assert "penalties" not in texts(figure)
     assert "penalties" in texts(plots.learning_curves(HISTORY.assign(val_loss=HISTORY["val_loss"] + 0.5)))
