@@ -18,6 +18,7 @@ from brain_ray.evaluation.copy_choice import Turned
 from brain_ray.evaluation.copy_pictures import PictureReader, read_images
 from brain_ray.evaluation.image_plates import to_jpeg
 from brain_ray.evaluation.score_predictions import stated_columns
+from brain_ray.evaluation.shortcuts import compare_folds_with_shortcuts
 from brain_ray.evaluation.style import data_uri, environment, percent
 from brain_ray.evaluation.suspects import write_suspects
 from brain_ray.runs import FOLD_SCORES, FOLDS_PAGE, TRAIN, Run
@@ -43,6 +44,8 @@ def report_folds(
     stated = add_source_columns(ids, run)
     clusters = images.loc[answers.image_id, "cluster"].to_numpy()
     validated, calibrated = _score(config, answers, clusters, stated)
+    shortcuts = compare_folds_with_shortcuts(run, answers)
+    validated = validated.model_copy(update={"shortcuts": shortcuts})
     if len(seeds) > 1:
         mean = replace(answers, probabilities=np.stack(seeds).mean(axis=0, dtype=np.float32))
         pooled = _score(config, mean, clusters, stated)[0].pooled

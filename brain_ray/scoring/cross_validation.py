@@ -1,6 +1,7 @@
 """Scores of a cross-validation: of all out-of-fold answers together, and of each fold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,6 +54,8 @@ class CrossValidation(Strict):
     folds by chance and between their models, and is no standard error of the pooled accuracy."""
     averaged: SeedAverage | None = None
     """Of the mean over several seeds; all else is of one seed."""
+    shortcuts: dict[str, Any] | None = None
+    """The result of `evaluation.shortcuts.compare_folds_with_shortcuts`."""
 
 
 def calibrate_across(
@@ -161,7 +164,15 @@ def format_cross_validation(found: CrossValidation) -> str:
     if found.averaged is not None:
         lines += ["", f"mean of the answers of {found.averaged.seeds} seeds to each fold"]
         lines += [format_scores(found.averaged.pooled), *_format_units(found.averaged.pooled)]
+    if found.shortcuts and found.shortcuts.get("decided"):
+        lines += ["", _format_shortcuts(found.shortcuts)]
     return "\n".join(lines)
+
+
+def _format_shortcuts(found: Mapping[str, Any]) -> str:
+    decided, where = found["decided"], found["accuracy_where_wrong"]
+    text = f"of what they got right, {decided['value']:.2f} is told by a linear model that sees no head"
+    return text if where is None else f"{text};\nwhere that is wrong, they are right in {where['value']:.2f}"
 
 
 def _format_units(scores: Scores) -> list[str]:

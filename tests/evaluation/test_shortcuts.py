@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from brain_ray.data.out_of_fold import OutOfFold
 from brain_ray.data.shortcuts.table import tabulate
 from brain_ray.data.shortcuts.views import NUM_SCANNED
-from brain_ray.evaluation.shortcuts import compare, compare_with_shortcuts
+from brain_ray.evaluation.shortcuts import compare, compare_folds_with_shortcuts, compare_with_shortcuts
 from brain_ray.runs import DATASET_MANIFEST, DATASET_SHORTCUTS, Run
 from brain_ray.scoring.intervals import GroupBootstrap
 
@@ -92,3 +93,40 @@ def test_where_no_figure_can_be_had_it_says_why(tmp_path: Path) -> None:
     run, predictions = make_run(tmp_path)
     found = compare_with_shortcuts(run, predictions.assign(image_id=predictions["image_id"] + 1000))
     assert found == {"reason": "none of the test images was drawn for this comparison"}
+
+
+def answers_of_folds(images: pd.DataFrame) -> OutOfFold:
+    """Perfect answers in three folds of whole groups."""
+    label, group = images["label"].to_numpy(np.int64), images["group"].to_numpy(np.int64)
+    chances = np.eye(2, dtype=np.float32)[label]
+    return OutOfFold(images["image_id"].to_numpy(np.int64), group % 3, label, group, chances)
+
+
+def test_each_fold_is_asked_of_a_model_of_the_others(tmp_path: Path) -> None:
+    run, _ = make_run(tmp_path)
+    manifest = pq.read_table(run.path(*DATASET_MANIFEST)).to_pandas()
+    answers = answers_of_folds(manifest[manifest["split"] != "test"])
+    found = compare_folds_with_shortcuts(run, answers)
+    assert found is not None
+    assert (found["images"], found["groups"]) == (60, 30)
+    assert found["shortcut_accuracy"]["value"] == found["decided"]["value"] == 1.0
+    assert found["usual_accuracy"] == 0.5
+    assert found["accuracy_where_wrong"] is None
+
+
+def test_a_fold_learns_nothing_of_its_own_groups(tmp_path: Path) -> None:
+    run, _ = make_run(tmp_path)
+    manifest = pq.read_table(run.path(*DATASET_MANIFEST)).to_pandas()
+    # The one group with label 1 is in fold 0: nothing of it is left to learn from.
+    manifest["group"] = np.where(manifest["label"] == 1, 0, manifest["group"] + 1)
+    pq.write_table(pa.Table.from_pandas(manifest), run.path(*DATASET_MANIFEST))
+    answers = answers_of_folds(manifest[manifest["split"] != "test"])
+    assert compare_folds_with_shortcuts(run, answers) == {
+        "reason": "the images drawn for this comparison outside fold 0 are of one class"
+    }
+
+
+def test_folds_of_an_earlier_version_have_no_views(tmp_path: Path) -> None:
+    run, _ = make_run(tmp_path, table=False)
+    manifest = pq.read_table(run.path(*DATASET_MANIFEST)).to_pandas()
+    assert compare_folds_with_shortcuts(run, answers_of_folds(manifest)) is None
