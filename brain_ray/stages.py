@@ -157,7 +157,9 @@ def _export(run: Run, config: Config) -> str:
 def _evaluate(run: Run, config: Config) -> str:
     if config.folds is not None and not run.list_files(DATASET, "test", suffix=".parquet"):
         show_pages(run)
-        return "there is no test split: the scores of this model are those of its cross-validation"
+        text = "there is no test split: the scores of this model are those of its cross-validation"
+        asked = [f"evaluate.{name}" for name in ("outlines", "robustness") if getattr(config.evaluate, name)]
+        return f"{text}; {' and '.join(asked)} would need one, and nothing came of it" if asked else text
     refuse = partial(refuse_scoring, config.evaluate)
     with give_up_without_nodes("evaluation", partial(check_now_or_later, refuse, "evaluation")):
         text = evaluate.evaluate(run, _trained_with(run, config))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from brain_ray.config import DataConfig, PhantomConfig
@@ -155,3 +156,24 @@ def test_larger_sets_hold_each_image_of_a_tree_several_times_bent(
     first, again = (cv2.imread(str(path)) for path in sorted((tmp_path / "bent").rglob("*-00[01].jpg"))[:2])
     assert first.shape == again.shape
     assert (first != again).any()
+
+
+def test_a_tumour_is_painted_out_and_as_much_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    paint_out, elsewhere = (load("evidence", monkeypatch)[name] for name in ("paint_out", "elsewhere"))
+    image, tumour = np.zeros((96, 96), np.uint8), np.zeros((96, 96), np.uint8)
+    cv2.circle(image, (48, 48), 40, 100, -1)
+    cv2.circle(image, (36, 40), 8, 255, -1)
+    cv2.circle(tumour, (36, 40), 8, 255, -1)
+    painted = paint_out(image, tumour)
+    np.testing.assert_allclose(painted[tumour > 0].astype(int), 100, atol=5)  # as what is around it
+    assert (painted[image == 0] == 0).all()
+    moved = elsewhere(image, tumour, np.random.default_rng(0))
+    assert moved is not None
+    assert (moved > 0).sum() == (tumour > 0).sum()
+    assert not moved[tumour > 0].any()
+    assert image[moved > 0].mean() > 20
+    assert (paint_out(image, moved)[tumour > 0] == 255).all()
+    whole = np.full_like(tumour, 255)
+    assert elsewhere(image, whole, np.random.default_rng(0)) is None
+    left_out = np.zeros_like(tumour)  # the tumour lies outside the crop
+    assert elsewhere(image, left_out, np.random.default_rng(0)) is None

@@ -1,6 +1,9 @@
 """`pipeline --folds`: from phantoms to a bundle whose temperature and thresholds other folds vouch for."""
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ import onnxruntime
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from support.jobs import ROOT
 from support.small_road import words
 
 from brain_ray import jobs
@@ -20,9 +24,10 @@ from brain_ray.comparison.choose import settings_of
 from brain_ray.config import Config
 from brain_ray.data.dataset import add_source_columns, read_input_facts, read_inputs
 from brain_ray.data.out_of_fold import OutOfFold
+from brain_ray.data.phantoms.files import OUTLINES
 from brain_ray.errors import RunError
 from brain_ray.evaluation.cross_validation import report_folds
-from brain_ray.runs import AVERAGES, AVERAGES_OUT_OF_FOLD, Run
+from brain_ray.runs import AVERAGES, AVERAGES_OUT_OF_FOLD, PHANTOM_IMAGES, Run
 from brain_ray.scoring.calibration import fit_temperature
 from brain_ray.scoring.cross_validation import CrossValidation, format_cross_validation
 from brain_ray.tuning.trial_store import read_trials
@@ -140,6 +145,37 @@ def test_names_of_sources_stand_beside_their_scores_where_each_is_a_fold(
     for one in found.folds:
         assert f"{one.fold} ({one.source})</th>" in run.read_bytes("train", "cross_validation.html").decode()
         assert format_cross_validation(found).count(f"  {one.source}\n") == 1
+
+
+@pytest.mark.slow
+def test_page_and_scores_say_what_is_told_without_the_head(finished: Run) -> None:
+    folds = CrossValidation.model_validate(finished.read_json("train", "folds.json"))
+    assert folds.shortcuts is not None
+    assert folds.shortcuts["images"] == folds.pooled.images, "so few that all were drawn"
+    share = folds.shortcuts["decided"]["value"]
+    assert f"of what they got right, {share:.2f} is told by a linear model" in format_cross_validation(folds)
+    page = finished.read_bytes("report", "cross_validation.html").decode()
+    assert f"of what the networks got right</th><td>{share:.2f}</td>" in page
+
+
+@pytest.mark.slow
+def test_what_the_answers_rest_on_is_told_of_each_outlined_image(finished: Run) -> None:
+    outlines = finished.path(PHANTOM_IMAGES, OUTLINES)
+    script = [sys.executable, str(ROOT / "benchmarks" / "evidence.py"), "--outlines", outlines]
+    done = subprocess.run([*script, finished.path()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    manifest = pq.read_table(finished.path("dataset", "manifest.parquet")).to_pandas()
+    learned = manifest[manifest["split"].isin(["train", "valid"])]
+    tumours = learned["path"].isin(json.loads(Path(outlines).read_text()))
+    assert f"\n{tumours.sum()} outlined images of {learned[tumours]['group'].nunique()} groups" in done.stdout
+    values = json.loads(done.stdout.splitlines()[-1])
+    assert set(values["heat maps"]) == {"centre of the head", "smoke", "smoke - centre"}
+    painted = values["painted"]["smoke"]
+    assert painted["lost"]["value"] == pytest.approx(
+        painted["elsewhere"]["value"] - painted["without"]["value"]
+    )
+    folds = finished.read_json("train", "folds.json")
+    assert values["without the head"] == {"smoke": folds["shortcuts"]}
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from brain_ray.config import Config, DataConfig, PhantomConfig, TrainConfig
+from brain_ray.config import Config, DataConfig, EvaluateConfig, PhantomConfig, TrainConfig
 from brain_ray.data.dataset import read_table
 from brain_ray.data.phantoms.files import write_tree
 from brain_ray.fingerprints import differences, flatten
@@ -88,3 +88,13 @@ def test_a_source_is_listed_once_in_a_start_whatever_becomes_of_its_data_set(
     second.unlink()
     assert once.items() <= start().items(), "prepared from what is there now"
     assert str(second.relative_to(source)) not in read_table(run, *DATASET_MANIFEST)["path"].tolist()
+
+
+def test_without_a_test_split_it_says_what_was_asked_of_one(tmp_path: Path) -> None:
+    run = Run(str(tmp_path), "smoke")
+    (tmp_path / "smoke" / "dataset").mkdir(parents=True)
+    config = Config.model_validate({"folds": 5})
+    assert STAGES["evaluate"].work(run, config).endswith("those of its cross-validation")
+    asked = config.model_copy(update={"evaluate": EvaluateConfig(outlines="o.json", robustness=True)})
+    text = STAGES["evaluate"].work(run, asked)
+    assert text.endswith("; evaluate.outlines and evaluate.robustness would need one, and nothing came of it")

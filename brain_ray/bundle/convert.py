@@ -24,7 +24,7 @@ from brain_ray.bundle.parity import compare_models
 from brain_ray.config import BackboneSpec, Config
 from brain_ray.errors import RunError
 from brain_ray.models.alignment import map_shift
-from brain_ray.models.ensemble import heat_map, join_networks, members_of, served_model
+from brain_ray.models.ensemble import heat_map, join_networks, networks_of, served_model
 from brain_ray.models.fused_layers import make_convertible
 from brain_ray.models.keras_import import import_keras
 
@@ -69,7 +69,7 @@ def convert_explanation(model: "keras.Model", target: Path, opset: int) -> None:
     say where the cells of its map lie."""
     import tensorflow as tf
 
-    members = members_of(model)
+    members = networks_of(model)
     maps = [member.get_layer("pool").input.shape[1:] for member in members]
     places = {(*cells, map_shift(member)) for member, (*cells, _) in zip(members, maps, strict=True)}
     if len(places) > 1:

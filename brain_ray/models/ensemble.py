@@ -47,7 +47,7 @@ def _mirror(image: Any) -> Any:
     return keras.ops.flip(image, axis=2)
 
 
-def members_of(model: "keras.Model") -> "list[keras.Model]":
+def networks_of(model: "keras.Model") -> "list[keras.Model]":
     """Returns the networks of a model of `join_networks`, in their order."""
     return [layer for layer in model.layers if layer.name.startswith(MEMBER)] or [model]
 
@@ -64,7 +64,7 @@ def served_model(model: "keras.Model", specs: Sequence[BackboneSpec]) -> "keras.
     """
     import keras
 
-    members = members_of(model)
+    members = networks_of(model)
     first, *others = [with_maps(member, spec) for member, spec in zip(members, specs, strict=True)]
     mirrored = model.name == MIRRORED
     if not others and not mirrored:
@@ -92,7 +92,7 @@ def heat_map(model: "keras.Model", feature_map: Any, label: Any) -> Any:
     """
     import tensorflow as tf
 
-    members = members_of(model)
+    members = networks_of(model)
     channels = [member.get_layer("pool").input.shape[-1] for member in members]
     maps = tf.split(feature_map, channels, axis=-1)
     heat = [grad_cam(member, each, label) for member, each in zip(members, maps, strict=True)]
