@@ -178,9 +178,12 @@ def describe(config: Config, *, whole: bool = False) -> str:
     """Returns text for a terminal on how a config differs from its recipe, or on the whole config.
 
     If whole, each section of the settings is a paragraph. Storage and name are not listed as differences:
-    each job logs in its first line where its run is.
+    each job logs in its first line where its run is; nor is what plays no part when a bundle is scored.
     """
     settings = flatten(config.model_dump(mode="json"))
+    scores = config.data.external and not whole
+    if scores:
+        settings = {name: each for name, each in settings.items() if name.startswith(("data.", "evaluate."))}
     recipe = flatten(RECIPES.get(config.recipe, Config)().model_dump(mode="json"))
     sections: dict[str, list[str]] = {}
     for name, value in settings.items():
@@ -190,6 +193,7 @@ def describe(config: Config, *, whole: bool = False) -> str:
             sections.setdefault(section, []).append(f"{name}={shown}")
     if not whole:
         start = f"recipe {config.recipe}" + (", but for" if sections else ", unchanged")
+        start = "scores a bundle with" if scores else start
         sections.setdefault("", []).insert(0, start)
     wrap = textwrap.TextWrapper(
         width=110, break_long_words=False, break_on_hyphens=False, subsequent_indent="  "

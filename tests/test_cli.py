@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from brain_ray import cli
-from brain_ray.config import Config, DataConfig
+from brain_ray.config import Config, DataConfig, EvaluateConfig, TrainConfig
 from brain_ray.errors import RunError
 from brain_ray.recipes import RECIPES
 from brain_ray.runs import Run
@@ -136,6 +136,15 @@ def test_only_what_differs_from_the_recipe_is_said() -> None:
     config = parse("b0", "--train.epochs", "3", "--name", "first", "--data.source", "/mri")
     assert cli.describe(config) == "recipe b0, but for data.source=/mri train.epochs=3"
     assert cli.describe(RECIPES["b0"]()) == "recipe b0, unchanged"
+
+
+def test_of_a_bundle_that_is_scored_no_training_is_described() -> None:
+    data = DataConfig(source="/mri", external=True)
+    config = Config(data=data, evaluate=EvaluateConfig(bundle="/b"), train=TrainConfig(epochs=77))
+    text = cli.describe(config)
+    assert text.startswith("scores a bundle with data.source=/mri")
+    assert "evaluate.bundle=/b" in text
+    assert "train." not in text
 
 
 def test_debug_says_all_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
