@@ -51,8 +51,8 @@ from brain_ray.models.outputs import grad_cam, with_maps
 from brain_ray.models.weights import assign_weights
 from brain_ray.runs import CONFIG, Run
 from brain_ray.scoring.intervals import GroupBootstrap, Interval
-from brain_ray.scoring.localisation import centre_map, localise
-from brain_ray.scoring.localisation_scores import CENTRE, HEAT, column
+from brain_ray.scoring.localisation import centre_map
+from brain_ray.scoring.localisation_scores import CENTRE, HEAT, column, mean_of_hits, measure_maps
 
 BATCH = 32
 MEASURES = {"pointing": "maximum inside", "near": "inside or near", "energy": "energy inside"}
@@ -120,7 +120,8 @@ def elsewhere(image: Grey, mask: Grey, rng: np.random.Generator) -> Grey | None:
 
 def look(run: Run, outlines: Outlines) -> pd.DataFrame:
     """Return a row for each outlined image, by its path: its group, each measure of the network's heat map
-    and of the centre of the head, and `PAINTED`, 1 or 0, or NaN where nothing can be painted elsewhere."""
+    and of the centre of the head, `can_move`, whether as much can be painted elsewhere, and `PAINTED`, right
+    or not."""
     config = Config.model_validate(run.read_json(*CONFIG)["config"])
     answers = OutOfFold.read(run)
     if answers is None:
@@ -144,11 +145,6 @@ def look(run: Run, outlines: Outlines) -> pd.DataFrame:
                 HEAT: over_image(heat, spec, box, shape, network.shift),
                 CENTRE: centre_map(shape, (box.rows, box.columns)),
             }
-            measured = {
-                column(title, measure): value
-                for title, made in maps.items()
-                for measure, value in asdict(localise(made, mask)).items()
-            }
             fitted = to_input(255 * mask.astype(np.uint8), box, replace(spec, background="keep"))[..., 0]
             drawn = np.where(fitted > 127, np.uint8(255), np.uint8(0))
             image = inputs[place][..., 0]
@@ -156,23 +152,21 @@ def look(run: Run, outlines: Outlines) -> pd.DataFrame:
             changed += [paint_out(image, drawn), image if moved is None else paint_out(image, moved)]
             facts_of_image = {"path": paths[place], "group": groups[place], "label": int(labels[place])}
             told = {"right": answer == labels[place], "can_move": moved is not None}
-            mine.append(facts_of_image | told | measured)
+            mine.append(facts_of_image | told | measure_maps(maps, mask))
         again = np.array([answer for answer, _ in network(np.stack(changed)[..., np.newaxis])])
         for row, without, other in zip(mine, again[::2], again[1::2], strict=True):
-            row["without"] = float(without == row["label"]) if row["can_move"] else np.nan
-            row["elsewhere"] = float(other == row["label"]) if row["can_move"] else np.nan
+            row |= {"without": float(without == row["label"]), "elsewhere": float(other == row["label"])}
         rows += mine
         print(f"{run.name}: fold {fold}, {len(rows)} outlined images so far", flush=True)
     return pd.DataFrame(rows).set_index("path").sort_index()
 
 
 def mean(bootstrap: GroupBootstrap, values: Any, low: float = 0.0, *, hits: bool = True) -> Interval:
-    """Return the mean of numbers of `low` to 1: of hits as a share is told, of others by percentiles."""
+    """Return the mean of numbers of `low` to 1: of hits as a share is told, of others as losses are."""
     numbers = np.asarray(values, np.float64)
     if not hits:
         return bootstrap.mean(numbers)
-    found = bootstrap.share((numbers - low) / (1 - low))
-    return Interval(*(low + (1 - low) * end for end in (found.value, found.low, found.high)))
+    return mean_of_hits(bootstrap, numbers, low)
 
 
 def shown(found: Interval, sign: str = "") -> str:

@@ -192,8 +192,8 @@ def describe(config: Config, *, whole: bool = False) -> str:
             section = name.partition(".")[0] if whole and "." in name else ""
             sections.setdefault(section, []).append(f"{name}={shown}")
     if not whole:
-        start = f"recipe {config.recipe}" + (", but for" if sections else ", unchanged")
-        start = "scores a bundle with" if scores else start
+        recipe_line = f"recipe {config.recipe}" + (", but for" if sections else ", unchanged")
+        start = "scores a bundle with" if scores else recipe_line
         sections.setdefault("", []).insert(0, start)
     wrap = textwrap.TextWrapper(
         width=110, break_long_words=False, break_on_hyphens=False, subsequent_indent="  "

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from brain_ray.data.outlines import Outline, Outlines
 from brain_ray.errors import RunError, list_faults, list_names
 from brain_ray.evaluation.scoring_actors import open_predictor
 from brain_ray.runs import DATASET_MANIFEST, LOCALISATION, Run
-from brain_ray.scoring.localisation import Map, brightness_map, centre_map, localise
+from brain_ray.scoring.localisation import Map, brightness_map, centre_map
 from brain_ray.scoring.localisation_scores import (
     BRIGHTEST,
     CENTRE,
@@ -27,7 +27,7 @@ from brain_ray.scoring.localisation_scores import (
     HEAT,
     LocalisationScores,
     OutlineCounts,
-    column,
+    measure_maps,
     score_parts,
 )
 
@@ -101,11 +101,7 @@ class Localiser:
             "answer": int(answers[0]),
             "blank": float(not heat.any()),
             "area": float(mask[head].mean()),
-            **{
-                column(name, measure): value
-                for name, one in maps.items()
-                for measure, value in asdict(localise(one, mask)).items()
-            },
+            **measure_maps(maps, mask),
         }
 
 

@@ -72,7 +72,7 @@ def compare_folds_with_shortcuts(run: Run, answers: OutOfFold) -> dict[str, Any]
     guesses, usual = np.full(len(ids), -1), np.full(len(ids), -1)
     for number in np.unique(answers.fold):
         held = fold == number
-        near = np.unique(answers.group[answers.fold == number])
+        near = answers.group[answers.fold == number]
         learned = development & ~np.isin(groups, near)
         if len(np.unique(labels[learned])) < 2:
             return {"reason": f"the images drawn for this comparison outside fold {number} are of one class"}

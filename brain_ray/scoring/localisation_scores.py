@@ -1,14 +1,14 @@
 """Localisation scores: heat maps and both baselines, each with its interval over groups of images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.scoring.decisions import wrap
 from brain_ray.scoring.intervals import GroupBootstrap, Interval, ratio
-from brain_ray.scoring.localisation import MEASURES, THRESHOLDS, TOLERANCE
+from brain_ray.scoring.localisation import MEASURES, THRESHOLDS, TOLERANCE, Map, Mask, localise
 
 HEAT, CENTRE, BRIGHTEST = MAPS = ("heat", "centre", "brightest")
 """Names of the maps: the network's, and the baselines `centre_map` and `brightness_map`."""
@@ -86,6 +86,16 @@ def column(name: str, measure: str) -> str:
     return f"{name}_{measure}"
 
 
+def measure_maps(maps: Mapping[str, Map], mask: Mask) -> dict[str, float]:
+    """Compares maps, by their names, with an outline's mask, all (height, width); returns the columns of
+    their measures."""
+    return {
+        column(name, measure): value
+        for name, one in maps.items()
+        for measure, value in asdict(localise(one, mask)).items()
+    }
+
+
 COLUMNS = tuple(column(name, measure) for name in MAPS for measure in MEASURES)
 """Columns of all measures."""
 
@@ -135,7 +145,7 @@ def _compare(measure: str, figures: Mapping[str, NDArray[np.generic]], bootstrap
     is_share = measure in ("pointing", "near")
 
     def interval(numbers: NDArray[np.float64], low: float) -> Interval:
-        found = _share(bootstrap, numbers, low) if is_share else _mean(bootstrap, numbers)
+        found = mean_of_hits(bootstrap, numbers, low) if is_share else _mean(bootstrap, numbers)
         # One group tells nothing of how groups differ.
         return found if bootstrap.num_groups > 1 else Interval(found.value, np.nan, np.nan)
 
@@ -144,7 +154,7 @@ def _compare(measure: str, figures: Mapping[str, NDArray[np.generic]], bootstrap
     return Compared(**means, **over)
 
 
-def _share(bootstrap: GroupBootstrap, numbers: NDArray[np.float64], low: float) -> Interval:
+def mean_of_hits(bootstrap: GroupBootstrap, numbers: NDArray[np.float64], low: float) -> Interval:
     """Returns the mean of numbers of `low` to 1, which nearly all are hits, misses or their differences."""
     found = bootstrap.share((numbers - low) / (1 - low))
     return Interval(*(low + (1 - low) * end for end in (found.value, found.low, found.high)))
