@@ -17,6 +17,7 @@ from brain_ray.serving.engine import Engine
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.schemas import Failure
 from brain_ray.serving.security import CLIENT, ROOM
+from brain_ray.serving.study_uploads import parse_study
 from brain_ray.serving.uploads import Upload, body_size, is_quickly_parsed, parse_uploads, read_body
 
 Seen = Callable[[str, int, float, str], None]
@@ -25,9 +26,6 @@ Seen = Callable[[str, int, float, str], None]
 Parse = Callable[[Headers, bytes, int], list[Upload]]
 """Function from a request's headers, its body and the largest number of files to its files."""
 
-Limit = tuple[float, int]
-"""Largest size of a body in 10^6 bytes, and largest number of its files."""
-
 
 async def handle(
     request: Request,
@@ -35,7 +33,7 @@ async def handle(
     work: Callable[[list[Upload]], Awaitable[Response]],
     seen: Seen,
     parse: Parse = parse_uploads,
-    study: Limit | None = None,
+    study: bool = False,
 ) -> Response:
     """Reads a request and runs its work, within the time-out; Serve itself has none.
 
@@ -46,9 +44,13 @@ async def handle(
     start = time.perf_counter()
     REQUEST.set(next(numbers))
     room, client, admission = request.scope[ROOM], request.scope[CLIENT], engine.admission
-    max_mb, max_files = (config.max_upload_mb, config.max_images) if study is None else study
-    max_bytes = int(max_mb * 1e6)
+    max_bytes = int((config.max_study_mb if study else config.max_upload_mb) * 1e6)
     room.enter_context(admission.accept(1, body_size(request.headers, max_bytes), client))
+
+    def reserve(num_images: int, num_bytes: int) -> None:
+        room.close()
+        room.enter_context(admission.accept(num_images, num_bytes, client))
+
     try:
         async with asyncio.timeout(config.timeout_s):
             body = await read_body(request, max_bytes)
@@ -58,24 +60,21 @@ async def handle(
         return Response(status_code=400)  # the client is gone
     try:
         async with asyncio.timeout(max(0.0, config.timeout_s - (time.perf_counter() - start))):
-            # Archives are unpacked one at a time: what they unpack to is counted only when it is known.
-            read = partial(parse, request.headers, body, max_files)
-            size = len(body)
-            if study is not None:
-                uploads = await engine.decode_study(read)
-            elif is_quickly_parsed(request.headers, body):
-                uploads = read()
+            headers, size = request.headers, len(body)
+            if study:
+                read_study = partial(parse_study, headers, body, config.max_study_images, max_bytes)
+                files = await engine.decode_study(read_study)
+                del body, read_study  # the files of a form are copies
+                reserve(min(files.num_files, config.batch_size), max(size, files.num_bytes))
+                uploads = await engine.decode_study(files.unpack)  # only now: what is refused costs no more
+                del files
             else:
-                uploads = await engine.parse(read, size)
-            del body, read  # the files of a form are copies
-            worked_on = len(uploads)
-            if study is not None:
-                worked_on = min(worked_on, config.batch_size)
-                size = max(size, sum(len(one.data) for one in uploads if isinstance(one.data, bytes)))
-            room.close()
-            room.enter_context(admission.accept(worked_on, size, client))
-            if study is None and len(uploads) > 1:
-                uploads = await engine.check_uploads(uploads)
+                read = partial(parse, headers, body, config.max_images)
+                uploads = read() if is_quickly_parsed(headers, body) else await engine.parse(read, size)
+                del body, read
+                reserve(len(uploads), size)
+                if len(uploads) > 1:
+                    uploads = await engine.check_uploads(uploads)
             response = await work(uploads)
             room.close()
             room.enter_context(admission.hold(len(response.body), client))  # until it is sent

@@ -6,7 +6,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -33,7 +32,6 @@ from brain_ray.serving.schemas import (
 from brain_ray.serving.security import SecurityMiddleware
 from brain_ray.serving.study_run import Wanted, run_study
 from brain_ray.serving.study_schemas import Study
-from brain_ray.serving.study_uploads import parse_study
 from brain_ray.serving.uploads import Upload
 
 DESCRIPTION = (
@@ -126,14 +124,7 @@ def _add_studies(app: FastAPI, engine: Engine, seen: Seen) -> None:
             shown = None if png is None else to_base64(png)
             return as_json(study.model_copy(update={"contact_sheet": shown, "milliseconds": since(start)}))
 
-        config = engine.config
-
-        def parse(headers: Headers, body: bytes, max_files: int) -> list[Upload]:
-            return parse_study(headers, body, max_files, int(config.max_study_mb * 1e6))
-
-        return await handle(
-            request, engine, work, seen, parse, (config.max_study_mb, config.max_study_images)
-        )
+        return await handle(request, engine, work, seen, study=True)
 
 
 def _add_facts(app: FastAPI, engine: Engine) -> None:

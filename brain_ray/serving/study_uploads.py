@@ -3,7 +3,9 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO
 
 from python_multipart.exceptions import FormParserError
@@ -32,14 +34,25 @@ ZIP = b"PK\x03\x04"
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed")
 
 OTHER_ENTRIES = 1000
-"""Largest number of entries of an archive beside as many files as a study may have: folders, texts."""
+"""Largest number of entries of all archives beside as many files as a study may have: folders, texts."""
 
 _ENTRY = b"PK\x01\x02"
 """Beginning of an entry in an archive's list."""
 
 
-def parse_study(headers: Headers, body: bytes, max_files: int, max_bytes: int) -> list[Upload]:
-    """Returns the files of a study, in order; those of archives are unpacked.
+@dataclass(frozen=True)
+class StudyFiles:
+    """Files of a study as they came, those of archives still packed."""
+
+    num_files: int
+    num_bytes: int
+    """Size of them all, unpacked, by the archives' lists."""
+    unpack: Callable[[], list[Upload]]
+    """Returns the files, in order, or raises a `ProblemError`: an archive is damaged."""
+
+
+def parse_study(headers: Headers, body: bytes, max_files: int, max_bytes: int) -> StudyFiles:
+    """Returns the files of a study; archives are counted by their lists, and not unpacked yet.
 
     Args:
         headers: the request's headers.
@@ -59,53 +72,70 @@ def parse_study(headers: Headers, body: bytes, max_files: int, max_bytes: int) -
         uploads = parse_form(content_type, body, max_files)
     else:
         uploads = parse_uploads(headers, body, max_files)
-    files: list[Upload] = []
-    left = max_bytes
-    for upload in uploads:
+    num_files = num_bytes = num_entries = 0
+    archives: set[int] = set()
+    for i, upload in enumerate(uploads):
         assert isinstance(upload.data, bytes)
-        found = [upload]
+        sizes = [upload.num_bytes]
         if upload.data.startswith(ZIP) or kind in ZIP_TYPES:
-            found = list(_unpack(upload.data, max_files, left, max_bytes))
-        left -= sum(len(file.data) for file in found if isinstance(file.data, bytes))
-        files += found
-        if len(files) > max_files:
+            archives.add(i)
+            # Counted before the list is read, whose entries would each cost a kilobyte of memory.
+            num_entries += upload.data.count(_ENTRY)
+            if num_entries > max_files + OTHER_ENTRIES:
+                raise too_many(max_files)
+            with _open(upload.data) as (_, entries):
+                sizes = [entry.file_size for entry in entries]
+        num_files, num_bytes = num_files + len(sizes), num_bytes + sum(sizes)
+        if num_bytes > max_bytes:
+            raise too_large(max_bytes)
+        if num_files > max_files:
             raise too_many(max_files)
-    if not files:
+    if not num_files:
         raise ProblemError("no_image", "expected DICOM files, a volume, or pictures of one patient")
-    return files
+
+    def unpack() -> list[Upload]:
+        files: list[Upload] = []
+        for i, upload in enumerate(uploads):
+            assert isinstance(upload.data, bytes)
+            files += _unpack(upload.data) if i in archives else [upload]
+        return files
+
+    return StudyFiles(num_files, num_bytes, unpack)
 
 
 PIECE = 1 << 18
 """Bytes that are unpacked at a time."""
 
 
-def _unpack(archive: bytes, max_files: int, left: int, max_bytes: int) -> Iterator[Upload]:
-    """Yields the files of an archive that may be images; none is unpacked to more than the archive states.
-
-    Of a file that does not begin as an image, the beginning stands for all of it.
+@contextmanager
+def _open(archive: bytes) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
+    """Opens an archive, and lists the files in it that may be images.
 
     Raises:
-        ProblemError: more than `left` bytes or too many files by the archive's own list; damaged; encrypted.
+        ProblemError: damaged, also where that shows as it is read; encrypted; packed in another way.
     """
-    # Counted before the list is read, whose entries would each cost a kilobyte of memory.
-    if archive.count(_ENTRY) > max_files + OTHER_ENTRIES:
-        raise too_many(max_files)
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             entries = [entry for entry in opened.infolist() if _may_be_image(entry)]
-            if sum(entry.file_size for entry in entries) > left:
-                raise too_large(max_bytes)
-            if len(entries) > max_files:
-                raise too_many(max_files)
             for entry in entries:
                 if entry.flag_bits & 1:
                     raise ProblemError("bad_request", "the zip archive is encrypted")
                 if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ProblemError("bad_request", "the zip archive is not packed by deflate")
-                with opened.open(entry) as stream:
-                    yield Upload(clean_name(entry.filename), _read(stream))
+            yield opened, entries
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
         raise ProblemError("bad_request", "the zip archive is damaged") from error
+
+
+def _unpack(archive: bytes) -> Iterator[Upload]:
+    """Yields the files of an archive that may be images; none is unpacked to more than the archive states.
+
+    Of a file that does not begin as an image, the beginning stands for all of it.
+    """
+    with _open(archive) as (opened, entries):
+        for entry in entries:
+            with opened.open(entry) as stream:
+                yield Upload(clean_name(entry.filename), _read(stream))
 
 
 def _read(stream: IO[bytes]) -> bytes:

@@ -272,6 +272,16 @@ def test_archives_that_cannot_be_used_are_refused(ask: Ask, body: bytes, code: s
     assert code_of(response) == code, response.text
 
 
+def test_an_archive_for_which_there_is_no_room_is_refused_before_it_is_unpacked(
+    ask: Ask, engine: Engine
+) -> None:
+    study = lying(archive({"a.dcm": slices("glioma", 1)[0]}), 60_000_000)  # it has less than it states
+    with engine.admission.hold(150_000_000):
+        response = ask("POST", "/v1/studies", content=study)
+    assert code_of(response) == "queue_full"
+    assert ask("POST", "/v1/studies", content=study).status_code == 200
+
+
 def test_an_encrypted_archive_is_refused(ask: Ask) -> None:
     made = bytearray(archive({"a.dcm": bytes(1000)}))
     for place, offset in ((made.find(b"PK\x01\x02"), 8), (0, 6)):
