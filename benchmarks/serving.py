@@ -14,6 +14,8 @@ of bare ONNX Runtime; as its last line one JSON object:
 - explain_ratio: the same latency of /v1/explain over that of /v1/predict;
 - study_ratio: time of a study of 56 DICOM slices over that of the predictor for the same files, four at a
   time; the median of five alternations;
+- ray_proxy_ratio: requests/s at 8 clients where Ray's own proxy stands in for HAProxy, over those with it;
+  the median of five alternations between two endpoints;
 - replica_mb: memory of the replica after the load of single images, and what its decoders have beside it;
 - replica_after_studies_mb: the same after explanations and studies;
 - replica_start_ratio: from its process's start until the proxy lets requests to it, over a bare process that
@@ -253,8 +255,23 @@ class Found:
     at_rest: list[float] = field(default_factory=list)
     by_loop: list[float] = field(default_factory=list)
     by_study: list[float] = field(default_factory=list)
+    by_haproxy: list[float] = field(default_factory=list)
+    by_ray: list[float] = field(default_factory=list)
     opens: list[float] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
+
+
+def start_endpoint(bundle: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[str], str]:
+    """Start an endpoint with all cores, in a Ray cluster of its own; returns its process and its URL."""
+    command = [sys.executable, ROOT / "jobs" / "serve.py", "--bundle", bundle, "--port", "0"]
+    endpoint = subprocess.Popen(
+        [*command, "--cpus-per-replica", str(os.cpu_count() or 1)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert endpoint.stdout is not None
+    return endpoint, next(line.split()[1] for line in endpoint.stdout if line.startswith("page ")).rstrip("/")
 
 
 def measure_plain(folder: Path, bundle: Path, script: Path, environment: dict[str, str]) -> Row:
@@ -279,15 +296,7 @@ def measure_endpoint(
     bundle: Path, script: Path, environment: dict[str, str], predictor: Predictor, data: bytes
 ) -> Found:
     """Measure the endpoint, in turns with the predictor where the two are compared."""
-    command = [sys.executable, ROOT / "jobs" / "serve.py", "--bundle", bundle, "--port", "0"]
-    endpoint = subprocess.Popen(
-        [*command, "--cpus-per-replica", str(os.cpu_count() or 1)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert endpoint.stdout is not None
-    url = next(line.split()[1] for line in endpoint.stdout if line.startswith("page ")).rstrip("/")
+    endpoint, url = start_endpoint(bundle, environment)
     load(url, script, 1)
     rows = {clients: load(url, script, clients) for clients in CLIENTS}
     megabytes = memory_mb(endpoint)
@@ -305,6 +314,13 @@ def measure_endpoint(
             client.post(f"{url}/v1/studies", files=form).raise_for_status()
             found.by_study.append(1e3 * (time.perf_counter() - start))
     found.after_studies_mb = memory_mb(endpoint)
+    other, other_url = start_endpoint(bundle, {**environment, "RAY_SERVE_HAPROXY_BINARY_PATH": "/none"})
+    load(other_url, script, 8)
+    for _ in range(ALTERNATIONS):
+        found.by_haproxy.append(load(url, script, 8, seconds=4)[0])
+        found.by_ray.append(load(other_url, script, 8, seconds=4)[0])
+    other.terminate()
+    other.wait()
     for _ in range(3):
         found.opens.append(opening_s(bundle))
         found.starts.append(restart(endpoint, url))
@@ -346,6 +362,8 @@ def main() -> None:
         ("predictor alone, the same slices", "by_loop"),
     ):
         show(label, 1e3 / medians[name], medians[name])
+    for label, name in (("HAProxy, 8 clients", "by_haproxy"), ("Ray's own proxy, 8 clients", "by_ray")):
+        print(f"{label:34}{medians[name]:10.1f}")
     print(
         f"replica starts in {medians['starts']:.1f} s, a process opens the bundle in {medians['opens']:.1f} s"
     )
@@ -354,6 +372,7 @@ def main() -> None:
         "at_rest_ratio": (found.at_rest, found.alone),
         "explain_ratio": ([found.explains[1]], [medians["at_rest"]]),
         "study_ratio": (found.by_study, found.by_loop),
+        "ray_proxy_ratio": (found.by_ray, found.by_haproxy),
         "replica_start_ratio": (found.starts, found.opens),
     }
     ratios = {

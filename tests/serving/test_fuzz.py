@@ -1,6 +1,7 @@
 """A running endpoint under fire: each answer keeps its form, and the replica stays what it was."""
 
 import asyncio
+import ctypes
 import json
 import os
 import random
@@ -41,7 +42,7 @@ TIMES = int(os.environ.get("FUZZ_TIMES", "1"))
 OVER_HTTP, IN_PROCESS = 200 * TIMES, 1_800
 """Hostile images that are sent to a running endpoint, and to its application in this process."""
 
-WARM = 200
+WARM = 800
 """Images in this process after which caches and pools are filled."""
 
 FORMS_SENT = 500 * TIMES
@@ -140,7 +141,10 @@ def test_hostile_images_cost_no_replica_and_no_memory(endpoint: Running) -> None
 @pytest.mark.slow
 @pytest.mark.thorough
 def test_many_hostile_images_cost_the_application_no_memory(bundle: Path) -> None:
-    """The same application in this process, without a network and a proxy."""
+    """The same application in this process, without a network and a proxy.
+
+    What the C library keeps of freed memory does not count: a replica has settings of its own for that.
+    """
     app = make_app(Engine(ServingConfig(bundle=str(bundle))))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
 
@@ -156,11 +160,15 @@ def test_many_hostile_images_cost_the_application_no_memory(bundle: Path) -> Non
 
     made = [as_body(*made) for made in mutants(IN_PROCESS + WARM, seed=5)]
 
+    def held() -> int:
+        ctypes.CDLL(None).malloc_trim(0)
+        return psutil.Process().memory_info().rss
+
     async def fire_twice() -> tuple[Counter[str], int]:
         await fire_all(made[:WARM])  # caches and pools are filled
-        before = psutil.Process().memory_info().rss
+        before = held()
         found = await fire_all(made[WARM:])
-        return found, psutil.Process().memory_info().rss - before
+        return found, held() - before
 
     found, grown = asyncio.run(fire_twice())
     check_endings(found, IN_PROCESS)
@@ -598,6 +606,12 @@ def test_the_largest_studies_hold_a_bounded_memory_and_others_are_answered(endpo
     pixels = np.random.default_rng(0).integers(0, 2000, (400, 400, 60)).astype(np.int16)
     volume = volumes.nifti(pixels, packed=False)
     zeros = archive({"a.nii": volume[:1024] + bytes(98_000_000)})  # begins as a volume, which it is not
+    alone: list[float] = []
+    for _ in range(30):
+        begin = time.monotonic()
+        expect_good(endpoint)
+        alone.append(time.monotonic() - begin)
+    print(f"at rest: median {np.median(alone):.3f} s")
     attacks = {"zeros": (12, ARCHIVE, zeros), "volumes": (4, {}, volume), "pictures": (3, {}, volume)}
     for name, (number, headers, body) in attacks.items():
         before = most = memory(endpoint)
@@ -616,7 +630,7 @@ def test_the_largest_studies_hold_a_bounded_memory_and_others_are_answered(endpo
                 most = max(most, memory(endpoint))
         statuses = Counter(request.result() for request in asked)
         print(f"{name}: {before / 1e6:.0f} MB, at most {most / 1e6:.0f} MB; {len(waits)} good images beside")
-        print(f"  median {np.median(waits):.2f} s, at most {max(waits):.2f} s; statuses {dict(statuses)}")
+        print(f"  median {np.median(waits):.3f} s, at most {max(waits):.2f} s; statuses {dict(statuses)}")
         assert most - before < 600e6
         assert set(statuses) <= {200, 400, 503}  # of zeros, all slices are empty
         wait_for(lambda before=before: memory(endpoint) - before < 100e6, 60)
