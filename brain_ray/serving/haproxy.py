@@ -78,7 +78,7 @@ def proxy_settings(
 ) -> dict[str, str]:
     """Returns the environment variables of Ray Serve's proxy and replicas, with this instance's own files.
 
-    HAProxy in front of the replicas handles several times the requests of Serve's Python proxy.
+    HAProxy in front of the replicas handles more requests than Serve's Python proxy (docs/SERVING.md).
 
     Args:
         folder: folder of the instance's files.
