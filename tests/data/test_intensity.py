@@ -176,6 +176,15 @@ def test_transparency_of_palettes_of_one_grey_level_and_of_16_bits() -> None:
         assert difference(decode(encoded(deep, suffix)), expected) <= 1
 
 
+def test_a_transparency_that_pillow_cannot_open_is_told_without_an_address() -> None:
+    made = bytearray(saved(transparent("RGBA"), "TIFF"))
+    made[made.index(struct.pack("<HH", 338, 3)) + 2] = 1  # extra samples: bytes, which OpenCV takes
+    with pytest.raises(ImageError, match="its transparency cannot be decoded") as error:
+        decode(bytes(made))
+    assert "UnidentifiedImageError" in str(error.value)
+    assert "0x" not in str(error.value)
+
+
 def test_an_alpha_of_zeros_means_nothing() -> None:
     image = np.dstack([HEAD] * 3 + [HEAD * 0])
     np.testing.assert_array_equal(decode(encoded(image)), HEAD)

@@ -132,7 +132,7 @@ def _shown(data: bytes) -> bytes:
         with Image.open(io.BytesIO(data + _END_MARKER), formats=("JPEG",)) as image:
             return image.tobytes()
     except OSError as error:
-        raise ImageError(f"damaged: {error}") from error
+        raise ImageError(f"damaged: {libraries.reason_of(error)}") from error
 
 
 def _has_all_scans(data: bytes) -> bool:

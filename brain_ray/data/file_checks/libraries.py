@@ -32,7 +32,13 @@ def header_size(data: bytes, name: str | None = None) -> tuple[int, int]:
     except UnidentifiedImageError as error:
         raise ImageError("not an image", "not_an_image") from error
     except Exception as error:  # Pillow's plugins raise many kinds on damaged headers
-        raise ImageError(f"damaged header: {error}") from error
+        raise ImageError(f"damaged header: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Returns what Pillow says of a damaged file; only the error's kind if it gives an object's address."""
+    said = str(error)
+    return type(error).__name__ if " at 0x" in said else said
 
 
 def decode(data: bytes, width: int, height: int, colours: bool = False) -> "NDArray[Any]":
@@ -102,4 +108,4 @@ def _alpha(data: bytes) -> "NDArray[Any] | None":
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise many kinds on damaged pixels
-        raise ImageError(f"damaged: its transparency cannot be decoded ({error})") from error
+        raise ImageError(f"damaged: its transparency cannot be decoded ({reason_of(error)})") from error
