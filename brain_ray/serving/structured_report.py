@@ -1,6 +1,7 @@
 """A patient's answer as a DICOM structured report, for a picture archive; marked as research."""
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,10 @@ def write_reports(study: Study, sources: Iterable[Source], folder: Path) -> Iter
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for patient in study.patients:
-            yield _write(study, patient, files, folder)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # those of highdicom and pydicom quote patients' names
+                line = _write(study, patient, files, folder)
+            yield line
     except OSError as error:
         raise RunError(f"cannot write reports to {folder}: {error}") from error
 
@@ -71,7 +75,10 @@ def _write(study: Study, patient: Patient, files: Mapping[str, Source], folder: 
     first = next((name for name in carried if name in headers), next(iter(headers)))
     uid = headers[first][0].StudyInstanceUID
     headers = {name: found for name, found in headers.items() if found[0].StudyInstanceUID == uid}
-    report = _make(study, patient, headers, [name for name in carried if name in headers])
+    try:
+        report = _make(study, patient, headers, [name for name in carried if name in headers])
+    except (ValueError, TypeError, AttributeError) as error:  # its text would quote the header
+        return f"{start}, its files' headers make none ({type(error).__name__})"
     path = folder / f"{report.SOPInstanceUID}.dcm"
     report.save_as(path, enforce_file_format=True)
     return f"patient {patient.number}: {path}"
@@ -163,7 +170,7 @@ def _sentence(patient: Patient) -> str:
     likely = f" Its most probable class is {patient.label}." if patient.label else ""
     whys = {
         "abstain": "it is not sure enough",
-        "not_mr": "most slices are unlike the images it learned from, or of another modality",
+        "not_mr": "most slices are unlike the images it learned from, of another modality, or show no head",
         "unreadable": "no slice could be read",
     }
     return f"The model gives no answer: {whys[patient.decision]}; {counted}.{likely}"

@@ -118,6 +118,8 @@ def _number(
             all_series.append(Series(number=own[-1], patient=number, modality=one.modality, **facts))
         facts = _together(predictor, slices, range(begin, len(slices)))
         patients.append(Patient(number=number, series=own, **facts))
+        if facts["decision"] == "not_mr":
+            notes += _why_left_out(number, slices[begin:])
     return Study(
         rule=predictor.patient_rule,
         model=ModelId(name=predictor.name, sha256=predictor.sha256, id=predictor.id),
@@ -128,6 +130,19 @@ def _number(
         empty_slices=num_empty,
         notes=notes,
     )
+
+
+def _why_left_out(patient: int, slices: Sequence[Slice]) -> list[str]:
+    """Returns a note of why slices of a patient are not counted, by the first reason that holds of each."""
+    answers = [one.result for one in slices if isinstance(one.result, Answer) and not one.counted]
+    headless = sum(not one.has_box for one in answers)
+    unlike = sum(one.has_box and one.decision == "not_mr" for one in answers)
+    reasons = {
+        f"{headless} in which no head was found": headless,
+        f"{unlike} unlike the training images": unlike,
+    }
+    said = ", ".join(reason for reason, number in reasons.items() if number)
+    return [f"not counted of patient {patient}'s {len(slices)} slices: {said}"] if said else []
 
 
 def _is_counted(result: Answer | Failure) -> bool:

@@ -1,5 +1,6 @@
 """DICOM structured reports of patients' answers, read by highdicom and pydicom."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,21 @@ def test_reports_need_a_bundle_and_patients(tmp_path: Path, capsys: pytest.Captu
         with pytest.raises(SystemExit):
             jobs.run("predict", "predict.py", ["f", *words, "--sr", str(tmp_path)])
         assert "--sr needs --bundle and --per patient" in capsys.readouterr().err
+
+
+def test_no_header_is_told_in_the_terminal(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = lay_out(tmp_path / "in", known_slices("glioma", 1, PatientName="Jane_Doe"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        predict(bundle, files, tmp_path / "sr")
+    assert (len(list((tmp_path / "sr").iterdir())), caught) == (1, [])
+    header = pydicom.dcmread(files / "s0.dcm")
+    with pydicom.config.disable_value_validation():
+        header.PatientBirthDate = "Jane was born in May"
+        header.save_as(files / "s0.dcm")
+    predict(bundle, files, tmp_path / "other")
+    said = capsys.readouterr()
+    assert "patient 1: no report, its files' headers make none (ValueError)" in said.err
+    assert "Jane" not in said.out + said.err

@@ -142,8 +142,13 @@ def test_other_modalities_and_slices_unlike_training_are_not_counted(ask: Ask) -
     assert "CT" in study.notes[0]
     noise = np.random.default_rng(0).integers(0, 255, (4, 200, 200), dtype=np.uint8)
     mostly = [*slices("glioma", 3), *(volumes.dicom(one) for one in noise)]
-    (patient,) = study_of(ask("POST", "/v1/studies", files=form(mostly))).patients
+    study = study_of(ask("POST", "/v1/studies", files=form(mostly)))
+    (patient,) = study.patients
     assert (patient.num_slices, patient.num_counted, patient.decision) == (7, 3, "not_mr")
+    assert study.notes == ["not counted of patient 1's 7 slices: 4 unlike the training images"]
+    dark = [*slices("glioma", 1), *(volumes.dicom(np.eye(64, dtype=np.uint8) * 200) for _ in range(3))]
+    study = study_of(ask("POST", "/v1/studies", files=form(dark)))
+    assert study.notes == ["not counted of patient 1's 4 slices: 3 in which no head was found"]
     few = [*slices("glioma", 3), volumes.dicom(noise[0])]
     (patient,) = study_of(ask("POST", "/v1/studies", files=form(few))).patients
     assert (patient.num_slices, patient.num_counted, patient.label) == (4, 3, "glioma")
