@@ -31,8 +31,8 @@ test-cluster: $(INSTALLED)  ## tests on clusters of their own: submitting, stora
 test-all: $(INSTALLED) browser  ## every test, before a release
 	$(BIN)/python -m pytest
 
-fuzz: $(INSTALLED)  ## hostile images, forms, studies and requests for hours: FUZZ_TIMES as many as in `make test`
-	FUZZ_TIMES=$(or $(FUZZ_TIMES),100) $(BIN)/python -m pytest -s tests/serving/test_fuzz.py
+fuzz: $(INSTALLED)  ## hostile images, forms, studies and requests for an hour: FUZZ_TIMES as many as in `make test`
+	FUZZ_TIMES=$(or $(FUZZ_TIMES),300) $(BIN)/python -m pytest -s tests/serving/test_fuzz.py
 
 browser:  ## Chromium for the tests of the page; without it and without the right to install it, they skip
 	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || { \

@@ -37,7 +37,10 @@ from brain_ray.serving.schemas import Predictions, Problem
 from brain_ray.serving.study_schemas import Study as StudyAnswer
 
 TIMES = int(os.environ.get("FUZZ_TIMES", "1"))
-"""How many times as much is sent to a running endpoint as by `make test`; by `make fuzz` a hundred times."""
+"""How many times as much is sent to a running endpoint as by `make test`; by `make fuzz` 300 times."""
+
+SEED = int(os.environ.get("FUZZ_SEED", "0"))
+"""Another one makes other images, forms and studies."""
 
 OVER_HTTP, IN_PROCESS = 200 * TIMES, 1_800
 """Hostile images that are sent to a running endpoint, and to its application in this process."""
@@ -132,9 +135,11 @@ def check_endings(found: Counter[str], count: int) -> None:
 
 @pytest.mark.slow
 def test_hostile_images_cost_no_replica_and_no_memory(endpoint: Running) -> None:
-    fire(endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=2)))  # caches and pools are filled
+    fire(
+        endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=2 + SEED))
+    )  # caches and pools are filled
     before = memory(endpoint)
-    check_endings(fire(endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=3))), OVER_HTTP)
+    check_endings(fire(endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=3 + SEED))), OVER_HTTP)
     assert memory(endpoint) - before < 100e6
 
 
@@ -158,7 +163,7 @@ def test_many_hostile_images_cost_the_application_no_memory(bundle: Path) -> Non
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return Counter(await asyncio.gather(*(shoot(*shot) for shot in shots)))
 
-    made = [as_body(*made) for made in mutants(IN_PROCESS + WARM, seed=5)]
+    made = [as_body(*made) for made in mutants(IN_PROCESS + WARM, seed=5 + SEED)]
 
     def held() -> int:
         ctypes.CDLL(None).malloc_trim(0)
@@ -177,8 +182,8 @@ def test_many_hostile_images_cost_the_application_no_memory(bundle: Path) -> Non
 
 @pytest.mark.slow
 def test_hostile_forms_get_an_answer_each(endpoint: Running) -> None:
-    rng = random.Random(4)
-    found = fire(endpoint, (hostile_form(rng, *made) for made in mutants(FORMS_SENT, seed=4)))
+    rng = random.Random(4 + SEED)
+    found = fire(endpoint, (hostile_form(rng, *made) for made in mutants(FORMS_SENT, seed=4 + SEED)))
     assert {"ok", "bad_request", "no_image", "too_many_images"} <= set(found)
 
 
@@ -584,7 +589,7 @@ def test_hostile_studies_get_an_answer_each(endpoint: Running) -> None:
             return "ok" if study.patients else "none usable"
 
         before = memory(endpoint)
-        for some in batched(hostile_studies(STUDIES_SENT, seed=23)):
+        for some in batched(hostile_studies(STUDIES_SENT, seed=23 + SEED)):
             found.update(map(shoot, some))
     assert found["ok"] > STUDIES_SENT / 3
     assert found["bad_request"] > STUDIES_SENT / 20
