@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -85,5 +86,5 @@ def open_predictors(config: ServingConfig, threads: int, batches: int) -> list[P
 
 def _return_freed_memory() -> None:
     """Returns to the system what was freed as the models were read: glibc keeps some 10 to 20 MB of it."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
