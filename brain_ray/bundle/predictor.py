@@ -115,13 +115,12 @@ class Predictor:
         self._unlikeness = OutOfDistributionDetector.from_bytes(opened.read(UNLIKENESS_FILE))
         self.reference = reference_of(opened)
         """Quantities of its validation images; None: an earlier version's bundle."""
-        self._session = open_file(opened, ONNX_FILE, threads, gpu)
-        self._alone = self._session
-        if threads_alone not in (None, threads):
-            self._alone = open_file(opened, ONNX_FILE, threads_alone, gpu)
+        numbers = [threads] if threads_alone in (None, threads) else [threads, threads_alone]
+        sessions = open_file(opened, ONNX_FILE, numbers, gpu)
+        self._session, self._alone = sessions[0], sessions[-1]
         self.provider = self._session.get_providers()[0]
         """What ONNX Runtime computes with: `session.CPU`, or `session.GPU`."""
-        self._explain = open_file(opened, EXPLAIN_FILE, threads, gpu=False)  # not worth the transfer
+        (self._explain,) = open_file(opened, EXPLAIN_FILE, [threads], gpu=False)  # not worth the transfer
         self.map_shift = shift_of(self._explain.get_modelmeta().custom_metadata_map)
         """How far heat maps are to be moved down and right, in pixels of the input: see `over_crop`."""
 

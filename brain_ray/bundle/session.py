@@ -47,10 +47,16 @@ def open_session(model: bytes, threads: int = 0, gpu: bool = True) -> onnxruntim
     return onnxruntime.InferenceSession(model, options, providers=providers)
 
 
-def open_file(bundle: Bundle, name: str, threads: int, gpu: bool) -> onnxruntime.InferenceSession:
-    """Loads a file of a bundle as `open_session` does; an error names the file."""
+def open_file(
+    bundle: Bundle, name: str, threads: Sequence[int], gpu: bool
+) -> list[onnxruntime.InferenceSession]:
+    """Loads a file of a bundle as `open_session` does, for each number of threads; an error names the file.
+
+    The sessions share the file's bytes, which ONNX Runtime's Python class keeps.
+    """
     try:
-        return open_session(bundle.read(name), threads, gpu)
+        model = bundle.read(name)
+        return [open_session(model, number, gpu) for number in threads]
     except BundleError as error:
         raise BundleError(f"{bundle.folder.uri(name)}: {error}") from error
 
