@@ -135,9 +135,8 @@ def check_endings(found: Counter[str], count: int) -> None:
 
 @pytest.mark.slow
 def test_hostile_images_cost_no_replica_and_no_memory(endpoint: Running) -> None:
-    fire(
-        endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=2 + SEED))
-    )  # caches and pools are filled
+    # Caches and pools are filled first.
+    fire(endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=2 + SEED)))
     before = memory(endpoint)
     check_endings(fire(endpoint, (as_body(*made) for made in mutants(OVER_HTTP, seed=3 + SEED))), OVER_HTTP)
     assert memory(endpoint) - before < 100e6
@@ -611,12 +610,13 @@ def test_the_largest_studies_hold_a_bounded_memory_and_others_are_answered(endpo
     pixels = np.random.default_rng(0).integers(0, 2000, (400, 400, 60)).astype(np.int16)
     volume = volumes.nifti(pixels, packed=False)
     zeros = archive({"a.nii": volume[:1024] + bytes(98_000_000)})  # begins as a volume, which it is not
-    alone: list[float] = []
-    for _ in range(30):
+
+    def seconds_of_good() -> float:
         begin = time.monotonic()
         expect_good(endpoint)
-        alone.append(time.monotonic() - begin)
-    print(f"at rest: median {np.median(alone):.3f} s")
+        return time.monotonic() - begin
+
+    print(f"at rest: median {np.median([seconds_of_good() for _ in range(30)]):.3f} s")
     attacks = {"zeros": (12, ARCHIVE, zeros), "volumes": (4, {}, volume), "pictures": (3, {}, volume)}
     for name, (number, headers, body) in attacks.items():
         before = most = memory(endpoint)
@@ -629,9 +629,7 @@ def test_the_largest_studies_hold_a_bounded_memory_and_others_are_answered(endpo
         with ThreadPoolExecutor(number) as pool:
             asked = [pool.submit(send, i) for i in range(number)]
             while not all(request.done() for request in asked):
-                begin = time.monotonic()
-                expect_good(endpoint)
-                waits.append(time.monotonic() - begin)
+                waits.append(seconds_of_good())
                 most = max(most, memory(endpoint))
         statuses = Counter(request.result() for request in asked)
         print(f"{name}: {before / 1e6:.0f} MB, at most {most / 1e6:.0f} MB; {len(waits)} good images beside")
