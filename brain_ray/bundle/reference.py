@@ -1,7 +1,7 @@
 """Reference of a bundle: a few numbers of its validation images, which others are held against."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brain_ray.bundle.bundle import REFERENCE_FILE, Bundle
+from brain_ray.data.grey_levels import DARK, measure_grey
 from brain_ray.scoring.intervals import group_weights
 
 Floats = NDArray[np.float32]
-
-DARK = 26
-"""Grey level, a tenth of the range, below which a pixel is dark."""
 
 QUANTITIES: Mapping[str, str] = {
     "grey_mean": "mean grey level of the network's input, 0..255",
@@ -36,16 +34,9 @@ version has none."""
 def grey_quantities(inputs: NDArray[np.uint8]) -> dict[str, Floats]:
     """Returns the quantities of (n, height, width, 1) network inputs that are of their grey levels, each
     (n,)."""
-    rows = [_grey(image[..., 0]) for image in inputs]
-    values = np.array(rows, np.float32).reshape(len(rows), 4)
-    return dict(zip(("grey_mean", "grey_spread", "grey_dark", "grey_detail"), values.T, strict=True))
-
-
-def _grey(image: NDArray[np.uint8]) -> Sequence[float]:
-    levels = image.astype(np.float32)
-    steps = [np.abs(np.diff(levels, axis=axis)) for axis in (0, 1)]
-    detail = sum(float(step.sum()) for step in steps) / max(1, sum(step.size for step in steps))
-    return float(levels.mean()), float(levels.std()), float((image < DARK).mean()), detail
+    rows = [measure_grey(image[..., 0]) for image in inputs]
+    names = [name for name in QUANTITIES if name.startswith("grey_")]
+    return {name: np.array([row[name] for row in rows], np.float32) for name in names}
 
 
 def box_quantities(boxes: ArrayLike, sizes: ArrayLike) -> dict[str, Floats]:

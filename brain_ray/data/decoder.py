@@ -32,6 +32,8 @@ class FittedImage:
     has_box: bool
     width: int
     height: int
+    grey: dict[str, float]
+    """Quantities of the input's grey levels: `grey_levels.measure_grey`."""
 
 
 @dataclass(frozen=True)

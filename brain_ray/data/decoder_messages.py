@@ -70,9 +70,9 @@ def receive(link: socket.socket, length: int) -> bytearray:
     return received
 
 
-def send(link: socket.socket, body: bytes) -> None:
-    """Sends bytes, preceded by their length."""
-    link.sendall(struct.pack("Q", len(body)) + body)
+def send(link: socket.socket, body: bytes, *further: bytes) -> None:
+    """Sends bytes, preceded by their length, and further ones, at once: each part would wake the receiver."""
+    link.sendall(b"".join((struct.pack("Q", len(body)), body, *further)))
 
 
 def receive_body(link: socket.socket) -> bytearray:

@@ -35,6 +35,7 @@ from brain_ray.data.decoder_messages import (
 )
 from brain_ray.data.decoding import CheckedFile, ImageError, OpenFile, check_file, check_one, pixel_hash
 from brain_ray.data.formats import FORMATS, VolumeFormat, format_of
+from brain_ray.data.grey_levels import measure_grey
 from brain_ray.data.intensity import count_pixels
 from brain_ray.data.kind import looks_like, measure_rim
 from brain_ray.data.shortcuts.views import view_pixels
@@ -95,11 +96,11 @@ def encode(image: Grey) -> tuple[Facts, Arrays]:
 
 
 def prepare(image: Grey, crop: dict[str, Any], spec: InputSpec, side: int) -> tuple[Facts, Arrays]:
-    """Finds and fits the head; returns its facts, the network's input and, with a `side`, the head shrunk to
-    that."""
+    """Finds and fits the head; returns facts of it and the input, the network's input and, with a `side`, the
+    head shrunk to that."""
     fed, box, has_box = prepare_image(image, _rule(crop), spec)
-    facts = {"width": image.shape[1], "height": image.shape[0], "has_box": has_box}
-    facts["box"] = (box.top, box.bottom, box.left, box.right)
+    facts: Facts = {"width": image.shape[1], "height": image.shape[0], "has_box": has_box}
+    facts |= {"box": (box.top, box.bottom, box.left, box.right), "grey": measure_grey(fed[..., 0])}
     return facts, [fed, shrink(box.crop(image), side)] if side else [fed]
 
 
@@ -158,8 +159,8 @@ def _work(link: socket.socket) -> None:
         del body
         for item in items:
             for facts, arrays in worker.answers(item, limits, look, arguments):
-                send(link, json.dumps(facts | {"shapes": [array.shape for array in arrays]}).encode())
-                link.sendall(b"".join(map(np.ndarray.tobytes, arrays)))
+                told = json.dumps(facts | {"shapes": [array.shape for array in arrays]}).encode()
+                send(link, told, *map(np.ndarray.tobytes, arrays))
         del items, item
 
 
@@ -179,7 +180,6 @@ class _Worker:
         """Yields the results of `look` for each image of an item, or their error: `reason` and `code`, or
         `trace`."""
         self._import(item if isinstance(item, bytes) else item.data)
-
         data = item.data if isinstance(item, Frames) else item
         max_pixels, formats, _, read = limits
 

@@ -37,10 +37,10 @@ class Prepared:
     width: int
     """Width of the image in pixels, after its EXIF rotation."""
     height: int
+    grey: Mapping[str, float]
+    """Quantities of the input's grey levels, by the names of `reference.QUANTITIES`."""
     crop: "Grey | None" = None
     """(height, width) uint8, the content of the box, shrunk for display; None unless it was asked for."""
-    grey: Mapping[str, float] | None = None
-    """Quantities of the input's grey levels, by `reference.QUANTITIES`; None: not measured."""
 
 
 def make_answer(predictor: "Predictor", prediction: "Prediction", i: int, prepared: Prepared) -> Answer:

@@ -4,12 +4,11 @@ import itertools
 from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brain_ray.bundle.reference import QUANTITIES, box_quantities, grey_quantities
+from brain_ray.bundle.reference import QUANTITIES, box_quantities
 from brain_ray.scoring.shift import Shift, compare_with
 from brain_ray.serving.answers import Prepared
 from brain_ray.serving.schemas import Answer, Drift, DriftedQuantity
@@ -36,15 +35,6 @@ numbers = itertools.count()
 """Numbers for requests."""
 
 
-def measure(prepared: Prepared) -> Prepared:
-    """Returns a prepared image with the quantities of its grey levels; called in the thread that prepares it,
-    since it takes up to a millisecond."""
-    if prepared.grey is not None:
-        return prepared
-    found = grey_quantities(prepared.input[None])
-    return replace(prepared, grey={name: float(values[0]) for name, values in found.items()})
-
-
 class DriftWatch:
     """The last images that a model answered, and what they are compared with."""
 
@@ -69,7 +59,7 @@ class DriftWatch:
         """Takes an answered image in; returns its quantities, and the comparison if it was just made anew."""
         box, size = prepared.box, (prepared.height, prepared.width)
         boxes = box_quantities((box.top, box.bottom, box.left, box.right), size)
-        row = dict(measure(prepared).grey or {}) | {name: float(values[0]) for name, values in boxes.items()}
+        row = dict(prepared.grey) | {name: float(values[0]) for name, values in boxes.items()}
         row |= {"unlikeness": answer.unlikeness, "confidence": answer.confidence}
         request = REQUEST.get(None)
         group = next(numbers) if request is None else request

@@ -11,7 +11,6 @@ from brain_ray.data.decoder import Decoder
 from brain_ray.data.decoding import CheckedFile, EndedError, ImageError
 from brain_ray.data.formats import FORMATS
 from brain_ray.serving.answers import Prepared
-from brain_ray.serving.drift import measure
 from brain_ray.serving.model_runs import run_in
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.turns import Turns, due_at
@@ -165,7 +164,7 @@ class Preparing:
         max_pixels: int,
         side: int = 0,
     ) -> Prepared:
-        """Decodes an image, fits it to an input, as `prepare_upload` does, and measures its grey levels.
+        """Decodes an image and fits it to an input, as `prepare_upload` does.
 
         Args:
             upload: the image.
@@ -180,8 +179,7 @@ class Preparing:
         """
 
         def work(cpu_s: float | None) -> Prepared:
-            found = prepare_upload(self.decoder, predictor, upload, max_pixels, start, side, cpu_s)
-            return measure(found)
+            return prepare_upload(self.decoder, predictor, upload, max_pixels, start, side, cpu_s)
 
         file = upload.data
         if isinstance(file, CheckedFile) and file.width * file.height > QUICK_PIXELS:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from brain_ray.data.formats import is_volume
 from brain_ray.serving.answers import Prepared
 from brain_ray.serving.contact_sheet import Picture, draw_sheet
-from brain_ray.serving.drift import measure
 from brain_ray.serving.engine import BATCHES, Engine
 from brain_ray.serving.overlay import draw_overlay, to_base64
 from brain_ray.serving.preparing import check_pixels, check_upload
@@ -125,12 +124,9 @@ class _Run:
         for first in range(0, len(file.numbers), FRAMES):
             numbers = file.numbers[first : first + FRAMES]
             some = replace(file, numbers=numbers)
-
-            def prepare(some: OpenedFile = some) -> list[Prepared | Failure]:
-                found = prepare_file(decoder, self._model, some, limit, self._start, side)
-                return [measure(one) if isinstance(one, Prepared) else one for one in found]
-
-            prepared = await self._engine.decode_study(prepare)
+            prepared = await self._engine.decode_study(
+                prepare_file, decoder, self._model, some, limit, self._start, side
+            )
             results = await asyncio.gather(*(self._classify(one, i) for i, one in enumerate(prepared)))
             places = file.positions[first : first + FRAMES]
             found += [
