@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from brain_ray.bundle.predictor import Prediction
 from brain_ray.serving.admission import Admission
 from brain_ray.serving.answers import Prepared, make_answer
+from brain_ray.serving.batching import Batches
 from brain_ray.serving.config import ServingConfig
 from brain_ray.serving.counts import Counts, NoMetrics
 from brain_ray.serving.drift import DriftWatch
@@ -49,22 +50,15 @@ Found = tuple[Prediction, int]
 
 T = TypeVar("T")
 
-Batcher = Callable[[Item], Awaitable[Found]]
-"""Function that runs a model on one input."""
-
 
 class Engine:
     """The models of a replica. Threads beside the models' own decode and prepare the images."""
 
-    def __init__(
-        self, config: ServingConfig, batcher: Batcher | None = None, counts: Counts | None = None
-    ) -> None:
+    def __init__(self, config: ServingConfig, counts: Counts | None = None) -> None:
         """Opens the bundles and checks each with its canary images.
 
         Args:
             config: settings of the endpoint.
-            batcher: function that runs a model on one input, by `run_batch` of this engine, together with
-                simultaneous ones; None: each input is a batch of its own.
             counts: metrics; None: none are recorded.
 
         Raises:
@@ -80,10 +74,10 @@ class Engine:
         batches = 1 if config.gpus_per_replica > 0 else min(BATCHES, threads)
         self.predictors = open_predictors(config, threads, batches)
         self.decoder.wait()
-        self._batcher = batcher or self._alone
         self._studies = ThreadPoolExecutor(1, "studies")  # so that they keep no other request waiting
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
+        self._batches = Batches(self.run_batch, config.batch_size, batches, config.batch_wait_ms / 1000)
         self._turns = Turns((batches + 1) * config.batch_size)  # the images of one more batch wait in line
         self.drift = DriftWatch(self.predictors[0])
         """What the main model's images of late are like."""
@@ -117,7 +111,7 @@ class Engine:
     async def classify(self, prepared: Prepared, due: float, number: int = 0) -> tuple[Answer, Found]:
         """Runs a model, by its number, on a prepared image, when that is due."""
         async with self._turns.place(due):
-            prediction, i = await self._batcher((number, prepared.input))
+            prediction, i = await self._batches.put((number, prepared.input))
         answer = make_answer(self.predictors[number], prediction, i, prepared)
         self.counts.answer(answer, "challenger" if number else "main")
         if number == 0:
@@ -205,6 +199,3 @@ class Engine:
         prepared = await self._preparing.prepare(upload, predictor, due, start, limit, side)
         answer, found = await self.classify(prepared, due, number)
         return answer, prepared, number, found
-
-    async def _alone(self, item: Item) -> Found:
-        return (await self.run_batch([item]))[0]

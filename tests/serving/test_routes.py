@@ -518,12 +518,14 @@ def test_the_page_and_the_documents_load_nothing_from_elsewhere(ask: Ask) -> Non
     assert "multipart/form-data" in paths["/v1/predict"]["post"]["requestBody"]["content"]
 
 
-def test_a_fault_is_told_without_its_trace(bundle: Path) -> None:
+def test_a_fault_is_told_without_its_trace(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: Any) -> Any:
         raise RuntimeError("a secret path")
 
     async def ask_failing() -> httpx.Response:
-        app = make_app(Engine(ServingConfig(bundle=str(bundle)), batcher=fail))
+        engine = Engine(ServingConfig(bundle=str(bundle)))
+        monkeypatch.setattr(engine.model_runs, "run", fail)
+        app = make_app(engine)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.post("/v1/predict", content=picture(), headers=PNG)

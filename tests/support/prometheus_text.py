@@ -51,7 +51,7 @@ def own_metrics() -> dict[str, set[str]]:
     """Return brain_ray's own metrics as Prometheus sees them, and the labels of each."""
     from ray.util.metrics import Counter, Histogram, Metric
 
-    from brain_ray.serving.app import Metrics
+    from brain_ray.serving.metrics import Metrics
 
     found = {f"ray_{prometheus.PREFIX}{name}": {*labels} for name, (_, labels) in prometheus.GAUGES.items()}
     for metric in filter(lambda value: isinstance(value, Metric), vars(Metrics()).values()):
