@@ -5,8 +5,8 @@ two batches of up to four at a time got 159 runs for 160 inputs.
 """
 
 import asyncio
+import itertools
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -17,7 +17,7 @@ Out = TypeVar("Out")
 
 
 class Batches(Generic[In, Out]):
-    """Inputs that wait for a model; those first that came first."""
+    """Inputs that wait for a model; those first that are due first."""
 
     def __init__(
         self,
@@ -35,15 +35,21 @@ class Batches(Generic[In, Out]):
             wait_s: seconds for which a batch that is not full waits for more inputs.
         """
         self._run, self._size, self._concurrent, self._wait_s = run, size, concurrent, wait_s
-        self._waiting: deque[tuple[In, asyncio.Future[Out]]] = deque()
+        self._waiting: list[tuple[float, int, In, asyncio.Future[Out]]] = []
+        self._count = itertools.count()  # of two that are due at once, which came first
         self._full = asyncio.Event()
         self._computing = 0
         self._workers: set[asyncio.Task[None] | None] = set()
 
-    async def put(self, item: In) -> Out:
-        """Returns the model's output for an input, or raises what its run raised."""
+    async def put(self, item: In, due: float) -> Out:
+        """Returns the model's output for an input, or raises what its run raised.
+
+        Args:
+            item: the input.
+            due: when it is due, in seconds of `time.monotonic`.
+        """
         future: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((due, next(self._count), item, future))
         if len(self._waiting) >= self._size:
             self._full.set()
         if len(self._workers) < self._concurrent:
@@ -67,10 +73,11 @@ class Batches(Generic[In, Out]):
 
     def _take(self) -> list[tuple[In, asyncio.Future[Out]]]:
         """Takes the next batch, without inputs whose request has ended; leaves idle threads their share."""
-        self._waiting = deque(one for one in self._waiting if not one[1].done())
+        waiting = sorted(one for one in self._waiting if not one[-1].done())
         idle = self._concurrent - self._computing
-        number = min(self._size, math.ceil(len(self._waiting) / idle))
-        return [self._waiting.popleft() for _ in range(number)]
+        number = min(self._size, math.ceil(len(waiting) / idle))
+        self._waiting = waiting[number:]
+        return [(item, future) for *_, item, future in waiting[:number]]
 
     async def _answer(self, batch: list[tuple[In, asyncio.Future[Out]]]) -> None:
         self._computing += 1

@@ -26,7 +26,7 @@ from brain_ray.serving.preparing import Preparing
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.review import Review, describe
 from brain_ray.serving.schemas import Answer, Explanation
-from brain_ray.serving.turns import Turns, due_at
+from brain_ray.serving.turns import due_at
 from brain_ray.serving.uploads import Upload
 
 BATCHES = 2
@@ -78,7 +78,6 @@ class Engine:
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
         self._batches = Batches(self.run_batch, config.batch_size, batches, config.batch_wait_ms / 1000)
-        self._turns = Turns((batches + 1) * config.batch_size)  # the images of one more batch wait in line
         self.drift = DriftWatch(self.predictors[0])
         """What the main model's images of late are like."""
         self.counts.watch(self.predictors[0].id, self.drift.boundaries())
@@ -110,8 +109,7 @@ class Engine:
 
     async def classify(self, prepared: Prepared, due: float, number: int = 0) -> tuple[Answer, Found]:
         """Runs a model, by its number, on a prepared image, when that is due."""
-        async with self._turns.place(due):
-            prediction, i = await self._batches.put((number, prepared.input))
+        prediction, i = await self._batches.put((number, prepared.input), due)
         answer = make_answer(self.predictors[number], prediction, i, prepared)
         self.counts.answer(answer, "challenger" if number else "main")
         if number == 0:

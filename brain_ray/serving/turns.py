@@ -1,4 +1,4 @@
-"""Turns: who waits for whom at what a replica has few of, its threads and its model."""
+"""Turns: who waits for whom where a replica has few threads, and when an image is due."""
 
 import asyncio
 import heapq

@@ -34,7 +34,7 @@ def with_model(test: Callable[[Model], Awaitable[Any]]) -> None:
 
 
 async def put(batches: Batches[int, int], *numbers: int) -> list[asyncio.Task[int]]:
-    tasks = [asyncio.create_task(batches.put(number)) for number in numbers]
+    tasks = [asyncio.create_task(batches.put(number, due=0)) for number in numbers]
     await asyncio.sleep(0.01)
     return tasks
 
@@ -49,6 +49,19 @@ def test_a_batch_gathers_while_the_model_is_busy() -> None:
         model.go.set()
         assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8, 10, 12, 14]
         assert model.batches[2:] == [[2, 3, 4, 5], [6, 7]]
+
+    with_model(test)
+
+
+def test_what_is_due_first_is_run_first() -> None:
+    async def test(model: Model) -> None:
+        batches = Batches(model.run, 2, 1)
+        tasks = await put(batches, 0)
+        tasks += [asyncio.create_task(batches.put(number, due)) for number, due in ((1, 5), (2, 7), (3, 6))]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        await asyncio.gather(*tasks)
+        assert model.batches == [[0], [1, 3], [2]]
 
     with_model(test)
 
@@ -115,7 +128,7 @@ def test_none_is_left_waiting(clients: int, concurrent: int, wait_s: float) -> N
 
         async def client(number: int) -> None:
             for _ in range(300):
-                assert await batches.put(number) == number
+                assert await batches.put(number, due=0) == number
                 for _ in range(draws.randrange(4)):
                     await asyncio.sleep(0)
 
