@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_ray.bundle.predictor import Prediction
+from brain_ray.bundle.predictor import Prediction, Predictor
 from brain_ray.serving.admission import Admission
 from brain_ray.serving.answers import Prepared, make_answer
 from brain_ray.serving.batching import Batches
@@ -41,9 +42,6 @@ STUCK = 2
 
 CANARY_INTERVAL_S = 1.0
 """Least seconds between two runs of the canary images, however many requests ask for them."""
-
-Item = tuple[int, NDArray[np.uint8]]
-"""Number of a model, and an input for it, (height, width, 1) uint8."""
 
 Found = tuple[Prediction, int]
 """A prediction for some images, and the index of one of them."""
@@ -77,7 +75,10 @@ class Engine:
         self._studies = ThreadPoolExecutor(1, "studies")  # so that they keep no other request waiting
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
-        self._batches = Batches(self.run_batch, config.batch_size, batches, config.batch_wait_ms / 1000)
+        size, wait_s = config.batch_size, config.batch_wait_ms / 1000
+        self._batches = [  # of each model its own: a trial must not cost anybody's answer
+            Batches(partial(self._run_batch, one), size, batches, wait_s) for one in self.predictors
+        ]
         self.drift = DriftWatch(self.predictors[0])
         """What the main model's images of late are like."""
         self.counts.watch(self.predictors[0].id, self.drift.boundaries())
@@ -109,7 +110,7 @@ class Engine:
 
     async def classify(self, prepared: Prepared, due: float, number: int = 0) -> tuple[Answer, Found]:
         """Runs a model, by its number, on a prepared image, when that is due."""
-        prediction, i = await self._batches.put((number, prepared.input), due)
+        prediction, i = await self._batches[number].put(prepared.input, due)
         answer = make_answer(self.predictors[number], prediction, i, prepared)
         self.counts.answer(answer, "challenger" if number else "main")
         if number == 0:
@@ -143,19 +144,6 @@ class Engine:
         crop, heatmap, overlay = await self._preparing.draw(due, draw)
         shown = {"crop": to_base64(crop), "heatmap": to_base64(heatmap), "overlay": to_base64(overlay)}
         return Explanation.model_validate(answer.model_dump() | shown), overlay
-
-    async def run_batch(self, items: list[Item]) -> list[Found]:
-        """Runs each model on its part of a batch; returns the predictions in the order of `items`."""
-        self.counts.batch(len(items))
-        found: dict[int, Found] = {}
-        alone = self.admission.images <= 1  # then no other batch needs threads
-        for number, predictor in enumerate(self.predictors):
-            mine = [k for k, (of, _) in enumerate(items) if of == number]
-            if mine:
-                inputs = np.stack([items[k][1] for k in mine])
-                prediction = await self.model_runs.run(predictor.predict, inputs, alone)
-                found.update((k, (prediction, place)) for place, k in enumerate(mine))
-        return [found[k] for k in range(len(items))]
 
     async def check(self) -> list[str]:
         """Runs the canary images of all models, unless that was just done; returns the models' ids.
@@ -197,3 +185,9 @@ class Engine:
         prepared = await self._preparing.prepare(upload, predictor, due, start, limit, side)
         answer, found = await self.classify(prepared, due, number)
         return answer, prepared, number, found
+
+    async def _run_batch(self, predictor: Predictor, inputs: list[NDArray[np.uint8]]) -> list[Found]:
+        self.counts.batch(len(inputs))
+        alone = self.admission.images <= 1  # then no other batch needs threads
+        prediction = await self.model_runs.run(predictor.predict, np.stack(inputs), alone)
+        return [(prediction, i) for i in range(len(inputs))]

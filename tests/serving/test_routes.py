@@ -535,6 +535,27 @@ def test_a_fault_is_told_without_its_trace(bundle: Path, monkeypatch: pytest.Mon
     assert "secret" not in response.text
 
 
+def test_a_challenger_that_fails_costs_no_answer(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bool] = []
+
+    def fail(*_: Any) -> Any:
+        tried.append(True)
+        raise RuntimeError("on trial")
+
+    config = ServingConfig(bundle=str(bundle), challenger=str(bundle), canary=1, canary_mode="mirror")
+    engine = Engine(config)
+    monkeypatch.setattr(engine.predictors[1], "predict", fail)
+
+    async def many() -> list[Any]:
+        answers = await asyncio.gather(*(engine.predict(Upload("x", picture())) for _ in range(20)))
+        trials = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*trials, return_exceptions=True)
+        return answers
+
+    assert len(asyncio.run(many())) == 20
+    assert tried
+
+
 def test_a_share_goes_to_the_challenger(bundle: Path) -> None:
     counted: list[str] = []
 
