@@ -8,6 +8,7 @@ import pytest
 from support.endpoint import picture
 from support.hostile_images import all_costly
 
+from brain_ray.bundle.reference import grey_quantities
 from brain_ray.data.decoding import CheckedFile, EndedError
 from brain_ray.serving.engine import Engine
 from brain_ray.serving.preparing import QUICK_S, Preparing, check_upload, prepare_upload
@@ -34,6 +35,10 @@ def test_others_pass_an_image_that_takes_long(engine: Engine, preparing: Prepari
     async def one(name: str, data: bytes, place: int = 0) -> None:
         prepared = await preparing.prepare(
             Upload(name, data), predictor, due_at(place), time.perf_counter(), LIMIT
+        )
+        assert prepared.grey is not None
+        assert prepared.grey == pytest.approx(
+            {name: values[0] for name, values in grey_quantities(prepared.input[None]).items()}
         )
         ended.append(prepared.name)
 
