@@ -12,6 +12,8 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Generic, TypeVar
 
+from brain_ray.serving.turns import Turns
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -23,7 +25,7 @@ class Batches(Generic[In, Out]):
         self,
         run: Callable[[list[In]], Awaitable[Sequence[Out]]],
         size: int,
-        concurrent: int,
+        threads: Turns,
         wait_s: float = 0.0,
     ) -> None:
         """Starts nothing yet.
@@ -31,14 +33,13 @@ class Batches(Generic[In, Out]):
         Args:
             run: runs the model on a batch; returns an output for each input, in order.
             size: largest number of inputs in a batch.
-            concurrent: largest number of batches at a time.
+            threads: a place for each batch that can be computed at a time, by these and by others.
             wait_s: seconds for which a batch that is not full waits for more inputs.
         """
-        self._run, self._size, self._concurrent, self._wait_s = run, size, concurrent, wait_s
+        self._run, self._size, self._threads, self._wait_s = run, size, threads, wait_s
         self._waiting: list[tuple[float, int, In, asyncio.Future[Out]]] = []
         self._count = itertools.count()  # of two that are due at once, which came first
         self._full = asyncio.Event()
-        self._computing = 0
         self._workers: set[asyncio.Task[None] | None] = set()
 
     async def put(self, item: In, due: float) -> Out:
@@ -52,7 +53,7 @@ class Batches(Generic[In, Out]):
         self._waiting.append((due, next(self._count), item, future))
         if len(self._waiting) >= self._size:
             self._full.set()
-        if len(self._workers) < self._concurrent:
+        if len(self._workers) < self._threads.places:
             # It goes on with inputs of other requests: this one's context is none of theirs.
             worker = asyncio.get_running_loop().create_task(self._work(), context=Context())
             self._workers.add(worker)
@@ -66,21 +67,21 @@ class Batches(Generic[In, Out]):
                     self._full.clear()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._full.wait(), self._wait_s)
-                if batch := self._take():
-                    await self._answer(batch)
+                first = min((due for due, *_ in self._waiting), default=0.0)
+                async with self._threads.place(first):
+                    if batch := self._take():
+                        await self._answer(batch)
         finally:
             self._workers.discard(asyncio.current_task())  # at once: the next input starts another
 
     def _take(self) -> list[tuple[In, asyncio.Future[Out]]]:
         """Takes the next batch, without inputs whose request has ended; leaves idle threads their share."""
         waiting = sorted(one for one in self._waiting if not one[-1].done())
-        idle = self._concurrent - self._computing
-        number = min(self._size, math.ceil(len(waiting) / idle))
+        number = min(self._size, math.ceil(len(waiting) / (self._threads.free + 1)))
         self._waiting = waiting[number:]
         return [(item, future) for *_, item, future in waiting[:number]]
 
     async def _answer(self, batch: list[tuple[In, asyncio.Future[Out]]]) -> None:
-        self._computing += 1
         try:
             outputs = await self._run([item for item, _ in batch])
             for (_, future), output in zip(batch, outputs, strict=True):
@@ -90,5 +91,3 @@ class Batches(Generic[In, Out]):
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
-        finally:
-            self._computing -= 1

@@ -1,12 +1,12 @@
 """Engine: a replica's models, and the path of an image through them; independent of Ray and HTTP."""
 
 import asyncio
+import logging
 import math
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -27,8 +27,10 @@ from brain_ray.serving.preparing import Preparing
 from brain_ray.serving.problems import ProblemError
 from brain_ray.serving.review import Review, describe
 from brain_ray.serving.schemas import Answer, Explanation
-from brain_ray.serving.turns import due_at
+from brain_ray.serving.turns import Turns, due_at
 from brain_ray.serving.uploads import Upload
+
+log = logging.getLogger(__name__)
 
 BATCHES = 2
 """Number of batches computed at a time, each with its share of the threads.
@@ -75,9 +77,9 @@ class Engine:
         self._studies = ThreadPoolExecutor(1, "studies")  # so that they keep no other request waiting
         self.model_runs = ModelRuns(batches, STUCK * config.timeout_s)
         """Runs of the models, in threads of their own."""
-        size, wait_s = config.batch_size, config.batch_wait_ms / 1000
+        size, wait_s, turns = config.batch_size, config.batch_wait_ms / 1000, Turns(batches)
         self._batches = [  # of each model its own: a trial must not cost anybody's answer
-            Batches(partial(self._run_batch, one), size, batches, wait_s) for one in self.predictors
+            Batches(partial(self._run_batch, one), size, turns, wait_s) for one in self.predictors
         ]
         self.drift = DriftWatch(self.predictors[0])
         """What the main model's images of late are like."""
@@ -174,8 +176,12 @@ class Engine:
         return found
 
     async def _mirror(self, upload: Upload, due: float) -> None:
-        with suppress(ProblemError):  # the main model's answer reports it
+        try:
             await self._answer(upload, due, 1)
+        except ProblemError:
+            pass  # the main model's answer reports it
+        except Exception as error:
+            log.warning(f"the challenger {self.predictors[1].id} failed on an image: {error!r}")
 
     async def _answer(
         self, upload: Upload, due: float, number: int, side: int = 0

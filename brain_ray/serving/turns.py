@@ -32,7 +32,7 @@ class Turns:
     """Some places, each given to what is due first among all that wait for one."""
 
     def __init__(self, places: int) -> None:
-        self._free = places
+        self.places = self.free = places
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._count = itertools.count()  # of two that are due at once, who came first
 
@@ -43,8 +43,8 @@ class Turns:
         Args:
             due: when its holder is due, in seconds of `time.monotonic`.
         """
-        if self._free:
-            self._free -= 1
+        if self.free:
+            self.free -= 1
         else:
             given = asyncio.get_running_loop().create_future()
             heapq.heappush(self._waiting, (due, next(self._count), given))
@@ -65,4 +65,4 @@ class Turns:
             if not given.cancelled():
                 given.set_result(None)
                 return
-        self._free += 1
+        self.free += 1

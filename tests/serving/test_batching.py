@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from brain_ray.serving.batching import Batches
+from brain_ray.serving.turns import Turns
 
 
 class Model:
@@ -41,7 +42,7 @@ async def put(batches: Batches[int, int], *numbers: int) -> list[asyncio.Task[in
 
 def test_a_batch_gathers_while_the_model_is_busy() -> None:
     async def test(model: Model) -> None:
-        batches = Batches(model.run, 4, 2)
+        batches = Batches(model.run, 4, Turns(2))
         tasks = await put(batches, 0)
         tasks += await put(batches, 1)
         tasks += await put(batches, 2, 3, 4, 5, 6, 7)
@@ -55,7 +56,7 @@ def test_a_batch_gathers_while_the_model_is_busy() -> None:
 
 def test_what_is_due_first_is_run_first() -> None:
     async def test(model: Model) -> None:
-        batches = Batches(model.run, 2, 1)
+        batches = Batches(model.run, 2, Turns(1))
         tasks = await put(batches, 0)
         tasks += [asyncio.create_task(batches.put(number, due)) for number, due in ((1, 5), (2, 7), (3, 6))]
         await asyncio.sleep(0.01)
@@ -69,16 +70,33 @@ def test_what_is_due_first_is_run_first() -> None:
 def test_idle_threads_share_what_comes_at_once() -> None:
     async def test(model: Model) -> None:
         model.go.set()
-        batches = Batches(model.run, 4, 2)
+        batches = Batches(model.run, 4, Turns(2))
         await asyncio.gather(*await put(batches, 1, 2, 3))
         assert model.batches == [[1, 2], [3]]
 
     with_model(test)
 
 
+def test_models_that_share_threads_gather_while_either_is_busy() -> None:
+    async def test(model: Model) -> None:
+        threads = Turns(1)
+        main, other = Batches(model.run, 4, threads), Batches(model.run, 4, threads)
+        tasks = await put(main, 0)
+        tasks += await put(other, 10)
+        tasks += await put(main, 1)
+        tasks += await put(other, 11, 12)
+        assert model.batches == [[0]]
+        model.go.set()
+        await asyncio.gather(*tasks)
+        assert model.batches == [[0], [10, 11, 12], [1]]
+        assert threads.free == 1
+
+    with_model(test)
+
+
 def test_an_input_whose_request_has_ended_is_not_run() -> None:
     async def test(model: Model) -> None:
-        batches = Batches(model.run, 4, 1)
+        batches = Batches(model.run, 4, Turns(1))
         first, second, third = [(await put(batches, number))[0] for number in (1, 2, 3)]
         second.cancel()
         await asyncio.sleep(0)
@@ -91,7 +109,7 @@ def test_an_input_whose_request_has_ended_is_not_run() -> None:
 
 def test_an_error_is_that_of_its_batch_alone() -> None:
     async def test(model: Model) -> None:
-        batches = Batches(model.run, 2, 1)
+        batches = Batches(model.run, 2, Turns(1))
         tasks = await put(batches, 1)
         tasks += await put(batches, 12, 13, 14)
         model.go.set()
@@ -106,7 +124,7 @@ def test_a_batch_waits_for_more_until_it_is_full(numbers: tuple[int, ...], expec
     async def test(model: Model) -> None:
         model.go.set()
         # One that is full does not wait: an hour would be noticed.
-        batches = Batches(model.run, 4, 1, wait_s=3600 if len(numbers) == 4 else 0.1)
+        batches = Batches(model.run, 4, Turns(1), wait_s=3600 if len(numbers) == 4 else 0.1)
         tasks = [(await put(batches, number))[0] for number in numbers]
         await asyncio.gather(*tasks)
         assert model.batches == expected
@@ -124,7 +142,7 @@ def test_none_is_left_waiting(clients: int, concurrent: int, wait_s: float) -> N
         return batch
 
     async def test(_: Model) -> None:
-        batches = Batches(run, 3, concurrent, wait_s)
+        batches = Batches(run, 3, Turns(concurrent), wait_s)
 
         async def client(number: int) -> None:
             for _ in range(300):

@@ -535,7 +535,9 @@ def test_a_fault_is_told_without_its_trace(bundle: Path, monkeypatch: pytest.Mon
     assert "secret" not in response.text
 
 
-def test_a_challenger_that_fails_costs_no_answer(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_challenger_that_fails_costs_no_answer(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     tried: list[bool] = []
 
     def fail(*_: Any) -> Any:
@@ -549,11 +551,15 @@ def test_a_challenger_that_fails_costs_no_answer(bundle: Path, monkeypatch: pyte
     async def many() -> list[Any]:
         answers = await asyncio.gather(*(engine.predict(Upload("x", picture())) for _ in range(20)))
         trials = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*trials, return_exceptions=True)
+        await asyncio.gather(*trials)
         return answers
 
     assert len(asyncio.run(many())) == 20
     assert tried
+    assert len(caplog.messages) == 20
+    assert set(caplog.messages) == {
+        f"the challenger {engine.predictors[1].id} failed on an image: RuntimeError('on trial')"
+    }
 
 
 def test_a_share_goes_to_the_challenger(bundle: Path) -> None:
