@@ -53,17 +53,23 @@ _SETTINGS = {
 class WorkerPool:
     """Workers that look at files, one for each concurrent thread."""
 
-    def __init__(self, formats: Sequence[AnyFormat] | None = None, cpu_s: float = CPU_S) -> None:
+    def __init__(
+        self, formats: Sequence[AnyFormat] | None = None, cpu_s: float = CPU_S, behind: bool = False
+    ) -> None:
         """Starts the process that forks workers; it is ready some tenths of a second later.
 
-        `formats` are accepted (None: all known ones); opening a file may take `cpu_s` seconds of CPU,
-        and each of its images as many.
+        Args:
+            formats: accepted formats; None: all known ones.
+            cpu_s: seconds of CPU that opening a file may take, and each of its images as many.
+            behind: whether what is asked without fewer seconds is computed behind all other work.
         """
         self._formats = formats
         self._cpu_s = cpu_s
+        self._behind = behind
         self._closed = False
         self._lock = Lock()
-        self._idle: list[socket.socket] = []
+        self._idle: dict[bool, list[socket.socket]] = {False: [], True: []}
+        """Workers that rest, by whether they compute behind others."""
         self._start()
 
     def __enter__(self) -> Self:
@@ -78,14 +84,15 @@ class WorkerPool:
         Raises:
             OSError, EOFError: the process that forks workers does not start.
         """
-        self._idle.append(self._take())
+        self._idle[False].append(self._take(False))
 
     def close(self) -> None:
         """Ends the processes; images that are being decoded are refused."""
         self._closed = True
         self._control.close()
-        while self._idle:
-            self._idle.pop().close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
         self._process.wait()
 
     def ask(
@@ -112,11 +119,12 @@ class WorkerPool:
             cpu_s: seconds of CPU, fewer than those of the pool.
         """
         found: list[tuple[Facts, Arrays] | ImageError] = []
+        behind = self._behind and cpu_s is None
         cpu_s = cpu_s or self._cpu_s
         limits, left = Limits(max_pixels, self._formats, cpu_s, read), list(items)
         whole = isinstance(look, FileLook)
         while left:
-            worker, answered = self._take(), 0
+            worker, answered = self._take(behind), 0
             try:
                 send(worker, pickle.dumps((left, limits, look, arguments)))
                 while left:
@@ -135,20 +143,21 @@ class WorkerPool:
                     lost = 1
                 found += [EndedError(reason)] * lost
             else:
-                self._idle.append(worker)
+                self._idle[behind].append(worker)
         return found
 
-    def _take(self) -> socket.socket:
+    def _take(self, behind: bool) -> socket.socket:
         """Returns an idle worker."""
-        while self._idle:
+        idle = self._idle[behind]
+        while idle:
             with suppress(IndexError):  # another thread was faster
-                worker = self._idle.pop()
+                worker = idle.pop()
                 if _lives(worker):
                     return worker
                 worker.close()
         control = self._control
         try:
-            return self._fork()
+            return self._fork(behind)
         except (OSError, EOFError):
             with self._lock:
                 if self._closed:
@@ -157,9 +166,9 @@ class WorkerPool:
                     self._process.kill()
                     self._process.wait()
                     self._start()
-        return self._fork()
+        return self._fork(behind)
 
-    def _fork(self) -> socket.socket:
+    def _fork(self, behind: bool) -> socket.socket:
         """Forks a worker; returns the socket to it.
 
         Raises:
@@ -168,7 +177,7 @@ class WorkerPool:
         mine, its = socket.socketpair()
         mine.settimeout(3 * WALL_S)  # a file is opened, and its first image decoded
         with its:
-            socket.send_fds(self._control, [b"f"], [its.fileno()])
+            socket.send_fds(self._control, [decoder_process.BEHIND if behind else b"f"], [its.fileno()])
         receive(mine, 1)
         return mine
 

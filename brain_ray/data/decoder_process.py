@@ -1,5 +1,6 @@
 """Processes of a `Decoder`: one forks workers, which decode images within limits on memory and time."""
 
+import ctypes
 import gc
 import json
 import os
@@ -7,6 +8,7 @@ import pickle
 import resource
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -44,6 +46,15 @@ from brain_ray.input_spec import InputSpec
 
 if TYPE_CHECKING:
     from brain_ray.config import CropConfig
+
+BEHIND = b"b"
+"""Word that asks for a worker which computes behind others; any other word asks for one that does not."""
+
+NICE = 10
+"""Nice value that such a worker adds to its own: it gets a tenth of a processor that others want as well."""
+
+PR_SET_PDEATHSIG = 1
+"""Number of the option of `prctl` by which a process ends with its parent; of linux/prctl.h."""
 
 WALL_S = 60
 """Seconds for one image, also on a busy machine."""
@@ -135,15 +146,31 @@ def fork_workers(descriptor: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libpng and libjpeg write a line for each damaged file
     gc.freeze()  # workers share the memory of imported modules
     while True:
-        _, sockets, *_ = socket.recv_fds(control, 1, 1)
+        word, sockets, *_ = socket.recv_fds(control, 1, 1)
         if not sockets:
             os.killpg(0, signal.SIGKILL)  # ends workers that decode, and this process
         if os.fork() == 0:
             control.close()
+            if word == BEHIND:
+                _step_back()
             with suppress(OSError, EOFError):  # the process that asks has ended
                 _work(socket.socket(fileno=sockets[0]))
             os._exit(0)
         os.close(sockets[0])
+
+
+def _step_back() -> None:
+    """Lets this process compute behind the other ones, whichever way the kernel shares its processors.
+
+    Among processes it goes by their nice values; where it shares them among sessions (autogroup, see
+    `man 7 sched`), a session gets its part whatever the nice values in it are, unless it has one itself.
+    """
+    os.nice(NICE)
+    if sys.platform == "linux":
+        os.setsid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it has left the group that is killed
+        with suppress(OSError):  # no such thing, or a container that lets nobody write it
+            Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def _work(link: socket.socket) -> None:

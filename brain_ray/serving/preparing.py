@@ -126,7 +126,7 @@ class Preparing:
     def __init__(self, threads: int) -> None:
         """Starts the decoder; a replica has so many threads for its images, beside those tried and drawn, and
         one that takes long."""
-        self.decoder = Decoder(tuple(FORMATS.values()))
+        self.decoder = Decoder(tuple(FORMATS.values()), behind=True)
         self._quick = Lane(threads + TRIES, "pixels")
         # No header says what makes an image slow. Those that are keep each other waiting, and nobody else.
         self._slow = Lane(1, "slow-pixels")

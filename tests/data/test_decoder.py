@@ -248,13 +248,35 @@ def test_a_closed_decoder_says_so() -> None:
         closed.prepare(IMAGE, MAX_PIXELS, CROP, SPEC)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker has its nice value alone")
+def test_what_may_take_long_is_computed_behind_what_may_not() -> None:
+    with Decoder(behind=True) as decoder:
+        look = decoder_deaths.rank
+        found = [
+            decoder.ask([IMAGE], MAX_PIXELS, look, cpu_s=limit)[0][0]  # type: ignore[index]
+            for limit in (None, 1.0, None, 1.0)
+        ]
+    long, short, *again = found
+    assert again == [long, short], "each kind has workers of its own"
+    assert long["nice"] == min(19, short["nice"] + 10)
+    assert (long["own"], short["own"]) == (True, False)
+    if "autogroup" in long["group"]:
+        assert long["group"].endswith("nice 10\n")
+        assert short["group"].endswith("nice 0\n")
+
+
+def test_all_is_computed_alike_where_nothing_else_is_asked(decoder: Decoder) -> None:
+    assert facts_of(decoder, decoder_deaths.rank)["nice"] == os.nice(0)
+
+
 HOLD = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may ignore it
+behind = sys.argv.pop(1) == "behind"
 sys.path[:0] = sys.argv[1:]
 from support import decoder_deaths
 from brain_ray.data.decoder import Decoder
-decoder = Decoder()
+decoder = Decoder(cpu_s=600, behind=behind)
 image = sys.stdin.buffer.read()
 decoder.ask([image], 4_000_000, decoder_deaths.chatter)
 ((facts, _),) = decoder.ask([image], 4_000_000, decoder_deaths.pid)
@@ -263,11 +285,12 @@ decoder.ask([image], 4_000_000, decoder_deaths.hang)
 """
 
 
+@pytest.mark.parametrize("rank", ["behind", "alike"])
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_remains_and_nothing_is_written(end: signal.Signals) -> None:
+def test_no_process_remains_and_nothing_is_written(end: signal.Signals, rank: str) -> None:
     # Also the process that asks has no home folder to write to, and a worker is busy when it ends.
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, *sys.path],
+        [sys.executable, "-c", HOLD, rank, *sys.path],
         env={**os.environ, "HOME": "/nowhere"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -286,4 +309,4 @@ def test_no_process_remains_and_nothing_is_written(end: signal.Signals) -> None:
     errors = holder.stderr.read().decode()
     assert "a line" not in errors
     assert "KeyboardInterrupt" in errors if end == signal.SIGINT else not errors
-    wait_for(lambda: all(gone(pid) for pid in pids))
+    wait_for(lambda: all(gone(pid) for pid in pids), 30)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,3 +45,15 @@ def chatter(_: Any) -> tuple[Facts, Arrays]:
     print("a line", file=sys.stderr, flush=True)
     os.write(2, b"libpng error: a line\n")
     return {}, ()
+
+
+def rank(_: Any) -> tuple[Facts, Arrays]:
+    """How a worker's part of the processors is found, where it is shared among processes, and sessions."""
+    shared = Path("/proc/self/autogroup")
+    text = shared.read_text() if shared.exists() else ""
+    return {
+        "nice": os.nice(0),
+        "session": os.getsid(0),
+        "own": os.getsid(0) == os.getpid(),
+        "group": text,
+    }, ()
