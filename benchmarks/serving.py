@@ -19,7 +19,8 @@ of bare ONNX Runtime; as its last line one JSON object:
 - replica_mb: memory of the replica after the load of single images, and what its decoders have beside it;
 - replica_after_studies_mb: the same after explanations and studies;
 - replica_start_ratio: from its process's start until the proxy lets requests to it, over a bare process that
-  opens the bundle and ends; the median of three alternations.
+  opens the bundle and ends; the median of three alternations;
+- nothing_start_ratio: the same of a replica of Ray Serve that does nothing, in place of the endpoint's.
 """
 
 import io
@@ -81,6 +82,28 @@ async def predict(request: Request):
 
 uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 """
+
+NOTHING = """
+import os, sys, tempfile, threading
+from pathlib import Path
+from brain_ray.serving.haproxy import front_settings
+with tempfile.TemporaryDirectory(prefix="br-", dir="/tmp") as folder:
+    os.environ |= front_settings(Path(folder))
+    import ray
+    from ray import serve
+    ray.init(address="local", log_to_driver=False, logging_level="ERROR")
+
+    @serve.deployment(health_check_period_s=5)
+    class Nothing:
+        async def __call__(self, request):
+            return "ok"
+
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
+    serve.run(Nothing.bind())
+    print("page", flush=True)
+    threading.Event().wait()
+"""
+"""An endpoint of Ray Serve whose replica loads nothing, behind the same proxy."""
 
 
 def make_bundle(folder: Path) -> Path:
@@ -259,6 +282,7 @@ class Found:
     by_ray: list[float] = field(default_factory=list)
     opens: list[float] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
+    nothings: list[float] = field(default_factory=list)
 
 
 def start_endpoint(bundle: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[str], str]:
@@ -272,6 +296,20 @@ def start_endpoint(bundle: Path, environment: dict[str, str]) -> tuple[subproces
     )
     assert endpoint.stdout is not None
     return endpoint, next(line.split()[1] for line in endpoint.stdout if line.startswith("page ")).rstrip("/")
+
+
+def start_nothing(environment: dict[str, str]) -> tuple[subprocess.Popen[str], str]:
+    """Start an endpoint of Ray Serve that does nothing; returns its process and its URL."""
+    port = "18766"
+    command = [sys.executable, "-c", NOTHING, port]
+    endpoint = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert endpoint.stdout is not None
+    for line in endpoint.stdout:
+        if line.startswith("page"):
+            break
+    return endpoint, f"http://127.0.0.1:{port}"
 
 
 def measure_plain(folder: Path, bundle: Path, script: Path, environment: dict[str, str]) -> Row:
@@ -326,6 +364,10 @@ def measure_endpoint(
         found.starts.append(restart(endpoint, url))
     endpoint.terminate()
     endpoint.wait()
+    nothing, url = start_nothing(environment)
+    found.nothings += [restart(nothing, url) for _ in range(3)]
+    nothing.terminate()
+    nothing.wait()
     return found
 
 
@@ -365,7 +407,8 @@ def main() -> None:
     for label, name in (("HAProxy, 8 clients", "by_haproxy"), ("Ray's own proxy, 8 clients", "by_ray")):
         print(f"{label:34}{medians[name]:10.1f}")
     print(
-        f"replica starts in {medians['starts']:.1f} s, a process opens the bundle in {medians['opens']:.1f} s"
+        f"replica starts in {medians['starts']:.1f} s, one that does nothing in {medians['nothings']:.1f} s; "
+        f"a process opens the bundle in {medians['opens']:.1f} s"
     )
     pairs = {
         "vs_raw_onnxruntime": (found.rates, found.raws),
@@ -374,6 +417,7 @@ def main() -> None:
         "study_ratio": (found.by_study, found.by_loop),
         "ray_proxy_ratio": (found.by_ray, found.by_haproxy),
         "replica_start_ratio": (found.starts, found.opens),
+        "nothing_start_ratio": (found.nothings, found.opens),
     }
     ratios = {
         name: statistics.median(a / b for a, b in zip(*both, strict=True)) for name, both in pairs.items()

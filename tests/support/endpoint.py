@@ -43,6 +43,10 @@ class Running:
         """Process ids of its replicas."""
         return [pid for pid, command in self._processes() if "ServeReplica" in command]
 
+    def memory(self) -> int:
+        """Bytes that its replicas hold, without their decoders."""
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.pids)
+
     @property
     def address(self) -> str:
         """Address of its Ray cluster."""
